@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2} /^##@/ {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+##@ Use it
+install: $(VENV)/installed ## Make .venv with everything, exact versions, by pip alone
+demo: install ## An endpoint from command to bill on this machine, then stop
+	$(BIN)/millrace demo
+up: install ## Start the local profile and leave it running; prints the URLs
+	$(BIN)/millrace up
+down: install ## Stop what `make up` started
+	$(BIN)/millrace down
+
+##@ Work on it
+test: install ## All tests that need no Docker and no cluster
+	$(BIN)/python -m pytest -q
+sim: install ## Repeat one seed of the simulation: make sim SEED=n
+	$(BIN)/python -m tests.sim --seed $(SEED)
+check: install ## Format, lint, layers, types, contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m libs.common.events.export --check
+schemas: install ## Write schemas/ from the models; read the diff before you commit it
+	$(BIN)/python -m libs.common.events.export
+bench: install ## Ratios, side by side in one run, into docs/benchmarks.md
+	$(BIN)/python -m tests.bench
+lock: install ## Renew constraints.txt from pyproject.toml
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file constraints.txt pyproject.toml
+clean: ## Remove what was built and what ran
+	rm -rf $(VENV) .millrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
+.PHONY: help install demo up down test sim check schemas bench lock clean

@@ -1,0 +1,1 @@
+"""Small packages named by what they are; nothing here knows a service."""

@@ -1,0 +1,71 @@
+"""What a core returns: the new state, and what the world should hear, count and remember because of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from libs.common.events.envelope import Envelope
+from libs.common.events.event import Event
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Add ``amount`` to a counter within ``limit``; past it the whole decision is refused with QuotaExceeded."""
+
+    counter: str
+    amount: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Give:
+    """Subtract ``amount`` from a counter."""
+
+    counter: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A ledger line; `id` is computed, so that the same cause enters it once."""
+
+    id: str
+    account: str
+    meter: str
+    quantity: int
+    at_ms: int
+    data: bytes = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Set a key of a key-value bucket; None deletes it."""
+
+    bucket: str
+    key: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[S]):
+    """The outcome of one event, all of it committed together or not at all.
+
+    `events` are told about `about` (default: the record's own key) with `generation`; `wake_at_ms` replaces the
+    wake-up there was, so a decision that still waits says so again.
+    """
+
+    state: S
+    events: tuple[Event, ...] = ()
+    generation: int = 0
+    about: str | None = None
+    wake_at_ms: int | None = None
+    counters: tuple[Take | Give, ...] = ()
+    lines: tuple[Line, ...] = ()
+    puts: tuple[Put, ...] = ()
+
+
+Decide = Callable[[S, Envelope, int], Decision[S]]

@@ -1,0 +1,176 @@
+"""Events owned by endpoint-api: what was asked, the composed status, operations and keys."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Final
+
+from pydantic import Field, model_validator
+
+from libs.common.events.event import Contract, Event, Owner
+from libs.common.events.facts import Fact
+
+EVERYBODY: Final = frozenset(Owner) - {Owner.ENDPOINT_API}
+WORKERS: Final = frozenset({Owner.CAPACITY_MANAGER, Owner.RUNTIME_DEPLOYER, Owner.ROUTER})
+
+REPLICAS_MAX: Final = 64  # Largest fleet one endpoint may ask for; a typo must not claim a data centre.
+
+
+class Stage(StrEnum):
+    """Where an endpoint stands, in the customer's words."""
+
+    REQUESTED = "requested"
+    WAITING_FOR_CAPACITY = "waiting_for_capacity"
+    PROVISIONING_CLUSTER = "provisioning_cluster"
+    JOINING_NODES = "joining_nodes"
+    PREPARING_GPU = "preparing_gpu"
+    PULLING_IMAGE = "pulling_image"
+    DOWNLOADING_MODEL = "downloading_model"
+    LOADING_MODEL = "loading_model"
+    WARMING_CACHE = "warming_cache"
+    PUBLISHING_ROUTE = "publishing_route"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DRAINING = "draining"
+    DELETING = "deleting"
+    DELETED = "deleted"
+    FAILED = "failed"
+
+
+class Scaling(Contract):
+    """How many replicas may run, and how busy one should be."""
+
+    min: int = Field(default=1, ge=1, le=REPLICAS_MAX, description="Fewest replicas, always running.")
+    max: int = Field(default=1, ge=1, le=REPLICAS_MAX, description="Most replicas ever.")
+    target_concurrency: int = Field(
+        default=8, ge=1, le=1024, description="Requests in flight that one replica should carry."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scaling:
+        if self.min > self.max:
+            raise ValueError(f"scaling.min is {self.min} but scaling.max is {self.max}: raise max or lower min")
+        return self
+
+
+class EndpointSpec(Contract):
+    """What the tenant asks for."""
+
+    model: str = Field(description="Id of a model in the catalogue.")
+    tier: str = Field(description="Name of a tier in the catalogue.")
+    region: str = Field(description="A region in which the tier is sold.")
+    scaling: Scaling = Scaling()
+
+
+class Placement(Contract):
+    """What the catalogue says of the tier and model, pinned when the endpoint was accepted."""
+
+    tenancy: str = Field(description="tenant_cluster, private_nodes, shared_pool or vnode.")
+    node_type: str = Field(description="Full vCluster Platform node type name, `<provider>.<type>`.")
+    gpus_per_node: int = Field(ge=1)
+    gpus_per_replica: int = Field(ge=1)
+    cluster_template: str = Field(description="Platform VirtualClusterTemplate, `<name>@<version>`.")
+    runtime_template: str = Field(description="Runtime recipe, `<name>@<version>`.")
+    model_digest: str = Field(description="sha256 of the model's manifest.")
+    model_size_bytes: int = Field(ge=0)
+    price_class: str
+    command: tuple[str, ...] = Field(
+        default=(), description="Engine command of the tier; empty means the template's own."
+    )
+
+
+class EndpointRequested(Event):
+    """A tenant asked for this endpoint and it was accepted: make it so."""
+
+    kind: ClassVar[str] = "endpoint.requested"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+    consumers: ClassVar[frozenset[Owner]] = EVERYBODY
+    fact: ClassVar[Fact | None] = Fact.REQUESTED
+
+    tenant_id: str
+    project_id: str
+    name: str
+    spec: EndpointSpec
+    placement: Placement
+
+
+class EndpointDeletionRequested(Event):
+    """The tenant wants it gone: router, runtime, then capacity; each answers even if it holds nothing."""
+
+    kind: ClassVar[str] = "endpoint.deletion_requested"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+    consumers: ClassVar[frozenset[Owner]] = EVERYBODY
+    fact: ClassVar[Fact | None] = Fact.DELETION_REQUESTED
+
+    tenant_id: str
+    project_id: str
+    drain_deadline_ms: int = Field(description="Milliseconds that live streams may still run after the route is gone.")
+
+
+class EndpointFailed(Event):
+    """The endpoint can't become ready; what it holds is given back, in the same order as on a delete."""
+
+    kind: ClassVar[str] = "endpoint.failed"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+    consumers: ClassVar[frozenset[Owner]] = EVERYBODY
+    fact: ClassVar[Fact | None] = Fact.ENDPOINT_FAILED
+
+    tenant_id: str
+    project_id: str
+    reason: str
+    message: str
+
+
+class EndpointStageChanged(Event):
+    """The composed status moved to another stage."""
+
+    kind: ClassVar[str] = "endpoint.stage_changed"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.METERING, Owner.AUTOSCALER})
+
+    tenant_id: str
+    project_id: str
+    name: str
+    stage: Stage
+    previous: Stage
+    since_ms: int
+    waiting_on: str = Field(default="", description="The service that owes the next fact; empty if nobody does.")
+    deadline_ms: int | None = Field(default=None, description="When the wait fails, epoch milliseconds.")
+    reason: str = ""
+    message: str = ""
+
+
+class OperationFinished(Event):
+    """An accepted command came to its one end."""
+
+    kind: ClassVar[str] = "operation.finished"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    operation_id: str
+    verb: str
+    outcome: str = Field(description="succeeded, failed or superseded.")
+    message: str = ""
+
+
+class KeyCreated(Event):
+    """A key exists; routers hear of it through the `keys` bucket."""
+
+    kind: ClassVar[str] = "key.created"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    project_id: str
+    key_id: str
+    scopes: tuple[str, ...]
+
+
+class KeyRevoked(Event):
+    """A key is refused from now on."""
+
+    kind: ClassVar[str] = "key.revoked"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    project_id: str
+    key_id: str

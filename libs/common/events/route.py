@@ -1,0 +1,89 @@
+"""Events owned by router: routes, what was served, and how busy endpoints are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from libs.common.events.event import Contract, Event, Owner
+from libs.common.events.facts import Fact
+
+
+class RoutePublished(Event):
+    """The data plane serves this endpoint at `url`; seen in its table, not just sent to it."""
+
+    kind: ClassVar[str] = "route.published"
+    owner: ClassVar[Owner] = Owner.ROUTER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.ENDPOINT_API})
+    fact: ClassVar[Fact | None] = Fact.ROUTE_PUBLISHED
+
+    url: str
+
+
+class RouteWithdrawn(Event):
+    """No new request reaches the endpoint, and its live streams have ended or were cut at the deadline."""
+
+    kind: ClassVar[str] = "route.withdrawn"
+    owner: ClassVar[Owner] = Owner.ROUTER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.ENDPOINT_API, Owner.RUNTIME_DEPLOYER})
+    fact: ClassVar[Fact | None] = Fact.ROUTE_WITHDRAWN
+
+    streams_cut: int = 0
+
+
+class RequestUsage(Contract):
+    """One request served, or begun: the unit of the bill. Holds no content. An unknown count is None, never 0."""
+
+    request_id: str
+    tenant_id: str
+    project_id: str
+    endpoint_id: str
+    generation: int
+    model: str
+    tier: str
+    region: str
+    key_id: str
+    api: str = Field(description="chat or completions.")
+    prompt_tokens: int | None
+    completion_tokens: int
+    token_source: str = Field(description="engine_final, engine_running or checkpoint.")
+    finish: str = Field(description="stop, length, client_disconnect, upstream_error or router_crash.")
+    started_ms: int
+    first_token_ms: int | None
+    ended_ms: int
+
+
+class UsageReported(Event):
+    """A batch of requests served by one router process; `boot_seq` is gap-free within `boot_id`."""
+
+    kind: ClassVar[str] = "usage.reported"
+    owner: ClassVar[Owner] = Owner.ROUTER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.METERING})
+
+    instance: str
+    boot_id: str
+    boot_seq: int
+    requests: tuple[RequestUsage, ...]
+
+
+class EndpointLoad(Contract):
+    """How busy one endpoint was during a report's interval."""
+
+    endpoint_id: str
+    requests: int = Field(description="Requests that began.")
+    concurrency_max: int = Field(description="Most requests in flight at once, waiting ones included.")
+    concurrency_avg_milli: int = Field(description="Mean requests in flight, times 1,000.")
+
+
+class TrafficObserved(Event):
+    """How busy endpoints were, told every few seconds while any of them is; a lost report is made good by the next."""
+
+    kind: ClassVar[str] = "traffic.observed"
+    owner: ClassVar[Owner] = Owner.ROUTER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.AUTOSCALER})
+
+    instance: str
+    from_ms: int
+    to_ms: int
+    endpoints: tuple[EndpointLoad, ...]

@@ -1,0 +1,50 @@
+"""Events owned by metering: what a billing adapter reads, and what a router waits for before it forgets."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import Field
+
+from libs.common.events.event import Event, Owner
+
+
+class Meter(StrEnum):
+    """What is counted; each in integers of the unit that its name ends in."""
+
+    REQUESTS = "requests"
+    PROMPT_TOKENS = "prompt_tokens"
+    COMPLETION_TOKENS = "completion_tokens"
+    GPU_MS = "gpu_ms"
+
+
+class UsageConfirmed(Event):
+    """These requests are in the ledger: the router may drop them from its journal."""
+
+    kind: ClassVar[str] = "usage.confirmed"
+    owner: ClassVar[Owner] = Owner.METERING
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.ROUTER})
+
+    instance: str
+    request_ids: tuple[str, ...]
+
+
+class UsageRecorded(Event):
+    """One billable window of one meter. A later revision of the same window replaces the earlier one."""
+
+    kind: ClassVar[str] = "usage.recorded"
+    owner: ClassVar[Owner] = Owner.METERING
+
+    tenant_id: str
+    project_id: str
+    endpoint_id: str
+    model: str
+    tier: str
+    region: str
+    meter: Meter
+    account: str = Field(default="", description="For gpu_ms: serving, loading or draining. Else empty.")
+    quantity: int = Field(ge=0)
+    window_start_ms: int
+    window_end_ms: int
+    revision: int = Field(ge=1)

@@ -1,0 +1,194 @@
+"""The one transaction script of all six services.
+
+Seen? stop. Load state and version, decide, and in one commit: state if the version is unchanged, journal, outbox,
+inbox, counters, ledger, wake-up. Only then ack. A crash anywhere, and the same again: same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from libs.common.bus.port import bucket_delete, bucket_put
+from libs.common.bus.streams import message_of
+from libs.common.clock import Clock
+from libs.common.decision import Decide, Decision, Give, Take
+from libs.common.errors import QuotaExceeded, Stale, Unavailable
+from libs.common.events.envelope import Envelope, effect
+from libs.common.events.event import Event, Internal, Owner
+from libs.common.ids import event_id
+from libs.common.store.port import Attention, Entry, JournalRow, Record, Store, Transaction
+
+S = TypeVar("S")
+
+STALE_RETRIES_MAX: Final = 16  # Writers of one record take turns; sixteen losses in a row means something is wrong.
+DUE_MAX: Final = 256  # Wake-ups handled in one tick; the rest are due in the next.
+
+
+def its_subject(envelope: Envelope) -> Sequence[str]:
+    """The key of the record that an event is about, where that is its subject."""
+    return (envelope.subject,)
+
+
+class Woke(Internal):
+    """The clock reached the record's wake-up."""
+
+    kind: ClassVar[str] = "internal.woke"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API  # Whoever owns the record; an internal event has no other reader.
+
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owned(Generic[S]):
+    """A kind of thing that a service owns: how it begins, what it hears, how it decides.
+
+    `hears` maps each event class to the keys of the records it concerns. `scope` and `label` make names unique;
+    `attention` says how closely a reconciler follows it.
+    """
+
+    kind: str
+    state: type[S]
+    empty: Callable[[str], S]
+    decide: Decide[S]
+    hears: Mapping[type[Event], Callable[[Envelope], Sequence[str]]]
+    scope: Callable[[S], str] = lambda _state: ""
+    label: Callable[[S], str | None] = lambda _state: None
+    attention: Callable[[S], Attention] = lambda _state: Attention.NONE
+
+
+class Runner(Generic[S]):
+    """Runs one kind of owned thing on a store. Two ways in: an event (`take`), or the clock (`tick`)."""
+
+    def __init__(self, owned: Owned[S], *, store: Store, clock: Clock) -> None:
+        self.owned = owned
+        self._store = store
+        self._clock = clock
+        self._codec: TypeAdapter[S] = TypeAdapter(owned.state)
+
+    def keys_of(self, envelope: Envelope) -> Sequence[str] | None:
+        """The keys of the records that an event concerns; None if this kind does not hear it."""
+        keys = self.owned.hears.get(type(envelope.data))
+        return keys(envelope) if keys else None
+
+    def take(self, key: str, envelope: Envelope) -> S:
+        """Apply an event at most once and return the state after it. Safe to call again with the same envelope.
+
+        Raises Rejected (nothing changed, never will), Unavailable (nothing changed, try later).
+        """
+        for _ in range(STALE_RETRIES_MAX):
+            try:
+                with self._store.transaction() as unit:
+                    return self._apply(unit, key, envelope)
+            except Stale:
+                continue
+        raise Unavailable(f"{self.owned.kind} {key} was written by others {STALE_RETRIES_MAX} times in a row")
+
+    def tick(self) -> int:
+        """Wake every record whose time has come; returns how many."""
+        due = self._store.due(self.owned.kind, self._clock.now_ms(), DUE_MAX)
+        for key, due_ms in due:
+            cause = event_id(f"{self.owned.kind}|{key}|{due_ms}", "woke", 0)
+            self.take(key, Envelope(cause, Woke(due_ms=due_ms), subject=key, time_ms=due_ms))
+        return len(due)
+
+    def state(self, key: str) -> S | None:
+        """The state as stored; None if there is no such record."""
+        record = self._store.load(self.owned.kind, key)
+        return self.parse(record) if record else None
+
+    def parse(self, record: Record) -> S:
+        """The state in a record."""
+        return self._codec.validate_json(record.state)
+
+    def states(self, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[S]:
+        """States in order of their key."""
+        return [self.parse(each) for each in self._store.page(self.owned.kind, scope=scope, after=after, limit=limit)]
+
+    def _apply(self, unit: Transaction, key: str, envelope: Envelope) -> S:
+        owned = self.owned
+        record = unit.load(owned.kind, key) or Record(owned.kind, key, state=b"")
+        state = self.parse(record) if record.version else owned.empty(key)
+        if unit.seen(f"{owned.kind}/{key}", envelope.id):
+            return state
+        now_ms = self._clock.now_ms()
+        decision = owned.decide(state, envelope, now_ms)
+        self._count(unit, decision)
+        for line in decision.lines:
+            unit.enter(Entry(line.id, line.account, line.meter, line.quantity, line.at_ms, line.data))
+        self._tell(unit, record, decision, envelope, now_ms)
+        unit.journal(_journal_row(owned.kind, key, record.version + 1, envelope, now_ms))
+        unit.save(self._next(record, decision), was=record.version)
+        return decision.state
+
+    def _next(self, record: Record, decision: Decision[S]) -> Record:
+        return replace(
+            record,
+            state=self._codec.dump_json(decision.state),
+            sequence=record.sequence + len(decision.events),
+            scope=self.owned.scope(decision.state),
+            label=self.owned.label(decision.state),
+            wake_at_ms=decision.wake_at_ms,
+            attention=self.owned.attention(decision.state),
+        )
+
+    @staticmethod
+    def _count(unit: Transaction, decision: Decision[S]) -> None:
+        for change in decision.counters:
+            if isinstance(change, Give):
+                unit.give(change.counter, change.amount)
+            elif not unit.take(change.counter, change.amount, change.limit):
+                raise QuotaExceeded(_over(change))
+
+    @staticmethod
+    def _tell(unit: Transaction, record: Record, decision: Decision[S], cause: Envelope, now_ms: int) -> None:
+        for index, data in enumerate(decision.events):
+            told = effect(
+                cause,
+                data,
+                teller=f"{record.kind}|{record.key}",
+                subject=decision.about or record.key,
+                index=index,
+                generation=decision.generation,
+                sequence=record.sequence + index + 1,
+                now_ms=now_ms,
+            )
+            unit.enqueue(message_of(told))
+        for put in decision.puts:
+            put_id = event_id(cause.id, f"{put.bucket}|{put.key}", 0)
+            if put.value is None:
+                unit.enqueue(bucket_delete(bucket=put.bucket, key=put.key, id=put_id))
+            else:
+                unit.enqueue(bucket_put(bucket=put.bucket, key=put.key, value=put.value, id=put_id))
+
+
+def _over(take: Take) -> str:
+    return f"{take.counter} would pass its limit of {take.limit}; free some or ask for a higher limit"
+
+
+def _journal_row(kind: str, key: str, version: int, cause: Envelope, now_ms: int) -> JournalRow:
+    return JournalRow(
+        kind=kind,
+        key=key,
+        version=version,
+        at_ms=now_ms,
+        cause_id=cause.id,
+        cause_type=cause.type,
+        cause=CAUSE.dump_json(_as_cause(cause)),
+    )
+
+
+def _as_cause(envelope: Envelope) -> dict[str, Any]:
+    return {
+        "data": envelope.data.model_dump(mode="json"),
+        "subject": envelope.subject,
+        "time_ms": envelope.time_ms,
+        "generation": envelope.generation,
+        "sequence": envelope.sequence,
+    }
+
+
+CAUSE: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])

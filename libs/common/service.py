@@ -1,0 +1,89 @@
+"""A service as the outside sees it: the same face for a process, for the simulation and for a test.
+
+`deliver` answers the bus, `tick` is the clock, `reconcile` is the world, `relay` is the way out. All are synchronous,
+and a process calls them from worker threads, so the event loop never waits for a database.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from libs.common.bus.port import Ack, Answer, Dead, Delivery, Retry
+from libs.common.errors import Rejected, Unavailable
+from libs.common.events.envelope import Envelope, from_wire
+from libs.common.events.event import Owner
+from libs.common.reconciler import Reconciler
+from libs.common.relay import Publish, Relay
+from libs.common.runner import Runner
+from libs.common.store.port import Store
+from libs.common.telemetry import metrics
+from libs.common.telemetry.logging import fields
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS_MAX: Final = 12  # About an hour of retries with the delays below; then people must look.
+RETRY_FIRST_S: Final = 0.5
+RETRY_MAX_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Runners for what it owns, reconcilers for the world it keeps, and one store under them."""
+
+    name: Owner
+    store: Store
+    runners: tuple[Runner[Any], ...]
+    reconcilers: tuple[Reconciler[Any, Any, Any], ...] = ()
+
+    def deliver(self, delivery: Delivery) -> Answer:
+        """Handle a message of the bus and say what becomes of it. Never raises: this loop owns the message."""
+        kind = delivery.message.headers.get("ce-type", "?")
+        answer = self._answer(delivery)
+        metrics.EVENTS_HANDLED.labels(service=self.name, type=kind, answer=type(answer).__name__.lower()).inc()
+        return answer
+
+    def _answer(self, delivery: Delivery) -> Answer:
+        message = delivery.message
+        try:
+            self.handle(from_wire(message.headers, message.body))
+            return Ack()
+        except Rejected as refusal:
+            log.warning("message parked", extra=fields(event_id=message.id, reason=str(refusal)))
+            return Dead(f"{refusal.code}: {refusal}")
+        except Unavailable as later:
+            return Retry(max(later.retry_after_s, retry_delay_s(message.id, delivery.attempt)), str(later))
+        except Exception as bug:
+            log.exception("message failed", extra=fields(event_id=message.id, attempt=delivery.attempt))
+            if delivery.attempt >= ATTEMPTS_MAX:
+                return Dead(f"bug: {type(bug).__name__} after {delivery.attempt} attempts")
+            return Retry(retry_delay_s(message.id, delivery.attempt), type(bug).__name__)
+
+    def handle(self, envelope: Envelope) -> None:
+        """Apply an event to every record of ours that it concerns. Safe to repeat."""
+        concerned = [(each, keys) for each in self.runners if (keys := each.keys_of(envelope)) is not None]
+        if not concerned:
+            raise Rejected(f"{self.name} does not hear {envelope.type}", code="not_heard")
+        for runner, keys in concerned:
+            for key in keys:
+                runner.take(key, envelope)
+
+    def tick(self) -> int:
+        """Wake what is due; returns how much was."""
+        return sum(each.tick() for each in self.runners)
+
+    def reconcile(self) -> int:
+        """One pass of every reconciler; returns how many actions were applied."""
+        return sum(each.run() for each in self.reconcilers)
+
+    def relay(self, publish: Publish) -> Relay:
+        """The relay of our outbox."""
+        return Relay(self.store, publish)
+
+
+def retry_delay_s(message_id: str, attempt: int) -> float:
+    """Doubling from half a second to five minutes, spread by a jitter computed from the message."""
+    spread = 0.5 + (zlib.crc32(f"{message_id}|{attempt}".encode()) % 1000) / 1000
+    return min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(attempt - 1, 10)) * spread

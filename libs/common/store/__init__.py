@@ -1,0 +1,1 @@
+"""What a service remembers: `port` says the promises, `sql` (SQLite, PostgreSQL) and `memory` keep them."""

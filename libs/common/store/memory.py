@@ -1,0 +1,183 @@
+"""The store in memory: the same promises, no disk. A simulation makes it fail at its commit boundaries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from libs.common.bus.port import Message
+from libs.common.errors import Conflict, Stale
+from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Taken, Total
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Changes that are not yet committed."""
+
+    store: MemoryStore
+    inbox: set[tuple[str, str]] = field(default_factory=set)
+    records: dict[tuple[str, str], Record] = field(default_factory=dict)
+    rows: list[JournalRow] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def seen(self, reader: str, event_id: str) -> bool:
+        """Whether ``reader`` took this event before; if not, it has now."""
+        if (reader, event_id) in self.store.inbox or (reader, event_id) in self.inbox:
+            return True
+        self.inbox.add((reader, event_id))
+        return False
+
+    def load(self, kind: str, key: str) -> Record | None:
+        """The record as stored."""
+        return self.records.get((kind, key)) or self.store.records.get((kind, key))
+
+    def save(self, record: Record, *, was: int) -> None:
+        """Store the record as version ``was + 1``."""
+        stored = self.load(record.kind, record.key)
+        if (stored.version if stored else 0) != was:
+            raise Stale(f"{record.kind} {record.key} is not at version {was}")
+        if record.label is not None:
+            holder = self.store.find(record.kind, scope=record.scope, label=record.label)
+            if holder is not None and holder.key != record.key:
+                raise Taken(f"{record.kind} {record.label!r} exists already in {record.scope}")
+        self.records[(record.kind, record.key)] = replace(record, version=was + 1)
+
+    def journal(self, row: JournalRow) -> None:
+        """Append to the journal."""
+        self.rows.append(row)
+
+    def enqueue(self, message: Message) -> None:
+        """Put a message into the outbox."""
+        self.messages.append(message)
+
+    def take(self, counter: str, amount: int, limit: int) -> bool:
+        """Add to a counter if the sum stays within ``limit``."""
+        value = self.counters.get(counter, self.store.counter(counter)) + amount
+        if value > limit:
+            return False
+        self.counters[counter] = value
+        return True
+
+    def give(self, counter: str, amount: int) -> None:
+        """Subtract from a counter; it never goes below zero."""
+        self.counters[counter] = max(0, self.counters.get(counter, self.store.counter(counter)) - amount)
+
+    def enter(self, entry: Entry) -> None:
+        """Add an entry to the ledger."""
+        known = self.entries.get(entry.id) or self.store.ledger.get(entry.id)
+        if known is not None and known != entry:
+            raise Conflict(f"entry {entry.id} is in the ledger with other content", code="entry_conflict")
+        self.entries[entry.id] = entry
+
+
+class MemoryStore:
+    """A database that forgets when the process ends; `on_commit` is called before and after each commit."""
+
+    def __init__(self, on_commit: Callable[[str], None] = lambda _moment: None) -> None:
+        self._on_commit = on_commit
+        self._lock = threading.RLock()
+        self.records: dict[tuple[str, str], Record] = {}
+        self.inbox: set[tuple[str, str]] = set()
+        self.rows: list[JournalRow] = []
+        self.outbox: dict[int, Message] = {}
+        self.counters: dict[str, int] = {}
+        self.ledger: dict[str, Entry] = {}
+        self._position = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[_Unit]:
+        """Begin a unit of work."""
+        with self._lock:
+            unit = _Unit(self)
+            yield unit
+            self._on_commit("before")
+            self._commit(unit)
+            self._on_commit("after")
+
+    def _commit(self, unit: _Unit) -> None:
+        self.inbox |= unit.inbox
+        self.records.update(unit.records)
+        for row in unit.rows:
+            self.rows.append(replace(row, seq=len(self.rows) + 1))
+        for message in unit.messages:
+            self._position += 1
+            self.outbox[self._position] = message
+        self.counters.update(unit.counters)
+        self.ledger.update(unit.entries)
+
+    def load(self, kind: str, key: str) -> Record | None:
+        """Read one record."""
+        return self.records.get((kind, key))
+
+    def find(self, kind: str, *, scope: str, label: str) -> Record | None:
+        """The record that has this label."""
+        return next(
+            (each for each in self._of(kind) if each.scope == scope and each.label == label),
+            None,
+        )
+
+    def page(self, kind: str, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[Record]:
+        """Records of a kind in order of their key."""
+        return [each for each in self._of(kind) if each.key > after and scope in (None, each.scope)][:limit]
+
+    def attended(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Keys of the records that want this much attention or more."""
+        return [each.key for each in self._of(kind) if each.attention >= at_least and each.key > after][:limit]
+
+    def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
+        """Keys and times of the records whose wake-up has come."""
+        found = [
+            (each.wake_at_ms, each.key)
+            for each in self._of(kind)
+            if each.wake_at_ms is not None and each.wake_at_ms <= now_ms
+        ]
+        return [(key, at_ms) for at_ms, key in sorted(found)[:limit]]
+
+    def pending(self, limit: int) -> Sequence[Outgoing]:
+        """The oldest messages of the outbox that are not marked as sent."""
+        with self._lock:
+            return [Outgoing(position, message) for position, message in list(self.outbox.items())[:limit]]
+
+    def mark_sent(self, positions: Sequence[int]) -> None:
+        """The bus has these."""
+        with self._lock:
+            for position in positions:
+                self.outbox.pop(position, None)
+
+    def counter(self, name: str) -> int:
+        """The value of a counter."""
+        return self.counters.get(name, 0)
+
+    def journal_rows(self, *, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
+        """The journal in order of commits."""
+        return self.rows[after : after + limit]
+
+    def entries(
+        self, *, account: str | None = None, from_ms: int = 0, to_ms: int | None = None, limit: int = 1000
+    ) -> Sequence[Entry]:
+        """Ledger entries by time."""
+        found = [
+            each
+            for each in self.ledger.values()
+            if account in (None, each.account) and each.at_ms >= from_ms and (to_ms is None or each.at_ms < to_ms)
+        ]
+        return sorted(found, key=lambda each: (each.at_ms, each.id))[:limit]
+
+    def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
+        """Sums of ledger entries, by account and meter."""
+        sums: dict[tuple[str, str], int] = {}
+        for each in self.ledger.values():
+            if account in (None, each.account) and from_ms <= each.at_ms < to_ms:
+                sums[(each.account, each.meter)] = sums.get((each.account, each.meter), 0) + each.quantity
+        return [Total(account_, meter, quantity) for (account_, meter), quantity in sorted(sums.items())]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _of(self, kind: str) -> list[Record]:
+        with self._lock:
+            return sorted((each for each in self.records.values() if each.kind == kind), key=lambda each: each.key)

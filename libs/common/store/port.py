@@ -1,0 +1,168 @@
+"""What the store promises, whatever keeps it.
+
+1. A transaction is all or nothing: record, journal, outbox, inbox, counters and entries together, or none of them.
+2. A record is written only over the version that was read; otherwise Stale, and nothing changed.
+3. An event is seen once: the second time `seen` says so, also after a crash.
+4. A counter never passes its limit, however many take from it at once.
+5. The outbox gives messages in the order in which they were committed, until they are marked as sent.
+6. `label` is unique among the records of a kind within a scope; Taken otherwise, and nothing changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from libs.common.bus.port import Message
+from libs.common.errors import Conflict
+
+
+class Taken(Conflict):
+    """Another live record of the kind has this label in this scope."""
+
+    code = "name_taken"
+
+
+class Attention(IntEnum):
+    """How closely a reconciler follows a record."""
+
+    NONE = 0
+    WATCH = 1
+    NOW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One owned thing. `state` is its JSON; `sequence` numbers what was told of it; version 0: not yet stored."""
+
+    kind: str
+    key: str
+    state: bytes
+    version: int = 0
+    sequence: int = 0
+    scope: str = ""
+    label: str | None = None
+    wake_at_ms: int | None = None
+    attention: Attention = Attention.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """What was decided on, when: the input as it came. Replaying a key's rows through `decide` gives its state."""
+
+    kind: str
+    key: str
+    version: int
+    at_ms: int
+    cause_id: str
+    cause_type: str
+    cause: bytes
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a ledger: immutable, whole numbers only, one id once.
+
+    A second entry with the same id and content is the same entry; with other content it is a Conflict.
+    """
+
+    id: str
+    account: str
+    meter: str
+    quantity: int
+    at_ms: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A sum over ledger entries."""
+
+    account: str
+    meter: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that waits for the bus; `position` is its place in the order of commits."""
+
+    position: int
+    message: Message
+
+
+class Transaction(Protocol):
+    """One unit of work. Leaving it without an error commits."""
+
+    def seen(self, reader: str, event_id: str) -> bool:
+        """Whether ``reader`` took this event before; if not, it has now."""
+
+    def load(self, kind: str, key: str) -> Record | None:
+        """The record as stored; None if there is none."""
+
+    def save(self, record: Record, *, was: int) -> None:
+        """Store the record as version ``was + 1``. Raises Stale if the stored version is another, Taken for a label."""
+
+    def journal(self, row: JournalRow) -> None:
+        """Append to the journal."""
+
+    def enqueue(self, message: Message) -> None:
+        """Put a message into the outbox."""
+
+    def take(self, counter: str, amount: int, limit: int) -> bool:
+        """Add to a counter if the sum stays within ``limit``; False if not, and nothing changed."""
+
+    def give(self, counter: str, amount: int) -> None:
+        """Subtract from a counter; it never goes below zero."""
+
+    def enter(self, entry: Entry) -> None:
+        """Add an entry to the ledger. Raises Conflict if the id is there with other content."""
+
+
+class Store(Protocol):
+    """A service's own database."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Begin a unit of work. Raises Unavailable if the database does not answer."""
+
+    def load(self, kind: str, key: str) -> Record | None:
+        """Read one record outside any unit of work."""
+
+    def find(self, kind: str, *, scope: str, label: str) -> Record | None:
+        """The record that has this label; None if there is none."""
+
+    def page(self, kind: str, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[Record]:
+        """Records of a kind in order of their key, those after ``after`` only, at most ``limit``."""
+
+    def attended(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Keys, in order, of the records that want this much attention or more; those after ``after`` only."""
+
+    def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
+        """Keys and times of the records whose wake-up has come, earliest first."""
+
+    def pending(self, limit: int) -> Sequence[Outgoing]:
+        """The oldest messages of the outbox that are not marked as sent, in order."""
+
+    def mark_sent(self, positions: Sequence[int]) -> None:
+        """The bus has these."""
+
+    def counter(self, name: str) -> int:
+        """The value of a counter; 0 if it was never taken from."""
+
+    def journal_rows(self, *, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
+        """The journal in order of commits, from behind ``after``."""
+
+    def entries(
+        self, *, account: str | None = None, from_ms: int = 0, to_ms: int | None = None, limit: int = 1000
+    ) -> Sequence[Entry]:
+        """Ledger entries by time, half-open ``[from_ms, to_ms)``."""
+
+    def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
+        """Sums of ledger entries over ``[from_ms, to_ms)``, by account and meter, in that order."""
+
+    def close(self) -> None:
+        """Give back connections."""

@@ -1,0 +1,32 @@
+"""Serving ASGI inside a process that has its own signal handlers and its own logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+AsgiApp = Callable[..., Awaitable[Any]]
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process that we run in."""
+        yield
+
+
+async def serve(app: AsgiApp, *, host: str, port: int, lifespan: bool = False) -> None:
+    """Serve until cancelled. Raises OSError if the port is taken."""
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, lifespan="on" if lifespan else "off"
+    )
+    server = _Server(config)
+    try:
+        await server.serve()
+    except asyncio.CancelledError:
+        server.should_exit = True
+        raise
