@@ -102,7 +102,7 @@ def subject_filter(kind: type[Event]) -> str:
 
 
 def message_of(envelope: Envelope) -> Message:
-    """The bus message of an event: ``mr.v1.evt.<owner>.<event>.p<00-15>.<id>``, the owner where a permission sees it."""
+    """The bus message of an event: ``mr.v1.evt.<owner>.<event>.p<00-15>.<id>``: a permission sees the owner."""
     own = OWN_STREAM.get(envelope.data.kind)
     if own is not None:
         subject = f"{own[1]}.{envelope.subject}"
