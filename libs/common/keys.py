@@ -1,8 +1,8 @@
 """API keys: their form, their hash, and a ring that checks them without asking anybody.
 
 ``mr_<live|test>_<id>_<secret>_<crc>``: 10 characters of id (lower case, public), 43 of secret (256 bits), 6 of CRC-32,
-so that random junk is refused without a look-up and a leaked key is recognised by scanners. A fast hash is right because
-the secret has 256 bits; a slow one would let anybody stop the service (reliability.md L18).
+so that random junk is refused without a look-up and a leaked key is recognised by scanners. A fast hash is right: the
+secret has 256 bits, and a slow hash would let anybody stop the service (reliability.md L18).
 """
 
 from __future__ import annotations
