@@ -32,9 +32,9 @@ check: install ## Format, lint, layers, types, contract
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m libs.common.events.export --check
+	$(BIN)/python -m libs.common.schemas --check
 schemas: install ## Write schemas/ from the models; read the diff before you commit it
-	$(BIN)/python -m libs.common.events.export
+	$(BIN)/python -m libs.common.schemas
 bench: install ## Ratios, side by side in one run, into docs/benchmarks.md
 	$(BIN)/python -m tests.bench
 lock: install ## Renew constraints.txt from pyproject.toml
