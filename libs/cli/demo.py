@@ -1,0 +1,171 @@
+"""`millrace demo`: the whole product once, from a customer's command to the bill and back to nothing.
+
+Nothing in it is made up: it uses the public APIs as anybody would, and ends with exit code 1 if what it shows is not so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any, Final
+
+import httpx
+from rich.table import Table
+
+from libs.cli import local, stages
+from libs.cli.client import Client, Credentials, Refused
+from libs.cli.output import console, table
+from libs.cli.profile import Home, LocalSettings
+from libs.common import keys
+from libs.common.bus.tail import Stored, tail
+from libs.common.errors import MillraceError
+from libs.common.ids import SystemEntropy
+
+NAME: Final = "demo"
+SPEC: Final = {
+    "model": "millrace/ngram-1",
+    "tier": "h100-dedicated",
+    "region": "eu-1",
+    "scaling": {"min": 1, "max": 2, "target_concurrency": 8},
+}
+PROMPT: Final = "Tell me what a millrace is for."
+MAX_TOKENS: Final = 48
+WAIT_S: Final = 120.0
+POLL_S: Final = 0.25
+
+
+def run(home: Home, settings: LocalSettings) -> None:
+    """Show everything, then stop what was started. Raises MillraceError at the first thing that is not as said."""
+    was_up = local.is_up(home)
+    _say("Starting everything on this machine")
+    local.up(home, settings, progress=lambda line: console.print(f"[green]✓[/] {line}"))
+    try:
+        _show(home)
+    finally:
+        if not was_up:
+            _say("Stopping everything")
+            local.down(home)
+            console.print("[green]✓[/] stopped")
+
+
+def _show(home: Home) -> None:
+    credentials = Credentials.read(home)
+    client = Client(credentials)
+    _say(f"A customer asks for an endpoint: {SPEC['model']} on {SPEC['tier']} in {SPEC['region']}")
+    accepted = client.call("POST", "/v1/endpoints", body={"name": NAME, "spec": SPEC})
+    console.print(f"accepted as operation {accepted['id']}")
+    endpoint = stages.watch(client, NAME, until=frozenset({"ready", "failed"}), timeout_s=WAIT_S)
+    _require(endpoint["status"]["stage"] == "ready", f"the endpoint is {endpoint['status']['stage']}")
+
+    answered = _chat(client)
+    _wrong_key(client)
+    _bill(client, credentials, endpoint["id"], answered)
+
+    _say("The customer deletes the endpoint")
+    client.call("DELETE", f"/v1/endpoints/{endpoint['id']}")
+    stages.watch(client, endpoint["id"], until=frozenset({"deleted"}), timeout_s=WAIT_S)
+    _nothing_left(home, client)
+
+
+def _chat(client: Client) -> int:
+    _say(f"A client asks the model: {PROMPT}")
+    usage: dict[str, Any] = {}
+    for chunk in client.chat(model=NAME, prompt=PROMPT, max_tokens=MAX_TOKENS):
+        usage = chunk.get("usage") or usage
+        for choice in chunk["choices"]:
+            console.out(choice["delta"].get("content") or "", end="", highlight=False)
+    console.print(f"\n[dim]{usage['prompt_tokens']} prompt + {usage['completion_tokens']} completion tokens[/]")
+    _require(usage["completion_tokens"] > 0, "the model said nothing")
+    return int(usage["completion_tokens"])
+
+
+def _wrong_key(client: Client) -> None:
+    _say("Somebody tries a well-formed key that does not exist")
+    try:
+        list(client.chat(model=NAME, prompt=PROMPT, max_tokens=1, key=keys.mint(SystemEntropy()).plaintext))
+    except Refused as refusal:
+        console.print(f"[green]✓[/] refused: {refusal}")
+        _require(refusal.status == httpx.codes.UNAUTHORIZED, f"refused with {refusal.status}, not with 401")
+        return
+    raise MillraceError("a wrong key was served")
+
+
+def _bill(client: Client, credentials: Credentials, endpoint_id: str, answered: int) -> None:
+    _say("The bill: usage events for the billing system, then the ledger that they come from")
+    events = _billing_events(credentials, endpoint_id)
+    console.print(
+        table(
+            ("usage event", "meter", "account", "quantity", "window start", "revision"),
+            [
+                (
+                    each["type"],
+                    each["data"]["meter"],
+                    each["data"]["account"],
+                    each["data"]["quantity"],
+                    time.strftime("%H:%M:%S", time.gmtime(each["data"]["window_start_ms"] / 1000)),
+                    each["data"]["revision"],
+                )
+                for each in events
+            ],
+        )
+    )
+    found = client.usage("/v1/usage", query={"endpoint": endpoint_id})
+    console.print()
+    console.print(usage_table(found))
+    billed = sum(each["quantity"] for each in found["items"] if each["meter"] == "completion_tokens")
+    _require(billed == answered, f"{answered} tokens were answered but {billed} are in the ledger")
+    console.print(f"[green]✓[/] {answered} tokens answered, {billed} tokens in the ledger")
+
+
+def _billing_events(credentials: Credentials, endpoint_id: str) -> list[dict[str, Any]]:
+    """The usage events of the endpoint, once its tokens are among them: a window must close first."""
+    deadline_s = time.monotonic() + WAIT_S
+    with console.status("waiting for the billing window to close"):
+        while time.monotonic() < deadline_s:
+            found = asyncio.run(_recorded(credentials.nats_url, endpoint_id))
+            if any(each["data"]["meter"] == "completion_tokens" for each in found):
+                return found
+            time.sleep(POLL_S)
+    raise MillraceError(f"no usage event for the answer within {WAIT_S:.0f} s")
+
+
+async def _recorded(url: str, endpoint_id: str) -> list[dict[str, Any]]:
+    subject = "mr.v1.evt.metering.usage-recorded.>"
+    found = [_event(each) async for each in tail(url, stream="MR_EVT", subject=subject)]
+    return [each for each in found if each["data"]["endpoint_id"] == endpoint_id]
+
+
+def _event(stored: Stored) -> dict[str, Any]:
+    return {"type": stored.message.headers["ce-type"], "data": json.loads(stored.message.body)}
+
+
+def _nothing_left(home: Home, client: Client) -> None:
+    _say("What is left of it")
+    found = json.loads(home.credentials.read_text())
+    key = home.twin_key.read_text().strip()
+    answer = httpx.get(f"{found['twin_url']}/twin/v1/inventory", headers={"authorization": f"Bearer {key}"}, timeout=10)
+    inventory = answer.raise_for_status().json()
+    left = {kind: len(inventory[kind]) for kind in ("clusters", "claims", "nodes", "pods", "processes")}
+    left["routes"] = len(client.models())
+    console.print(table(("kind", "left"), sorted(left.items())))
+    _require(not any(left.values()), f"something is left: {left}")
+
+
+def usage_table(found: dict[str, Any]) -> Table | str:
+    """The totals of the ledger as a table."""
+    items = found["items"]
+    if not items:
+        return "nothing was used"
+    rows = [(each["endpoint_id"], each["meter"], each["account"], each["quantity"]) for each in items]
+    return table(("endpoint", "meter", "account", "quantity"), rows)
+
+
+def _say(what: str) -> None:
+    console.print()
+    console.rule(f"[bold]{what}[/]", align="left", style="dim")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise MillraceError(otherwise)

@@ -1,0 +1,40 @@
+"""`millrace keys`: create, list, revoke."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from libs.cli.endpoints import client
+from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
+
+app = typer.Typer(no_args_is_help=True, help="API keys of the project.")
+
+
+@app.command()
+@one_line_errors
+def create(
+    scope: Annotated[list[str] | None, typer.Option(help="inference, read or manage; may be repeated.")] = None,
+    output: Output = OUTPUT,
+) -> None:
+    """Make a key. It is shown this once."""
+    made = client().call("POST", "/v1/keys", body={"scopes": scope or ["inference"]})
+    show(output, made, lambda: f"{made['key']}\n[dim]id {made['id']}; shown this once, keep it now[/]")
+
+
+@app.command("list")
+@one_line_errors
+def list_(output: Output = OUTPUT) -> None:
+    """List the keys, without their secrets."""
+    found = client().call("GET", "/v1/keys")
+    rows = [(each["id"], ", ".join(each["scopes"]), each["state"], each["created_at"]) for each in found["items"]]
+    show(output, found, lambda: table(("id", "scopes", "state", "created"), rows))
+
+
+@app.command()
+@one_line_errors
+def revoke(key_id: Annotated[str, typer.Argument(help="Id of the key.")], output: Output = OUTPUT) -> None:
+    """Refuse a key from now on."""
+    answer = client().call("DELETE", f"/v1/keys/{key_id}")
+    show(output, answer, lambda: f"{key_id} is revoked")

@@ -1,0 +1,241 @@
+"""The local profile: its settings file, its state directory, and which processes it consists of."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from libs.common import keys
+from libs.common.errors import Invalid, Unavailable
+from libs.common.events.event import Owner
+from libs.common.ids import SystemEntropy
+
+DEFAULT_SETTINGS: Final = Path(__file__).parents[2] / "deploy" / "local" / "local.toml"
+SERVICES: Final = tuple(Owner)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ports(_Part):
+    """Where things listen, on loopback."""
+
+    endpoint_api: int = 8700
+    router: int = 8800
+    usage: int = 8707
+    twin: int = 8600
+    nats: int = 8422
+    nats_monitor: int = 8423
+    admin_endpoint_api: int = 8701
+    admin_capacity_manager: int = 8702
+    admin_runtime_deployer: int = 8703
+    admin_router: int = 8704
+    admin_metering: int = 8705
+    admin_autoscaler: int = 8706
+
+    def admin(self, service: Owner) -> int:
+        """The health and metrics port of a service."""
+        port: int = getattr(self, f"admin_{service.replace('-', '_')}")
+        return port
+
+
+class TwinPart(_Part):
+    """How fast the simulated world is."""
+
+    time_scale: float = Field(default=0.02, gt=0)
+    tokens_per_second: float = Field(default=40.0, ge=0)
+
+
+class TenantPart(_Part):
+    """Whose key `up` prints."""
+
+    id: str = "acme"
+    project: str = "default"
+
+
+class ServicesPart(_Part):
+    """What all services are told."""
+
+    confirm_gone_s: float = 1.0
+    window_s: int = Field(default=10, ge=1)
+    log_level: str = "INFO"
+
+
+class LocalSettings(_Part):
+    """The settings file."""
+
+    ports: Ports = Ports()
+    twin: TwinPart = TwinPart()
+    tenant: TenantPart = TenantPart()
+    services: ServicesPart = ServicesPart()
+
+
+def read_settings(path: Path) -> LocalSettings:
+    """Read a settings file. Raises Invalid with one line that names the file, the place and the trouble."""
+    try:
+        return LocalSettings.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        raise Invalid(f"settings file {path} does not exist: name another with --settings") from None
+    except tomllib.TOMLDecodeError as wrong:
+        raise Invalid(f"settings file {path} is not TOML: {wrong}") from None
+    except ValidationError as wrong:
+        places = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong.errors())
+        raise Invalid(f"settings file {path} is wrong: {places}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The state directory: everything that `up` writes is below it."""
+
+    path: Path
+
+    @staticmethod
+    def default() -> Home:
+        """``$MILLRACE_HOME``, else ``.millrace`` in this directory."""
+        return Home(Path(os.environ.get("MILLRACE_HOME", ".millrace")).absolute())
+
+    @property
+    def plan(self) -> Path:
+        """The processes the supervisor runs."""
+        return self.path / "plan.json"
+
+    @property
+    def state(self) -> Path:
+        """The processes that run now, with their pids."""
+        return self.path / "state.json"
+
+    @property
+    def credentials(self) -> Path:
+        """Where the services are, and the tenant's first key."""
+        return self.path / "credentials.json"
+
+    @property
+    def twin_key(self) -> Path:
+        """The access key of the simulated Platform."""
+        return self.path / "platform.key"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.path / "logs"
+
+    def prepare(self, settings: LocalSettings) -> None:
+        """Make directories and, once, the keys; nobody else on the machine may read them."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        if not self.twin_key.exists():
+            write_private(self.twin_key, SystemEntropy().token_bytes(32).hex())
+        key = self._key() or keys.mint(SystemEntropy()).plaintext
+        ports = settings.ports
+        document = {
+            "api_url": f"http://127.0.0.1:{ports.endpoint_api}",
+            "router_url": f"http://127.0.0.1:{ports.router}/v1",
+            "usage_url": f"http://127.0.0.1:{ports.usage}",
+            "nats_url": f"nats://127.0.0.1:{ports.nats}",
+            "twin_url": f"http://127.0.0.1:{ports.twin}",
+            "tenant_id": settings.tenant.id,
+            "project_id": settings.tenant.project,
+            "scopes": ["manage", "read", "inference"],
+            "key": key,
+        }
+        write_private(self.credentials, json.dumps(document, indent=2))
+
+    def _key(self) -> str | None:
+        if not self.credentials.exists():
+            return None
+        key: str = json.loads(self.credentials.read_text())["key"]
+        return key
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(text)
+    part.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One process of the profile. `once` ends by itself and must succeed before the next begins."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    ready_url: str | None = None
+    once: bool = False
+
+
+def programs(home: Home, settings: LocalSettings, nats: Program) -> tuple[Program, ...]:
+    """The processes of the profile in the order in which they start: bus, streams, world, six services."""
+    python = sys.executable
+    ports = settings.ports
+    nats_url = f"nats://127.0.0.1:{ports.nats}"
+    provision = (python, "-m", "libs.common.bus.provision", "--nats", nats_url)
+    twin = (
+        *(python, "-m", "libs.twin", "--port", str(ports.twin), "--access-key-file", str(home.twin_key)),
+        *("--time-scale", str(settings.twin.time_scale), "--tokens-per-second", str(settings.twin.tokens_per_second)),
+    )
+    return (
+        nats,
+        Program("provision", provision, {}, once=True),
+        Program("twin", twin, {}, f"http://127.0.0.1:{ports.twin}/healthz"),
+        *(_service(home, settings, each) for each in SERVICES),
+    )
+
+
+def _service(home: Home, settings: LocalSettings, service: Owner) -> Program:
+    ports = settings.ports
+    env = {
+        "MILLRACE_NATS_URL": f"nats://127.0.0.1:{ports.nats}",
+        "MILLRACE_DATABASE_URL": f"sqlite:///{home.path / service}.db",
+        "MILLRACE_ADMIN_PORT": str(ports.admin(service)),
+        "MILLRACE_LOG_LEVEL": settings.services.log_level,
+        **_own_settings(home, settings).get(service, {}),
+    }
+    ready = f"http://127.0.0.1:{ports.admin(service)}/readyz"
+    return Program(service, (sys.executable, "-m", f"services.{service.replace('-', '_')}"), env, ready)
+
+
+def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, str]]:
+    ports, platform = settings.ports, {"MILLRACE_PLATFORM_URL": f"http://127.0.0.1:{settings.ports.twin}"}
+    platform["MILLRACE_PLATFORM_KEY_FILE"] = str(home.twin_key)
+    return {
+        Owner.ENDPOINT_API: {
+            "MILLRACE_HTTP_PORT": str(ports.endpoint_api),
+            "MILLRACE_BOOTSTRAP_FILE": str(home.credentials),
+        },
+        Owner.CAPACITY_MANAGER: {**platform, "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s)},
+        Owner.RUNTIME_DEPLOYER: platform,
+        Owner.ROUTER: {
+            "MILLRACE_HTTP_PORT": str(ports.router),
+            "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}/v1",
+            "MILLRACE_USAGE_DB": str(home.path / "usage-journal.db"),
+        },
+        Owner.METERING: {
+            "MILLRACE_HTTP_PORT": str(ports.usage),
+            "MILLRACE_WINDOW_S": str(settings.services.window_s),
+        },
+    }
+
+
+def require_free(settings: LocalSettings) -> None:
+    """Raise Unavailable naming the first port that something else listens on."""
+    for name, port in settings.ports.model_dump().items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                raise Unavailable(
+                    f"port {port} ({name}) is in use: stop what listens there, or set ports.{name} in a settings file"
+                ) from None
