@@ -1,0 +1,46 @@
+"""What goes wrong in a simulated run, and how often: each seed draws its own mixture (swarm testing)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+class Crash(BaseException):
+    """The process died here. Not an Exception: nothing may catch it and go on."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """Chances between 0 and 1, drawn once a seed. `heal` ends them all."""
+
+    crash_at_commit: float
+    crash_after_effect: float
+    publish_lost: float
+    puback_lost: float
+    duplicated: float
+    ack_lost: float
+    reordered: float
+    effect_lost: float
+    effect_answer_lost: float
+    broker_wiped: float = 0.0
+
+    @staticmethod
+    def drawn(chance: random.Random) -> Faults:
+        """A mixture: some seeds are calm, some storm, most are one-sided."""
+        return Faults(
+            crash_at_commit=chance.choice((0.0, 0.005, 0.02, 0.06)),
+            crash_after_effect=chance.choice((0.0, 0.05, 0.2)),
+            publish_lost=chance.choice((0.0, 0.05, 0.3)),
+            puback_lost=chance.choice((0.0, 0.05, 0.3)),
+            duplicated=chance.choice((0.0, 0.05, 0.3)),
+            ack_lost=chance.choice((0.0, 0.05, 0.3)),
+            reordered=chance.choice((0.0, 0.5, 1.0)),
+            effect_lost=chance.choice((0.0, 0.05, 0.2)),
+            effect_answer_lost=chance.choice((0.0, 0.05, 0.2)),
+        )
+
+    def heal(self) -> None:
+        """From now on nothing goes wrong any more: what is still open must come to its end."""
+        for name in self.__slots__:
+            setattr(self, name, 0.0)
