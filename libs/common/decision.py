@@ -14,7 +14,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Add ``amount`` to a counter within ``limit``; past it the whole decision is refused with QuotaExceeded."""
+    """Add ``amount`` to a counter within ``limit``; past it `otherwise` is decided, or QuotaExceeded raised."""
 
     counter: str
     amount: int
@@ -55,7 +55,8 @@ class Decision(Generic[S]):
     """The outcome of one event, all of it committed together or not at all.
 
     `events` are told about `about` (default: the record's own key) with `generation`; `wake_at_ms` replaces the
-    wake-up there was, so a decision that still waits says so again.
+    wake-up there was, so a decision that still waits says so again. `otherwise` is what is decided in the same commit
+    if a counter refuses a `Take`: nothing of this one happens then. Without it the refusal is raised as QuotaExceeded.
     """
 
     state: S
@@ -66,6 +67,7 @@ class Decision(Generic[S]):
     counters: tuple[Take | Give, ...] = ()
     lines: tuple[Line, ...] = ()
     puts: tuple[Put, ...] = ()
+    otherwise: Decision[S] | None = None
 
 
 Decide = Callable[[S, Envelope, int], Decision[S]]

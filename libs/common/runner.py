@@ -115,8 +115,7 @@ class Runner(Generic[S]):
         if unit.seen(f"{owned.kind}/{key}", envelope.id):
             return state
         now_ms = self._clock.now_ms()
-        decision = owned.decide(state, envelope, now_ms)
-        self._count(unit, decision)
+        decision = self._count(unit, owned.decide(state, envelope, now_ms))
         for line in decision.lines:
             unit.enter(Entry(line.id, line.account, line.meter, line.quantity, line.at_ms, line.data))
         self._tell(unit, record, decision, envelope, now_ms)
@@ -135,13 +134,22 @@ class Runner(Generic[S]):
             attention=self.owned.attention(decision.state),
         )
 
-    @staticmethod
-    def _count(unit: Transaction, decision: Decision[S]) -> None:
+    def _count(self, unit: Transaction, decision: Decision[S]) -> Decision[S]:
+        """Move the counters; the decision that stands: the given one, or its `otherwise` if a counter refuses."""
+        taken: list[Take] = []
         for change in decision.counters:
             if isinstance(change, Give):
                 unit.give(change.counter, change.amount)
-            elif not unit.take(change.counter, change.amount, change.limit):
+            elif unit.take(change.counter, change.amount, change.limit):
+                taken.append(change)
+            elif decision.otherwise is None:
                 raise QuotaExceeded(_over(change))
+            else:
+                assert not any(isinstance(each, Give) for each in decision.counters), "a give can't be undone exactly"
+                for each in taken:
+                    unit.give(each.counter, each.amount)
+                return self._count(unit, decision.otherwise)
+        return decision
 
     @staticmethod
     def _tell(unit: Transaction, record: Record, decision: Decision[S], cause: Envelope, now_ms: int) -> None:
