@@ -31,7 +31,11 @@ class Give:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A ledger line; `id` is computed, so that the same cause enters it once."""
+    """A ledger line; `id` is computed, so that the same cause enters it once.
+
+    `otherwise` is entered in its place where the ledger holds this id with other content; without one, the whole
+    decision is refused with Conflict.
+    """
 
     id: str
     account: str
@@ -39,6 +43,7 @@ class Line:
     quantity: int
     at_ms: int
     data: bytes = b"{}"
+    otherwise: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)

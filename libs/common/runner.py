@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from libs.common.bus.port import bucket_delete, bucket_put
 from libs.common.bus.streams import message_of
 from libs.common.clock import Clock
-from libs.common.decision import Decide, Decision, Give, Take
-from libs.common.errors import QuotaExceeded, Stale, Unavailable
+from libs.common.decision import Decide, Decision, Give, Line, Take
+from libs.common.errors import Conflict, QuotaExceeded, Stale, Unavailable
 from libs.common.events.envelope import Envelope, effect
 from libs.common.events.event import Event, Internal, Owner
 from libs.common.ids import event_id
@@ -117,7 +117,7 @@ class Runner(Generic[S]):
         now_ms = self._clock.now_ms()
         decision = self._count(unit, owned.decide(state, envelope, now_ms))
         for line in decision.lines:
-            unit.enter(Entry(line.id, line.account, line.meter, line.quantity, line.at_ms, line.data))
+            _enter(unit, line)
         self._tell(unit, record, decision, envelope, now_ms)
         unit.journal(_journal_row(owned.kind, key, record.version + 1, envelope, now_ms))
         unit.save(self._next(record, decision), was=record.version)
@@ -171,6 +171,15 @@ class Runner(Generic[S]):
                 unit.enqueue(bucket_delete(bucket=put.bucket, key=put.key, id=put_id))
             else:
                 unit.enqueue(bucket_put(bucket=put.bucket, key=put.key, value=put.value, id=put_id))
+
+
+def _enter(unit: Transaction, line: Line) -> None:
+    try:
+        unit.enter(Entry(line.id, line.account, line.meter, line.quantity, line.at_ms, line.data))
+    except Conflict:
+        if line.otherwise is None:
+            raise
+        _enter(unit, line.otherwise)
 
 
 def _over(take: Take) -> str:

@@ -19,6 +19,9 @@ class ScaleInputs(Contract):
     concurrency_milli: int = Field(description="Mean requests in flight over the window, times 1,000.")
     window_ms: int
     samples: int
+    peak_milli: int = Field(
+        default=0, description="Most requests in flight at once in the window, times 1,000; the rest must absorb it."
+    )
 
 
 class ScaleDecided(Event):

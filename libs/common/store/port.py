@@ -120,7 +120,7 @@ class Transaction(Protocol):
         """Subtract from a counter; it never goes below zero."""
 
     def enter(self, entry: Entry) -> None:
-        """Add an entry to the ledger. Raises Conflict if the id is there with other content."""
+        """Add an entry to the ledger. Raises Conflict if the id is there with other content; the unit can go on."""
 
 
 class Store(Protocol):
