@@ -1,0 +1,213 @@
+"""How we speak to a database: how it is opened, how a unit of work begins and ends, what its errors mean to us.
+
+SQLite: one writer process per file, on a local disk. Below the versions that fix the WAL-reset bug (reliability.md
+L15) the journal is a rollback journal. PostgreSQL: READ COMMITTED; correctness comes from conditional statements.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from libs.common.errors import Invalid, MillraceError, Stale, Unavailable
+from libs.common.store.tables import SCHEMA
+
+LOCK_WAIT_S: Final = 5  # Beyond this something is stuck; the bus delivers again.
+STATEMENT_S: Final = 10
+IDLE_IN_TRANSACTION_S: Final = 15  # A unit decides in milliseconds; a lost process must not hold its locks.
+CONNECT_S: Final = 5
+CREATE_LOCK_S: Final = 60  # Several processes may start at once and create the tables one after another.
+POOL_SIZE: Final = 8  # Six services fit in PostgreSQL's default of 100 connections, with overflow.
+POOL_OVERFLOW: Final = 4
+CREATE_LOCK: Final = 0x6D696C6C  # "mill": the advisory lock under which tables are created.
+
+RESOLVED_BY_RETRY: Final = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected.
+
+
+def is_wal_safe(version: tuple[int, int, int]) -> bool:
+    """Whether a SQLite of this version can't corrupt a WAL database when the WAL is reset."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
+
+
+class Database:
+    """An open database with all tables. `insert` makes the statement that knows ON CONFLICT in its dialect."""
+
+    def __init__(self, url: str) -> None:
+        engine = _open(url)
+        self.dialect = engine.dialect.name
+        self.insert: Any = sqlite.insert if self.dialect == "sqlite" else postgresql.insert
+        self._engine = engine
+        # SQLite's own queue of writers sleeps and polls; threads of one process rather wait for each other here.
+        self._turns = threading.Lock() if self.dialect == "sqlite" else None
+        self._writing = engine.execution_options(writes=True)
+        self._reading = engine if self.dialect == "sqlite" else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._create()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that commits if it is left without an error. Raises Unavailable, Stale or Invalid."""
+        with self._turn(), _given_back(_begun(self._writing)) as connection:
+            yield connection
+            with meaning():
+                connection.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection on which each statement sees what is committed."""
+        with meaning(), _given_back(self._reading.connect()) as connection:
+            yield connection
+
+    @contextmanager
+    def settled(self, table: Table) -> Iterator[Connection]:
+        """A connection that sees every row of ``table`` up to the highest number there: none is still to be committed.
+
+        PostgreSQL numbers rows when they are written and shows them when they are committed, so a reader that goes on
+        from the last number could miss one. Here writers wait for the moment of the reading.
+        """
+        if self.dialect == "sqlite":  # One writer at a time: numbers are in the order of commits.
+            with self.reading() as connection:
+                yield connection
+            return
+        with self.writing() as connection, meaning():
+            connection.execute(text(f"LOCK TABLE {table.name} IN SHARE MODE"))
+            yield connection
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._turns is None:
+            yield
+            return
+        if not self._turns.acquire(timeout=LOCK_WAIT_S):
+            raise Unavailable(f"the database was busy for {LOCK_WAIT_S} s; is a unit of work inside another?")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _create(self) -> None:
+        with self.writing() as connection, meaning():
+            if self.dialect == "postgresql":
+                connection.execute(text(f"SET LOCAL lock_timeout = '{CREATE_LOCK_S}s'"))
+                connection.execute(text(f"SET LOCAL statement_timeout = '{CREATE_LOCK_S}s'"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CREATE_LOCK})
+            SCHEMA.create_all(connection)
+
+
+@contextmanager
+def meaning() -> Iterator[None]:
+    """Turn a database's errors into ours. What is left as it was is a mistake in our statements."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError, OverflowError, UnicodeEncodeError) as error:
+        ours = _meaning_of(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _meaning_of(error: Exception) -> MillraceError | None:
+    if isinstance(error, PoolTimeoutError):
+        return Unavailable("all database connections are in use")
+    if not isinstance(error, DBAPIError) or isinstance(error, DataError):
+        return Invalid(f"a value does not fit into the database ({type(error).__name__})")
+    if not isinstance(error, OperationalError | InternalError | InterfaceError):
+        return None
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        # The primary code SQLITE_ERROR means that the statement is wrong; all others that the file or disk is.
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF
+        return None if code == sqlite3.SQLITE_ERROR else Unavailable(f"SQLite: {cause}")
+    sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate in RESOLVED_BY_RETRY:
+        return Stale(f"PostgreSQL: {type(cause).__name__}")
+    if sqlstate is None:  # No statement got there, so the text is about the connection and carries no values.
+        return Unavailable(f"PostgreSQL: {str(cause).partition(chr(10))[0][:200]}")
+    return Unavailable(f"PostgreSQL: {type(cause).__name__} ({sqlstate})")
+
+
+def _begun(engine: Engine) -> Connection:
+    with meaning():
+        connection = engine.connect()
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+@contextmanager
+def _given_back(connection: Connection) -> Iterator[Connection]:
+    try:
+        yield connection
+    finally:
+        try:
+            connection.close()  # Rolls back what is not committed.
+        except DBAPIError:  # It died meanwhile, and its transaction with it; the first error must stay the one told.
+            connection.invalidate()
+            connection.close()
+
+
+def _open(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise Invalid("the database URL can't be read; use sqlite:////path/file.db or postgresql+psycopg://…") from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        engine = create_engine(
+            parsed, hide_parameters=True, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_timeout=LOCK_WAIT_S
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+    if backend == "postgresql":
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            pool_timeout=LOCK_WAIT_S,
+            connect_args={"connect_timeout": CONNECT_S, "options": _postgres_options()},
+        )
+    raise Invalid(f"no store for {backend}: use sqlite:////path/file.db or postgresql+psycopg://…")
+
+
+def _postgres_options() -> str:
+    settings = {
+        "synchronous_commit": "on",
+        "lock_timeout": f"{LOCK_WAIT_S}s",
+        "statement_timeout": f"{STATEMENT_S}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
+    }
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # The driver must not begin transactions by itself.
+    safe = is_wal_safe(sqlite3.sqlite_version_info[:3])
+    wanted = "wal" if safe else "delete"
+    connection.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_S * 1000}")
+    (mode,) = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+    assert mode == wanted, f"SQLite keeps its journal as {mode}, not {wanted}"
+    # With a rollback journal, FULL may lose the last commit in a power cut: EXTRA syncs the journal's deletion too.
+    connection.execute(f"PRAGMA synchronous = {'FULL' if safe else 'EXTRA'}")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    if connection.get_execution_options().get("writes"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

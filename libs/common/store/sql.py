@@ -1,0 +1,156 @@
+"""The store on SQL: SQLite for one machine, PostgreSQL for production. What `port` promises, in statements.
+
+The outbox is read by state, never by a cursor: PostgreSQL commits positions out of order (reliability.md L14).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, Executable, Row, Table, delete, func, select, text, tuple_, update
+
+from libs.common.bus.port import Message
+from libs.common.clock import Clock, SystemClock
+from libs.common.store.database import Database, meaning
+from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Total
+from libs.common.store.tables import COUNTERS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
+from libs.common.store.unit import LOAD, SqlUnit, Statements, entry_of, record_of
+from libs.common.units import DAY_MS
+
+INBOX_KEPT_MS: Final = 35 * DAY_MS  # reliability.md R7: longer than a stream or a backup can bring an event again.
+OUTBOX_KEPT_MS: Final = 7 * DAY_MS  # R8: what was sent can be sent again after a broker lost its disk.
+PRUNE_ROWS: Final = 1000  # In one transaction, so that pruning never holds up the service.
+PRUNE_ROUNDS_MAX: Final = 100
+
+R: Final = RECORDS.c
+ATTENDED: Final = text("attention > 0")  # Literal, so that both planners see that the partial index answers it.
+PENDING: Final = (
+    select(OUTBOX.c.position, OUTBOX.c.id, OUTBOX.c.stream, OUTBOX.c.subject, OUTBOX.c.body, OUTBOX.c.headers)
+    .where(OUTBOX.c.sent_at_ms.is_(None))
+    .order_by(OUTBOX.c.position)
+)
+
+
+class SqlStore:
+    """A service's own database, by URL: ``sqlite:////path/file.db`` or ``postgresql+psycopg://user@host/name``.
+
+    Makes its tables if they are missing. Raises Invalid for a URL that is neither, Unavailable if nothing answers.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._database = Database(url)
+        self._statements = Statements(self._database)
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlUnit]:
+        """Begin a unit of work."""
+        with self._database.writing() as connection:
+            unit = SqlUnit(connection, self._statements, now_ms=self._clock.now_ms())
+            yield unit
+            if unit.broken is not None:  # Somebody caught the error; PostgreSQL would "commit" by rolling back.
+                raise unit.broken
+
+    def load(self, kind: str, key: str) -> Record | None:
+        """Read one record."""
+        found = self._read(LOAD, {"kind": kind, "key": key})
+        return record_of(found[0]) if found else None
+
+    def find(self, kind: str, *, scope: str, label: str) -> Record | None:
+        """The record that has this label."""
+        found = self._read(select(RECORDS).where(R.kind == kind, R.scope == scope, R.label == label))
+        return record_of(found[0]) if found else None
+
+    def page(self, kind: str, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[Record]:
+        """Records of a kind in order of their key."""
+        wanted = select(RECORDS).where(R.kind == kind, R.key > after).order_by(R.key).limit(limit)
+        return [record_of(row) for row in self._read(wanted if scope is None else wanted.where(R.scope == scope))]
+
+    def attended(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Keys of the records that want this much attention or more."""
+        wanted = select(R.key).where(R.kind == kind, R.key > after).order_by(R.key).limit(limit)
+        if at_least > Attention.NONE:
+            wanted = wanted.where(ATTENDED, R.attention >= int(at_least))
+        return [row.key for row in self._read(wanted)]
+
+    def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
+        """Keys and times of the records whose wake-up has come."""
+        wanted = select(R.key, R.wake_at_ms).where(R.kind == kind, R.wake_at_ms <= now_ms)
+        return [(row.key, row.wake_at_ms) for row in self._read(wanted.order_by(R.wake_at_ms, R.key).limit(limit))]
+
+    def pending(self, limit: int) -> Sequence[Outgoing]:
+        """The oldest messages of the outbox that are not marked as sent."""
+        return [
+            Outgoing(row.position, Message(row.id, row.stream, row.subject, row.body, json.loads(row.headers)))
+            for row in self._read(PENDING.limit(limit))
+        ]
+
+    def mark_sent(self, positions: Sequence[int]) -> None:
+        """The bus has these."""
+        if not positions:
+            return
+        mark = update(OUTBOX).where(OUTBOX.c.position.in_(positions)).values(sent_at_ms=self._clock.now_ms())
+        with self._database.writing() as connection, meaning():
+            connection.execute(mark)
+
+    def counter(self, name: str) -> int:
+        """The value of a counter."""
+        found = self._read(select(COUNTERS.c.value).where(COUNTERS.c.name == name))
+        return int(found[0].value) if found else 0
+
+    def journal_rows(self, *, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
+        """The journal in order of commits."""
+        wanted = select(JOURNAL).where(JOURNAL.c.seq > after).order_by(JOURNAL.c.seq).limit(limit)
+        with self._database.settled(JOURNAL) as connection:
+            return [JournalRow(**row._mapping) for row in connection.execute(wanted)]
+
+    def entries(
+        self, *, account: str | None = None, from_ms: int = 0, to_ms: int | None = None, limit: int = 1000
+    ) -> Sequence[Entry]:
+        """Ledger entries by time."""
+        wanted = select(ENTRIES).where(*_within(account, from_ms, to_ms))
+        return [entry_of(row) for row in self._read(wanted.order_by(ENTRIES.c.at_ms, ENTRIES.c.id).limit(limit))]
+
+    def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
+        """Sums of ledger entries, by account and meter."""
+        by = (ENTRIES.c.account, ENTRIES.c.meter)
+        wanted = select(*by, func.sum(ENTRIES.c.quantity)).where(*_within(account, from_ms, to_ms))
+        return [Total(name, meter, int(sum_)) for name, meter, sum_ in self._read(wanted.group_by(*by).order_by(*by))]
+
+    def prune(self, now_ms: int) -> int:
+        """Forget events that can't come again and messages sent long ago; returns how many rows went."""
+        return self._prune(INBOX, INBOX.c.at_ms, now_ms - INBOX_KEPT_MS) + self._prune(
+            OUTBOX, OUTBOX.c.sent_at_ms, now_ms - OUTBOX_KEPT_MS
+        )
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._database.close()
+
+    def _read(self, wanted: Executable, values: Mapping[str, object] | None = None) -> Sequence[Row[*tuple[Any, ...]]]:
+        with self._database.reading() as connection:
+            return connection.execute(wanted, values).fetchall()
+
+    def _prune(self, table: Table, at_ms: Column[int], before_ms: int) -> int:
+        pruned = 0
+        key = table.primary_key.columns
+        for _ in range(PRUNE_ROUNDS_MAX):
+            old = select(*key).where(at_ms < before_ms).limit(PRUNE_ROWS)
+            with self._database.writing() as connection, meaning():
+                went = connection.execute(delete(table).where(tuple_(*key).in_(old))).rowcount
+            pruned += went
+            if went < PRUNE_ROWS:
+                break
+        return pruned
+
+
+def _within(account: str | None, from_ms: int, to_ms: int | None) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = [ENTRIES.c.at_ms >= from_ms]
+    if to_ms is not None:
+        wanted.append(ENTRIES.c.at_ms < to_ms)
+    if account is not None:
+        wanted.append(ENTRIES.c.account == account)
+    return wanted
