@@ -38,13 +38,17 @@ class Lifecycle(Generic[StageT, FactT]):
 
     def stage_of(self, facts: Set[FactT]) -> StageT:
         """Walk from the start as far as the facts allow. Order and repeats do not matter."""
-        stage = self.start
+        return self.path(facts)[-1]
+
+    def path(self, facts: Set[FactT]) -> tuple[StageT, ...]:
+        """The stages that the walk goes through, the start first, where it stops last."""
+        stages = [self.start]
         for _ in range(len(self.rows) + 1):
-            row = next((r for r in self.rows if r.stage is stage and r.fact in facts), None)
+            row = next((r for r in self.rows if r.stage is stages[-1] and r.fact in facts), None)
             if row is None:
-                return stage
-            stage = row.to
-        raise AssertionError(f"the table has a cycle through {stage}")
+                return tuple(stages)
+            stages.append(row.to)
+        raise AssertionError(f"the table has a cycle through {stages[-1]}")
 
     def awaited(self, stage: StageT) -> Row[StageT, FactT] | None:
         """The row that says whom we wait for in ``stage``, or None if for nobody."""

@@ -1,1 +1,1 @@
-"""To be written."""
+"""What endpoint-api thinks: values in, values out."""

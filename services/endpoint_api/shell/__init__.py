@@ -1,1 +1,1 @@
-"""To be written."""
+"""What endpoint-api touches: HTTP, the catalogue's files, metrics."""

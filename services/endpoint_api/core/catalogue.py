@@ -1,0 +1,115 @@
+"""The catalogue: which tiers and models are sold, and what an accepted spec is pinned to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from libs.common.events.endpoint import REPLICAS_MAX, EndpointSpec, Placement
+from services.endpoint_api.core.refusal import FieldRefused
+
+EVERYBODY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What a customer buys by one name: how it is isolated, on which GPUs, where, at which price class."""
+
+    name: str
+    description: str
+    tenancy: str
+    regions: tuple[str, ...]
+    gpu: str
+    node_type: str
+    gpus_per_node: int
+    gpus_per_replica: int
+    replicas_max: int
+    cluster_template: str
+    runtime_template: str
+    price_class: str
+    tenants: tuple[str, ...] = (EVERYBODY,)
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model by registry id, pinned to a digest, and the tiers that it fits."""
+
+    id: str
+    description: str
+    digest: str
+    size_bytes: int
+    context_tokens: int
+    tiers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All tiers and models, in the order of the files."""
+
+    tiers: tuple[Tier, ...]
+    models: tuple[Model, ...]
+
+    def for_tenant(self, tenant_id: str) -> Catalogue:
+        """What this tenant may buy, and nothing that hints at the rest: the entitlement seam."""
+        tiers = tuple(each for each in self.tiers if EVERYBODY in each.tenants or tenant_id in each.tenants)
+        names = {each.name for each in tiers}
+        models = (replace(each, tiers=tuple(t for t in each.tiers if t in names)) for each in self.models)
+        return Catalogue(tiers, tuple(each for each in models if each.tiers))
+
+    def resolve(self, spec: EndpointSpec) -> Placement:
+        """What the spec is pinned to. Raises FieldRefused naming the field and listing what exists."""
+        model = next((each for each in self.models if each.id == spec.model), None)
+        if model is None:
+            raise _refused("model", "unknown_model", "no such model", [each.id for each in self.models])
+        tier = next((each for each in self.tiers if each.name == spec.tier), None)
+        if tier is None:
+            raise _refused("tier", "unknown_tier", "no such tier", [each.name for each in self.tiers])
+        if spec.region not in tier.regions:
+            raise _refused("region", "unknown_region", f"{tier.name} is not sold in that region", tier.regions)
+        if tier.name not in model.tiers:
+            raise _refused("tier", "model_does_not_fit", f"{model.id} does not fit {tier.name}", model.tiers)
+        if spec.scaling.max > tier.replicas_max:
+            message = f"{tier.name} allows at most {tier.replicas_max} replicas an endpoint"
+            raise FieldRefused("spec.scaling.max", message, code="too_many_replicas")
+        return _placement(tier, model)
+
+    def contradictions(self) -> Iterator[str]:
+        """What can't be true of this catalogue, one line each; none if it is sound."""
+        yield from _repeated("tier", [each.name for each in self.tiers])
+        yield from _repeated("model", [each.id for each in self.models])
+        for tier in self.tiers:
+            if tier.gpus_per_replica > tier.gpus_per_node:
+                yield f"tier {tier.name}: a replica needs {tier.gpus_per_replica} GPUs, a node has {tier.gpus_per_node}"
+            if tier.replicas_max > REPLICAS_MAX:
+                yield f"tier {tier.name}: replicas_max is over {REPLICAS_MAX}"
+            yield from _repeated(f"tier {tier.name}: region", tier.regions)
+        names = {each.name for each in self.tiers}
+        for model in self.models:
+            for missing in sorted(set(model.tiers) - names):
+                yield f"model {model.id}: there is no tier {missing}"
+            yield from _repeated(f"model {model.id}: tier", model.tiers)
+
+
+def _placement(tier: Tier, model: Model) -> Placement:
+    return Placement(
+        tenancy=tier.tenancy,
+        node_type=tier.node_type,
+        gpus_per_node=tier.gpus_per_node,
+        gpus_per_replica=tier.gpus_per_replica,
+        cluster_template=tier.cluster_template,
+        runtime_template=tier.runtime_template,
+        model_digest=model.digest,
+        model_size_bytes=model.size_bytes,
+        price_class=tier.price_class,
+        command=tier.command,
+    )
+
+
+def _refused(field: str, code: str, what: str, known: list[str] | tuple[str, ...]) -> FieldRefused:
+    return FieldRefused(f"spec.{field}", f"{what}; there are: {', '.join(known) or 'none'}", code=code)
+
+
+def _repeated(what: str, names: list[str] | tuple[str, ...]) -> Iterator[str]:
+    for name in sorted({each for each in names if names.count(each) > 1}):
+        yield f"{what} {name} is there twice"

@@ -1,0 +1,87 @@
+"""Why an endpoint is where it is: whom it waits for, until when, and what the worker said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.events.endpoint import Stage
+from libs.common.events.event import Owner
+from libs.common.events.facts import Fact
+from services.endpoint_api.core.lifecycle import LIFECYCLE, SERVING
+from services.endpoint_api.core.state import Endpoint, Words
+
+BY_CAPACITY_MANAGER: Final = frozenset(fact for fact in Fact if fact.value.startswith("capacity."))
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A reason for programs, a message for people, and who must act (empty: nobody)."""
+
+    reason: str
+    message: str
+    waiting_on: str = ""
+
+
+def why(endpoint: Endpoint) -> Why:
+    """What to tell of the present stage."""
+    match endpoint.stage:
+        case Stage.FAILED:
+            return _said(endpoint.failure, Why("Failed", "an owner gave up; delete the endpoint and create it again"))
+        case Stage.DEGRADED:
+            return _said(endpoint.degraded, Why("NoReplicaReady", "no replica is ready", Owner.RUNTIME_DEPLOYER))
+        case Stage.READY:
+            return Why("Serving", "requests are served")
+        case Stage.DELETED:
+            return Why("Deleted", "everything was given back")
+        case _:
+            return _why_waiting(endpoint)
+
+
+def waits_for(endpoint: Endpoint) -> str:
+    """The service that must act next, or empty."""
+    row = LIFECYCLE.awaited(endpoint.stage)
+    if endpoint.stage is Stage.DELETING and not endpoint.facts.holds(Fact.RUNTIME_REMOVED):
+        return Owner.RUNTIME_DEPLOYER  # Capacity goes only after the runtime is gone.
+    return row.owed_by if row else ""
+
+
+def deadline_ms(endpoint: Endpoint) -> int | None:
+    """When the wait of the present stage has taken too long; None if nothing is waited for."""
+    row = LIFECYCLE.awaited(endpoint.stage)
+    if row is None or row.within_ms is None or not endpoint.visits:
+        return None
+    return endpoint.visit.since_ms + row.within_ms
+
+
+def is_overdue(endpoint: Endpoint, now_ms: int) -> bool:
+    """Whether a stage has taken longer than it should: people should look, above all while deleting."""
+    due_ms = deadline_ms(endpoint)
+    return due_ms is not None and now_ms >= due_ms
+
+
+def url_of(endpoint: Endpoint) -> str:
+    """Where it is served; empty unless it is being served."""
+    return endpoint.url if endpoint.stage in SERVING else ""
+
+
+def _why_waiting(endpoint: Endpoint) -> Why:
+    owed_by = waits_for(endpoint)
+    said = endpoint.waiting
+    if said is not None and owed_by == Owner.CAPACITY_MANAGER and _still_holds(endpoint, said):
+        return Why(said.reason, said.message, owed_by)
+    row = LIFECYCLE.awaited(endpoint.stage)
+    assert row is not None, f"{endpoint.stage} waits for nobody and has no text"
+    fact = Fact.RUNTIME_REMOVED if owed_by != row.owed_by else row.fact
+    words = fact.value.partition(".")[2].replace("_", " ")
+    return Why(f"Awaiting{words.title().replace(' ', '')}", f"{owed_by} is at work; next: {words}", owed_by)
+
+
+def _still_holds(endpoint: Endpoint, said: Words) -> bool:
+    """Whether nothing that capacity-manager told later has made its explanation old."""
+    later = (each.sequence for each in endpoint.facts.heard if each.fact in BY_CAPACITY_MANAGER)
+    return said.generation == endpoint.generation and said.sequence > max(later, default=0)
+
+
+def _said(words: Words | None, otherwise: Why) -> Why:
+    return Why(words.reason, words.message, otherwise.waiting_on) if words else otherwise

@@ -1,0 +1,156 @@
+"""What endpoint-api owns: endpoints as asked for and as composed from what the owners tell, operations, keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from libs.common.events.endpoint import EndpointSpec, Placement, Stage
+from libs.common.events.facts import Facts
+from libs.common.ids import EndpointId, KeyId, OperationId, ProjectId, TenantId
+
+NO_TENANT: Final = TenantId("")
+NO_PROJECT: Final = ProjectId("")
+
+
+class Verb(StrEnum):
+    """What an accepted command asked for."""
+
+    CREATE = "create"
+    DELETE = "delete"
+
+
+class Outcome(StrEnum):
+    """How an operation stands; everything but RUNNING is its one end."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One accepted command, from acceptance to its one end."""
+
+    id: OperationId
+    verb: Verb
+    generation: int
+    accepted_ms: int
+    finished_ms: int | None = None
+    outcome: Outcome = Outcome.RUNNING
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Time in one stage: `since_ms` is when it was last entered, `spent_ms` what earlier visits took.
+
+    One visit a stage, so that an endpoint that flaps between ready and degraded for years stays small.
+    """
+
+    stage: Stage
+    since_ms: int
+    spent_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Why, as an owner put it; of two, the one with the owner's higher sequence counts."""
+
+    reason: str
+    message: str
+    generation: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that an owner tells again and again; the highest sequence counts."""
+
+    value: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint: what the tenant asked for, what has been heard of it, and where it therefore stands.
+
+    `generation` counts accepted changes of desire; `spec_generation` is the one that the spec is from, and facts of
+    an older one count no longer. Generation 0 means: facts were heard, but nothing was asked for.
+    """
+
+    id: EndpointId
+    tenant_id: TenantId = NO_TENANT
+    project_id: ProjectId = NO_PROJECT
+    name: str = ""
+    spec: EndpointSpec | None = None
+    placement: Placement | None = None
+    generation: int = 0
+    spec_generation: int = 0
+    request_digest: str = ""
+    facts: Facts = field(default_factory=Facts)
+    stage: Stage = Stage.REQUESTED
+    visits: tuple[Visit, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    waiting: Words | None = None
+    degraded: Words | None = None
+    failure: Words | None = None
+    url: str = ""
+    decided: Figure | None = None
+    ready: Figure | None = None
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether somebody asked for it."""
+        return self.generation > 0
+
+    @property
+    def visit(self) -> Visit:
+        """The visit to the present stage."""
+        return next(each for each in self.visits if each.stage is self.stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key as its owner keeps it: the hash, never the key. `request` is the Idempotency-Key that made it."""
+
+    id: KeyId
+    tenant_id: TenantId = NO_TENANT
+    project_id: ProjectId = NO_PROJECT
+    name: str = ""
+    scopes: tuple[str, ...] = ()
+    sha256: str = ""
+    created_ms: int = 0
+    expires_at_ms: int | None = None
+    revoked_ms: int | None = None
+    request: str = ""
+
+
+def home_of(tenant_id: str, project_id: str) -> str:
+    """The store's scope of a project's live things: names are unique in it, lists are of it."""
+    return f"{tenant_id}/{project_id}"
+
+
+def scope_of_endpoint(endpoint: Endpoint) -> str:
+    """The project while the endpoint lives; a place apart afterwards, so that lists never wade through the dead."""
+    if not endpoint.is_requested:
+        return ""
+    home = home_of(endpoint.tenant_id, endpoint.project_id)
+    return f"{home}/deleted" if endpoint.stage is Stage.DELETED else home
+
+
+def label_of_endpoint(endpoint: Endpoint) -> str | None:
+    """The name that it holds; none once it is deleted."""
+    return endpoint.name if endpoint.is_requested and endpoint.stage is not Stage.DELETED else None
+
+
+def scope_of_key(key: Key) -> str:
+    """The project that the key belongs to."""
+    return home_of(key.tenant_id, key.project_id)
+
+
+def label_of_key(key: Key) -> str | None:
+    """The Idempotency-Key that made it: a second use must not make a second key."""
+    return key.request or None

@@ -1,0 +1,104 @@
+"""Reads the catalogue's files, and refuses a malformed or self-contradicting one with one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from libs.common.errors import Invalid
+from services.endpoint_api.core.catalogue import EVERYBODY, Catalogue, Model, Tier
+
+BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it is a mistake.
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
+Versioned = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*@[0-9][0-9A-Za-z.-]*$")]
+Words = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class _TierEntry(_Strict):
+    name: Name
+    description: Words
+    tenancy: Literal["shared_pool", "tenant_cluster", "private_nodes", "vnode"]
+    regions: tuple[Name, ...] = Field(min_length=1)
+    gpu: Words
+    node_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9.-]+$")]
+    gpus_per_node: int = Field(ge=1, le=16)
+    gpus_per_replica: int = Field(ge=1, le=16)
+    replicas_max: int = Field(ge=1)
+    cluster_template: Versioned
+    runtime_template: Versioned
+    price_class: Name
+    tenants: tuple[str, ...] = Field(default=(EVERYBODY,), min_length=1)
+    command: tuple[str, ...] = ()
+
+
+class _ModelEntry(_Strict):
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=128)]
+    description: Words
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    size_bytes: int = Field(ge=1)
+    context_tokens: int = Field(ge=1)
+    tiers: tuple[str, ...] = Field(min_length=1)
+
+
+class _TierFile(_Strict):
+    version: Literal[1]
+    tiers: tuple[_TierEntry, ...] = Field(min_length=1)
+
+
+class _ModelFile(_Strict):
+    version: Literal[1]
+    models: tuple[_ModelEntry, ...] = Field(min_length=1)
+
+
+FileT = TypeVar("FileT", _TierFile, _ModelFile)
+
+
+def read_catalogue(directory: Path) -> Catalogue:
+    """The catalogue in ``directory``. Raises Invalid: one line, with the file and what is wrong in it."""
+    tiers = _read(directory / "tiers.yaml", _TierFile).tiers
+    models = _read(directory / "models.yaml", _ModelFile).models
+    catalogue = Catalogue(
+        tuple(Tier(**each.model_dump()) for each in tiers), tuple(Model(**each.model_dump()) for each in models)
+    )
+    wrong = "; ".join(catalogue.contradictions())
+    if wrong:
+        raise Invalid(f"catalogue {directory}: {wrong}")
+    return catalogue
+
+
+def _read(path: Path, kind: type[FileT]) -> FileT:
+    try:
+        with path.open("rb") as file:
+            text = file.read(BYTES_MAX + 1)
+    except OSError as missing:
+        raise Invalid(f"catalogue {path}: {missing.strerror}; set MILLRACE_CATALOGUE_DIR") from missing
+    if len(text) > BYTES_MAX:
+        raise Invalid(f"catalogue {path}: larger than {BYTES_MAX} bytes")
+    try:
+        return kind.model_validate(yaml.load(text, Loader=_OnceLoader))  # noqa: S506 - it is a SafeLoader.
+    except yaml.YAMLError as malformed:
+        raise Invalid(f"catalogue {path}: {' '.join(str(malformed).split())}") from None
+    except ValidationError as wrong:
+        details = wrong.errors(include_input=False, include_url=False)
+        told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in details)
+        raise Invalid(f"catalogue {path}: {told}") from None
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """A safe loader to which a key that is there twice is an error, not a silent choice of the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)

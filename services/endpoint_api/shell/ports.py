@@ -1,0 +1,22 @@
+"""What endpoint-api needs of the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from libs.common.clock import Clock
+from libs.common.ids import Entropy, SystemEntropy
+from libs.common.store.port import Store
+from services.endpoint_api.core.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """A store, a clock, chance for secrets, and what is sold to whom and how much of it."""
+
+    store: Store
+    clock: Clock
+    catalogue: Catalogue
+    entropy: Entropy = field(default_factory=SystemEntropy)
+    endpoints_max: int = 20
+    keys_max: int = 100
