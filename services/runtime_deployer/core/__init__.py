@@ -1,1 +1,1 @@
-"""To be written."""
+"""What should run and what it means that it does: values in, values out."""

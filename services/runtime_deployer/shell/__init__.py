@@ -1,1 +1,1 @@
-"""To be written."""
+"""The tenant clusters, the template files and the settings: parse, call, map."""

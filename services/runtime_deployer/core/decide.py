@@ -1,0 +1,130 @@
+"""What each event means for a runtime: take it in, then tell whatever follows from the state and was not told yet.
+
+Telling looks only at the state, never at the event, so that any order of the same events ends in the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from libs.common.decision import Decide, Decision
+from libs.common.events.capacity import ClusterReady, GpuReady
+from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.envelope import Envelope
+from libs.common.events.facts import Fact
+from libs.common.events.route import RouteWithdrawn
+from libs.common.events.scale import ScaleDecided
+from libs.common.reconciler import Delayed, Refused
+from libs.common.runner import Woke
+from services.runtime_deployer.core.lifecycle import Stage, stage_of
+from services.runtime_deployer.core.observed import Observed
+from services.runtime_deployer.core.plan import Apply, WarmUp
+from services.runtime_deployer.core.progress import pods_of
+from services.runtime_deployer.core.state import Cluster, Decided, Failure, Runtime
+from services.runtime_deployer.core.tell import tell
+from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.core.trouble import trouble_of
+
+# A refusal of anything else (a look, a delete) fails nothing: it is tried again.
+FATAL: frozenset[str] = frozenset({Apply.__name__, WarmUp.__name__})
+
+
+def decider(templates: Mapping[str, Template]) -> Decide[Runtime]:
+    """The decision function of an operator's set of templates, by `<name>@<version>`."""
+
+    def decide(runtime: Runtime, envelope: Envelope, now_ms: int) -> Decision[Runtime]:
+        runtime = _take_in(runtime, envelope, now_ms, templates)
+        runtime = _intend(runtime, now_ms)
+        return tell(runtime, now_ms)
+
+    return decide
+
+
+def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, templates: Mapping[str, Template]) -> Runtime:
+    match envelope.data:
+        case EndpointRequested() as request:
+            return _requested(runtime, envelope, request, templates)
+        case GpuReady() as ready:
+            learned = _learn(runtime, envelope)
+            if learned is runtime:
+                return runtime
+            return replace(learned, cluster=Cluster(ready.platform_project, ready.cluster))
+        case EndpointDeletionRequested() | EndpointFailed() | RouteWithdrawn() | ClusterReady():
+            return _learn(runtime, envelope)
+        case ScaleDecided() as decided:
+            if runtime.decided is not None and runtime.decided.sequence >= envelope.sequence:
+                return runtime
+            return replace(runtime, decided=Decided(decided.replicas, envelope.sequence))
+    return _take_in_own(runtime, envelope, now_ms)
+
+
+def _take_in_own(runtime: Runtime, envelope: Envelope, now_ms: int) -> Runtime:
+    match envelope.data:
+        case Observed() as observed:
+            return _observed(runtime, observed, now_ms)
+        case Delayed() as delayed:
+            return replace(runtime, delay=f"{delayed.code}: {delayed.message}")
+        case Refused() as refused:
+            return _refused(runtime, refused)
+        case Woke():
+            return runtime
+    raise AssertionError(f"a runtime does not hear {envelope.type}")
+
+
+def _learn(runtime: Runtime, envelope: Envelope) -> Runtime:
+    heard = envelope.heard()
+    assert heard is not None, envelope.type
+    facts = runtime.facts.learn(heard)
+    return runtime if facts is runtime.facts else replace(runtime, facts=facts)
+
+
+def _requested(
+    runtime: Runtime, envelope: Envelope, request: EndpointRequested, templates: Mapping[str, Template]
+) -> Runtime:
+    """Take a request in. The template's text is pinned: editing the file later changes nothing that runs."""
+    before = runtime.facts.of(Fact.REQUESTED)
+    learned = _learn(runtime, envelope)
+    if learned is runtime:
+        return runtime
+    if before is not None and before.generation < envelope.generation:
+        # A look that proved an earlier removal proves nothing about this one; what runs meanwhile stays known.
+        seen = None if runtime.seen is not None and runtime.seen.removing else runtime.seen
+        learned = replace(learned, seen=seen, failure=None, trouble=None, removing_since_ms=0)
+    return replace(
+        learned,
+        tenant_id=request.tenant_id,
+        spec=request.spec,
+        placement=request.placement,
+        template=templates.get(request.placement.runtime_template),
+    )
+
+
+def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
+    here = {each.warm_key for each in observed.pods}
+    warm = {each.warm_key for each in observed.pods if each.warmed}
+    warmed = tuple(sorted((here & set(runtime.warmed)) | warm))
+    runtime = replace(runtime, seen=observed, warmed=warmed, delay="")
+    trouble = trouble_of(pods_of(runtime))
+    if trouble is None:
+        return replace(runtime, trouble=None, trouble_since_ms=0)
+    same = runtime.trouble is not None and trouble.reason == runtime.trouble.reason
+    return replace(runtime, trouble=trouble, trouble_since_ms=runtime.trouble_since_ms if same else now_ms)
+
+
+def _refused(runtime: Runtime, refused: Refused) -> Runtime:
+    runtime = replace(runtime, delay=f"{refused.code}: {refused.message}")
+    if refused.action not in FATAL or runtime.has_served or not runtime.is_wanted:
+        return runtime
+    reason = "".join(each.capitalize() for each in refused.code.split("_"))
+    return replace(runtime, failure=Failure(reason, refused.message))
+
+
+def _intend(runtime: Runtime, now_ms: int) -> Runtime:
+    """Record, before anything is applied, that something will be; and when a removal began."""
+    stage = stage_of(runtime)
+    if stage is Stage.INSTALLING and runtime.template is not None and not runtime.intended:
+        return replace(runtime, intended=True)
+    if stage is Stage.REMOVING and runtime.removing_since_ms == 0:
+        return replace(runtime, removing_since_ms=now_ms)
+    return runtime

@@ -1,0 +1,121 @@
+"""What a look into the tenant cluster showed. Nothing in it changes while nothing happens: no times, no versions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Final
+
+from libs.common.events.event import Contract, Internal, Owner
+
+FETCH: Final = "model-fetch"  # The init container that brings the weights and checks their digest.
+ENGINE: Final = "engine"  # The container that serves.
+
+
+class Kind(StrEnum):
+    """The kinds of object that we keep in a tenant cluster, in the order in which they are made."""
+
+    NAMESPACE = "Namespace"
+    SERVICE_ACCOUNT = "ServiceAccount"
+    NETWORK_POLICY = "NetworkPolicy"
+    SERVICE = "Service"
+    DISRUPTION_BUDGET = "PodDisruptionBudget"
+    DEPLOYMENT = "Deployment"
+
+
+class ContainerState(StrEnum):
+    """The three states that Kubernetes knows."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    TERMINATED = "terminated"
+
+
+class ContainerSeen(Contract):
+    """One container of a pod. `reason`, `message` and `exit_code` speak of the last end, if there was one."""
+
+    name: str
+    image: str
+    state: ContainerState = ContainerState.WAITING
+    waiting: str = ""  # Why it waits, where Kubernetes says so.
+    restarts: int = 0
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its image is on the node: it runs, or ran."""
+        return self.state is not ContainerState.WAITING or self.exit_code is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended well."""
+        return self.state is ContainerState.TERMINATED and self.exit_code == 0
+
+
+class PodSeen(Contract):
+    """One pod of the endpoint. `ready` is Kubernetes' word; `warmed`: it answered a real request since it started."""
+
+    name: str
+    uid: str
+    generation: int
+    ip: str = ""
+    ready: bool = False
+    terminating: bool = False
+    warmed: bool = False
+    unschedulable: str = ""
+    init: tuple[ContainerSeen, ...] = ()
+    containers: tuple[ContainerSeen, ...] = ()
+
+    @property
+    def engine(self) -> ContainerSeen | None:
+        """The container that serves; None while Kubernetes does not speak of it."""
+        return next((each for each in self.containers if each.name == ENGINE), None)
+
+    @property
+    def fetch(self) -> ContainerSeen | None:
+        """The init container that brings the model."""
+        return next((each for each in self.init if each.name == FETCH), None)
+
+    @property
+    def warm_key(self) -> str:
+        """This start of this pod: a restarted engine is cold again."""
+        return f"{self.uid}/{self.engine.restarts if self.engine else 0}"
+
+
+class ObjectSeen(Contract):
+    """One object of ours: for which generation and from which content it was applied."""
+
+    kind: Kind
+    generation: int
+    digest: str
+    replicas: int | None = None
+    deleting: bool = False
+
+
+class Observed(Internal):
+    """Everything of one endpoint that its tenant cluster holds.
+
+    `removing` repeats what the look was for: only a look made while removing proves that nothing is left.
+    """
+
+    kind: ClassVar[str] = "internal.runtime_observed"
+    owner: ClassVar[Owner] = Owner.RUNTIME_DEPLOYER
+
+    removing: bool
+    objects: tuple[ObjectSeen, ...] = ()
+    pods: tuple[PodSeen, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is there."""
+        return not self.objects and not self.pods
+
+    @property
+    def generation(self) -> int:
+        """The newest generation that anything there was applied for."""
+        return max((each.generation for each in self.objects), default=0)
+
+    def has(self, kind: Kind) -> ObjectSeen | None:
+        """The object of that kind; None if it is not there."""
+        return next((each for each in self.objects if each.kind is kind), None)

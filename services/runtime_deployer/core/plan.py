@@ -1,0 +1,115 @@
+"""What to do next in the tenant cluster: what is wanted against what was seen.
+
+Idempotent and level-triggered. A change of the number of replicas is an apply like any other, so that there is one
+way to write an object. Where something newer than we are was at work, nothing is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.units import MINUTE_MS
+from services.runtime_deployer.core.lifecycle import Stage, stage_of
+from services.runtime_deployer.core.manifests import Manifest, render
+from services.runtime_deployer.core.observed import Kind, Observed
+from services.runtime_deployer.core.state import Cluster, Runtime
+
+FORCE_AFTER_MS: Final = 10 * MINUTE_MS  # Past every grace period: the node is dead and will never confirm the end.
+UP: Final = frozenset(
+    {
+        Stage.INSTALLING,
+        Stage.PULLING,
+        Stage.DOWNLOADING,
+        Stage.LOADING,
+        Stage.WARMING,
+        Stage.SERVING,
+        Stage.DEGRADED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make an object as the manifest says, unless something newer was applied there."""
+
+    cluster: Cluster
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Send one real chat request to a pod; `key` is the start of the pod that it counts for."""
+
+    cluster: Cluster
+    pod: str
+    port: int
+    model: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object and what hangs from it."""
+
+    cluster: Cluster
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForceDeletePod:
+    """Forget a pod whose node will never confirm that it ended."""
+
+    cluster: Cluster
+    name: str
+
+
+Action = Apply | WarmUp | Delete | ForceDeletePod
+
+
+def plan(runtime: Runtime, observed: Observed, now_ms: int) -> tuple[Action, ...]:
+    """The actions that bring the cluster closer to what is wanted; none if nothing is to be done, or not by us."""
+    if runtime.cluster is None or observed.generation > runtime.generation:
+        return ()
+    stage = stage_of(runtime)
+    if stage is Stage.REMOVING:
+        return _removal(runtime, runtime.cluster, observed, now_ms)
+    if stage in UP:
+        return (*_applies(runtime, runtime.cluster, observed), *_warm_ups(runtime, runtime.cluster, observed))
+    return ()
+
+
+def _applies(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[Apply, ...]:
+    if runtime.template is None or runtime.placement is None:
+        return ()
+    shared, *owned = render(runtime, runtime.template)
+    wrong = [each for each in owned if _differs(each, observed, runtime.replicas_wanted)]
+    return tuple(Apply(cluster, each) for each in (shared, *wrong)) if wrong else ()
+
+
+def _differs(manifest: Manifest, observed: Observed, replicas: int) -> bool:
+    seen = observed.has(manifest.kind)
+    if seen is None or seen.digest != manifest.digest:
+        return True
+    return seen.replicas is not None and seen.replicas != replicas
+
+
+def _warm_ups(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[WarmUp, ...]:
+    if runtime.template is None:
+        return ()
+    port = runtime.template.port
+    return tuple(
+        WarmUp(cluster, each.name, port, runtime.model, each.warm_key)
+        for each in observed.pods
+        if each.ready and not each.terminating and each.warm_key not in runtime.warmed
+    )
+
+
+def _removal(runtime: Runtime, cluster: Cluster, observed: Observed, now_ms: int) -> tuple[Action, ...]:
+    """The Deployment first: what it left standing for a moment could still be reached, what it runs could not."""
+    present = [each for each in reversed(observed.objects) if not each.deleting]
+    actions: list[Action] = [Delete(cluster, each.kind, runtime.endpoint_id) for each in present]
+    if now_ms - runtime.removing_since_ms >= FORCE_AFTER_MS:
+        actions += [ForceDeletePod(cluster, each.name) for each in observed.pods]
+    return tuple(actions)

@@ -1,0 +1,149 @@
+"""The pod of one replica: bring the engine's image, bring the weights, then serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pydantic import JsonValue
+
+from libs.common.events.endpoint import Placement
+from libs.common.ids import EndpointId
+from services.runtime_deployer.core.observed import ENGINE, FETCH
+from services.runtime_deployer.core.templates import PROBE_PERIOD_S, Template
+
+Json = dict[str, JsonValue]
+
+READY_PERIOD_S: Final = 2  # A replica that stopped answering is out of the routes within ten seconds.
+READY_FAILURES: Final = 2
+LIVE_PERIOD_S: Final = 10
+LIVE_FAILURES: Final = 6  # A minute without an answer: hung, not busy. Restarting throws the model out of memory.
+PROBE_TIMEOUT_S: Final = 2
+USER_ID: Final = 65532  # "nonroot" of the usual minimal images.
+MODELS: Final = "/models"
+
+
+def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> Json:
+    """What runs on the node for one replica."""
+    words = {
+        "{model}": model,
+        "{digest}": placement.model_digest,
+        "{size_bytes}": str(placement.model_size_bytes),
+        "{host}": "$(POD_IP)",
+        "{port}": str(template.port),
+    }
+    return {
+        "serviceAccountName": endpoint_id,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": template.unroute_s + template.drain_s,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "nodeSelector": {name: value for name, value in sorted(template.node_selector.items())},
+        "tolerations": [
+            {"key": each.key, "operator": "Exists", "effect": each.effect} for each in template.tolerations
+        ],
+        "initContainers": [_image(template), _fetch(template, words)],
+        "containers": [_engine(placement, template, words)],
+        "volumes": [
+            {"name": "models", "emptyDir": {"sizeLimit": f"{template.disk_gib(placement.model_size_bytes)}Gi"}},
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{template.shared_memory_gib}Gi"}},
+        ],
+    }
+
+
+def _image(template: Template) -> Json:
+    """Have the engine's image pulled before the weights: the kubelet would begin with it only after them."""
+    return {
+        "name": "engine-image",
+        "image": template.engine_image,
+        "command": ["true"],
+        "resources": _little(),
+        "securityContext": _confined(),
+    }
+
+
+def _fetch(template: Template, words: Mapping[str, str]) -> Json:
+    return {
+        "name": FETCH,
+        "image": template.fetch_image,
+        "args": _fill(template.fetch_args, words),
+        "resources": _little(),
+        "securityContext": _confined(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "models", "mountPath": MODELS}, {"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
+    }
+
+
+def _engine(placement: Placement, template: Template, words: Mapping[str, str]) -> Json:
+    own: Json = {"args": _fill(template.engine_args, words)}
+    if template.engine_command:
+        own["command"] = _fill(template.engine_command, words)
+    if placement.command:
+        own = {"command": _fill(placement.command, words)}
+    return {
+        "name": ENGINE,
+        "image": template.engine_image,
+        **own,
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "ports": [{"name": "http", "containerPort": template.port, "protocol": "TCP"}],
+        "resources": _resources(placement, template),
+        "securityContext": _confined(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "lifecycle": {"preStop": {"sleep": {"seconds": template.unroute_s}}},
+        "startupProbe": _probe(
+            template,
+            period_s=PROBE_PERIOD_S,
+            failures=template.startup_failures(placement.model_size_bytes),
+        ),
+        "readinessProbe": _probe(template, period_s=READY_PERIOD_S, failures=READY_FAILURES),
+        "livenessProbe": _probe(template, period_s=LIVE_PERIOD_S, failures=LIVE_FAILURES),
+        "volumeMounts": [
+            {"name": "models", "mountPath": MODELS, "readOnly": True},
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        ],
+    }
+
+
+def _resources(placement: Placement, template: Template) -> Json:
+    gpus = placement.gpus_per_replica
+    disk = f"{template.disk_gib(placement.model_size_bytes)}Gi"
+    memory = f"{template.memory_gib_per_gpu * gpus}Gi"
+    cpu = str(template.cpu_per_gpu * gpus)
+    return {
+        "requests": {"cpu": cpu, "memory": memory, "ephemeral-storage": disk, template.gpu_resource: str(gpus)},
+        "limits": {"memory": memory, template.gpu_resource: str(gpus)},
+    }
+
+
+def _little() -> Json:
+    return {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+
+
+def _confined() -> Json:
+    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def _probe(template: Template, *, period_s: int, failures: int) -> Json:
+    return {
+        "httpGet": {"path": template.health_path, "port": "http"},
+        "periodSeconds": period_s,
+        "timeoutSeconds": PROBE_TIMEOUT_S,
+        "failureThreshold": failures,
+    }
+
+
+def _fill(texts: Sequence[str], words: Mapping[str, str]) -> list[JsonValue]:
+    """Fill in the words in braces; other braces (JSON in an argument) stay."""
+    filled: list[JsonValue] = []
+    for text in texts:
+        for word, value in words.items():
+            text = text.replace(word, value)
+        filled.append(text)
+    return filled

@@ -1,0 +1,135 @@
+"""The record of one runtime: what was heard, what was seen, and what has been told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from libs.common.events.endpoint import EndpointSpec, Placement
+from libs.common.events.facts import Fact, Facts
+from libs.common.events.runtime import Replica
+from libs.common.ids import EndpointId
+from services.runtime_deployer.core.observed import Observed
+from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.core.trouble import Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A tenant cluster, as the Platform addresses it."""
+
+    platform_project: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """How many replicas the autoscaler wants, with its sequence: the highest wins."""
+
+    replicas: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why no waiting will help."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What we told for one generation; another generation begins empty."""
+
+    generation: int = 0
+    facts: tuple[Fact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasTold:
+    """The content of our last `runtime.replicas_changed`."""
+
+    desired: int = 0
+    replicas: tuple[Replica, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What runs, or should, for one endpoint.
+
+    `intended` is set before anything is first applied: without it there can be nothing to remove. `warmed` holds the
+    starts of pods that answered a real request. `delay` is why the cluster was last not reached, for operators.
+    """
+
+    endpoint_id: EndpointId
+    facts: Facts = field(default_factory=Facts)
+    tenant_id: str = ""
+    spec: EndpointSpec | None = None
+    placement: Placement | None = None
+    template: Template | None = None
+    cluster: Cluster | None = None
+    decided: Decided | None = None
+    intended: bool = False
+    seen: Observed | None = None
+    warmed: tuple[str, ...] = ()
+    trouble: Trouble | None = None
+    trouble_since_ms: int = 0
+    failure: Failure | None = None
+    delay: str = ""
+    removing_since_ms: int = 0
+    told: Told = Told()
+    replicas_told: ReplicasTold = ReplicasTold()
+
+    @property
+    def model(self) -> str:
+        """The id of the model that it serves; empty before the request was heard."""
+        return self.spec.model if self.spec is not None else ""
+
+    @property
+    def generation(self) -> int:
+        """The newest generation that the endpoint's owner spoke of."""
+        return max((self._generation_of(each) for each in _ORDERS), default=0)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it should run: the newest order is a request. At the same generation an end beats a request."""
+        ended = max(self._generation_of(each) for each in _ORDERS if each is not Fact.REQUESTED)
+        return self._generation_of(Fact.REQUESTED) > ended
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it should be gone. Neither wanted nor unwanted: nobody has said."""
+        return self.generation > 0 and not self.is_wanted
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether no request can reach it any more; a withdrawal from before the last request does not count."""
+        return self._generation_of(Fact.ROUTE_WITHDRAWN) >= max(1, self._generation_of(Fact.REQUESTED))
+
+    @property
+    def has_served(self) -> bool:
+        """Whether this generation was fit for traffic once; from then on trouble degrades it and never fails it."""
+        return Fact.CACHE_WARMED in self.told_facts
+
+    @property
+    def told_facts(self) -> tuple[Fact, ...]:
+        """What we told for the present generation."""
+        return self.told.facts if self.told.generation == self.generation else ()
+
+    @property
+    def replicas_wanted(self) -> int:
+        """How many replicas should run now."""
+        if self.is_unwanted and self.is_withdrawn:
+            return 0
+        if not self.is_wanted or self.spec is None or not self.intended:
+            return self.replicas_told.desired
+        scaling = self.spec.scaling
+        wanted = scaling.min if self.decided is None else self.decided.replicas
+        return min(scaling.max, max(scaling.min, wanted))
+
+    def _generation_of(self, fact: Fact) -> int:
+        heard = self.facts.of(fact)
+        return heard.generation if heard is not None and heard.holds else 0
+
+
+_ORDERS = (Fact.REQUESTED, Fact.DELETION_REQUESTED, Fact.ENDPOINT_FAILED)

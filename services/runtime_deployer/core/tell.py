@@ -1,0 +1,136 @@
+"""What the others should hear: derived from the state alone, each fact once a generation, in the order of truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from libs.common.decision import Decision
+from libs.common.events.event import Event
+from libs.common.events.facts import Fact
+from libs.common.events.runtime import (
+    CacheWarmed,
+    ImagePulled,
+    ModelDownloaded,
+    ModelLoaded,
+    Replica,
+    ReplicasChanged,
+    RuntimeDegraded,
+    RuntimeFailed,
+    RuntimeRecovered,
+    RuntimeRemoved,
+)
+from services.runtime_deployer.core.progress import replicas_of, steps_reached
+from services.runtime_deployer.core.state import Failure, ReplicasTold, Runtime, Told
+
+Telling = tuple[Runtime, tuple[Event, ...]]
+
+_SILENT: Final = "no replica is ready"
+
+
+def tell(runtime: Runtime, now_ms: int) -> Decision[Runtime]:
+    """The decision that follows from the state: what is told now, and when the clock should look again."""
+    runtime, failed = _failure(runtime, now_ms)
+    runtime, steps = _steps(runtime)
+    runtime, changed = _replicas(runtime)
+    runtime, health = _health(runtime)
+    runtime, removed = _removal(runtime)
+    return Decision(
+        runtime,
+        events=(*failed, *steps, *changed, *health, *removed),
+        generation=runtime.generation,
+        wake_at_ms=_wake_at_ms(runtime),
+    )
+
+
+def _failure(runtime: Runtime, now_ms: int) -> Telling:
+    """Permanent trouble, once; a runtime that has served is degraded instead, because failing gives everything back."""
+    if not runtime.is_wanted or runtime.has_served or Fact.RUNTIME_FAILED in runtime.told_facts:
+        return runtime, ()
+    failure = runtime.failure or _lasting(runtime, now_ms) or _no_template(runtime)
+    if failure is None:
+        return runtime, ()
+    runtime = _note(replace(runtime, failure=failure), Fact.RUNTIME_FAILED)
+    return runtime, (RuntimeFailed(reason=failure.reason, message=failure.message),)
+
+
+def _lasting(runtime: Runtime, now_ms: int) -> Failure | None:
+    trouble = runtime.trouble
+    if trouble is None or now_ms < runtime.trouble_since_ms + trouble.patience_ms:
+        return None
+    return Failure(trouble.reason, trouble.message)
+
+
+def _no_template(runtime: Runtime) -> Failure | None:
+    if runtime.template is not None or runtime.placement is None:
+        return None
+    name = runtime.placement.runtime_template
+    return Failure("TemplateUnknown", f"there is no runtime template {name}: add its file and restart, or fix the tier")
+
+
+def _steps(runtime: Runtime) -> Telling:
+    if not runtime.is_wanted or Fact.RUNTIME_FAILED in runtime.told_facts:
+        return runtime, ()
+    events: list[Event] = []
+    for step in steps_reached(runtime):
+        if step not in runtime.told_facts:
+            runtime = _note(runtime, step)
+            events.append(_step_event(step, replicas_of(runtime)))
+    return runtime, tuple(events)
+
+
+def _step_event(step: Fact, replicas: tuple[Replica, ...]) -> Event:
+    if step is Fact.CACHE_WARMED:
+        return CacheWarmed(replicas=replicas)
+    return _PLAIN_STEPS[step]()
+
+
+_PLAIN_STEPS: Final[dict[Fact, type[Event]]] = {
+    Fact.IMAGE_PULLED: ImagePulled,
+    Fact.MODEL_DOWNLOADED: ModelDownloaded,
+    Fact.MODEL_LOADED: ModelLoaded,
+}
+
+
+def _replicas(runtime: Runtime) -> Telling:
+    now = ReplicasTold(runtime.replicas_wanted, replicas_of(runtime))
+    if now == runtime.replicas_told:
+        return runtime, ()
+    changed = ReplicasChanged(desired=now.desired, ready=len(now.replicas), replicas=now.replicas)
+    return replace(runtime, replicas_told=now), (changed,)
+
+
+def _health(runtime: Runtime) -> Telling:
+    if not runtime.is_wanted or not runtime.has_served:
+        return runtime, ()
+    is_down, told_down = not runtime.replicas_told.replicas, Fact.RUNTIME_DEGRADED in runtime.told_facts
+    if is_down and not told_down:
+        trouble = runtime.trouble
+        reason, message = (trouble.reason, trouble.message) if trouble else ("NoReplicaReady", _SILENT)
+        return _note(runtime, Fact.RUNTIME_DEGRADED), (RuntimeDegraded(reason=reason, message=message),)
+    if told_down and not is_down:
+        facts = tuple(each for each in runtime.told_facts if each is not Fact.RUNTIME_DEGRADED)
+        return replace(runtime, told=Told(runtime.generation, facts)), (RuntimeRecovered(),)
+    return runtime, ()
+
+
+def _removal(runtime: Runtime) -> Telling:
+    """Gone is what was never begun, or what a look made for that purpose no longer found."""
+    if not runtime.is_unwanted or not runtime.is_withdrawn or Fact.RUNTIME_REMOVED in runtime.told_facts:
+        return runtime, ()
+    seen = runtime.seen
+    if runtime.intended and not (seen is not None and seen.removing and seen.is_empty):
+        return runtime, ()
+    return _note(runtime, Fact.RUNTIME_REMOVED), (RuntimeRemoved(),)
+
+
+def _note(runtime: Runtime, fact: Fact) -> Runtime:
+    return replace(runtime, told=Told(runtime.generation, (*runtime.told_facts, fact)))
+
+
+def _wake_at_ms(runtime: Runtime) -> int | None:
+    """When present trouble would become permanent."""
+    trouble = runtime.trouble
+    if trouble is None or not runtime.is_wanted or runtime.has_served or runtime.failure is not None:
+        return None
+    return runtime.trouble_since_ms + trouble.patience_ms

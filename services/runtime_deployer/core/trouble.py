@@ -1,0 +1,82 @@
+"""Which states of pods are trouble, and how long we wait before calling it permanent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from libs.common.units import MINUTE_MS
+from services.runtime_deployer.core.observed import FETCH, ContainerSeen, PodSeen
+
+CRASHES_MAX: Final = 3  # One crash may be the node's; Kubernetes' back-off makes three about a minute.
+NAMED: Final = re.compile(r"([A-Z][A-Za-z0-9]{2,63}): ")  # A container that says why begins so: "DigestMismatch: …".
+
+# How long each reason may last before it is a failure. Registries and secrets come back; a wrong name does not.
+PATIENCE_MS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "ImagePullBackOff": 3 * MINUTE_MS,
+        "CreateContainerConfigError": 2 * MINUTE_MS,
+        "CreateContainerError": 2 * MINUTE_MS,
+        "RunContainerError": 2 * MINUTE_MS,
+        "InvalidImageName": 0,
+        "ErrImageNeverPull": 0,
+    }
+)
+# What a model fetch may report that no second try can change.
+FINAL_FETCH: Final = frozenset({"DigestMismatch", "ModelNotFound", "ModelGated", "SizeMismatch", "DiskTooSmall"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with the replicas, and for how long that may last."""
+
+    reason: str
+    message: str
+    patience_ms: int
+
+
+def trouble_of(pods: Iterable[PodSeen]) -> Trouble | None:
+    """What is wrong, if something is wrong with every pod; one that is well may still bring the endpoint up."""
+    found = [_pod_trouble(each) for each in pods if not each.terminating]
+    troubles = [each for each in found if each is not None]
+    if not troubles or len(troubles) < len(found):
+        return None
+    return min(troubles, key=lambda each: (each.patience_ms, each.reason))
+
+
+def _pod_trouble(pod: PodSeen) -> Trouble | None:
+    if pod.ready:
+        return None
+    for container in (*pod.init, *pod.containers):
+        trouble = _stuck(container) or _crashing(container)
+        if trouble is not None:
+            return trouble
+    return None
+
+
+def _stuck(container: ContainerSeen) -> Trouble | None:
+    patience_ms = PATIENCE_MS.get(container.waiting)
+    if patience_ms is None:
+        return None
+    message = f"{container.name} can't start from image {container.image}: {container.waiting}"
+    return Trouble(container.waiting, message, patience_ms)
+
+
+def _crashing(container: ContainerSeen) -> Trouble | None:
+    if not container.exit_code and container.waiting != "CrashLoopBackOff":
+        return None
+    named = NAMED.match(container.message)
+    is_fetch = container.name == FETCH
+    if named is not None:
+        reason = named.group(1)
+    elif container.reason == "OOMKilled":
+        reason = "OOMKilled"
+    else:
+        reason = "ModelFetchFailed" if is_fetch else "CrashLoopBackOff"
+    if container.restarts < CRASHES_MAX and reason not in FINAL_FETCH:
+        return None
+    ended = f"{container.name} ended with exit code {container.exit_code} after {container.restarts} restarts"
+    return Trouble(reason, f"{ended}: {container.message or container.reason or 'it said nothing'}", 0)

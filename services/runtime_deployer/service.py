@@ -1,0 +1,75 @@
+"""Runtime-deployer, joined: one kind of thing, one reconciler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from libs.common.events.capacity import ClusterReady, GpuReady
+from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.envelope import Envelope
+from libs.common.events.event import Event, Owner
+from libs.common.events.route import RouteWithdrawn
+from libs.common.events.scale import ScaleDecided
+from libs.common.ids import EndpointId
+from libs.common.reconciler import Reconciler
+from libs.common.runner import Owned, Runner, its_subject
+from libs.common.service import Service
+from libs.common.store.port import Store
+from services.runtime_deployer.core.decide import decider
+from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
+from services.runtime_deployer.core.plan import plan
+from services.runtime_deployer.core.state import Runtime
+from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.shell.ports import Ports
+
+RUNTIME: Final = "runtime"
+LIVE: Final = "live"
+REMOVED: Final = "removed"
+PAGE: Final = 200
+
+HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = MappingProxyType(
+    {
+        kind: its_subject
+        for kind in (
+            EndpointRequested,
+            EndpointDeletionRequested,
+            EndpointFailed,
+            ClusterReady,
+            GpuReady,
+            RouteWithdrawn,
+            ScaleDecided,
+        )
+    }
+)
+
+
+def build(ports: Ports) -> Service:
+    """The service on these ports."""
+    runner = Runner(owned(ports.templates), store=ports.store, clock=ports.clock)
+    reconciler = Reconciler(
+        runner, ports.clusters, plan, store=ports.store, clock=ports.clock, resync_ms=ports.resync_ms
+    )
+    return Service(Owner.RUNTIME_DEPLOYER, ports.store, (runner,), (reconciler,))
+
+
+def owned(templates: Mapping[str, Template]) -> Owned[Runtime]:
+    """The one kind of thing that the service owns."""
+    return Owned(
+        kind=RUNTIME,
+        state=Runtime,
+        empty=lambda key: Runtime(EndpointId(key)),
+        decide=decider(templates),
+        hears=HEARS,
+        scope=lambda runtime: REMOVED if stage_of(runtime) is Stage.REMOVED else LIVE,
+        attention=attention_of,
+    )
+
+
+def live_runtimes(store: Store, runner: Runner[Runtime]) -> Iterable[Runtime]:
+    """Every runtime that is not removed."""
+    page = store.page(RUNTIME, scope=LIVE, limit=PAGE)
+    while page:
+        yield from (runner.parse(each) for each in page)
+        page = store.page(RUNTIME, scope=LIVE, after=page[-1].key, limit=PAGE)

@@ -1,0 +1,146 @@
+"""Requests to tenant clusters through the Platform's proxy, over the official client's connection pools."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import urllib3.exceptions
+from kubernetes.client import ApiClient, ApiException, Configuration
+
+from libs.common.errors import Unavailable
+from services.runtime_deployer.core.state import Cluster
+from services.runtime_deployer.shell import metrics
+
+APPLY: Final = "application/apply-patch+yaml"
+JSON: Final = "application/json"
+RETRY_AFTER_MAX_S: Final = 60.0
+
+RestFactory = Callable[[Configuration], Any]  # Makes what takes the place of `ApiClient.rest_client`.
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a tenant cluster answered, whatever it was."""
+
+    status: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+    retry_after_s: float = 1.0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it did as asked."""
+        return 200 <= self.status < 300
+
+
+def access_key_from(path: Path) -> Callable[[], str]:
+    """Read the access key anew each time it is needed, so that a rotated file counts at once."""
+
+    def read() -> str:
+        try:
+            return path.read_text().strip()
+        except OSError as wrong:
+            raise Unavailable(f"access key file {path} can't be read: {wrong.strerror}", code="no_key") from wrong
+
+    return read
+
+
+class Connections:
+    """One client per tenant cluster, at most `limit` of them; the least recently used one is closed for a new one."""
+
+    def __init__(
+        self,
+        platform_url: str,
+        access_key: Callable[[], str],
+        *,
+        rest: RestFactory | None = None,
+        ca_file: Path | None = None,
+        limit: int = 64,
+    ) -> None:
+        self._platform_url = platform_url.rstrip("/")
+        self._access_key = access_key
+        self._rest = rest
+        self._ca_file = ca_file
+        self._limit = limit
+        self._clients: OrderedDict[Cluster, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(
+        self,
+        cluster: Cluster,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = JSON,
+        timeout_s: float,
+    ) -> Reply:
+        """Send one request and return the answer, good or bad. Raises Unavailable if there was none."""
+        client = self._client(cluster)
+        headers = {"Accept": JSON, "Authorization": f"Bearer {self._access_key()}"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        request = client.param_serialize(
+            method, path, query_params=sorted((query or {}).items()), header_params=headers, body=body
+        )
+        try:
+            response: Any = client.call_api(*request, _request_timeout=timeout_s)
+            content = response.read()
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as wrong:
+            metrics.REQUESTS.labels(method=method, status="none").inc()
+            raise Unavailable(
+                f"tenant cluster {cluster.name} did not answer: {type(wrong).__name__}", code="no_answer"
+            ) from wrong
+        metrics.REQUESTS.labels(method=method, status=str(response.status)).inc()
+        return Reply(response.status, _parsed(content), _retry_after_s(response.headers))
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+        for each in clients:
+            each.close()
+
+    def _client(self, cluster: Cluster) -> Any:  # noqa: ANN401  # The generated client has no types to offer.
+        with self._lock:
+            client = self._clients.get(cluster)
+            if client is None:
+                client = self._clients[cluster] = self._connect(cluster)
+                if len(self._clients) > self._limit:
+                    _, oldest = self._clients.popitem(last=False)
+                    oldest.close()
+            self._clients.move_to_end(cluster)
+            metrics.CONNECTIONS.set(len(self._clients))
+            return client
+
+    def _connect(self, cluster: Cluster) -> Any:  # noqa: ANN401  # As above.
+        host = f"{self._platform_url}/kubernetes/project/{cluster.platform_project}/virtualcluster/{cluster.name}"
+        # The reconciler retries, with back-off and with the reason kept; a client that retries hides both.
+        configuration = Configuration(host=host, retries=False)
+        if self._ca_file is not None:
+            configuration.ssl_ca_cert = str(self._ca_file)
+        client = ApiClient(configuration)
+        if self._rest is not None:
+            client.rest_client = self._rest(configuration)
+        return client
+
+
+def _parsed(content: bytes | str | None) -> Mapping[str, Any]:
+    """The JSON object of an answer; anything else (a proxy's HTML page) tells us nothing."""
+    try:
+        parsed = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _retry_after_s(headers: Mapping[str, str] | None) -> float:
+    text = {name.lower(): value for name, value in (headers or {}).items()}.get("retry-after", "")
+    return min(float(text), RETRY_AFTER_MAX_S) if text.isdigit() else 1.0

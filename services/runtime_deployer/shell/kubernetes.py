@@ -1,0 +1,167 @@
+"""The tenant clusters as a world to observe and to act on: server-side apply, look, delete, warm up.
+
+Absent is only what a cluster says is not there (404 of the object, or of the cluster itself). No answer, 401, 403 and
+5xx say nothing about what is there: Unavailable.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from libs.common.errors import Rejected, Unavailable
+from libs.common.telemetry.logging import fields
+from services.runtime_deployer.core.lifecycle import Stage, stage_of
+from services.runtime_deployer.core.manifests import ENDPOINT, GENERATION, NAMESPACE, Manifest
+from services.runtime_deployer.core.observed import Kind, ObjectSeen, Observed, PodSeen
+from services.runtime_deployer.core.plan import Action, Apply, Delete, ForceDeletePod, WarmUp
+from services.runtime_deployer.core.state import Cluster, Runtime
+from services.runtime_deployer.shell import metrics
+from services.runtime_deployer.shell.connections import APPLY, Connections, Reply
+from services.runtime_deployer.shell.pods import number, object_seen, pod_seen
+
+log = logging.getLogger(__name__)
+
+FIELD_MANAGER: Final = "millrace-runtime-deployer"
+WARM_UP_TOKENS: Final = 4
+WARM_UP_TEXT: Final = "Say hello."
+
+_IN: Final = f"/namespaces/{NAMESPACE}"
+PODS: Final = f"/api/v1{_IN}/pods"
+PATHS: Final[Mapping[Kind, str]] = {
+    Kind.NAMESPACE: "/api/v1/namespaces",
+    Kind.SERVICE_ACCOUNT: f"/api/v1{_IN}/serviceaccounts",
+    Kind.NETWORK_POLICY: f"/apis/networking.k8s.io/v1{_IN}/networkpolicies",
+    Kind.SERVICE: f"/api/v1{_IN}/services",
+    Kind.DISRUPTION_BUDGET: f"/apis/policy/v1{_IN}/poddisruptionbudgets",
+    Kind.DEPLOYMENT: f"/apis/apps/v1{_IN}/deployments",
+}
+
+
+class KubernetesClusters:
+    """Tenant clusters behind the Platform's proxy. Remembers which pods it warmed; forgetting costs one request."""
+
+    def __init__(self, connections: Connections, *, timeout_s: float = 10.0, warm_up_timeout_s: float = 30.0) -> None:
+        self._connections = connections
+        self._timeout_s = timeout_s
+        self._warm_up_timeout_s = warm_up_timeout_s
+        self._warmed: dict[Cluster, frozenset[str]] = {}
+
+    def observe(self, state: Runtime) -> Observed:
+        """What is there of this endpoint. Raises Unavailable if that can't be known now."""
+        cluster = state.cluster
+        if cluster is None:
+            return Observed(removing=stage_of(state) is Stage.REMOVING)
+        found = [self._look(cluster, kind, state.endpoint_id) for kind in Kind if kind is not Kind.NAMESPACE]
+        return Observed(
+            removing=stage_of(state) is Stage.REMOVING,
+            objects=tuple(each for each in found if each is not None),
+            pods=self._pods(cluster, state.endpoint_id),
+        )
+
+    def apply(self, action: Action) -> None:
+        """Do one thing. Raises Unavailable (later) or Rejected (never, naming the field or its other owner)."""
+        match action:
+            case Apply():
+                with metrics.APPLY_SECONDS.labels(kind=action.manifest.kind).time():
+                    self._apply(action.cluster, action.manifest)
+            case WarmUp():
+                self._warm_up(action)
+            case Delete():
+                self._delete(action.cluster, f"{PATHS[action.kind]}/{action.name}", {"propagationPolicy": "Foreground"})
+            case ForceDeletePod():
+                log.warning("pod forgotten", extra=fields(action="force_delete", node=action.name))
+                self._delete(action.cluster, f"{PODS}/{action.name}", {"gracePeriodSeconds": "0"})
+
+    def _look(self, cluster: Cluster, kind: Kind, name: str) -> ObjectSeen | None:
+        body = self._get(cluster, f"{PATHS[kind]}/{name}")
+        return None if body is None else object_seen(kind, body)
+
+    def _pods(self, cluster: Cluster, endpoint_id: str) -> tuple[PodSeen, ...]:
+        listed = self._get(cluster, PODS, {"labelSelector": f"{ENDPOINT}={endpoint_id}"}) or {}
+        pods = sorted((pod_seen(each) for each in listed.get("items") or ()), key=lambda each: (each.name, each.uid))
+        here = self._warmed.get(cluster, frozenset()) & {each.warm_key for each in pods}
+        if here:
+            self._warmed[cluster] = here
+        else:
+            self._warmed.pop(cluster, None)
+        return tuple(each.model_copy(update={"warmed": each.warm_key in here}) for each in pods)
+
+    def _apply(self, cluster: Cluster, manifest: Manifest) -> None:
+        path = f"{PATHS[manifest.kind]}/{manifest.name}"
+        body = self._fenced(manifest, self._get(cluster, path))
+        reply = self._connections.ask(
+            cluster,
+            "PATCH",
+            path,
+            query={"fieldManager": FIELD_MANAGER},
+            body=body,
+            content_type=APPLY,
+            timeout_s=self._timeout_s,
+        )
+        if not reply.is_ok:
+            raise trouble_in(reply, f"apply {manifest.kind} {manifest.name}")
+
+    @staticmethod
+    def _fenced(manifest: Manifest, there: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The body to apply: bound to the version just read, so that nobody's newer apply is overwritten."""
+        if there is None or manifest.kind is Kind.NAMESPACE:
+            return manifest.body
+        metadata = there.get("metadata") or {}
+        newer = number((metadata.get("annotations") or {}).get(GENERATION))
+        if newer > manifest.generation:
+            raise Unavailable(
+                f"{manifest.kind} {manifest.name} is at generation {newer}, ours is {manifest.generation}",
+                code="fenced",
+            )
+        ours = manifest.body["metadata"]
+        assert isinstance(ours, dict), manifest.kind
+        return {**manifest.body, "metadata": {**ours, "resourceVersion": metadata.get("resourceVersion", "")}}
+
+    def _warm_up(self, action: WarmUp) -> None:
+        path = f"{PODS}/http:{action.pod}:{action.port}/proxy/v1/chat/completions"
+        messages = [{"role": "user", "content": WARM_UP_TEXT}]
+        body = {"model": action.model, "messages": messages, "max_tokens": WARM_UP_TOKENS, "stream": False}
+        with metrics.WARM_UP_SECONDS.time():
+            reply = self._connections.ask(action.cluster, "POST", path, body=body, timeout_s=self._warm_up_timeout_s)
+        if reply.status in (400, 422):
+            raise Rejected(f"{action.pod} refused the warm-up request with {reply.status}", code="warm_up_refused")
+        if not reply.is_ok or not _is_answer(reply.body):
+            raise Unavailable(f"{action.pod} did not answer the warm-up request: {reply.status}", code="warm_up_failed")
+        self._warmed[action.cluster] = self._warmed.get(action.cluster, frozenset()) | {action.key}
+
+    def _delete(self, cluster: Cluster, path: str, query: Mapping[str, str]) -> None:
+        reply = self._connections.ask(cluster, "DELETE", path, query=query, timeout_s=self._timeout_s)
+        if not reply.is_ok and reply.status != 404:
+            raise trouble_in(reply, f"delete {path}")
+
+    def _get(self, cluster: Cluster, path: str, query: Mapping[str, str] | None = None) -> Mapping[str, Any] | None:
+        reply = self._connections.ask(cluster, "GET", path, query=query, timeout_s=self._timeout_s)
+        if reply.status == 404:
+            return None
+        if not reply.is_ok:
+            raise trouble_in(reply, f"get {path}")
+        return reply.body
+
+
+def trouble_in(reply: Reply, doing: str) -> Rejected | Unavailable:
+    """The error that a bad answer means: refused for good, or not now."""
+    details = reply.body.get("details") or {}
+    causes = details.get("causes") or ()
+    message = str(reply.body.get("message", ""))[:500]
+    conflicts = [each for each in causes if each.get("reason") == "FieldManagerConflict"]
+    if reply.status == 409 and conflicts:
+        named = "; ".join(f"{each.get('field', '?')}: {each.get('message', '')}" for each in conflicts)
+        return Rejected(f"{doing}: another field manager owns {named}", code="field_conflict")
+    if reply.status in (400, 422):
+        named = "; ".join(f"{each.get('field', '?')}: {each.get('message', '')}" for each in causes)
+        return Rejected(f"{doing}: {named or message}", code="invalid_object")
+    reason = reply.body.get("reason") or f"HTTP {reply.status}"
+    return Unavailable(f"{doing}: {reason}: {message}", retry_after_s=reply.retry_after_s, code=f"http_{reply.status}")
+
+
+def _is_answer(body: Mapping[str, Any]) -> bool:
+    """Whether this is a chat completion: a choice with an assistant's message in it."""
+    choices = body.get("choices") or []
+    return bool(choices) and isinstance((choices[0].get("message") or {}).get("content"), str)

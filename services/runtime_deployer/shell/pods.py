@@ -1,0 +1,72 @@
+"""Kubernetes JSON as observations: only what lasts is kept, so that two looks at the same thing are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from services.runtime_deployer.core.manifests import DIGEST, GENERATION
+from services.runtime_deployer.core.observed import ContainerSeen, ContainerState, Kind, ObjectSeen, PodSeen
+
+# The kubelet goes to and fro between these two while an image can't be pulled; it is one condition.
+SAME_WAITING: Final = {"ErrImagePull": "ImagePullBackOff"}
+MESSAGE_MAX: Final = 500  # Enough for a cause; a termination message may be a page of logs.
+
+Json = Mapping[str, Any]
+
+
+def object_seen(kind: Kind, body: Json) -> ObjectSeen:
+    """One of our objects."""
+    metadata = body.get("metadata") or {}
+    annotations = metadata.get("annotations") or {}
+    return ObjectSeen(
+        kind=kind,
+        generation=number(annotations.get(GENERATION)),
+        digest=annotations.get(DIGEST, ""),
+        replicas=(body.get("spec") or {}).get("replicas") if kind is Kind.DEPLOYMENT else None,
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def pod_seen(body: Json) -> PodSeen:
+    """One pod; whether it is warmed is not Kubernetes' to say."""
+    metadata, spec, status = body.get("metadata") or {}, body.get("spec") or {}, body.get("status") or {}
+    conditions = {each.get("type"): each for each in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled") or {}
+    return PodSeen(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        generation=number((metadata.get("labels") or {}).get(GENERATION)),
+        ip=status.get("podIP", ""),
+        ready=(conditions.get("Ready") or {}).get("status") == "True",
+        terminating="deletionTimestamp" in metadata or status.get("phase") in ("Failed", "Succeeded"),
+        unschedulable=scheduled.get("reason", "") if scheduled.get("status") == "False" else "",
+        init=_containers(spec.get("initContainers") or (), status.get("initContainerStatuses") or ()),
+        containers=_containers(spec.get("containers") or (), status.get("containerStatuses") or ()),
+    )
+
+
+def number(text: str | None) -> int:
+    """The generation in a label or annotation; 0 where there is none."""
+    return int(text) if text is not None and text.isdecimal() else 0
+
+
+def _containers(specs: Sequence[Json], statuses: Sequence[Json]) -> tuple[ContainerSeen, ...]:
+    by_name = {each.get("name"): each for each in statuses}
+    return tuple(_container(each, by_name.get(each["name"]) or {}) for each in specs)
+
+
+def _container(spec: Json, status: Json) -> ContainerSeen:
+    state = status.get("state") or {}
+    waiting = (state.get("waiting") or {}).get("reason", "")
+    ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
+    return ContainerSeen(
+        name=spec["name"],
+        image=spec.get("image", ""),
+        state=next((each for each in ContainerState if each in state), ContainerState.WAITING),
+        waiting=SAME_WAITING.get(waiting, waiting),
+        restarts=status.get("restartCount", 0),
+        exit_code=ended.get("exitCode"),
+        reason=ended.get("reason") or "",
+        message=(ended.get("message") or "").strip()[:MESSAGE_MAX],
+    )
