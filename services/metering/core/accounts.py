@@ -1,0 +1,87 @@
+"""The accounts of the ledger: which one a quantity belongs to, and how accounts are written.
+
+An endpoint's requests and tokens are in `<tenant>/<project>/<endpoint>`, its GPU time in `…/loading`, `…/serving` and
+`…/draining`: every GPU-millisecond of a held node is in exactly one of them. What could not be taken is in `!parked/…`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from libs.common.events.endpoint import Stage
+
+
+class Account(StrEnum):
+    """What a node's time was spent on."""
+
+    LOADING = "loading"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class Flaw(StrEnum):
+    """Why a reported request is parked instead of billed."""
+
+    MALFORMED_ID = "malformed_id"
+    NEGATIVE = "negative"
+    TOO_LARGE = "too_large"
+    ENDED_BEFORE_STARTED = "ended_before_started"
+    FUTURE = "future"
+    CONFLICT = "conflict"
+
+
+ACCOUNT_OF_STAGE: Final[Mapping[Stage, Account]] = MappingProxyType(
+    {
+        Stage.REQUESTED: Account.LOADING,
+        Stage.WAITING_FOR_CAPACITY: Account.LOADING,
+        Stage.PROVISIONING_CLUSTER: Account.LOADING,
+        Stage.JOINING_NODES: Account.LOADING,
+        Stage.PREPARING_GPU: Account.LOADING,
+        Stage.PULLING_IMAGE: Account.LOADING,
+        Stage.DOWNLOADING_MODEL: Account.LOADING,
+        Stage.LOADING_MODEL: Account.LOADING,
+        Stage.WARMING_CACHE: Account.LOADING,
+        Stage.PUBLISHING_ROUTE: Account.LOADING,
+        Stage.READY: Account.SERVING,
+        Stage.DEGRADED: Account.SERVING,  # Held for the customer and answering again by itself; a credit is rating's.
+        Stage.DRAINING: Account.DRAINING,
+        Stage.DELETING: Account.DRAINING,
+        Stage.DELETED: Account.DRAINING,
+        Stage.FAILED: Account.DRAINING,
+    }
+)
+assert set(ACCOUNT_OF_STAGE) == set(Stage)
+
+
+def root_of(*, tenant: str, project: str, endpoint: str) -> str:
+    """The account of an endpoint's requests, and the beginning of its other accounts."""
+    return f"{tenant}/{project}/{endpoint}"
+
+
+def accounts_of(root: str) -> tuple[tuple[str, str], ...]:
+    """Every account of an endpoint, with the name that billing knows it by (empty for requests and tokens)."""
+    return ((root, ""), *((held_account(root, each), each.value) for each in Account))
+
+
+def parts_of(account: str) -> tuple[str, str]:
+    """The endpoint's own account and the name behind it: what `accounts_of` put together."""
+    tenant, project, endpoint, *name = account.split("/")
+    return f"{tenant}/{project}/{endpoint}", "/".join(name)
+
+
+def held_account(root: str, account: Account) -> str:
+    """Where GPU time of an endpoint goes."""
+    return f"{root}/{account}"
+
+
+def parked_account(flaw: Flaw) -> str:
+    """Where a request that cannot be billed is kept; no tenant's name begins with an exclamation mark."""
+    return f"!parked/{flaw}"
+
+
+def is_parked(account: str) -> bool:
+    """Whether the account holds what is not billed."""
+    return account.startswith("!")

@@ -1,0 +1,99 @@
+"""The bill, proved from both ends: lines against sums, sums against what was told, GPU lines against held time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from libs.common.events.usage import Meter as MeterName
+from libs.common.store.port import Entry
+from services.metering.core.accounts import accounts_of, held_account, is_parked, parts_of
+from services.metering.core.state import Meter, Window, window_key
+from services.metering.core.windows import Windows
+
+
+class Check(StrEnum):
+    """What was compared with what."""
+
+    TOTAL = "total_of_lines"
+    WINDOW = "window_told"
+    HELD = "held_time"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two figures that should be one."""
+
+    check: Check
+    what: str
+    ledger: int
+    other: int
+
+    def __str__(self) -> str:
+        """One line for an operator."""
+        return f"{self.check}: {self.what} is {self.ledger} in the ledger but {self.other} there"
+
+
+Sums = Mapping[tuple[str, str], int]
+
+
+class Ledger:
+    """Sums of entries as they are read, so that a whole ledger is audited in the memory of its windows."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self.by_account: dict[tuple[str, str], int] = {}
+        self.by_window: dict[tuple[str, str, int], int] = {}
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Count entries in."""
+        for each in entries:
+            account = (each.account, each.meter)
+            self.by_account[account] = self.by_account.get(account, 0) + each.quantity
+            if not is_parked(each.account):
+                window = (*account, self._windows.start_of(each.at_ms))
+                self.by_window[window] = self.by_window.get(window, 0) + each.quantity
+
+
+def totals_differ(ledger: Ledger, totals: Sums) -> tuple[Difference, ...]:
+    """Where the store's sums are not the sums of its lines."""
+    return tuple(
+        Difference(Check.TOTAL, f"{account} {meter}", ledger.by_account.get((account, meter), 0), quantity)
+        for (account, meter), quantity in _union(ledger.by_account, totals)
+        if ledger.by_account.get((account, meter), 0) != quantity
+    )
+
+
+def windows_differ(ledger: Ledger, told: Mapping[str, Window]) -> tuple[Difference, ...]:
+    """Where what was told of a window is not what the ledger holds for it."""
+    sums: dict[str, int] = {}
+    for (account, meter, start_ms), quantity in ledger.by_window.items():
+        root, name = parts_of(account)
+        sums[window_key(root=root, account=name, meter=meter, start_ms=start_ms)] = quantity
+    return tuple(
+        Difference(Check.WINDOW, key, sums.get(key, 0), told[key].quantity if key in told else 0)
+        for key in sorted({*sums, *told})
+        if sums.get(key, 0) != (told[key].quantity if key in told else 0)
+    )
+
+
+def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
+    """Where an endpoint's GPU lines are not the time that its meter says it booked (as far back as it remembers)."""
+    if meter.dimensions is None or meter.settled_ms:
+        return ()
+    booked: dict[str, int] = {}
+    for node in meter.nodes:
+        for span in node.booked:
+            account = held_account(meter.dimensions.root, span.account)
+            booked[account] = booked.get(account, 0) + span.gpu_count * (span.to_ms - span.from_ms)
+    accounts = [account for account, name in accounts_of(meter.dimensions.root) if name]
+    return tuple(
+        Difference(Check.HELD, account, ledger.by_account.get((account, MeterName.GPU_MS), 0), booked.get(account, 0))
+        for account in accounts
+        if ledger.by_account.get((account, MeterName.GPU_MS), 0) != booked.get(account, 0)
+    )
+
+
+def _union(lines: Sums, totals: Sums) -> list[tuple[tuple[str, str], int]]:
+    return [(each, totals.get(each, 0)) for each in sorted({*lines, *totals})]

@@ -1,0 +1,131 @@
+"""Booking held time: the difference between what should be in the ledger and what is, as lines of one window each.
+
+What should be there is computed anew from everything heard, so late and disordered news end in the same sums; time that
+turns out to belong elsewhere is taken back by lines with a negative quantity and booked where it belongs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from libs.common.decision import Line
+from libs.common.events.facts import Fact
+from libs.common.events.usage import Meter as MeterName
+from libs.common.units import DAY_MS
+from services.metering.core.accounts import held_account
+from services.metering.core.state import Dimensions, Meter, Node
+from services.metering.core.timeline import Span, borders, held, joined, spans, until, without
+from services.metering.core.windows import CATCH_UP_MAX, Windows
+
+KEEP_MS: Final = (
+    30 * DAY_MS
+)  # News later than this changes nothing by itself; bounds the record of a long-lived endpoint.
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """The meter after it booked, the lines, and when there is more to book (None: nothing is held)."""
+
+    meter: Meter
+    lines: tuple[Line, ...] = ()
+    next_ms: int | None = None
+
+
+def book(meter: Meter, windows: Windows) -> Booking:
+    """Book what was held up to `meter.now_ms`: nodes that went, whole; nodes still held, by closed windows."""
+    if meter.dimensions is None:
+        return Booking(meter)
+    accounts = borders(meter.stages, ended_ms=ended_ms(meter))
+    wanted = [spans(held(each.happenings), accounts, from_ms=meter.settled_ms) for each in meter.nodes]
+    reach_ms = _reach(meter, wanted, windows)
+    open_ms = windows.closed_until(reach_ms)
+    nodes, lines = [], []
+    for node, all_of_it in zip(meter.nodes, wanted, strict=True):
+        booked = joined(until(all_of_it, open_ms=open_ms, closed_ms=reach_ms))
+        lines += _lines(meter, meter.dimensions, node, booked, windows)
+        nodes.append(replace(node, booked=booked))
+    after = replace(meter, nodes=tuple(nodes), booked_ms=reach_ms, bookings=meter.bookings + bool(lines))
+    return Booking(settle(after), tuple(lines), _next(meter, wanted, reach_ms, windows))
+
+
+def ended_ms(meter: Meter) -> int | None:
+    """When the endpoint was asked to go, or failed; None while neither."""
+    heard = (meter.facts.of(Fact.DELETION_REQUESTED), meter.facts.of(Fact.ENDPOINT_FAILED))
+    return min((each.at_ms for each in heard if each is not None), default=None)
+
+
+def settle(meter: Meter) -> Meter:
+    """Forget what is older than KEEP_MS: it is in the ledger, and stays as it is."""
+    before_ms = meter.booked_ms - KEEP_MS
+    if before_ms <= meter.settled_ms:
+        return meter
+    nodes = [
+        replace(each, booked=tuple(_clip(each.booked, before_ms)))
+        for each in meter.nodes
+        if any(interval.to_ms > before_ms for interval in held(each.happenings))
+        or any(happening.at_ms >= before_ms for happening in each.happenings)
+    ]
+    old = [each.sequence for each in meter.stages if each.since_ms <= before_ms]
+    stages = tuple(each for each in meter.stages if each.sequence >= max(old, default=0))
+    return replace(meter, nodes=tuple(nodes), stages=stages, settled_ms=before_ms)
+
+
+def _reach(meter: Meter, wanted: Iterable[tuple[Span, ...]], windows: Windows) -> int:
+    """Now; or less after a long outage, so that one commit books a bounded number of windows."""
+    unbooked = [
+        each.from_ms
+        for node, all_of_it in zip(meter.nodes, wanted, strict=True)
+        for each in without(all_of_it, node.booked)
+    ]
+    begin_ms = max(meter.booked_ms, min(unbooked, default=meter.now_ms))
+    return max(meter.booked_ms, min(meter.now_ms, begin_ms + CATCH_UP_MAX * windows.size_ms))
+
+
+def _next(meter: Meter, wanted: Iterable[tuple[Span, ...]], reach_ms: int, windows: Windows) -> int | None:
+    if not any(each.to_ms > reach_ms for all_of_it in wanted for each in all_of_it):
+        return None
+    return meter.now_ms + 1 if reach_ms < meter.now_ms else windows.closes_next(meter.now_ms)
+
+
+def _lines(meter: Meter, sold: Dimensions, node: Node, booked: tuple[Span, ...], windows: Windows) -> list[Line]:
+    back = [(each, -1) for each in without(node.booked, booked)]
+    new = [(each, 1) for each in without(booked, node.booked)]
+    return [
+        _line(meter.bookings, sold, node, Span(first, last, span.gpu_count, span.account), sign)
+        for span, sign in (*back, *new)
+        for first, last in windows.cut(span.from_ms, span.to_ms)
+    ]
+
+
+def _line(booking: int, sold: Dimensions, node: Node, span: Span, sign: int) -> Line:
+    kind = "gpu" if sign > 0 else "gpu-back"
+    content = {
+        "tenant_id": sold.tenant_id,
+        "project_id": sold.project_id,
+        "endpoint_id": sold.endpoint_id,
+        "generation": sold.generation,
+        "model": sold.model,
+        "tier": sold.tier,
+        "region": sold.region,
+        "claim": node.claim,
+        "node_type": node.node_type,
+        "gpu_count": span.gpu_count,
+        "from_ms": span.from_ms,
+        "to_ms": span.to_ms,
+        "corrects": sign < 0,
+    }
+    return Line(
+        id=f"{kind}/{sold.endpoint_id}/{node.claim}/{booking}/{span.account}/{span.from_ms}",
+        account=held_account(sold.root, span.account),
+        meter=MeterName.GPU_MS,
+        quantity=sign * span.gpu_count * (span.to_ms - span.from_ms),
+        at_ms=span.from_ms,
+        data=json.dumps(content, sort_keys=True, separators=(",", ":")).encode(),
+    )
+
+
+def _clip(booked: Iterable[Span], from_ms: int) -> Iterable[Span]:
+    return (replace(each, from_ms=max(each.from_ms, from_ms)) for each in booked if each.to_ms > from_ms)

@@ -1,0 +1,237 @@
+"""What an endpoint's meter makes of each thing it hears, and what a window tells.
+
+Hearing only adds to what is known; `book` then makes the ledger agree with it, whatever the order it came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar, Final
+
+from libs.common.decision import Decision, Line
+from libs.common.errors import Invalid
+from libs.common.events.capacity import NodeJoined, NodeReleased
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointRequested,
+    EndpointStageChanged,
+)
+from libs.common.events.envelope import Envelope
+from libs.common.events.event import Internal, Owner
+from libs.common.events.route import RequestUsage, UsageReported
+from libs.common.events.usage import Meter as MeterName
+from libs.common.events.usage import UsageRecorded
+from libs.common.runner import Woke
+from libs.common.units import DAY_MS, MINUTE_MS
+from services.metering.core.booking import book
+from services.metering.core.intake import flaw_of, is_future
+from services.metering.core.state import Dimensions, Mark, Meter, Node, Window
+from services.metering.core.timeline import Happening, StageSince
+from services.metering.core.windows import Windows
+
+GPUS_MAX: Final = 1024  # Per node; no machine comes near it, and a wrong count must not become a bill.
+BACKDATE_MAX_MS: Final = 7 * DAY_MS  # How long before it was told a node may have come or gone.
+AHEAD_MAX_MS: Final = 5 * MINUTE_MS
+
+
+class Totalled(Internal):
+    """The ledger's sum of one window is not what was told last; `revision` is the one to tell."""
+
+    kind: ClassVar[str] = "metering.totalled"
+    owner: ClassVar[Owner] = Owner.METERING
+
+    key: str
+    root: str
+    tenant_id: str
+    project_id: str
+    endpoint_id: str
+    generation: int
+    model: str
+    tier: str
+    region: str
+    meter: MeterName
+    account: str
+    start_ms: int
+    end_ms: int
+    quantity: int
+    revision: int
+
+
+class LedgerRead(Internal):
+    """The due windows were compared with the ledger: `agreed` (root, start, mark) differ in nothing from what was told."""
+
+    kind: ClassVar[str] = "metering.ledger_read"
+    owner: ClassVar[Owner] = Owner.METERING
+
+    agreed: tuple[tuple[str, int, int], ...]
+    untold: tuple[Totalled, ...]
+
+
+def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Windows) -> Decision[Meter]:
+    """Take in one thing heard, book what follows from all of it, and mark the windows that got entries.
+
+    Raises Invalid for node times or GPU counts that cannot be true.
+    """
+    event = envelope.data
+    # A clock that steps back must not take back what is booked, nor ask for a wake-up that has been.
+    now_ms = max(now_ms, meter.now_ms, event.due_ms if isinstance(event, Woke) else 0)
+    booking = book(_learn(replace(meter, now_ms=now_ms), envelope, windows), windows)
+    after = booking.meter
+    if after.dimensions is not None:
+        after = mark(after, after.dimensions, _starts(booking.lines, windows), windows)
+    return Decision(after, lines=booking.lines, wake_at_ms=_wake_at(after, booking.next_ms))
+
+
+def decide_window(window: Window, envelope: Envelope, _now_ms: int) -> Decision[Window]:
+    """Tell a window's total as the next revision; anything but the next revision is old and changes nothing."""
+    news = envelope.data
+    assert isinstance(news, Totalled), news
+    if news.revision != window.revision + 1 or news.quantity == window.quantity:
+        return Decision(window)
+    if news.quantity < 0:
+        raise Invalid(f"window {window.key} adds up to {news.quantity}: the ledger took back more than it had")
+    told = UsageRecorded(
+        tenant_id=news.tenant_id,
+        project_id=news.project_id,
+        endpoint_id=news.endpoint_id,
+        model=news.model,
+        tier=news.tier,
+        region=news.region,
+        meter=news.meter,
+        account=news.account,
+        quantity=news.quantity,
+        window_start_ms=news.start_ms,
+        window_end_ms=news.end_ms,
+        revision=news.revision,
+    )
+    after = Window(
+        key=window.key,
+        root=news.root,
+        account=news.account,
+        meter=news.meter,
+        start_ms=news.start_ms,
+        end_ms=news.end_ms,
+        quantity=news.quantity,
+        revision=news.revision,
+    )
+    return Decision(after, events=(told,), generation=news.generation, about=news.endpoint_id)
+
+
+def mark(meter: Meter, dimensions: Dimensions, starts: Iterable[int], windows: Windows) -> Meter:
+    """The meter with these windows marked; one that is marked already keeps its time, so that it is told in the end."""
+    marked = {(each.start_ms, each.dimensions.root): each for each in meter.marked}
+    number = meter.marks
+    for start_ms in starts:
+        number += 1
+        place = (start_ms, dimensions.root)
+        due_ms = marked[place].due_ms if place in marked else windows.told_at(start_ms, now_ms=meter.now_ms)
+        marked[place] = Mark(dimensions, start_ms, number, due_ms)
+    return replace(meter, marked=tuple(marked[place] for place in sorted(marked)), marks=number)
+
+
+def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
+    match envelope.data:
+        case EndpointRequested() as requested:
+            return _requested(meter, envelope, requested)
+        case EndpointStageChanged() as changed:
+            return _staged(meter, StageSince(envelope.sequence, changed.since_ms, changed.stage))
+        case EndpointDeletionRequested() | EndpointFailed():
+            heard = envelope.heard()
+            assert heard is not None
+            return replace(meter, facts=meter.facts.learn(heard))
+        case NodeJoined() as node:
+            _check(envelope, node.at_ms, node.gpu_count)
+            return _happened(
+                meter, node.claim, Happening(envelope.sequence, node.at_ms, node.gpu_count), node_type=node.node_type
+            )
+        case NodeReleased() as node:
+            _check(envelope, node.at_ms, 0)
+            return _happened(meter, node.claim, Happening(envelope.sequence, node.at_ms, None))
+        case UsageReported() as batch:
+            return _used(meter, batch, windows)
+        case LedgerRead() as read:
+            agreed = set(read.agreed)
+            left = (e for e in meter.marked if (e.dimensions.root, e.start_ms, e.number) not in agreed)
+            return replace(meter, marked=tuple(left))
+        case _:
+            return meter  # Woke, and what a reconciler says of trouble: only the time moves on.
+
+
+def _requested(meter: Meter, envelope: Envelope, requested: EndpointRequested) -> Meter:
+    heard = envelope.heard()
+    assert heard is not None
+    facts = meter.facts.learn(heard)
+    if facts == meter.facts:
+        return meter
+    sold = Dimensions(
+        tenant_id=requested.tenant_id,
+        project_id=requested.project_id,
+        endpoint_id=meter.endpoint_id,
+        generation=envelope.generation,
+        model=requested.spec.model,
+        tier=requested.spec.tier,
+        region=requested.spec.region,
+    )
+    return replace(meter, facts=facts, dimensions=sold)
+
+
+def _staged(meter: Meter, news: StageSince) -> Meter:
+    if any(each.sequence == news.sequence for each in meter.stages):
+        return meter
+    return replace(meter, stages=tuple(sorted((*meter.stages, news), key=lambda each: each.sequence)))
+
+
+def _check(envelope: Envelope, at_ms: int, gpu_count: int) -> None:
+    if not envelope.time_ms - BACKDATE_MAX_MS <= at_ms <= envelope.time_ms + AHEAD_MAX_MS:
+        raise Invalid(f"{envelope.type} of {envelope.subject} says {at_ms} but was told at {envelope.time_ms}")
+    if not 0 <= gpu_count <= GPUS_MAX:
+        raise Invalid(f"{envelope.type} of {envelope.subject} has {gpu_count} GPUs; a node has 0 to {GPUS_MAX}")
+
+
+def _happened(meter: Meter, claim: str, news: Happening, *, node_type: str = "") -> Meter:
+    known = next((each for each in meter.nodes if each.claim == claim), None)
+    if known is None and news.at_ms < meter.settled_ms:
+        return meter  # Older than what may still change; its node was forgotten, its time is in the ledger.
+    node = known or Node(claim, node_type)
+    if any(each.sequence == news.sequence for each in node.happenings):
+        return meter
+    happenings = tuple(sorted((*node.happenings, news), key=lambda each: each.sequence))
+    node = replace(node, happenings=happenings, node_type=node_type or node.node_type)
+    others = (each for each in meter.nodes if each.claim != claim)
+    return replace(meter, nodes=tuple(sorted((*others, node), key=lambda each: each.claim)))
+
+
+def _used(meter: Meter, batch: UsageReported, windows: Windows) -> Meter:
+    # The producer judged the future by its own look at the clock; what it took a moment ago is marked here too.
+    lenient_ms = meter.now_ms + DAY_MS
+    touched = {
+        (windows.start_of(each.ended_ms), _sold(each).root): _sold(each)
+        for each in batch.requests
+        if each.endpoint_id == meter.endpoint_id and flaw_of(each) is None and not is_future(each, now_ms=lenient_ms)
+    }
+    for (start_ms, _root), sold in sorted(touched.items(), key=lambda each: each[0]):
+        meter = mark(meter, sold, (start_ms,), windows)
+    return meter
+
+
+def _sold(usage: RequestUsage) -> Dimensions:
+    return Dimensions(
+        tenant_id=usage.tenant_id,
+        project_id=usage.project_id,
+        endpoint_id=usage.endpoint_id,
+        generation=usage.generation,
+        model=usage.model,
+        tier=usage.tier,
+        region=usage.region,
+    )
+
+
+def _starts(lines: Iterable[Line], windows: Windows) -> tuple[int, ...]:
+    return tuple(sorted({windows.start_of(each.at_ms) for each in lines}))
+
+
+def _wake_at(meter: Meter, next_ms: int | None) -> int | None:
+    later = [each.due_ms for each in meter.marked if each.due_ms > meter.now_ms]
+    return min([*later, *([] if next_ms is None else [next_ms])], default=None)

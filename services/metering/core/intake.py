@@ -1,0 +1,80 @@
+"""What a reported request becomes in the ledger: three lines, or one parked line; never a guess.
+
+All three lines of a request carry its whole content, so a second report of it either equals them all or conflicts
+with them all. An unknown count stays null in the content; its line counts 0 and only holds the id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Final
+
+from libs.common.decision import Line
+from libs.common.events.route import RequestUsage
+from libs.common.events.usage import Meter
+from libs.common.units import MINUTE_MS
+from services.metering.core.accounts import Flaw, parked_account, root_of
+
+ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+TOKENS_MAX: Final = 100_000_000  # No engine has a context near it; a larger count is a fault, not a bill.
+TIME_MAX_MS: Final = 1 << 52  # Year 144,000; keeps every time within the exact integers of any reader of our JSON.
+FUTURE_MAX_MS: Final = 5 * MINUTE_MS  # What routers' clocks may be ahead of ours (and what billing systems accept).
+
+
+def flaw_of(usage: RequestUsage) -> Flaw | None:
+    """What is wrong with a report, whenever it is looked at; None if nothing is."""
+    ids = (usage.request_id, usage.tenant_id, usage.project_id, usage.endpoint_id)
+    numbers = (usage.prompt_tokens or 0, usage.completion_tokens, usage.started_ms, usage.ended_ms)
+    if not all(ID.fullmatch(each) for each in ids):
+        return Flaw.MALFORMED_ID
+    if min(numbers) < 0:
+        return Flaw.NEGATIVE
+    if max(numbers[:2]) > TOKENS_MAX or max(numbers[2:]) > TIME_MAX_MS:
+        return Flaw.TOO_LARGE
+    if usage.ended_ms < usage.started_ms:
+        return Flaw.ENDED_BEFORE_STARTED
+    return None
+
+
+def is_future(usage: RequestUsage, *, now_ms: int) -> bool:
+    """Whether a report ends later than any clock of ours could say."""
+    return usage.ended_ms > now_ms + FUTURE_MAX_MS
+
+
+def lines_of(usage: RequestUsage, *, now_ms: int) -> tuple[Line, ...]:
+    """The ledger lines of one report, the same ones for the same report."""
+    flaw = flaw_of(usage) or (Flaw.FUTURE if is_future(usage, now_ms=now_ms) else None)
+    if flaw is not None:
+        return (_parked(usage, flaw, Meter.REQUESTS),)
+    counts = (
+        (Meter.REQUESTS, 1),
+        (Meter.PROMPT_TOKENS, usage.prompt_tokens or 0),
+        (Meter.COMPLETION_TOKENS, usage.completion_tokens),
+    )
+    account = root_of(tenant=usage.tenant_id, project=usage.project_id, endpoint=usage.endpoint_id)
+    return tuple(
+        Line(
+            id=f"request/{usage.request_id}/{meter}",
+            account=account,
+            meter=meter,
+            quantity=count,
+            at_ms=usage.ended_ms,
+            data=_content(usage),
+            # One parked line stands for the three that conflict together.
+            otherwise=_parked(usage, Flaw.CONFLICT, Meter.REQUESTS),
+        )
+        for meter, count in counts
+    )
+
+
+def _parked(usage: RequestUsage, flaw: Flaw, meter: Meter) -> Line:
+    content = _content(usage)
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    at_ms = usage.ended_ms if 0 <= usage.ended_ms <= TIME_MAX_MS else 0
+    return Line(f"parked/{flaw}/{digest}", parked_account(flaw), meter, 1, at_ms, content)
+
+
+def _content(usage: RequestUsage) -> bytes:
+    return json.dumps(usage.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,109 @@
+"""What metering owns: a producer per router process, a meter per endpoint, a window per meter, account and interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libs.common.events.facts import Facts
+from libs.common.events.usage import Meter as MeterName
+from libs.common.store.port import Attention
+from services.metering.core.accounts import root_of
+from services.metering.core.boots import Boots
+from services.metering.core.timeline import Happening, Span, StageSince
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """A router process as a source of usage. What it reported is in the ledger; here is only whether all of it came."""
+
+    instance: str
+    boots: Boots = Boots()
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """Whose quantity it is and what was sold."""
+
+    tenant_id: str
+    project_id: str
+    endpoint_id: str
+    generation: int
+    model: str
+    tier: str
+    region: str
+
+    @property
+    def root(self) -> str:
+        """The account of the endpoint's requests, and the beginning of its others."""
+        return root_of(tenant=self.tenant_id, project=self.project_id, endpoint=self.endpoint_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A window got entries: from `due_ms` on it is compared with what was told of it. `number` grows with every entry."""
+
+    dimensions: Dimensions
+    start_ms: int
+    number: int
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of an endpoint: what was heard of it, and which of its time is in the ledger."""
+
+    claim: str
+    node_type: str
+    happenings: tuple[Happening, ...] = ()
+    booked: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """An endpoint's GPU time, and which of its windows are to be told.
+
+    `now_ms` is the latest time seen, `booked_ms` how far held time was looked at, `settled_ms` before which nothing
+    changes any more. `bookings` and `marks` number what was done, so that line ids are computed.
+    """
+
+    endpoint_id: str
+    facts: Facts = Facts()
+    dimensions: Dimensions | None = None
+    stages: tuple[StageSince, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    marked: tuple[Mark, ...] = ()
+    now_ms: int = 0
+    booked_ms: int = 0
+    settled_ms: int = 0
+    bookings: int = 0
+    marks: int = 0
+
+    @property
+    def due(self) -> tuple[Mark, ...]:
+        """The marked windows that have closed and settled."""
+        return tuple(each for each in self.marked if each.due_ms <= self.now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was told of one meter and account of an endpoint over ``[start_ms, end_ms)``; revision 0: nothing yet."""
+
+    key: str
+    root: str = ""
+    account: str = ""
+    meter: MeterName = MeterName.REQUESTS
+    start_ms: int = 0
+    end_ms: int = 0
+    quantity: int = 0
+    revision: int = 0
+
+
+def attention_of(meter: Meter) -> Attention:
+    """A meter is looked at while a window of it waits to be told."""
+    return Attention.NOW if meter.due else Attention.NONE
+
+
+def window_key(*, root: str, account: str, meter: str, start_ms: int) -> str:
+    """The key of a window: the same for the same tenant, endpoint, meter, account and start."""
+    return f"{root}/{meter}/{account or 'all'}/{start_ms}"

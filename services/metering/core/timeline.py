@@ -1,0 +1,131 @@
+"""Held time: which node was held when, and what its time was spent on.
+
+Both are folds over everything heard, ordered by the teller's sequence, so the order of arrival cannot matter. A clock
+that steps back never makes two intervals of one node overlap: an interval begins no earlier than the last one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.events.endpoint import Stage
+from services.metering.core.accounts import ACCOUNT_OF_STAGE, Account
+
+FOREVER_MS: Final = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A node came (with this many GPUs) or went (`gpu_count` None), as its owner numbered it."""
+
+    sequence: int
+    at_ms: int
+    gpu_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageSince:
+    """The endpoint was in this stage from `since_ms`, as its owner numbered it."""
+
+    sequence: int
+    since_ms: int
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A node held over ``[from_ms, to_ms)``."""
+
+    from_ms: int
+    to_ms: int
+    gpu_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Held time in one account."""
+
+    from_ms: int
+    to_ms: int
+    gpu_count: int
+    account: Account
+
+
+def held(happenings: Iterable[Happening]) -> tuple[Held, ...]:
+    """The intervals over which a node was held; one that goes on ends at FOREVER_MS."""
+    found: list[Held] = []
+    open_ms, gpu_count, ended_ms = 0, None, 0
+    for each in sorted(happenings, key=lambda happening: happening.sequence):
+        at_ms = max(each.at_ms, ended_ms)
+        if gpu_count is not None:
+            at_ms = max(at_ms, open_ms)
+            found.append(Held(open_ms, at_ms, gpu_count))
+            ended_ms = at_ms
+        open_ms, gpu_count = at_ms, each.gpu_count
+    if gpu_count is not None:
+        found.append(Held(open_ms, FOREVER_MS, gpu_count))
+    return tuple(each for each in found if each.from_ms < each.to_ms)
+
+
+def borders(stages: Iterable[StageSince], *, ended_ms: int | None) -> tuple[tuple[int, Account], ...]:
+    """From when on time belongs to which account; loading until anything else is known, draining from the end on."""
+    found: list[tuple[int, Account]] = [(0, Account.LOADING)]
+    for each in sorted(stages, key=lambda stage: stage.sequence):
+        found.append((max(each.since_ms, found[-1][0]), ACCOUNT_OF_STAGE[each.stage]))
+    if ended_ms is not None:
+        found = [each for each in found if each[0] < ended_ms or each[0] == 0]
+        found.append((ended_ms, Account.DRAINING))
+    return tuple(found)
+
+
+def spans(intervals: Iterable[Held], accounts: Sequence[tuple[int, Account]], *, from_ms: int) -> tuple[Span, ...]:
+    """Held time cut at the accounts' borders, without what lies before ``from_ms``."""
+    ends = [each[0] for each in accounts[1:]] + [FOREVER_MS]
+    found: list[Span] = []
+    for each in intervals:
+        for (begin_ms, account), end_ms in zip(accounts, ends, strict=True):
+            first, last = max(each.from_ms, begin_ms, from_ms), min(each.to_ms, end_ms)
+            if first < last:
+                found.append(Span(first, last, each.gpu_count, account))
+    return tuple(found)
+
+
+def until(wanted: Iterable[Span], *, open_ms: int, closed_ms: int) -> tuple[Span, ...]:
+    """The part that may be booked: what has ended by ``closed_ms`` whole, and of the rest what is before ``open_ms``."""
+    found = []
+    for each in wanted:
+        to_ms = each.to_ms if each.to_ms <= closed_ms else min(each.to_ms, open_ms)
+        if each.from_ms < to_ms:
+            found.append(Span(each.from_ms, to_ms, each.gpu_count, each.account))
+    return tuple(found)
+
+
+def without(these: Iterable[Span], those: Sequence[Span]) -> tuple[Span, ...]:
+    """What ``these`` have that ``those`` have not, where account and GPU count are the same."""
+    found: list[Span] = []
+    for each in these:
+        left = [(each.from_ms, each.to_ms)]
+        for other in those:
+            if (other.account, other.gpu_count) == (each.account, each.gpu_count):
+                left = [piece for part in left for piece in _minus(part, (other.from_ms, other.to_ms))]
+        found += [Span(first, last, each.gpu_count, each.account) for first, last in left]
+    return tuple(found)
+
+
+def joined(parts: Iterable[Span]) -> tuple[Span, ...]:
+    """The same time with neighbours of one account and GPU count made one, so that a record stays small."""
+    found: list[Span] = []
+    for each in sorted(parts, key=lambda span: span.from_ms):
+        last = found[-1] if found else None
+        if last and (last.to_ms, last.account, last.gpu_count) == (each.from_ms, each.account, each.gpu_count):
+            found[-1] = Span(last.from_ms, each.to_ms, each.gpu_count, each.account)
+        else:
+            found.append(each)
+    return tuple(found)
+
+
+def _minus(part: tuple[int, int], cut: tuple[int, int]) -> list[tuple[int, int]]:
+    pieces = [(part[0], min(part[1], cut[0])), (max(part[0], cut[1]), part[1])]
+    return [each for each in pieces if each[0] < each[1]]

@@ -1,0 +1,97 @@
+"""Metering, joined: producers, meters and windows over one store, and the reconciler that tells what closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from libs.common.errors import Invalid
+from libs.common.events.capacity import NodeJoined, NodeReleased
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointRequested,
+    EndpointStageChanged,
+)
+from libs.common.events.envelope import Envelope
+from libs.common.events.event import Owner
+from libs.common.events.route import UsageReported
+from libs.common.reconciler import Reconciler
+from libs.common.runner import Owned, Runner, its_subject
+from libs.common.service import Service
+from services.metering.core import producer
+from services.metering.core.decide import decide_meter, decide_window
+from services.metering.core.intake import flaw_of
+from services.metering.core.plan import plan
+from services.metering.core.state import Meter, Producer, Window, attention_of
+from services.metering.core.windows import Windows
+from services.metering.shell.audit import METER, PRODUCER, WINDOW, told_windows
+from services.metering.shell.ports import Ports
+from services.metering.shell.teller import Teller
+
+PRODUCERS: Final = Owned(
+    kind=PRODUCER,
+    state=Producer,
+    empty=Producer,
+    decide=producer.decide,
+    hears={UsageReported: its_subject},
+)
+WINDOWS: Final = Owned(
+    kind=WINDOW,
+    state=Window,
+    empty=Window,
+    decide=decide_window,
+    hears={},
+    scope=lambda window: window.root,
+)
+
+
+def served_endpoints(envelope: Envelope) -> Sequence[str]:
+    """The endpoints that a batch has billable requests of."""
+    assert isinstance(envelope.data, UsageReported), envelope
+    return sorted({each.endpoint_id for each in envelope.data.requests if flaw_of(each) is None})
+
+
+def meters(windows: Windows) -> Owned[Meter]:
+    """The kind of meters that cut time into these windows."""
+    return Owned(
+        kind=METER,
+        state=Meter,
+        empty=Meter,
+        decide=partial(decide_meter, windows=windows),
+        hears={
+            EndpointRequested: its_subject,
+            EndpointStageChanged: its_subject,
+            EndpointDeletionRequested: its_subject,
+            EndpointFailed: its_subject,
+            NodeJoined: its_subject,
+            NodeReleased: its_subject,
+            UsageReported: served_endpoints,
+        },
+        attention=attention_of,
+    )
+
+
+def build(ports: Ports) -> Service:
+    """The service over these ports.
+
+    Raises Invalid if the store's windows have another size: they would overlap, and time in both be billed twice.
+    """
+    told = next(told_windows(ports.store), None)
+    if told is not None and told.end_ms - told.start_ms != ports.windows.size_ms:
+        raise Invalid(
+            f"windows of this ledger are {(told.end_ms - told.start_ms) // 1000} s long, not "
+            f"{ports.windows.size_ms // 1000} s: set MILLRACE_WINDOW_S back, or begin a new ledger"
+        )
+    producing = Runner(PRODUCERS, store=ports.store, clock=ports.clock)
+    metering = Runner(meters(ports.windows), store=ports.store, clock=ports.clock)
+    telling = Runner(WINDOWS, store=ports.store, clock=ports.clock)
+    teller = Teller(telling, store=ports.store, clock=ports.clock, windows=ports.windows)
+    return Service(
+        name=Owner.METERING,
+        store=ports.store,
+        # Producers first: a window is marked only after its entries are in the ledger, so a crash between marks it late.
+        runners=(producing, metering, telling),
+        reconcilers=(Reconciler(metering, teller, plan, store=ports.store, clock=ports.clock),),
+    )

@@ -1,0 +1,72 @@
+"""The audit of a store: what an operator runs, what a running process repeats, and what the simulation checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, TypeVar
+
+from pydantic import TypeAdapter
+
+from libs.common.store.port import Store
+from services.metering.core.audit import Difference, Ledger, held_differs, totals_differ, windows_differ
+from services.metering.core.state import Meter, Producer, Window
+from services.metering.core.windows import Windows
+from services.metering.shell.ledger import every
+
+METER: Final = "meter"
+PRODUCER: Final = "producer"
+WINDOW: Final = "window"
+FOREVER_MS: Final = 1 << 60
+RECORDS_MAX: Final = 1000  # Read at a time.
+
+_METERS: Final = TypeAdapter(Meter)
+_PRODUCERS: Final = TypeAdapter(Producer)
+_WINDOWS: Final = TypeAdapter(Window)
+S = TypeVar("S")
+
+
+def audit(
+    store: Store, *, windows: Windows | None = None, from_ms: int = 0, to_ms: int = FOREVER_MS
+) -> tuple[Difference, ...]:
+    """Every figure that is not what another says it should be; nothing if all is well.
+
+    A window that has not yet been told differs: look when nothing is waiting, or up to a time that has settled.
+    `from_ms` and `to_ms` are borders of windows; held time is compared only when both are left out.
+    """
+    ledger = Ledger(windows or windows_of(store))
+    for entries in every(store, from_ms=from_ms, to_ms=to_ms):
+        ledger.add(entries)
+    totals = {(each.account, each.meter): each.quantity for each in store.totals(from_ms=from_ms, to_ms=to_ms)}
+    told = {each.key: each for each in told_windows(store) if from_ms <= each.start_ms < to_ms}
+    found = (*totals_differ(ledger, totals), *windows_differ(ledger, told))
+    if (from_ms, to_ms) != (0, FOREVER_MS):
+        return found
+    return (*found, *(each for meter in meters(store) for each in held_differs(ledger, meter)))
+
+
+def windows_of(store: Store) -> Windows:
+    """How this store's windows are cut, from the first that was told; the default if none was."""
+    told = next(told_windows(store), None)
+    return Windows() if told is None else Windows(size_ms=told.end_ms - told.start_ms)
+
+
+def meters(store: Store) -> Iterator[Meter]:
+    """Every endpoint's meter."""
+    return _all(store, METER, _METERS)
+
+
+def producers(store: Store) -> Iterator[Producer]:
+    """Every router process that ever reported."""
+    return _all(store, PRODUCER, _PRODUCERS)
+
+
+def told_windows(store: Store) -> Iterator[Window]:
+    """Every window of which something was told."""
+    return (each for each in _all(store, WINDOW, _WINDOWS) if each.revision)
+
+
+def _all(store: Store, kind: str, codec: TypeAdapter[S]) -> Iterator[S]:
+    page = store.page(kind, limit=RECORDS_MAX)
+    while page:
+        yield from (codec.validate_json(each.state) for each in page)
+        page = store.page(kind, after=page[-1].key, limit=RECORDS_MAX)

@@ -1,0 +1,18 @@
+"""What metering needs from outside: a store, the time, and how windows are cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libs.common.clock import Clock
+from libs.common.store.port import Store
+from services.metering.core.windows import Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything that differs between a process, a simulation and a test."""
+
+    store: Store
+    clock: Clock
+    windows: Windows = Windows()

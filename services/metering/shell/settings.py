@@ -1,0 +1,24 @@
+"""What an operator may turn."""
+
+from __future__ import annotations
+
+from libs.common.settings import CommonSettings
+from libs.common.units import SECOND_MS
+from services.metering.core.windows import Windows
+
+
+class Settings(CommonSettings):
+    """Settings of metering, from `MILLRACE_…`."""
+
+    admin_port: int = 8705
+    usage_host: str = "127.0.0.1"  # The read API checks keys, but leaves the machine only if the operator says so.
+    usage_port: int = 8707
+    window_s: int = 60  # Size of a billing window. Fixed for the life of a ledger; the local profile uses 10.
+    settle_s: int = 5  # How long after its end a window is told; routers report within about a second.
+    audit_s: float = 60.0  # How often the recent ledger is audited; a difference pages.
+    audit_span_s: int = 3600  # How far back each of those audits looks; `audit` on the command line takes all of it.
+
+    @property
+    def windows(self) -> Windows:
+        """How windows are cut."""
+        return Windows(size_ms=self.window_s * SECOND_MS, settle_ms=self.settle_s * SECOND_MS)
