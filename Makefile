@@ -33,6 +33,8 @@ check: install ## Format, lint, layers, types, contract
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m libs.common.schemas --check
+deploy-check: ## Render compose file and kustomizations
+	bash deploy/check
 schemas: install ## Write schemas/ from the models; read the diff before you commit it
 	$(BIN)/python -m libs.common.schemas
 bench: install ## Ratios, side by side in one run, into docs/benchmarks.md
@@ -42,4 +44,4 @@ lock: install ## Renew constraints.txt from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file constraints.txt pyproject.toml
 clean: ## Remove what was built and what ran
 	rm -rf $(VENV) .millrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
-.PHONY: help install demo up down test sim check schemas bench lock clean
+.PHONY: help install demo up down test sim check deploy-check schemas bench lock clean

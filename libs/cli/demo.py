@@ -1,6 +1,6 @@
 """`millrace demo`: the whole product once, from a customer's command to the bill and back to nothing.
 
-Nothing in it is made up: it uses the public APIs as anybody would, and ends with exit code 1 if what it shows is not so.
+Nothing in it is made up: it uses the public APIs as anybody would, and exits with 1 if what it shows is not so.
 """
 
 from __future__ import annotations

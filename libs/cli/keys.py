@@ -1,13 +1,17 @@
-"""`millrace keys`: create, list, revoke."""
+"""`millrace keys`: create, list, revoke; mint the first."""
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Annotated
 
 import typer
 
 from libs.cli.endpoints import client
 from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
+from libs.common import keys as minting
+from libs.common.ids import SystemEntropy
 
 app = typer.Typer(no_args_is_help=True, help="API keys of the project.")
 
@@ -21,6 +25,21 @@ def create(
     """Make a key. It is shown this once."""
     made = client().call("POST", "/v1/keys", body={"scopes": scope or ["inference"]})
     show(output, made, lambda: f"{made['key']}\n[dim]id {made['id']}; shown this once, keep it now[/]")
+
+
+@app.command()
+def mint(
+    tenant: Annotated[str, typer.Option(help="Tenant that the key is for.")],
+    project: Annotated[str, typer.Option(help="Project that the key is for.")],
+) -> None:
+    """Make the first key of an installation: what endpoint-api reads from MILLRACE_BOOTSTRAP_FILE."""
+    document = {
+        "tenant_id": tenant,
+        "project_id": project,
+        "scopes": ["manage", "read", "inference"],
+        "key": minting.mint(SystemEntropy()).plaintext,
+    }
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
 @app.command("list")

@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 
 from libs.cli.profile import Home, LocalSettings, Program, programs, require_free
-from libs.common.bus.server import nats_program
+from libs.common.bus.server import find_nats_server, render_config
 from libs.common.errors import Invalid, Unavailable
 
 READY_S: Final = 60.0  # A cold laptop starts all processes in under ten.
@@ -113,8 +113,14 @@ def health(home: Home) -> tuple[Health, ...]:
 
 
 def _nats(home: Home, settings: LocalSettings) -> Program:
-    argv = nats_program(home.path / "nats", port=settings.ports.nats, monitor_port=settings.ports.nats_monitor)
-    return Program("nats", argv, {}, f"http://127.0.0.1:{settings.ports.nats_monitor}/healthz")
+    store_dir = home.path / "nats"
+    store_dir.mkdir(exist_ok=True)
+    config = store_dir / "nats.conf"
+    ports = settings.ports
+    config.write_text(render_config(store_dir=store_dir, port=ports.nats, monitor_port=ports.nats_monitor))
+    return Program(
+        "nats", (str(find_nats_server()), "-c", str(config)), {}, f"http://127.0.0.1:{ports.nats_monitor}/healthz"
+    )
 
 
 def _wait_until_ready(home: Home, progress: Callable[[str], None]) -> None:
