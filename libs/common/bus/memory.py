@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from libs.common.bus.dead_letter import dead_letter
 from libs.common.bus.port import Answer, Dead, Delivery, Handler, Message, OnChange, Retry
-from libs.common.bus.streams import CONSUMERS, DLQ, STREAMS, Consumer
+from libs.common.bus.streams import CONSUMERS, STREAMS, Consumer
 from libs.common.clock import Clock
 from libs.common.units import SECOND_MS
 
@@ -97,24 +98,6 @@ class MemoryBroker:
         entries = self.inboxes[consumer].entries
         if entry in entries:
             entries.remove(entry)
-
-
-def dead_letter(message: Message, *, consumer: str, reason: str, attempt: int) -> Message:
-    """The dead letter of a message: its bytes and headers, and why, who, from where, after how many attempts."""
-    return Message(
-        id=f"dlq:{consumer}:{message.id}",
-        stream=DLQ,
-        subject=f"mr.v1.dlq.{consumer}",
-        body=message.body,
-        headers={
-            **{name: value for name, value in message.headers.items() if not name.startswith("Nats-")},
-            "mr-dead-reason": reason.replace("\n", " ")[:1000],
-            "mr-dead-consumer": consumer,
-            "mr-dead-subject": message.subject,
-            "mr-dead-stream": message.stream,
-            "mr-dead-attempts": str(attempt),
-        },
-    )
 
 
 def matches(pattern: str, subject: str) -> bool:

@@ -77,7 +77,8 @@ STREAMS: Final = (
     Stream(USAGE, ("mr.v1.usage.>",), max_age_s=14 * DAY_S, max_bytes=50 * GIB),
     # Load reports are worth minutes: an autoscaler that was away must not act on old traffic.
     Stream(LOAD, ("mr.v1.load.>",), max_age_s=10 * MINUTE_S, max_bytes=64 * MIB, dedupe_s=2 * MINUTE_S),
-    Stream(DLQ, ("mr.v1.dlq.>",), max_age_s=180 * DAY_S, max_bytes=5 * GIB, dedupe_s=1 * HOUR_S),
+    # Larger messages than any other stream: a dead letter is the whole message and why.
+    Stream(DLQ, ("mr.v1.dlq.>",), 180 * DAY_S, 5 * GIB, max_msg_size_bytes=272 * KIB, dedupe_s=1 * HOUR_S),
 )
 
 BUCKETS: Final = (Bucket(ROUTES, history=5, max_bytes=256 * MIB), Bucket(KEYS, history=1, max_bytes=1 * GIB))

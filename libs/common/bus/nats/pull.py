@@ -1,0 +1,63 @@
+"""FastStream's client with two of its loops made patient: reconnecting and pulling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error
+from nats.js.client import JetStreamContext
+
+if TYPE_CHECKING:
+    from nats.aio.client import ErrorCallback
+
+AWAY_S: Final = 0.1  # Between looks whether the broker is back.
+
+
+class Broker(NatsBroker):
+    """FastStream's broker, but an error of the connection is ours to judge.
+
+    Theirs raises out of nats-py's reconnect loop for some of them ("authorization timeout"), which ends that loop: the
+    client would never be back. It also logs a traceback for every attempt.
+    """
+
+    def _log_connection_broken(self, error_cb: ErrorCallback | None = None) -> ErrorCallback:
+        assert error_cb is not None, "say what to do with errors"
+        return error_cb
+
+    def be_patient(self, connection: Client) -> None:
+        """Have the subscribers, once started, pull patiently."""
+        for each in self.subscribers:
+            each.subscription = PatientPull(each.subscription, connection)  # type: ignore[attr-defined]  # Pull kind.
+
+
+class PatientPull:
+    """A pull subscription that waits while the broker is away, and never spins when a pull fails.
+
+    FastStream pulls in a tight loop: in an outage its pulls would fill the buffer of what is sent on reconnect (and
+    after some hours overflow it); with a closed connection or a missing consumer it would spin.
+    """
+
+    def __init__(self, pull: JetStreamContext.PullSubscription, connection: Client) -> None:
+        self._pull = pull
+        self._connection = connection
+
+    async def fetch(self, batch: int, timeout: float) -> list[Msg]:
+        """What has arrived; nothing if there is nothing within ``timeout`` seconds or the pull failed."""
+        began_s = time.monotonic()
+        if not self._connection.is_connected:
+            await asyncio.sleep(AWAY_S)
+            return []
+        with contextlib.suppress(Error, TimeoutError, OSError):
+            return await self._pull.fetch(batch, timeout=timeout)
+        await asyncio.sleep(max(0.0, began_s + timeout - time.monotonic()))
+        return []
+
+    async def unsubscribe(self) -> None:
+        """Pull no more."""
+        await self._pull.unsubscribe()
