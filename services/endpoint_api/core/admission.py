@@ -15,6 +15,7 @@ from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 NAME_MAX: Final = 40  # A DNS label is 63; the rest is room for what adapters put around a name.
 NAME_FORM: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 ENDPOINT_ID_FORM: Final = re.compile(r"ep-[a-z2-7]{10}")
+KEY_ID_FORM: Final = re.compile(r"[a-z2-7]{10}")
 OPERATION_ID_FORM: Final = re.compile(r"op-([a-z2-7]{10})-[1-9][0-9]{0,8}")
 REQUEST_KEY_FORM: Final = re.compile(r"[!-~]{1,255}")
 REQUEST_KEY_MAX: Final = 255
@@ -55,10 +56,16 @@ def check_name(name: str, *, field: str = "name") -> None:
         raise FieldRefused(field, "must not begin with 'ep-': that is how endpoint ids begin")
 
 
-def check_request_key(key: str) -> None:
-    """Raises FieldRefused unless ``key`` can serve as an Idempotency-Key."""
-    if REQUEST_KEY_FORM.fullmatch(key) is None:
+def request_key(*, idempotency_key: str | None, request_id: str) -> str:
+    """What makes two requests the same one: the Idempotency-Key, or else the request id, never mistaken for a key.
+
+    Raises FieldRefused for a key of the wrong form.
+    """
+    if idempotency_key is None:
+        return f"request {request_id}"
+    if REQUEST_KEY_FORM.fullmatch(idempotency_key) is None:
         raise FieldRefused("Idempotency-Key", f"must be 1 to {REQUEST_KEY_MAX} printable ASCII characters, no spaces")
+    return idempotency_key
 
 
 def check_scopes(scopes: tuple[str, ...]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from libs.common.events.endpoint import EndpointSpec, Placement
+from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
+from libs.common.ids import event_id
 
 
 class CreateEndpoint(Internal):
@@ -57,3 +59,9 @@ class RevokeKey(Internal):
     owner: ClassVar[Owner] = Owner.ENDPOINT_API
 
     by_key: str
+
+
+def command_envelope(key: str, command: Internal, now_ms: int, traceparent: str = "") -> Envelope:
+    """The envelope of a command to the record ``key``: each kind of command has one id a record, so it happens once."""
+    cause = event_id(key, f"{command.owner}|{command.kind}", 0)
+    return Envelope(cause, command, subject=key, time_ms=now_ms, traceparent=traceparent)

@@ -1,4 +1,4 @@
-"""What an endpoint remembers of an event: the fact, the owner's words and figures. In any order, any number of times."""
+"""What an endpoint remembers of an event: the fact, the owner's words and figures. In any order, any repeat."""
 
 from __future__ import annotations
 

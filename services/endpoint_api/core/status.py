@@ -23,11 +23,11 @@ MODEL_STATES: Final = (
     (Fact.IMAGE_PULLED, "downloading"),
 )
 
-# A condition holds while the first fact does and the second does not.
+# A condition holds while its fact does and none of those that undo it; the first of these that holds is the reason.
 CONDITIONS: Final = (
-    ("CapacityReady", Fact.GPU_READY, Fact.CAPACITY_RELEASED),
-    ("RuntimeReady", Fact.CACHE_WARMED, Fact.RUNTIME_REMOVED),
-    ("RoutePublished", Fact.ROUTE_PUBLISHED, Fact.ROUTE_WITHDRAWN),
+    ("CapacityReady", Fact.GPU_READY, (Fact.CAPACITY_RELEASED,)),
+    ("RuntimeReady", Fact.CACHE_WARMED, (Fact.RUNTIME_REMOVED, Fact.RUNTIME_DEGRADED)),
+    ("RoutePublished", Fact.ROUTE_PUBLISHED, (Fact.ROUTE_WITHDRAWN,)),
 )
 
 
@@ -200,13 +200,19 @@ def _conditions(endpoint: Endpoint) -> tuple[ConditionView, ...]:
     return (ready, *(_from_facts(endpoint, *each) for each in CONDITIONS))
 
 
-def _from_facts(endpoint: Endpoint, name: str, made: Fact, undone: Fact) -> ConditionView:
-    holds = endpoint.facts.holds(made) and not endpoint.facts.holds(undone)
-    latest = undone if endpoint.facts.holds(undone) else made
-    heard = endpoint.facts.of(latest)
-    since_ms = heard.at_ms if heard else endpoint.visits[0].since_ms
-    reason = "".join(word.title() for word in latest.value.replace(".", "_").split("_"))
-    return _condition(endpoint, name, holds, reason if heard else f"Awaiting{reason}", "", since_ms)
+def _from_facts(endpoint: Endpoint, name: str, made: Fact, undoing: tuple[Fact, ...]) -> ConditionView:
+    undone = next((fact for fact in undoing if endpoint.facts.holds(fact)), None)
+    heard = endpoint.facts.of(undone or made)
+    words = (undone or made).value.replace(".", "_").split("_")
+    reason = "".join(word.title() for word in words)
+    return _condition(
+        endpoint,
+        name,
+        endpoint.facts.holds(made) and undone is None,
+        reason if heard else f"Awaiting{reason}",
+        "",
+        heard.at_ms if heard else endpoint.visits[0].since_ms,
+    )
 
 
 def _condition(endpoint: Endpoint, name: str, holds: bool, reason: str, message: str, since_ms: int) -> ConditionView:

@@ -1,0 +1,86 @@
+"""python -m services.endpoint_api: settings, real ports, serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from libs.common import web
+from libs.common.bus.nats import NatsBus
+from libs.common.clock import SystemClock
+from libs.common.errors import MillraceError, Unavailable
+from libs.common.events.event import Owner
+from libs.common.ids import SystemEntropy
+from libs.common.process import Process
+from libs.common.settings import read
+from libs.common.store.sql import SqlStore
+from libs.common.telemetry.logging import configure, fields
+from services.endpoint_api.service import build
+from services.endpoint_api.shell.api import EndpointApi
+from services.endpoint_api.shell.auth import Authenticator
+from services.endpoint_api.shell.bootstrap import record_bootstrap_key
+from services.endpoint_api.shell.catalogue import read_catalogue
+from services.endpoint_api.shell.metrics import count_stages
+from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.routes import create_app
+from services.endpoint_api.shell.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_SETTINGS: Final = 2
+
+
+def main() -> None:
+    """Run until told to stop; a wrong setting, catalogue or bootstrap file ends it with one line."""
+    try:
+        settings = read(Settings)
+        configure(Owner.ENDPOINT_API, level=settings.log_level)
+        process = assemble(settings)
+    except MillraceError as wrong:
+        sys.stderr.write(f"endpoint-api: {wrong}\n")
+        sys.exit(EXIT_SETTINGS)
+    process.run()
+
+
+def assemble(settings: Settings) -> Process:
+    """Everything joined. Raises Invalid for a file that is wrong, Unavailable if the database is away."""
+    ports = Ports(
+        store=SqlStore(settings.database_url),
+        clock=SystemClock(),
+        catalogue=read_catalogue(settings.catalogue_dir),
+        entropy=SystemEntropy(),
+        endpoints_max=settings.endpoints_max,
+        keys_max=settings.keys_max,
+    )
+    service = build(ports)
+    api = EndpointApi(service, ports)
+    if settings.bootstrap_file is not None:
+        record_bootstrap_key(api, settings.bootstrap_file)
+    endpoints, keys = service.runners
+    app = create_app(
+        api,
+        Authenticator(keys, ports.clock),
+        entropy=ports.entropy,
+        committed=lambda: process.wake(),  # Made below: it needs the app.
+    )
+    serve = partial(web.serve, app, host=settings.http_host, port=settings.http_port)
+    count = partial(_count_for_ever, partial(count_stages, endpoints, ports.store, ports.clock), settings.stages_poll_s)
+    process = Process(service, NatsBus(settings.nats_url, name=Owner.ENDPOINT_API), settings, also=[serve, count])
+    return process
+
+
+async def _count_for_ever(count: Callable[[], None], period_s: float) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(count)
+        except Unavailable as later:
+            log.warning("endpoints not counted", extra=fields(reason=str(later)))
+        await asyncio.sleep(period_s)
+
+
+if __name__ == "__main__":
+    main()

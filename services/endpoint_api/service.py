@@ -1,0 +1,60 @@
+"""Joins endpoint-api's cores to a store and a clock: the same for a process, the simulation and the tests."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from libs.common.events.catalog import heard_by
+from libs.common.events.endpoint import Stage
+from libs.common.events.event import Owner
+from libs.common.ids import EndpointId, KeyId
+from libs.common.runner import Owned, Runner, its_subject
+from libs.common.service import Service
+from libs.common.store.port import Attention
+from services.endpoint_api.core import decide, keys
+from services.endpoint_api.core.state import (
+    Endpoint,
+    Key,
+    label_of_endpoint,
+    label_of_key,
+    scope_of_endpoint,
+    scope_of_key,
+)
+from services.endpoint_api.shell import metrics
+from services.endpoint_api.shell.ports import Ports
+
+ENDPOINTS: Final = Owned(
+    kind="endpoint",
+    state=Endpoint,
+    empty=lambda key: Endpoint(EndpointId(key)),
+    decide=metrics.timed(decide.decide),
+    hears={each: its_subject for each in heard_by(Owner.ENDPOINT_API)},
+    scope=scope_of_endpoint,
+    label=label_of_endpoint,
+    # No reconciler follows them; being watched is how the gauges find those that live.
+    attention=lambda endpoint: (
+        Attention.WATCH if endpoint.is_requested and endpoint.stage is not Stage.DELETED else Attention.NONE
+    ),
+)
+
+KEYS: Final = Owned(
+    kind="key",
+    state=Key,
+    empty=lambda key: Key(KeyId(key)),
+    decide=keys.decide,
+    hears={},
+    scope=scope_of_key,
+    label=label_of_key,
+)
+
+
+def build(ports: Ports) -> Service:
+    """The service on ``ports``; `shell.api.EndpointApi` is its face to those who ask."""
+    return Service(
+        Owner.ENDPOINT_API,
+        ports.store,
+        runners=(
+            Runner(ENDPOINTS, store=ports.store, clock=ports.clock),
+            Runner(KEYS, store=ports.store, clock=ports.clock),
+        ),
+    )

@@ -1,0 +1,140 @@
+"""The verbs on keys: mint outside the core, record the hash, show the secret once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.errors import Conflict, NotFound
+from libs.common.keys import digest, key_id_of, mint
+from libs.common.runner import Runner
+from libs.common.store.port import Taken
+from libs.common.telemetry.logging import fields
+from libs.common.units import SECOND_MS
+from services.endpoint_api.core import admission, status
+from services.endpoint_api.core.admission import Caller, Scope
+from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_envelope
+from services.endpoint_api.core.refusal import FieldRefused
+from services.endpoint_api.core.state import Key, home_of, scope_of_key
+from services.endpoint_api.core.status import KeyView
+from services.endpoint_api.shell import metrics
+from services.endpoint_api.shell.ports import Ports
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 200  # Keys read at once; a project has at most a few hundred.
+NO_KEY: Final = "no such key in this project"  # The same for another tenant's and for one that never was.
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made; `plaintext` is in no other place and can't be had again."""
+
+    key: KeyView
+    plaintext: str
+
+    def __repr__(self) -> str:
+        """Without the secret, so that it can't slip into a log."""
+        return f"NewKey(id={self.key.id!r})"
+
+
+class KeyVerbs:
+    """What a tenant does with keys, and an operator with the first one."""
+
+    def __init__(self, keys: Runner[Key], ports: Ports) -> None:
+        self._keys = keys
+        self._ports = ports
+
+    def create_key(
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        scopes: Sequence[str],
+        expires_in_s: int | None = None,
+        idempotency_key: str | None = None,
+        traceparent: str = "",
+    ) -> NewKey:
+        """Make a key for the caller's project; its plaintext is in this answer only.
+
+        Raises Conflict if the Idempotency-Key made a key before: a secret can't be shown twice.
+        """
+        with metrics.counted("create_key"):
+            caller.needs(Scope.MANAGE)
+            admission.check_name(name)
+            admission.check_scopes(tuple(scopes))
+            admission.check_expiry(expires_in_s)
+            request = admission.request_key(idempotency_key=idempotency_key, request_id="") if idempotency_key else ""
+            minted = mint(self._ports.entropy)
+            now_ms = self._ports.clock.now_ms()
+            command = CreateKey(
+                tenant_id=caller.tenant_id,
+                project_id=caller.project_id,
+                name=name,
+                scopes=tuple(sorted(scopes)),
+                sha256=minted.sha256,
+                expires_at_ms=None if expires_in_s is None else now_ms + expires_in_s * SECOND_MS,
+                request=request,
+                keys_max=self._ports.keys_max,
+                by_key=caller.key_id,
+            )
+            try:
+                key = self._keys.take(minted.key_id, command_envelope(minted.key_id, command, now_ms, traceparent))
+            except Taken:
+                raise Conflict(
+                    "this Idempotency-Key made a key before, and a secret is shown once; revoke that key if its secret"
+                    " is lost, and use a new Idempotency-Key",
+                    code="key_already_made",
+                ) from None
+        log.info("key created", extra=fields(key_id=key.id, tenant_id=key.tenant_id))
+        return NewKey(status.key_view(key), minted.plaintext)
+
+    def list_keys(self, caller: Caller) -> tuple[KeyView, ...]:
+        """All keys of the caller's project, revoked ones too, without their secrets."""
+        caller.needs(Scope.READ)
+        home = home_of(caller.tenant_id, caller.project_id)
+        found: list[Key] = []
+        while page := self._keys.states(scope=home, after=found[-1].id if found else "", limit=PAGE):
+            found += page
+        return tuple(status.key_view(each) for each in found)
+
+    def revoke_key(self, caller: Caller, key_id: str, *, traceparent: str = "") -> KeyView:
+        """Refuse a key from now on; revoking it again changes nothing."""
+        with metrics.counted("revoke_key"):
+            caller.needs(Scope.MANAGE)
+            key = self._keys.state(key_id) if admission.KEY_ID_FORM.fullmatch(key_id) else None
+            if key is None or scope_of_key(key) != home_of(caller.tenant_id, caller.project_id):
+                raise NotFound(NO_KEY)
+            command = RevokeKey(by_key=caller.key_id)
+            key = self._keys.take(key_id, command_envelope(key_id, command, self._ports.clock.now_ms(), traceparent))
+        log.info("key revoked", extra=fields(key_id=key.id, tenant_id=key.tenant_id))
+        return status.key_view(key)
+
+    def record_key(self, plaintext: str, *, tenant_id: str, project_id: str, name: str, scopes: Sequence[str]) -> None:
+        """Record a key that the operator made, once; a revoked one stays revoked.
+
+        Raises Invalid for a malformed key or name, or if the same id was recorded with another secret.
+        """
+        key_id = key_id_of(plaintext)
+        if key_id is None:
+            raise FieldRefused("key", "is not a key; make one with libs.common.keys.mint")
+        admission.check_name(tenant_id, field="tenant_id")
+        admission.check_name(project_id, field="project_id")
+        admission.check_scopes(tuple(scopes))
+        sha256 = digest(plaintext)
+        command = CreateKey(
+            tenant_id=tenant_id,
+            project_id=project_id,
+            name=name,
+            scopes=tuple(sorted(scopes)),
+            sha256=sha256,
+            expires_at_ms=None,
+            request="",
+            keys_max=self._ports.keys_max,
+            by_key=key_id,
+        )
+        key = self._keys.take(key_id, command_envelope(key_id, command, self._ports.clock.now_ms()))
+        if key.sha256 != sha256 or scope_of_key(key) != home_of(tenant_id, project_id):
+            raise FieldRefused("key", f"key {key_id} was recorded before with another secret, tenant or project")

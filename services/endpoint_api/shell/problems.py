@@ -1,0 +1,155 @@
+"""Every error as RFC 9457 `application/problem+json`. What was sent is never in it; field names are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from libs.common.errors import Conflict, Invalid, MillraceError, NotFound, QuotaExceeded, Rejected, Unavailable
+from services.endpoint_api.core.refusal import FieldRefused, Forbidden, Unauthorized
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_MAX_S: Final = 60  # Longer waits are for people to decide on.
+FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+# The first that fits decides. A quota is 429: the request is right, the tenant has too much at present.
+STATUSES: Final[tuple[tuple[type[MillraceError], HTTPStatus], ...]] = (
+    (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (Forbidden, HTTPStatus.FORBIDDEN),
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (QuotaExceeded, HTTPStatus.TOO_MANY_REQUESTS),
+    (Conflict, HTTPStatus.CONFLICT),
+    (Rejected, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (MillraceError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+# Codes of refusals that the HTTP layer itself makes.
+HTTP_CODES: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("malformed_request", "the request can't be read"),
+    404: ("no_such_route", "there is nothing at this path"),
+    405: ("method_not_allowed", "this path does not have this method; the Allow header lists those it has"),
+}
+
+
+class FieldError(BaseModel):
+    """One field that is wrong, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem. `code` is for programs and stable; `retryable`: the same request may succeed later."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="urn:millrace:problem:<code>.")
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    retryable: bool
+    errors: tuple[FieldError, ...] = ()
+
+
+def problem(
+    status: int,
+    *,
+    code: str,
+    detail: str,
+    request_id: str,
+    retryable: bool = False,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The answer that says what went wrong and what to do."""
+    body = Problem(
+        type=f"urn:millrace:problem:{code.replace('_', '-')}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request_id,
+        retryable=retryable,
+        errors=tuple(errors),
+    )
+    content = body.model_dump(mode="json", exclude=None if errors else {"errors"})
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def refused(request: Request, error: Exception) -> JSONResponse:
+    """One of our own errors."""
+    assert isinstance(error, MillraceError), error
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    headers: dict[str, str] = {}
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        after_s = error.retry_after_s if isinstance(error, Unavailable) else 1.0
+        headers["retry-after"] = str(min(RETRY_AFTER_MAX_S, max(1, math.ceil(after_s))))
+    field = error.field if isinstance(error, FieldRefused) else None
+    return problem(
+        status,
+        code=getattr(error, "code", Unavailable.code),
+        detail=f"{field}: {error}" if field else str(error),
+        request_id=request.state.request_id,
+        retryable=status is HTTPStatus.SERVICE_UNAVAILABLE,
+        errors=(FieldError(field=field, message=str(error)),) if field else (),
+        headers=headers,
+    )
+
+
+def invalid(request: Request, error: Exception) -> JSONResponse:
+    """A body, query or path that is not what the contract says: 400 if it is no JSON, else 422 with the fields."""
+    assert isinstance(error, RequestValidationError), error
+    wrong = error.errors()
+    if any(each["type"] == "json_invalid" for each in wrong):
+        return problem(400, code="malformed_json", detail="the body is not JSON", request_id=request.state.request_id)
+    errors = tuple(FieldError(field=_field(each["loc"]), message=each["msg"]) for each in wrong)
+    return problem(
+        422,
+        code=Invalid.code,
+        detail=f"wrong fields: {', '.join(each.field for each in errors)}",
+        request_id=request.state.request_id,
+        errors=errors,
+    )
+
+
+def http_refused(request: Request, error: Exception) -> JSONResponse:
+    """What routing itself refuses."""
+    assert isinstance(error, HTTPException), error
+    code, detail = HTTP_CODES.get(error.status_code, ("http_error", HTTPStatus(error.status_code).phrase))
+    return problem(
+        error.status_code, code=code, detail=detail, request_id=request.state.request_id, headers=error.headers
+    )
+
+
+def broken(request: Request, _error: Exception) -> JSONResponse:
+    """A bug of ours; the log has its place, the answer has nothing of it."""
+    return problem(
+        500,
+        code="internal",
+        detail="a bug on our side; the request id finds it in the log",
+        request_id=request.state.request_id,
+        retryable=True,
+    )
+
+
+def _field(loc: Sequence[int | str]) -> str:
+    """The path of a field as a client writes it. A name that is no plain word was the client's own: it is left out."""
+    parts = [str(each) for each in loc]
+    path = parts[1:] if parts[0] in ("body", "query", "path", "header") else parts
+    named = (part if part.isdigit() or FIELD_NAME.fullmatch(part) else "(unknown)" for part in path)
+    return ".".join(named) or parts[0]
