@@ -1,1 +1,1 @@
-"""To be written."""
+"""The claim as values: what it knows, where it stands, what it wants, what to tell, and how to get there."""

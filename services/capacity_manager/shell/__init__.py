@@ -1,1 +1,1 @@
-"""To be written."""
+"""The world around the claim: settings, vCluster Platform over HTTP, and metrics."""

@@ -1,0 +1,75 @@
+"""Why a claim waits, from what was last seen; told when the reason changes, not when its words do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from libs.common.events.capacity import CapacityWaiting
+from libs.common.events.event import Event
+from libs.common.events.facts import Fact
+from services.capacity_manager.core.lifecycle import reserved_nodes
+from services.capacity_manager.core.observed import ClusterSeen, Observed
+from services.capacity_manager.core.placement import shortage, wanted_by
+from services.capacity_manager.core.reasons import Reason, Why
+from services.capacity_manager.core.state import Claim
+
+
+def why_waiting(claim: Claim, seen: Observed) -> Why | None:
+    """What the claim waits for; None if it has what it wants."""
+    if claim.is_unwanted:
+        return _why_held(claim, seen)
+    extra = wanted_by(claim) - reserved_nodes(claim)
+    if extra > 0:
+        return _why_not_reserved(claim, seen, extra)
+    cluster = seen.our_cluster
+    if cluster is None or not cluster.is_ready:
+        return _why_no_cluster(cluster)
+    if sum(node.is_joined for node in seen.nodes) < wanted_by(claim):
+        return _why_no_nodes(claim, seen)
+    if Fact.GPU_READY not in claim.told:
+        return Why(Reason.GPU_PENDING, "The nodes have joined and their GPU drivers start.")
+    return None
+
+
+def explain(claim: Claim, why: Why | None) -> tuple[Claim, tuple[Event, ...]]:
+    """The claim with the reason told, and the event if it is news: trouble, or the end of trouble told before."""
+    reason = why.reason if why else ""
+    if reason == claim.waiting or not (claim.waiting or (why and why.is_trouble)):
+        return claim, ()
+    told = CapacityWaiting(reason=reason, message=why.message if why else "Nothing is waited for.")
+    return replace(claim, waiting=reason), (told,)
+
+
+def _why_held(claim: Claim, seen: Observed) -> Why:
+    if not claim.is_removable:
+        return Why(Reason.RUNTIME_PRESENT, "The model server is being removed first.")
+    if seen.our_cluster is not None or seen.nodes:
+        return Why(Reason.CLUSTER_DELETING, f"The cluster is being deleted; {len(seen.nodes)} of its nodes are left.")
+    return Why(Reason.CONFIRMING_GONE, "Nothing is left at first sight; a second look confirms it.")
+
+
+def _why_not_reserved(claim: Claim, seen: Observed, extra: int) -> Why:
+    if seen.project is None or not seen.project.is_as_wanted:
+        return Why(Reason.PROJECT_PENDING, "The tenant's project is being prepared.")
+    if claim.placement is not None and seen.node_type is not None:
+        short = shortage(extra, claim.placement, seen.node_type)
+        if short is not None:
+            return short
+    return Why(Reason.PROJECT_PENDING, "Capacity is being reserved.")
+
+
+def _why_no_cluster(cluster: ClusterSeen | None) -> Why:
+    if cluster is not None and cluster.phase == "Failed":
+        return Why(Reason.CLUSTER_FAILED, f"The cluster reports a failure: {cluster.message or 'no reason given'}.")
+    return Why(Reason.CLUSTER_PENDING, "The cluster is being provisioned.")
+
+
+def _why_no_nodes(claim: Claim, seen: Observed) -> Why:
+    failed = next((node for node in seen.nodes if node.phase == "Failed"), None)
+    if failed is not None:
+        return Why(Reason.NODE_FAILED, f"A node could not be provided: {failed.message or 'no reason given'}.")
+    unscheduled = next((node for node in seen.nodes if node.message and not node.is_scheduled), None)
+    if unscheduled is not None:
+        return Why(Reason.NO_CAPACITY, f"A node waits for capacity: {unscheduled.message}.")
+    joined = sum(node.is_joined for node in seen.nodes)
+    return Why(Reason.NODES_PENDING, f"{joined} of {wanted_by(claim)} nodes have joined.")

@@ -1,0 +1,91 @@
+"""What is seen of a claim on the Platform, and the question it answers.
+
+An observation holds no time and nothing that differs while nothing changes. It repeats the question that was asked, so
+that the same sight counts again when the question is a new one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from libs.common.events.event import Contract, Internal, Owner
+
+
+class Question(Contract):
+    """What we wanted when we looked; `room` asks for the node type, `gpus` for the nodes inside the cluster."""
+
+    look: int
+    wanted: int
+    is_unwanted: bool
+    is_removable: bool
+    room: bool
+    gpus: bool
+
+
+class ProjectSeen(Contract):
+    """The project under our name. `is_as_wanted`: its labels are right and it allows what the claim needs."""
+
+    is_ours: bool
+    is_as_wanted: bool
+
+
+class ClusterSeen(Contract):
+    """The VirtualClusterInstance under our name. `quantity` is None where its parameters can't be read."""
+
+    is_ours: bool
+    uid: str
+    generation: int
+    is_deleting: bool
+    phase: str
+    message: str
+    quantity: int | None
+    refusal: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its API server answers and it is there to stay."""
+        return self.phase == "Ready" and not self.is_deleting
+
+
+class NodeSeen(Contract):
+    """A NodeClaim of the cluster."""
+
+    name: str
+    phase: str
+    message: str
+    is_scheduled: bool
+    is_joined: bool
+    joined_at_ms: int | None
+
+
+class NodeTypeSeen(Contract):
+    """A node type; `free` is None where the Platform names no limit."""
+
+    is_known: bool
+    free: int | None
+
+
+class GpuNode(Contract):
+    """A tenant node that is Ready, and the GPUs that it offers."""
+
+    name: str
+    gpus: int
+
+
+class Observed(Internal):
+    """Everything of one claim that is on the Platform. None in `node_type` and `gpu_nodes`: not asked, or no answer."""
+
+    kind: ClassVar[str] = "internal.capacity_observed"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+
+    question: Question
+    project: ProjectSeen | None
+    cluster: ClusterSeen | None
+    nodes: tuple[NodeSeen, ...] = ()
+    node_type: NodeTypeSeen | None = None
+    gpu_nodes: tuple[GpuNode, ...] | None = None
+
+    @property
+    def our_cluster(self) -> ClusterSeen | None:
+        """The cluster if it is there and is ours."""
+        return self.cluster if self.cluster is not None and self.cluster.is_ours else None

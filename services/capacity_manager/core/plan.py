@@ -1,0 +1,140 @@
+"""What to do on the Platform so that it becomes what the claim wants; never against a newer hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libs.common.ids import EndpointId, ProjectId, TenantId
+from services.capacity_manager.core.lifecycle import reserved_nodes
+from services.capacity_manager.core.names import cluster_name, project_name
+from services.capacity_manager.core.observed import ClusterSeen, Observed
+from services.capacity_manager.core.placement import wanted_by
+from services.capacity_manager.core.state import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureProject:
+    """Have the tenant's project exist, labelled, and allow what this claim needs."""
+
+    name: str
+    tenant_id: TenantId
+    project_id: ProjectId
+    node_type: str
+    template: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureCluster:
+    """Have the endpoint's tenant cluster exist with so many nodes."""
+
+    project: str
+    name: str
+    generation: int
+    endpoint_id: EndpointId
+    tenant_id: TenantId
+    project_id: ProjectId
+    tier: str
+    region: str
+    template: str
+    template_version: str
+    node_type: str
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeCluster:
+    """Have the tenant cluster's pool hold so many nodes, unless a newer generation wrote it."""
+
+    project: str
+    name: str
+    generation: int
+    node_type: str
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCluster:
+    """Have exactly this tenant cluster, not one made later under its name, go."""
+
+    project: str
+    name: str
+    uid: str
+
+
+Action = EnsureProject | EnsureCluster | ResizeCluster | DeleteCluster
+
+
+def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
+    """The actions that bring the Platform closer to the claim; none if it is there, or if nothing may be done yet."""
+    cluster = observed.cluster
+    if cluster is not None and (not cluster.is_ours or cluster.generation > claim.generation):
+        return ()
+    if claim.is_unwanted:
+        return _let_go(claim, cluster)
+    if claim.is_failed or claim.spec is None or claim.placement is None:
+        return ()
+    return (*_project(claim, observed), *_cluster(claim, cluster))
+
+
+def template_of(text: str) -> tuple[str, str]:
+    """Name and version of ``<name>@<version>``; an empty version means the template has none."""
+    name, _, version = text.partition("@")
+    return name, version
+
+
+def _let_go(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
+    if not claim.is_removable or cluster is None or cluster.is_deleting:
+        return ()
+    return (DeleteCluster(_project_of(claim), cluster_name(claim.id), cluster.uid),)
+
+
+def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:
+    assert claim.spec is not None
+    assert claim.placement is not None
+    if observed.project is not None and (observed.project.is_as_wanted or not observed.project.is_ours):
+        return ()
+    return (
+        EnsureProject(
+            name=_project_of(claim),
+            tenant_id=claim.tenant_id,
+            project_id=claim.project_id,
+            node_type=claim.placement.node_type,
+            template=template_of(claim.placement.cluster_template)[0],
+            region=claim.spec.region,
+        ),
+    )
+
+
+def _cluster(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
+    assert claim.spec is not None
+    assert claim.placement is not None
+    nodes = min(wanted_by(claim), reserved_nodes(claim))
+    if nodes == 0 or (cluster is not None and cluster.is_deleting):
+        return ()
+    project, name, node_type = _project_of(claim), cluster_name(claim.id), claim.placement.node_type
+    if cluster is not None:
+        if cluster.quantity == nodes:
+            return ()
+        return (ResizeCluster(project, name, claim.generation, node_type, nodes),)
+    template, version = template_of(claim.placement.cluster_template)
+    return (
+        EnsureCluster(
+            project=project,
+            name=name,
+            generation=claim.generation,
+            endpoint_id=claim.id,
+            tenant_id=claim.tenant_id,
+            project_id=claim.project_id,
+            tier=claim.spec.tier,
+            region=claim.spec.region,
+            template=template,
+            template_version=version,
+            node_type=node_type,
+            nodes=nodes,
+        ),
+    )
+
+
+def _project_of(claim: Claim) -> str:
+    return project_name(tenant_id=claim.tenant_id, project_id=claim.project_id)

@@ -1,0 +1,46 @@
+"""Metrics of claims. The age of the oldest release is the one that pages: a release that stands still costs money."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import Gauge
+
+from services.capacity_manager.core.lifecycle import Stage, live_nodes, stage_of
+from services.capacity_manager.core.state import Claim
+
+CLAIMS: Final = Gauge("millrace_capacity_claims", "Claims that are not released, by stage.", ("stage",))
+GPUS_HELD: Final = Gauge("millrace_capacity_gpus_held", "GPUs that claims hold quota for.", ("node_type",))
+NODES: Final = Gauge("millrace_capacity_nodes", "Nodes that are not confirmed gone.", ("node_type",))
+WAITING: Final = Gauge("millrace_capacity_claims_waiting", "Claims that told why they wait, by reason.", ("reason",))
+RELEASE_AGE: Final = Gauge("millrace_capacity_release_age_seconds", "Age of the oldest release that is not confirmed.")
+
+
+def count_claims(claims: Iterable[Claim], *, now_ms: int) -> None:
+    """Set the gauges from every claim that is not released."""
+    stages = Counter({stage: 0 for stage in Stage if stage is not Stage.RELEASED})
+    gpus, nodes, waiting = Counter[str](), Counter[str](), Counter[str]()
+    oldest_ms = now_ms
+    for claim in claims:
+        stage = stage_of(claim)
+        stages[stage] += 1
+        if claim.reservation is not None:
+            gpus[claim.reservation.node_type] += claim.reservation.gpus
+            nodes[claim.reservation.node_type] += len(live_nodes(claim))
+        if claim.waiting:
+            waiting[claim.waiting] += 1
+        if stage is Stage.RELEASING and claim.unwanted_since_ms is not None:
+            oldest_ms = min(oldest_ms, claim.unwanted_since_ms)
+    _set(CLAIMS, stages)
+    _set(GPUS_HELD, gpus)
+    _set(NODES, nodes)
+    _set(WAITING, waiting)
+    RELEASE_AGE.set((now_ms - oldest_ms) / 1000)
+
+
+def _set(gauge: Gauge, values: Counter[Stage] | Counter[str]) -> None:
+    gauge.clear()  # A node type or reason that nobody has any more must not keep its last figure.
+    for label, value in values.items():
+        gauge.labels(str(label)).set(value)

@@ -1,0 +1,205 @@
+"""vCluster Platform as the reconciler sees it: look at one claim's objects, or do one thing to them."""
+
+from __future__ import annotations
+
+from typing import Any, Final, assert_never
+
+from libs.common.errors import Rejected, Unavailable
+from services.capacity_manager.core.names import cluster_name, project_name
+from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
+from services.capacity_manager.core.plan import (
+    Action,
+    DeleteCluster,
+    EnsureCluster,
+    EnsureProject,
+    ResizeCluster,
+    template_of,
+)
+from services.capacity_manager.core.question import question_of
+from services.capacity_manager.core.reasons import Reason
+from services.capacity_manager.core.state import Claim
+from services.capacity_manager.shell.platform import labels, readings
+from services.capacity_manager.shell.platform.client import PlatformClient, PlatformError
+from services.capacity_manager.shell.platform.refusals import is_already_there
+
+Json = dict[str, Any]
+
+API: Final = "management.loft.sh/v1"
+MANAGEMENT: Final = f"/kubernetes/management/apis/{API}"
+PROJECTS: Final = f"{MANAGEMENT}/projects"
+NODE_TYPES: Final = f"{MANAGEMENT}/nodetypes"
+SELVES: Final = f"{MANAGEMENT}/selves"
+LEGACY_PREFIX: Final = "loft-p-"  # What a null prefix means (platform.md 1.4).
+
+
+class Platform:
+    """The `World` of claims."""
+
+    def __init__(self, client: PlatformClient) -> None:
+        self._client = client
+        self._prefix: str | None = None
+
+    def observe(self, claim: Claim) -> Observed:
+        """What the Platform holds of the claim. Raises Unavailable where any part of the answer is unknown.
+
+        A project that is itself absent has no namespace, and holds nothing.
+        """
+        question = question_of(claim)
+        project, cluster = _project_of(claim), cluster_name(claim.id)
+        node_type = self._node_type(claim) if question.room else None
+        project_seen = self._project(claim, project)
+        if project_seen is None:
+            return Observed(question=question, project=None, cluster=None, node_type=node_type)
+        instance = self._client.get(self._instances(project), cluster)
+        wanted = labels.of_cluster(
+            tenant_id=claim.tenant_id, project_id=claim.project_id, endpoint_id=claim.id
+        )  # fmt: skip
+        return Observed(
+            question=question,
+            project=project_seen,
+            cluster=readings.cluster_seen(instance, wanted=wanted) if instance else None,
+            nodes=readings.nodes_seen(self._client.list(self._claims(project)), cluster=cluster),
+            node_type=node_type,
+            gpu_nodes=self._gpu_nodes(project, cluster) if question.gpus and instance else None,
+        )
+
+    def apply(self, action: Action) -> None:
+        """Do one thing; doing it again changes nothing."""
+        match action:
+            case EnsureProject():
+                self._ensure_project(action)
+            case EnsureCluster():
+                self._ensure_cluster(action)
+            case ResizeCluster():
+                self._resize(action)
+            case DeleteCluster():
+                self._client.delete(self._instances(action.project), action.name, uid=action.uid)
+            case _:
+                assert_never(action)
+
+    def namespace_prefix(self) -> str:
+        """What the Platform puts before a project's name to name its namespace; asked once, and it checks our key."""
+        if self._prefix is None:
+            status = self._client.create(SELVES, {"apiVersion": API, "kind": "Self"}).get("status")
+            if not isinstance(status, dict):
+                raise PlatformError("the Platform does not say who we are", code=Reason.PLATFORM_GARBLED)
+            prefix = status.get("projectNamespacePrefix")
+            self._prefix = LEGACY_PREFIX if prefix is None else str(prefix)
+        return self._prefix
+
+    def _project(self, claim: Claim, name: str) -> ProjectSeen | None:
+        project = self._client.get(PROJECTS, name)
+        if project is None:
+            return None
+        wanted = labels.of_project(tenant_id=claim.tenant_id, project_id=claim.project_id)
+        if claim.is_unwanted or claim.placement is None or claim.spec is None:
+            is_ours = labels.of(project).get(labels.MANAGED_BY) == labels.MILLRACE
+            return ProjectSeen(is_ours=is_ours, is_as_wanted=is_ours)
+        allowed = labels.Allowed(
+            node_type=claim.placement.node_type,
+            template=template_of(claim.placement.cluster_template)[0],
+            region=claim.spec.region,
+        )
+        return readings.project_seen(project, wanted=wanted, allowed=allowed)
+
+    def _node_type(self, claim: Claim) -> NodeTypeSeen | None:
+        if claim.placement is None:
+            return None
+        return readings.node_type_seen(self._client.get(NODE_TYPES, claim.placement.node_type))
+
+    def _gpu_nodes(self, project: str, cluster: str) -> tuple[GpuNode, ...] | None:
+        """The GPUs inside the tenant cluster; None if it does not answer, which must not hide the rest."""
+        path = f"/kubernetes/project/{project}/virtualcluster/{cluster}/api/v1/nodes"
+        try:
+            return readings.gpu_nodes(self._client.list(path))
+        except Unavailable:
+            return None
+
+    def _ensure_project(self, wanted: EnsureProject) -> None:
+        mine = labels.of_project(tenant_id=wanted.tenant_id, project_id=wanted.project_id)
+        allowed = labels.Allowed(node_type=wanted.node_type, template=wanted.template, region=wanted.region)
+        found = self._client.get(PROJECTS, wanted.name)
+        if found is None:
+            body = _object("Project", wanted.name, mine, {"displayName": wanted.name, **labels.spec_of(allowed)})
+            found = self._create_or_adopt(PROJECTS, wanted.name, body, mine)
+        _insist_on_ours(found, mine, wanted.name)
+        spec = labels.widened(found, allowed)
+        if spec:
+            self._client.merge(PROJECTS, wanted.name, {"metadata": _version(found), "spec": spec})
+
+    def _ensure_cluster(self, wanted: EnsureCluster) -> None:
+        mine = labels.of_cluster(
+            tenant_id=wanted.tenant_id, project_id=wanted.project_id, endpoint_id=wanted.endpoint_id
+        )  # fmt: skip
+        marks = {
+            **mine,
+            labels.TIER: wanted.tier,
+            labels.REGION: wanted.region,
+            labels.GENERATION: str(wanted.generation),
+        }
+        template = {"name": wanted.template}
+        if wanted.template_version:
+            template["version"] = wanted.template_version
+        spec: Json = {
+            "displayName": wanted.endpoint_id,
+            "templateRef": template,
+            "clusterRef": {"cluster": wanted.region},
+            "parameters": _sized({}, wanted.node_type, wanted.nodes),
+        }
+        body = _object("VirtualClusterInstance", wanted.name, marks, spec)
+        body["metadata"]["namespace"] = self._namespace(wanted.project)
+        self._create_or_adopt(self._instances(wanted.project), wanted.name, body, mine)
+
+    def _resize(self, wanted: ResizeCluster) -> None:
+        """Change the pool's size on the version that was read, unless a newer generation wrote it."""
+        path = self._instances(wanted.project)
+        found = self._client.get(path, wanted.name)
+        if found is None or readings.generation_of(found) > wanted.generation:
+            raise Unavailable(f"{wanted.name} has changed hands since it was seen", code=Reason.PLATFORM_CONFLICT)
+        text = _sized(readings.parameters(found), wanted.node_type, wanted.nodes)
+        metadata: Json = {**_version(found), "labels": {labels.GENERATION: str(wanted.generation)}}
+        self._client.merge(path, wanted.name, {"metadata": metadata, "spec": {"parameters": text}})
+
+    def _create_or_adopt(self, path: str, name: str, body: Json, mine: labels.Labels) -> Json:
+        """Create an object, or take the one that is there if its labels say that an earlier try of ours made it."""
+        try:
+            return self._client.create(path, body)
+        except Unavailable as failure:
+            if not is_already_there(failure):
+                raise
+            found = self._client.get(path, name)
+            if found is None:
+                raise
+            _insist_on_ours(found, mine, name)
+            return found
+
+    def _instances(self, project: str) -> str:
+        return f"{MANAGEMENT}/namespaces/{self._namespace(project)}/virtualclusterinstances"
+
+    def _claims(self, project: str) -> str:
+        return f"{MANAGEMENT}/namespaces/{self._namespace(project)}/nodeclaims"
+
+    def _namespace(self, project: str) -> str:
+        return self.namespace_prefix() + project
+
+
+def _project_of(claim: Claim) -> str:
+    return project_name(tenant_id=claim.tenant_id, project_id=claim.project_id)
+
+
+def _object(kind: str, name: str, marks: labels.Labels, spec: Json) -> Json:
+    return {"apiVersion": API, "kind": kind, "metadata": {"name": name, "labels": dict(marks)}, "spec": spec}
+
+
+def _sized(parameters: Json, node_type: str, nodes: int) -> str:
+    return readings.parameters_text({**parameters, readings.QUANTITY: nodes, readings.NODE_TYPE: node_type})
+
+
+def _version(found: Json) -> Json:
+    return {"resourceVersion": found["metadata"]["resourceVersion"]}
+
+
+def _insist_on_ours(found: Json, mine: labels.Labels, name: str) -> None:
+    theirs = labels.of(found)
+    if any(theirs.get(key) != value for key, value in mine.items()):
+        raise Rejected(f"{name} belongs to another owner; it was left alone", code=Reason.NAME_TAKEN)

@@ -1,0 +1,77 @@
+"""Whose an object is, and what a project must allow: labels that we write, and allow-lists that we only widen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Json = dict[str, Any]
+Labels = Mapping[str, str]
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MILLRACE: Final = "millrace"
+TENANT: Final = "millrace.dev/tenant"
+PROJECT: Final = "millrace.dev/project"
+ENDPOINT: Final = "millrace.dev/endpoint"
+TIER: Final = "millrace.dev/tier"
+REGION: Final = "millrace.dev/region"
+GENERATION: Final = "millrace.dev/generation"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What one claim needs its project to allow. Other claims of the project need other things: nothing is removed."""
+
+    node_type: str
+    template: str
+    region: str
+
+
+def of_project(*, tenant_id: str, project_id: str) -> Labels:
+    """The labels by which a project is ours, and this tenant's."""
+    return {MANAGED_BY: MILLRACE, TENANT: tenant_id, PROJECT: project_id}
+
+
+def of_cluster(*, tenant_id: str, project_id: str, endpoint_id: str) -> Labels:
+    """The labels by which a tenant cluster is ours, and this endpoint's."""
+    return {**of_project(tenant_id=tenant_id, project_id=project_id), ENDPOINT: endpoint_id}
+
+
+def of(thing: Json) -> Labels:
+    """The labels of an object; none and null are the same."""
+    return thing["metadata"].get("labels") or {}
+
+
+def widened(project: Json, allowed: Allowed) -> Json:
+    """The part of the spec that must change so that the project allows this too; empty if nothing must.
+
+    A missing or null list allows everything, which is more than we want; an empty one allows nothing.
+    """
+    spec = project.get("spec") or {}
+    changed: Json = {}
+    for key, entry in spec_of(allowed).items():
+        listed = spec.get(key)
+        if listed is None:
+            changed[key] = entry
+        elif not any(_covers(each, entry[0]) for each in listed):
+            changed[key] = [*listed, *entry]
+    return changed
+
+
+def spec_of(allowed: Allowed) -> dict[str, list[Json]]:
+    """The allow-lists of a project that serves this one claim."""
+    template = {"kind": "VirtualClusterTemplate", "group": "storage.loft.sh", "name": allowed.template}
+    return {
+        "allowedClusters": [{"name": allowed.region}],
+        "allowedTemplates": [template],
+        "allowedNodeTypes": [{"name": allowed.node_type}],
+    }
+
+
+def _covers(entry: Json, wanted: Json) -> bool:
+    """Exact, ``*``, or for node types ``<provider>.*``; case matters."""
+    name, needed = str(entry.get("name", "")), str(wanted["name"])
+    if entry.get("kind", wanted.get("kind")) != wanted.get("kind"):
+        return False
+    return name in ("*", needed) or (name.endswith(".*") and needed.startswith(name.removesuffix("*")))

@@ -1,0 +1,139 @@
+"""The Platform's objects, read: JSON in, what was seen out. Go writes empty things as null; so null is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import yaml
+
+from services.capacity_manager.core.observed import ClusterSeen, GpuNode, NodeSeen, NodeTypeSeen, ProjectSeen
+from services.capacity_manager.core.reasons import Reason
+from services.capacity_manager.shell.platform import labels
+
+Json = dict[str, Any]
+
+GPU: Final = "nvidia.com/gpu"
+QUANTITY: Final = "gpuQuantity"  # The variable of our cluster templates that sizes the static pool.
+NODE_TYPE: Final = "nodeType"
+
+# Reasons of TemplateResolved=False (platform.md 2.3): errors of configuration, before the first deploy.
+TEMPLATE_REFUSALS: Final = {
+    "TemplateNotFound": Reason.TEMPLATE_UNKNOWN,
+    "VersionNotFound": Reason.TEMPLATE_UNKNOWN,
+    "VersionError": Reason.TEMPLATE_INVALID,
+    "ErrorSyncingParameters": Reason.TEMPLATE_INVALID,
+    "ErrorRenderingTemplate": Reason.TEMPLATE_INVALID,
+    "ErrorModifyingTemplate": Reason.TEMPLATE_INVALID,
+}
+
+
+def project_seen(project: Json, *, wanted: labels.Labels, allowed: labels.Allowed) -> ProjectSeen:
+    """A project, and whether it is ours and as wanted."""
+    theirs = labels.of(project)
+    is_ours = all(theirs.get(key) == value for key, value in wanted.items())
+    return ProjectSeen(is_ours=is_ours, is_as_wanted=is_ours and not labels.widened(project, allowed))
+
+
+def cluster_seen(instance: Json, *, wanted: labels.Labels) -> ClusterSeen:
+    """A VirtualClusterInstance. It has no status subresource; phase, reason and message say how it is."""
+    theirs, status = labels.of(instance), instance.get("status") or {}
+    resolved = _condition(status, "TemplateResolved")
+    refusal = ""
+    if resolved is not None and resolved.get("status") == "False":
+        refusal = TEMPLATE_REFUSALS.get(str(resolved.get("reason", "")), "")
+    said = (resolved or {}).get("message") if refusal else None
+    return ClusterSeen(
+        is_ours=all(theirs.get(key) == value for key, value in wanted.items()),
+        uid=str(instance["metadata"].get("uid", "")),
+        generation=generation_of(instance),
+        is_deleting=bool(instance["metadata"].get("deletionTimestamp")),
+        phase=str(status.get("phase") or "Pending"),
+        message=str(said or status.get("message") or status.get("reason") or ""),
+        quantity=_whole(parameters(instance).get(QUANTITY)),
+        refusal=refusal,
+    )
+
+
+def generation_of(instance: Json) -> int:
+    """The generation of the claim that last wrote the instance; 0 if it does not say."""
+    return _whole(labels.of(instance).get(labels.GENERATION)) or 0
+
+
+def parameters(instance: Json) -> Json:
+    """The parameters of an instance: on the wire they are YAML in a string. Unreadable ones count as none."""
+    try:
+        found = yaml.safe_load((instance.get("spec") or {}).get("parameters") or "")
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def parameters_text(values: Json) -> str:
+    """The parameters as the Platform wants them."""
+    return yaml.safe_dump(values, sort_keys=True)
+
+
+def nodes_seen(claims: Iterable[Json], *, cluster: str) -> tuple[NodeSeen, ...]:
+    """The NodeClaims of a cluster, by name."""
+    mine = (each for each in claims if (each.get("spec") or {}).get("vClusterRef") == cluster)
+    return tuple(sorted((_node_seen(each) for each in mine), key=lambda node: node.name))
+
+
+def node_type_seen(node_type: Json | None) -> NodeTypeSeen:
+    """A node type and its free capacity: total less claimed, which can be negative after a limit was lowered."""
+    if node_type is None:
+        return NodeTypeSeen(is_known=False, free=0)
+    status = node_type.get("status") or {}
+    capacity = status.get("capacity")
+    has_capacity = _condition(status, "HasCapacity")
+    says_yes = has_capacity is not None and has_capacity.get("status") == "True"
+    if not capacity or (not capacity.get("total") and says_yes):
+        return NodeTypeSeen(is_known=True, free=None)  # What an unlimited provider shows is not documented.
+    return NodeTypeSeen(is_known=True, free=max(0, int(capacity["total"] or 0) - int(capacity.get("claimed") or 0)))
+
+
+def gpu_nodes(nodes: Iterable[Json]) -> tuple[GpuNode, ...]:
+    """The tenant's nodes that are Ready and offer GPUs, by name."""
+    found = []
+    for node in nodes:
+        status = node.get("status") or {}
+        gpus = _whole((status.get("allocatable") or {}).get(GPU)) or 0
+        ready = _condition(status, "Ready")
+        if gpus and ready is not None and ready.get("status") == "True":
+            found.append(GpuNode(name=str(node["metadata"]["name"]), gpus=gpus))
+    return tuple(sorted(found, key=lambda node: node.name))
+
+
+def _node_seen(claim: Json) -> NodeSeen:
+    status = claim.get("status") or {}
+    joined, scheduled = _condition(status, "Joined"), _condition(status, "Scheduled")
+    is_joined = joined is not None and joined.get("status") == "True"
+    waits = scheduled if scheduled is not None and scheduled.get("status") == "False" else {}
+    return NodeSeen(
+        name=str(claim["metadata"]["name"]),
+        phase=str(status.get("phase") or "Pending"),
+        message=str(waits.get("message") or status.get("message") or status.get("reason") or ""),
+        is_scheduled=scheduled is not None and scheduled.get("status") == "True",
+        is_joined=is_joined,
+        joined_at_ms=_epoch_ms((joined or {}).get("lastTransitionTime")) if is_joined else None,
+    )
+
+
+def _condition(status: Json, kind: str) -> Json | None:
+    return next((each for each in status.get("conditions") or () if each.get("type") == kind), None)
+
+
+def _epoch_ms(text: object) -> int | None:
+    try:
+        return round(datetime.fromisoformat(str(text)).timestamp() * 1000)
+    except ValueError:
+        return None
+
+
+def _whole(value: object) -> int | None:
+    try:
+        return int(str(value))
+    except ValueError:
+        return None

@@ -1,0 +1,33 @@
+"""What an operator may set; each as ``MILLRACE_<NAME>``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from libs.common.settings import CommonSettings
+from libs.common.units import SECOND_MS
+from services.capacity_manager.core.decide import Rules
+
+
+class Settings(CommonSettings):
+    """Settings of capacity-manager."""
+
+    admin_port: int = 8702
+    platform_url: str = Field(description="Base URL of vCluster Platform, https unless it is the twin.")
+    platform_key_file: Path = Field(description="File with the access key; read for each request, so it can rotate.")
+    platform_ca_file: Path | None = None  # A default install signs its own certificate.
+    platform_connect_s: float = 2.0  # reliability.md 3.4.
+    platform_read_s: float = 10.0  # reliability.md 3.4.
+    confirm_gone_s: float = Field(default=30.0, gt=0)  # reliability.md I17: lists lag, and a 404 may come early.
+    quota_retry_s: float = Field(default=5.0, gt=0)  # How late quota that was given back is noticed by who waits.
+    gpus_per_tenant_max: int = Field(default=64, ge=0)  # Of each node type; a quota of the Platform can't say GPUs.
+
+    def rules(self) -> Rules:
+        """The part that decisions are made by."""
+        return Rules(
+            gpus_per_tenant_max=self.gpus_per_tenant_max,
+            confirm_gone_ms=max(1, round(self.confirm_gone_s * SECOND_MS)),
+            quota_retry_ms=max(1, round(self.quota_retry_s * SECOND_MS)),
+        )
