@@ -69,6 +69,7 @@ def meters(windows: Windows) -> Owned[Meter]:
             NodeReleased: its_subject,
             UsageReported: served_endpoints,
         },
+        scope=lambda meter: meter.dimensions.tenant_id if meter.dimensions else "",
         attention=attention_of,
     )
 
@@ -91,7 +92,7 @@ def build(ports: Ports) -> Service:
     return Service(
         name=Owner.METERING,
         store=ports.store,
-        # Producers first: a window is marked only after its entries are in the ledger, so a crash between marks it late.
+        # Producers first: a window is marked when its entries are in the ledger; a crash between marks it late.
         runners=(producing, metering, telling),
         reconcilers=(Reconciler(metering, teller, plan, store=ports.store, clock=ports.clock),),
     )

@@ -20,9 +20,7 @@ from services.metering.core.state import Dimensions, Meter, Node
 from services.metering.core.timeline import Span, borders, held, joined, spans, until, without
 from services.metering.core.windows import CATCH_UP_MAX, Windows
 
-KEEP_MS: Final = (
-    30 * DAY_MS
-)  # News later than this changes nothing by itself; bounds the record of a long-lived endpoint.
+KEEP_MS: Final = 30 * DAY_MS  # News later than this changes nothing by itself; bounds a long-lived endpoint's record.
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Totalled(Internal):
 
 
 class LedgerRead(Internal):
-    """The due windows were compared with the ledger: `agreed` (root, start, mark) differ in nothing from what was told."""
+    """The due windows were compared with the ledger: `agreed` (root, start, mark) are as they were told."""
 
     kind: ClassVar[str] = "metering.ledger_read"
     owner: ClassVar[Owner] = Owner.METERING

@@ -1,7 +1,7 @@
 """A router process as a source: its batches become ledger lines, and it is told that it may forget them.
 
-The lines and the confirmation are one commit. A batch that comes again under another id (the router resends what was not
-confirmed) enters the same lines, which changes nothing, and is confirmed again.
+The lines and the confirmation are one commit. A batch that comes again under another id (the router resends what was
+not confirmed) enters the same lines, which changes nothing, and is confirmed again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.common.events.facts import Facts
 from libs.common.events.usage import Meter as MeterName
@@ -17,7 +17,7 @@ class Producer:
     """A router process as a source of usage. What it reported is in the ledger; here is only whether all of it came."""
 
     instance: str
-    boots: Boots = Boots()
+    boots: Boots = field(default_factory=Boots)
     requests: int = 0
 
 
@@ -41,7 +41,7 @@ class Dimensions:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A window got entries: from `due_ms` on it is compared with what was told of it. `number` grows with every entry."""
+    """A window got entries: from `due_ms` on it is compared with what was told. `number` grows with every entry."""
 
     dimensions: Dimensions
     start_ms: int
@@ -68,7 +68,7 @@ class Meter:
     """
 
     endpoint_id: str
-    facts: Facts = Facts()
+    facts: Facts = field(default_factory=Facts)
     dimensions: Dimensions | None = None
     stages: tuple[StageSince, ...] = ()
     nodes: tuple[Node, ...] = ()

@@ -93,7 +93,7 @@ def spans(intervals: Iterable[Held], accounts: Sequence[tuple[int, Account]], *,
 
 
 def until(wanted: Iterable[Span], *, open_ms: int, closed_ms: int) -> tuple[Span, ...]:
-    """The part that may be booked: what has ended by ``closed_ms`` whole, and of the rest what is before ``open_ms``."""
+    """What may be booked: whole what has ended by ``closed_ms``, and of the rest what is before ``open_ms``."""
     found = []
     for each in wanted:
         to_ms = each.to_ms if each.to_ms <= closed_ms else min(each.to_ms, open_ms)

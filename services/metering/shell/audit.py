@@ -50,9 +50,15 @@ def windows_of(store: Store) -> Windows:
     return Windows() if told is None else Windows(size_ms=told.end_ms - told.start_ms)
 
 
-def meters(store: Store) -> Iterator[Meter]:
-    """Every endpoint's meter."""
-    return _all(store, METER, _METERS)
+def meters(store: Store, *, tenant: str | None = None) -> Iterator[Meter]:
+    """Every endpoint's meter, or those of one tenant's endpoints."""
+    return _all(store, METER, _METERS, scope=tenant)
+
+
+def meter_of(store: Store, endpoint: str) -> Meter | None:
+    """The meter of one endpoint; None if nothing was ever heard of it."""
+    record = store.load(METER, endpoint)
+    return _METERS.validate_json(record.state) if record else None
 
 
 def producers(store: Store) -> Iterator[Producer]:
@@ -65,8 +71,8 @@ def told_windows(store: Store) -> Iterator[Window]:
     return (each for each in _all(store, WINDOW, _WINDOWS) if each.revision)
 
 
-def _all(store: Store, kind: str, codec: TypeAdapter[S]) -> Iterator[S]:
-    page = store.page(kind, limit=RECORDS_MAX)
+def _all(store: Store, kind: str, codec: TypeAdapter[S], *, scope: str | None = None) -> Iterator[S]:
+    page = store.page(kind, scope=scope, limit=RECORDS_MAX)
     while page:
         yield from (codec.validate_json(each.state) for each in page)
-        page = store.page(kind, after=page[-1].key, limit=RECORDS_MAX)
+        page = store.page(kind, scope=scope, after=page[-1].key, limit=RECORDS_MAX)

@@ -1,4 +1,4 @@
-"""Reading a ledger that is longer than memory: pages of whole milliseconds, so that a page needs only a time to go on."""
+"""Reading a ledger longer than memory: pages of whole milliseconds, so that a page needs only a time to go on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Page:
 def page(
     store: Store, accounts: Sequence[str | None], *, from_ms: int, to_ms: int | None = None, limit: int = PAGE_MAX
 ) -> Page:
-    """About ``limit`` entries of these accounts (None: of all) over ``[from_ms, to_ms)``; never part of a millisecond."""
+    """About ``limit`` entries of these accounts (None: of all) over ``[from_ms, to_ms)``; always whole milliseconds."""
     parts = [_whole_ms(store, account, from_ms, to_ms, limit) for account in accounts]
     ends = [each.next_ms for each in parts if each.next_ms is not None]
     next_ms = min(ends, default=None)

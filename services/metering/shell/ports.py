@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.common.clock import Clock
 from libs.common.store.port import Store
@@ -15,4 +15,4 @@ class Ports:
 
     store: Store
     clock: Clock
-    windows: Windows = Windows()
+    windows: Windows = field(default_factory=Windows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from libs.common.settings import CommonSettings
 from libs.common.units import SECOND_MS
 from services.metering.core.windows import Windows
@@ -11,12 +13,18 @@ class Settings(CommonSettings):
     """Settings of metering, from `MILLRACE_…`."""
 
     admin_port: int = 8705
-    usage_host: str = "127.0.0.1"  # The read API checks keys, but leaves the machine only if the operator says so.
-    usage_port: int = 8707
-    window_s: int = 60  # Size of a billing window. Fixed for the life of a ledger; the local profile uses 10.
-    settle_s: int = 5  # How long after its end a window is told; routers report within about a second.
-    audit_s: float = 60.0  # How often the recent ledger is audited; a difference pages.
-    audit_span_s: int = 3600  # How far back each of those audits looks; `audit` on the command line takes all of it.
+    http_host: str = "127.0.0.1"  # The read API checks keys, but leaves the machine only if the operator says so.
+    http_port: int = 8707
+    window_s: int = Field(
+        default=60, ge=1, le=86_400
+    )  # Size of a billing window. Fixed for the life of a ledger; the local profile uses 10.
+    settle_s: int = Field(
+        default=5, ge=0, le=3600
+    )  # How long after its end a window is told; routers report within about a second.
+    audit_s: float = Field(default=60.0, gt=0)  # How often the recent ledger is audited; a difference pages.
+    audit_span_s: int = Field(
+        default=3600, ge=0
+    )  # How far back each of those audits looks; `audit` on the command line takes all of it.
 
     @property
     def windows(self) -> Windows:

@@ -30,7 +30,8 @@ class Teller:
 
     def observe(self, state: Meter) -> LedgerRead:
         """Which of the oldest due windows agree with what was told of them, and what the others add up to."""
-        agreed, untold = [], []
+        agreed: list[tuple[str, int, int]] = []
+        untold: list[Totalled] = []
         for mark in state.due[:MARKS_MAX]:
             differing = tuple(self._differing(mark))
             untold += differing

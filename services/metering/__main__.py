@@ -1,0 +1,100 @@
+"""``python -m services.metering``: the service; ``python -m services.metering audit``: prove the whole ledger once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from pydantic import ValidationError
+
+from libs.common import settings as reading
+from libs.common import web
+from libs.common.bus.nats import NatsBus
+from libs.common.bus.streams import KEYS
+from libs.common.clock import SystemClock
+from libs.common.errors import MillraceError
+from libs.common.events.event import Owner
+from libs.common.events.tables import KeyEntry
+from libs.common.keys import Keyring
+from libs.common.process import Process
+from libs.common.store.sql import SqlStore
+from libs.common.telemetry import logging as telemetry
+from libs.common.telemetry.logging import fields
+from libs.common.units import SECOND_MS
+from services.metering.service import build
+from services.metering.shell.audit import audit
+from services.metering.shell.ports import Ports
+from services.metering.shell.routes import Reader, create_app
+from services.metering.shell.settings import Settings
+from services.metering.shell.watch import look
+
+log = logging.getLogger(__name__)
+
+EXIT_DIFFERS: Final = 1
+EXIT_WRONG: Final = 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until told to stop, or audit; 1 if the audit found a difference, 2 if it can't start."""
+    try:
+        settings = reading.read(Settings)
+        ports = Ports(SqlStore(settings.database_url), SystemClock(), settings.windows)
+        if list(arguments) == ["audit"]:
+            return report(ports)
+        if arguments:
+            raise MillraceError(f"unknown argument {arguments[0]!r}: give none to serve, or `audit`")
+        serve(settings, ports)
+    except MillraceError as wrong:
+        sys.stderr.write(f"metering: {wrong}\n")
+        return EXIT_WRONG
+    return 0
+
+
+def serve(settings: Settings, ports: Ports) -> None:
+    """Run the service, its read API and its own audit until told to stop."""
+    telemetry.configure(Owner.METERING, level=settings.log_level)
+    service = build(ports)
+    bus = NatsBus(settings.nats_url, name=Owner.METERING)
+    ring = Keyring()
+    bus.watch(KEYS, partial(learn_key, ring))
+    app = create_app(Reader(ports.store, ring, ports.clock))
+    span_ms = settings.audit_span_s * SECOND_MS
+
+    async def answer() -> None:
+        await web.serve(app, host=settings.http_host, port=settings.http_port)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(settings.audit_s)
+            try:
+                await asyncio.to_thread(look, ports.store, ports.clock, ports.windows, span_ms=span_ms)
+            except MillraceError as trouble:
+                log.warning("audit put off", extra=fields(reason=str(trouble)))
+
+    Process(service, bus, settings, also=(answer, watch)).run()
+
+
+def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:
+    """Take one change of the `keys` bucket into the ring; a key that can't be read is no key."""
+    try:
+        ring.change(key_id, None if value is None else KeyEntry.model_validate_json(value))
+    except ValidationError:
+        ring.change(key_id, None)
+        log.warning("key unreadable", extra=fields(key_id=key_id))
+
+
+def report(ports: Ports) -> int:
+    """Write every difference that the whole ledger has; windows that wait to be told are among them."""
+    differences = audit(ports.store, windows=ports.windows)
+    for each in differences:
+        sys.stdout.write(f"{each}\n")
+    sys.stdout.write(f"{len(differences)} differences\n")
+    return EXIT_DIFFERS if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

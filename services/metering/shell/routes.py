@@ -1,0 +1,202 @@
+"""The read API: what was used, and the ledger lines it is the sum of. A key sees its own tenant's, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from libs.common.clock import Clock
+from libs.common.errors import Invalid, MillraceError
+from libs.common.events.tables import KeyEntry
+from libs.common.keys import Keyring
+from libs.common.store.port import Entry, Store
+from services.metering.core.accounts import accounts_of, parts_of
+from services.metering.core.state import Meter
+from services.metering.shell import problems
+from services.metering.shell.audit import FOREVER_MS, meter_of, meters
+from services.metering.shell.ledger import PAGE_MAX, page
+
+SCHEME: Final = "bearer "
+SCOPES: Final = frozenset({"read", "manage"})
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class View(BaseModel):
+    """A record of the answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class TotalView(View):
+    """How much of one meter an endpoint used; `account` is empty for requests and tokens."""
+
+    endpoint_id: str
+    project_id: str
+    meter: str
+    account: str
+    quantity: int
+
+
+class UsageView(View):
+    """Totals over ``[from_ms, to_ms)``."""
+
+    from_ms: int
+    to_ms: int | None
+    items: tuple[TotalView, ...]
+
+
+class EntryView(View):
+    """One line of the ledger, with what it was counted from."""
+
+    id: str
+    at_ms: int
+    endpoint_id: str
+    meter: str
+    account: str
+    quantity: int
+    data: dict[str, Any]
+
+
+class LedgerView(View):
+    """Lines in order of time; `cursor` goes on behind them, null if that was all."""
+
+    items: tuple[EntryView, ...]
+    cursor: str | None
+
+
+class Reader:
+    """Answers questions about the ledger, for one caller at a time."""
+
+    def __init__(self, store: Store, keys: Keyring, clock: Clock) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+
+    def caller(self, authorization: str) -> KeyEntry:
+        """Whose key it is. Raises Unauthorized or Forbidden."""
+        plaintext = authorization[len(SCHEME) :] if authorization[: len(SCHEME)].lower() == SCHEME else ""
+        entry = self._keys.check(plaintext, now_ms=self._clock.now_ms())
+        if entry is None:
+            raise problems.Unauthorized("send a key that is good as 'Authorization: Bearer <key>'")
+        if not SCOPES & set(entry.scopes):
+            raise problems.Forbidden("this key may not read usage: use one with scope read or manage")
+        return entry
+
+    def usage(self, tenant: str, endpoint: str | None, *, from_ms: int, to_ms: int | None) -> UsageView:
+        """Totals of a tenant's endpoints, or of one; an endpoint of somebody else looks like none."""
+        items = [
+            TotalView(
+                endpoint_id=meter.endpoint_id,
+                project_id=meter.dimensions.project_id,
+                meter=each.meter,
+                account=name,
+                quantity=each.quantity,
+            )
+            for meter in self._meters(tenant, endpoint)
+            if meter.dimensions is not None
+            for account, name in accounts_of(meter.dimensions.root)
+            for each in self._store.totals(
+                from_ms=from_ms, to_ms=FOREVER_MS if to_ms is None else to_ms, account=account
+            )
+        ]
+        return UsageView(from_ms=from_ms, to_ms=to_ms, items=tuple(items))
+
+    def ledger(self, tenant: str, endpoint: str, *, from_ms: int, to_ms: int | None, limit: int) -> LedgerView:
+        """About ``limit`` lines of an endpoint."""
+        accounts = [
+            account
+            for meter in self._meters(tenant, endpoint)
+            if meter.dimensions is not None
+            for account, _name in accounts_of(meter.dimensions.root)
+        ]
+        found = page(self._store, accounts, from_ms=from_ms, to_ms=to_ms, limit=limit)
+        cursor = None if found.next_ms is None else str(found.next_ms)
+        return LedgerView(items=tuple(_entry(each, endpoint) for each in found.entries), cursor=cursor)
+
+    def _meters(self, tenant: str, endpoint: str | None) -> Iterator[Meter]:
+        if endpoint is None:
+            yield from meters(self._store, tenant=tenant)
+            return
+        meter = meter_of(self._store, endpoint)
+        if meter is not None and meter.dimensions is not None and meter.dimensions.tenant_id == tenant:
+            yield meter
+
+
+def create_app(reader: Reader) -> FastAPI:
+    """The ASGI app over a reader."""
+    app = FastAPI(title="Millrace usage", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.reader = reader
+    app.add_api_route("/v1/usage", get_usage, methods=["GET"])
+    app.add_api_route("/v1/ledger", get_ledger, methods=["GET"])
+    app.add_exception_handler(MillraceError, problems.refused)
+    app.add_exception_handler(RequestValidationError, problems.invalid)
+    app.add_exception_handler(HTTPException, problems.no_route)
+    app.add_exception_handler(Exception, problems.broken)
+    return app
+
+
+def _reader(request: Request) -> Reader:
+    reader: Reader = request.app.state.reader
+    return reader
+
+
+def _caller(request: Request) -> KeyEntry:
+    return _reader(request).caller(request.headers.get("authorization", ""))
+
+
+Reads = Annotated[Reader, Depends(_reader)]
+Who = Annotated[KeyEntry, Depends(_caller)]
+From = Annotated[str | None, Query(alias="from", max_length=40, description="Epoch milliseconds, or RFC 3339.")]
+To = Annotated[str | None, Query(alias="to", max_length=40, description="Not included. As `from`.")]
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
+
+
+def get_usage(who: Who, reader: Reads, endpoint: str | None = None, since: From = None, until: To = None) -> UsageView:
+    """Totals by endpoint, meter and account."""
+    return reader.usage(who.tenant_id, endpoint, from_ms=time_of(since) or 0, to_ms=time_of(until))
+
+
+def get_ledger(
+    who: Who,
+    reader: Reads,
+    endpoint: str,
+    since: From = None,
+    until: To = None,
+    cursor: str | None = None,
+    limit: Limit = 200,
+) -> LedgerView:
+    """The lines of one endpoint, a page at a time."""
+    from_ms = max(time_of(since) or 0, time_of(cursor) or 0)
+    return reader.ledger(who.tenant_id, endpoint, from_ms=from_ms, to_ms=time_of(until), limit=limit)
+
+
+def time_of(text: str | None) -> int | None:
+    """Epoch milliseconds from what a client wrote. Raises Invalid."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= 15:  # Year 33,658; longer is a slip, not a time.
+        return int(text)
+    try:
+        when = datetime.fromisoformat(text)
+        return (when - EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, TypeError):
+        raise Invalid("a time is epoch milliseconds, or RFC 3339 with a zone like 2026-11-23T00:00:00Z") from None
+
+
+def _entry(entry: Entry, endpoint: str) -> EntryView:
+    return EntryView(
+        id=entry.id,
+        at_ms=entry.at_ms,
+        endpoint_id=endpoint,
+        meter=entry.meter,
+        account=parts_of(entry.account)[1],
+        quantity=entry.quantity,
+        data=json.loads(entry.data),
+    )
