@@ -1,0 +1,184 @@
+"""The deployment controller: as many pods of the newest template as wanted, changed a few at a time.
+
+ReplicaSets are left out: pods belong to the Deployment itself, and carry the `pod-template-hash` all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Final
+
+from libs.twin import kinds
+from libs.twin.cluster_rules import ClusterRules
+from libs.twin.controllers.due import Due
+from libs.twin.objects import (
+    NAME_ALPHABET,
+    Json,
+    clone,
+    is_terminating,
+    labels_of,
+    name_of,
+    namespace_of,
+    owned_by,
+    owner_reference,
+    set_condition,
+    suffix,
+    uid_of,
+)
+from libs.twin.pods import is_over, is_ready
+from libs.twin.store import Store
+
+HASH_LABEL: Final = "pod-template-hash"
+COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+
+
+class DeploymentController:
+    """Makes and removes the pods of deployments, and writes their status."""
+
+    def __init__(self, store: Store, rules: ClusterRules) -> None:
+        self._store = store
+        self._rules = rules
+        self._progress: dict[str, tuple[tuple[int, ...], int]] = {}
+
+    def step(self, now_ms: int, due: Due) -> None:
+        """Look at every deployment once."""
+        for each in self._store.all(kinds.DEPLOYMENTS):
+            if is_terminating(each):
+                continue
+            self._sync_pods(each, now_ms)
+            self._write_status(each, now_ms, due)
+
+    def _pods(self, deployment: Json) -> list[Json]:
+        return [
+            each
+            for each in owned_by(self._store.all(kinds.PODS, namespace_of(deployment)), deployment)
+            if not is_over(each)
+        ]
+
+    def _sync_pods(self, deployment: Json, now_ms: int) -> None:
+        wanted = int(deployment["spec"]["replicas"])
+        tag = template_hash(deployment)
+        alive = [each for each in self._pods(deployment) if not is_terminating(each)]
+        new = [each for each in alive if labels_of(each).get(HASH_LABEL) == tag]
+        old = [each for each in alive if labels_of(each).get(HASH_LABEL) != tag]
+        surge, unavailable = _margins(deployment, wanted)
+        if deployment["spec"]["strategy"]["type"] == "Recreate" and old:
+            for each in old:
+                self._rules.delete_pod(each)
+            return
+        for each in sorted(new, key=_first_to_go)[: max(0, len(new) - wanted)]:
+            self._rules.delete_pod(each)
+        for _ in range(min(wanted - len(new), wanted + surge - len(alive))):
+            self._create_pod(deployment, tag, now_ms)
+        spare = sum(is_ready(each) for each in alive) - (wanted - unavailable)
+        for each in sorted(old, key=_first_to_go):
+            if is_ready(each):
+                if spare <= 0:
+                    break
+                spare -= 1
+            self._rules.delete_pod(each)
+
+    def _create_pod(self, deployment: Json, tag: str, now_ms: int) -> None:
+        template = clone(deployment["spec"]["template"])
+        metadata = template.get("metadata") or {}
+        prefix = f"{name_of(deployment)}-{tag}-"
+        pod: Json = {
+            "metadata": {
+                "generateName": prefix,
+                "name": prefix + suffix(uid_of(deployment), str(self._store.version)),
+                "namespace": namespace_of(deployment),
+                "labels": {**(metadata.get("labels") or {}), HASH_LABEL: tag},
+                "ownerReferences": [owner_reference(deployment)],
+            },
+            "spec": template["spec"],
+        }
+        if metadata.get("annotations"):
+            pod["metadata"]["annotations"] = metadata["annotations"]
+        self._rules.default(kinds.PODS, pod)
+        self._store.create(kinds.PODS, pod, now_ms)
+
+    def _write_status(self, deployment: Json, now_ms: int, due: Due) -> None:
+        wanted = int(deployment["spec"]["replicas"])
+        tag = template_hash(deployment)
+        pods = [each for each in self._pods(deployment) if not is_terminating(each)]
+        updated = [each for each in pods if labels_of(each).get(HASH_LABEL) == tag]
+        ready = sum(is_ready(each) for each in pods)
+        _, unavailable = _margins(deployment, wanted)
+        is_late = self._is_late(
+            deployment, (len(pods), len(updated), ready), now_ms, due, done=ready >= wanted == len(updated)
+        )
+
+        def change(fresh: Json) -> None:
+            status = fresh["status"] = {
+                **fresh.get("status", {}),
+                "observedGeneration": fresh["metadata"]["generation"],
+            }
+            counts = {
+                "replicas": len(pods),
+                "updatedReplicas": len(updated),
+                "readyReplicas": ready,
+                "availableReplicas": ready,
+                "unavailableReplicas": max(0, wanted - ready),
+            }
+            for key, count in counts.items():
+                status.pop(key, None)
+                if count:
+                    status[key] = count
+            enough = ready >= wanted - unavailable
+            set_condition(
+                fresh, "Available", enough, now_ms, reason=f"MinimumReplicas{'A' if enough else 'Una'}vailable"
+            )
+            set_condition(
+                fresh,
+                "Progressing",
+                not is_late,
+                now_ms,
+                reason="ProgressDeadlineExceeded"
+                if is_late
+                else "NewReplicaSetAvailable"
+                if ready >= wanted
+                else "ReplicaSetUpdated",
+            )
+
+        self._store.edit(kinds.DEPLOYMENTS, deployment, change)
+
+    def _is_late(self, deployment: Json, counts: tuple[int, ...], now_ms: int, due: Due, *, done: bool) -> bool:
+        counts = (*counts, int(deployment["metadata"]["generation"]))
+        seen, since_ms = self._progress.get(uid_of(deployment), ((), now_ms))
+        if seen != counts:
+            since_ms = now_ms
+        self._progress[uid_of(deployment)] = (counts, since_ms)
+        deadline_ms = since_ms + 1000 * int(deployment["spec"]["progressDeadlineSeconds"])
+        if done:
+            return False
+        if now_ms < deadline_ms:
+            due.at(deadline_ms)
+            return False
+        return True
+
+
+def template_hash(deployment: Json) -> str:
+    """The `pod-template-hash` of its template: ten characters that Kubernetes would allow in a name."""
+    digest = hashlib.sha256(json.dumps(deployment["spec"]["template"], sort_keys=True).encode()).digest()
+    return "".join(NAME_ALPHABET[byte % len(NAME_ALPHABET)] for byte in digest[:10])
+
+
+def _margins(deployment: Json, wanted: int) -> tuple[int, int]:
+    rolling = deployment["spec"]["strategy"].get("rollingUpdate") or {}
+    surge = _share(rolling.get("maxSurge", 0), wanted, up=True)
+    unavailable = _share(rolling.get("maxUnavailable", 0), wanted, up=False)
+    return surge, 1 if surge == unavailable == 0 else unavailable
+
+
+def _share(value: int | str, wanted: int, *, up: bool) -> int:
+    if isinstance(value, int):
+        return value
+    part = int(value.rstrip("%")) * wanted / 100
+    return math.ceil(part) if up else math.floor(part)
+
+
+def _first_to_go(pod: Json) -> tuple[bool, bool, int, int]:
+    cost = int((pod["metadata"].get("annotations") or {}).get(COST, 0))
+    return (bool(pod["spec"].get("nodeName")), is_ready(pod), cost, -int(pod["metadata"]["resourceVersion"]))

@@ -1,0 +1,312 @@
+"""The kubelets of one cluster: sandbox, pull, init containers, the engine, its health, restarts, and the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from libs.twin import kinds, pods
+from libs.twin.controllers.due import Due
+from libs.twin.controllers.pod_run import Phase, PodRun, container_id, termination, write_status
+from libs.twin.engines_port import Engines, Launch
+from libs.twin.events import Recorder
+from libs.twin.objects import Json, is_terminating, name_of, namespace_of, uid_of
+from libs.twin.options import Faults, TwinOptions
+from libs.twin.store import Store
+
+FETCH_IMAGE: Final = "millrace/model-fetch"
+SERVER_IMAGE: Final = "millrace/model-server"
+FETCH_ERROR_MS: Final = 500  # Reading a manifest is enough to see that its digest is wrong.
+BACKOFF_FORGIVEN_MS: Final = 600_000  # Kubernetes forgets past crashes of a container that ran ten minutes.
+TRANSITIONS_MAX: Final = 100  # Of one pod at one time; more means that two phases chase one another.
+
+
+class Kubelet:
+    """Runs the pods that are bound to nodes."""
+
+    def __init__(  # A kubelet touches all of these.
+        self,
+        cluster: str,
+        store: Store,
+        engines: Engines,
+        options: TwinOptions,
+        faults: Callable[[], Faults],
+        address_of: Callable[[str, int], str],
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._engines = engines
+        self._options = options
+        self._faults = faults
+        self._address_of = address_of
+        self._recorder = Recorder(store, "kubelet")
+        self._runs: dict[str, PodRun] = {}
+        self._images: set[tuple[str, str]] = set()
+        self._stopping: set[str] = set()
+
+    def step(self, now_ms: int, due: Due) -> None:
+        """Move every bound pod as far as it goes now."""
+        bound = {uid_of(each): each for each in self._store.all(kinds.PODS) if each["spec"].get("nodeName")}
+        for uid in [each for each in self._runs if each not in bound]:
+            self._kill(self._runs.pop(uid), now_ms)
+        self._reap(now_ms, due)
+        for uid, pod in bound.items():
+            run = self._runs.get(uid)
+            if run is None:
+                run = self._runs[uid] = self._begin(pod, now_ms)
+            self._move(pod, run, now_ms)
+            if uid in self._runs:
+                due.at(run.until_ms)
+                due.at(run.stop_at_ms)
+                if run.engine_key is not None:
+                    due.at(self._engines.next_look_ms(run.engine_key, now_ms))
+
+    def engine_of(self, pod: Json) -> tuple[str, str] | None:
+        """Key and address of the engine that runs in a pod; None if none does."""
+        run = self._runs.get(uid_of(pod))
+        return None if run is None or run.engine_key is None else (run.engine_key, run.address)
+
+    def close(self, now_ms: int) -> None:
+        """Every node is gone: so is all that ran."""
+        for run in self._runs.values():
+            self._kill(run, now_ms)
+        self._runs.clear()
+        for key in self._stopping:
+            self._engines.stop(key, grace_ms=0, now_ms=now_ms)
+            self._engines.forget(key)
+        self._stopping.clear()
+
+    def addresses(self) -> set[str]:
+        """Pod addresses in use."""
+        return {each.address for each in self._runs.values()}
+
+    def _begin(self, pod: Json, now_ms: int) -> PodRun:
+        node = pod["spec"]["nodeName"]
+        address = self._address_of(uid_of(pod), pods.port_of(pod["spec"]["containers"][0]))
+        run = PodRun(uid_of(pod), node, f"{self._cluster}/{pods.describe(pod)}", address)
+        run.until_ms = now_ms + self._options.scaled(self._options.sandbox_ms)
+        return run
+
+    def _move(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        if is_terminating(pod):
+            self._terminate(pod, run, now_ms)
+            return
+        for _ in range(TRANSITIONS_MAX):
+            before = (run.phase, run.index, run.until_ms)
+            self._transition(pod, run, now_ms)
+            if before == (run.phase, run.index, run.until_ms):
+                break
+        else:
+            raise AssertionError(f"pod {run.key} never comes to rest in {run.phase}")
+        self._store.edit(kinds.PODS, pod, lambda fresh: write_status(fresh, run, now_ms))
+
+    def _transition(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        if run.phase is Phase.RUNNING and run.index >= len(_init(pod)):
+            self._watch_engine(pod, run, now_ms)
+            return
+        if run.until_ms is None or now_ms < run.until_ms:
+            return
+        match run.phase:
+            case Phase.SANDBOX | Phase.PULL_FAILED:
+                self._pull(pod, run, now_ms)
+            case Phase.PULLING:
+                self._pulled(pod, run, now_ms)
+            case Phase.BACKOFF:
+                self._start(pod, run, now_ms)
+            case Phase.RUNNING:
+                self._init_ended(pod, run, now_ms)
+            case Phase.STOPPING:
+                pass
+
+    def _pull(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        for image in _images(pod, run):
+            if (run.node, image) in self._images:
+                continue
+            message = f'Pulling image "{image}"'
+            self._recorder.record(kinds.PODS, pod, "Pulling", message, now_ms)
+            run.phase, run.image = Phase.PULLING, image
+            run.waiting = ("ContainerCreating" if run.index >= len(_init(pod)) else "PodInitializing", "")
+            if run.index == 0:
+                run.waiting = ("ContainerCreating", "")
+            small = pods.repository(image) == FETCH_IMAGE
+            cost_ms = self._options.fetch_image_pull_ms if small else self._options.image_pull_ms
+            run.until_ms = now_ms + self._options.scaled(cost_ms)
+            return
+        self._start(pod, run, now_ms)
+
+    def _pulled(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        image = run.image
+        if pods.repository(image) not in self._options.images or self._faults().failing_pulls:
+            self._pull_failed(pod, run, image, now_ms)
+            return
+        self._images.add((run.node, image))
+        run.pull_failures = 0
+        self._recorder.record(kinds.PODS, pod, "Pulled", f'Successfully pulled image "{image}"', now_ms)
+        self._pull(pod, run, now_ms)
+
+    def _pull_failed(self, pod: Json, run: PodRun, image: str, now_ms: int) -> None:
+        run.pull_failures += 1
+        error = f'failed to pull and unpack image "{image}": failed to resolve reference: not found'
+        self._recorder.record(
+            kinds.PODS, pod, "Failed", f'Failed to pull image "{image}": {error}', now_ms, warning=True
+        )
+        run.phase = Phase.PULL_FAILED
+        if run.pull_failures == 1:
+            run.waiting = ("ErrImagePull", error)
+        else:
+            run.waiting = ("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')
+        run.until_ms = now_ms + self._backoff_ms(run.pull_failures)
+
+    def _start(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        init = _init(pod)
+        run.phase = Phase.RUNNING
+        if run.index < len(init):
+            container = init[run.index]
+            run.of(container).started_ms = now_ms
+            duration_ms, run.exit_code = self._init_course(container)
+            run.until_ms = now_ms + duration_ms
+            self._recorder.record(kinds.PODS, pod, "Started", f"Started container {container['name']}", now_ms)
+            return
+        for container in pod["spec"]["containers"]:
+            run.of(container).started_ms = now_ms
+            self._recorder.record(kinds.PODS, pod, "Started", f"Started container {container['name']}", now_ms)
+        run.until_ms = None
+        run.is_ready = False
+        self._launch(pod, run, now_ms)
+
+    def _init_course(self, container: Json) -> tuple[int, int]:
+        """How long an init container runs, and how it ends."""
+        args = (*(container.get("command") or ()), *(container.get("args") or ()))
+        if pods.repository(container["image"]) != FETCH_IMAGE:
+            return 0, 0
+        digest, size = pods.option(args, "--digest") or "", pods.option(args, "--size-bytes") or "0"
+        if not digest.startswith("sha256:") or not size.isdigit() or self._faults().digest_mismatch:
+            return self._options.scaled(FETCH_ERROR_MS), 1
+        return self._options.scaled(1000 * int(size) / self._options.download_bytes_per_s), 0
+
+    def _init_ended(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        container = _init(pod)[run.index]
+        record = run.of(container)
+        why = "" if run.exit_code == 0 else "model digest does not match the manifest"
+        record.finished = termination(record, run.exit_code, now_ms, why)
+        record.finished["containerID"] = container_id(pod, container, record)
+        if run.exit_code == 0:
+            record.is_done = True
+            run.index += 1
+            run.phase, run.until_ms, run.waiting = Phase.SANDBOX, now_ms, ("PodInitializing", "")
+            return
+        self._back_off(pod, run, [container], now_ms)
+
+    def _launch(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        container = pod["spec"]["containers"][0]
+        self._store_address(pod, run)
+        fresh = self._store.get(kinds.PODS, namespace_of(pod), name_of(pod))
+        env = pods.environment(self._store, fresh, container)
+        is_ours = pods.repository(container["image"]) == SERVER_IMAGE
+        run.engine_key = f"{run.key}/{run.uid}/{run.of(container).restarts}"
+        launch = Launch(
+            key=run.engine_key,
+            image=container["image"],
+            address=run.address,
+            port=pods.port_of(container),
+            command=tuple(pods.expand(str(each), env) for each in container.get("command") or ()),
+            args=tuple(pods.expand(str(each), env) for each in container.get("args") or ()),
+            env=env,
+            probe_path=pods.probe_path(container),
+            load_ms=self._options.scaled(self._options.model_load_ms) if is_ours else 0,
+            tokens_per_second=self._options.tokens_per_second,
+        )
+        self._engines.start(launch, now_ms)
+
+    def _store_address(self, pod: Json, run: PodRun) -> None:
+        self._store.edit(kinds.PODS, pod, lambda fresh: fresh["status"].update(podIP=run.address, hostIP=run.address))
+
+    def _watch_engine(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        assert run.engine_key is not None, run.key
+        code = self._engines.exit_code(run.engine_key, now_ms)
+        if code is None:
+            run.is_ready = self._engines.is_healthy(run.engine_key, now_ms)
+            return
+        self._engines.forget(run.engine_key)
+        run.engine_key = None
+        run.is_ready = False
+        container = pod["spec"]["containers"][0]
+        record = run.of(container)
+        record.finished = termination(record, code, now_ms)
+        self._back_off(pod, run, [container], now_ms)
+
+    def _back_off(self, pod: Json, run: PodRun, containers: list[Json], now_ms: int) -> None:
+        record = run.of(containers[0])
+        if record.started_ms is not None and now_ms - record.started_ms > BACKOFF_FORGIVEN_MS:
+            record.restarts = min(record.restarts, 1)
+        wait_ms = self._backoff_ms(record.restarts) if record.restarts else 0
+        record.restarts += 1
+        record.started_ms = None
+        run.phase = Phase.BACKOFF
+        run.until_ms = now_ms + wait_ms
+        name = containers[0]["name"]
+        message = f"back-off {wait_ms // 1000}s restarting failed container={name} pod={name_of(pod)}"
+        run.waiting = ("CrashLoopBackOff", message)
+        warning = f"Back-off restarting failed container {name} in pod {name_of(pod)}"
+        self._recorder.record(kinds.PODS, pod, "BackOff", warning, now_ms, warning=True)
+
+    def _backoff_ms(self, failures: int) -> int:
+        grown = self._options.restart_backoff_ms * 2 ** min(failures - 1, 10)
+        return max(1, self._options.scaled(min(grown, self._options.restart_backoff_max_ms)))
+
+    def _terminate(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        if run.phase is not Phase.STOPPING:
+            run.phase = Phase.STOPPING
+            run.is_ready = False
+            run.until_ms = None
+            run.stop_at_ms = now_ms + _pre_stop_ms(pod)
+            self._recorder.record(kinds.PODS, pod, "Killing", "Stopping container", now_ms)
+            pod = self._store.edit(kinds.PODS, pod, lambda fresh: write_status(fresh, run, now_ms))
+        if run.engine_key is not None:
+            if run.stop_at_ms is not None and now_ms >= run.stop_at_ms:
+                grace_s = int(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+                self._engines.stop(run.engine_key, grace_ms=max(0, 1000 * grace_s - _pre_stop_ms(pod)), now_ms=now_ms)
+                run.stop_at_ms = None
+            if self._engines.exit_code(run.engine_key, now_ms) is None:
+                return
+            self._engines.forget(run.engine_key)
+            run.engine_key = None
+        del self._runs[run.uid]
+        if pod["metadata"].get("finalizers"):
+            self._store.edit(kinds.PODS, pod, lambda fresh: fresh["metadata"].update(deletionGracePeriodSeconds=0))
+        else:
+            self._store.remove(kinds.PODS, pod)
+
+    def _kill(self, run: PodRun, now_ms: int) -> None:
+        if run.engine_key is not None:
+            self._engines.stop(run.engine_key, grace_ms=0, now_ms=now_ms)
+            self._stopping.add(run.engine_key)
+
+    def _reap(self, now_ms: int, due: Due) -> None:
+        for key in sorted(self._stopping):
+            if self._engines.exit_code(key, now_ms) is not None:
+                self._engines.forget(key)
+                self._stopping.discard(key)
+            else:
+                due.at(self._engines.next_look_ms(key, now_ms))
+
+
+def _init(pod: Json) -> list[Json]:
+    return pod["spec"].get("initContainers") or []
+
+
+def _images(pod: Json, run: PodRun) -> list[str]:
+    init = _init(pod)
+    if run.index < len(init):
+        return [init[run.index]["image"]]
+    return [each["image"] for each in pod["spec"]["containers"]]
+
+
+def _pre_stop_ms(pod: Json) -> int:
+    hook = (pod["spec"]["containers"][0].get("lifecycle") or {}).get("preStop") or {}
+    if "sleep" in hook:
+        return 1000 * int(hook["sleep"].get("seconds", 0))
+    command = (hook.get("exec") or {}).get("command") or []
+    if len(command) == 2 and command[0].endswith("sleep") and command[1].isdigit():
+        return 1000 * int(command[1])
+    return 0

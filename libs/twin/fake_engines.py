@@ -1,0 +1,149 @@
+"""Engines without processes: they load as long as told, answer with a fixed text, and can be made to crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from libs.twin.answers import Response, answer, unavailable
+from libs.twin.engines_port import EngineProcess, Launch
+
+ANSWER: Final = "the wheel turns while the water runs"
+PROMPT_TOKENS: Final = 8
+COMPLETION_TOKENS: Final = len(ANSWER.split())
+
+
+@dataclass(slots=True)
+class _Run:
+    launch: Launch
+    pid: int
+    ready_ms: int
+    ended_ms: int | None = None
+    code: int = 0
+
+
+class FakeEngines:
+    """The `Engines` port in memory: every course of events follows from the clock and from what a test orders."""
+
+    def __init__(self, *, stop_ms: int = 0) -> None:
+        self.stop_ms = stop_ms  # From being asked to end until it has ended.
+        self.exit_on_start: int | None = None  # Set it, and every engine started ends at once with this code.
+        self._runs: dict[str, _Run] = {}
+        self._started = 0
+        self._changed = False
+
+    def is_free(self, address: str, port: int) -> bool:
+        """Whether an engine could listen there."""
+        return all((each.address, each.port) != (address, port) for each in self.running())
+
+    def start(self, launch: Launch, now_ms: int) -> None:
+        """Start; it is healthy after its load time."""
+        assert launch.key not in self._runs, f"{launch.key} was started twice"
+        self._started += 1
+        run = _Run(launch, self._started, now_ms + launch.load_ms)
+        if self.exit_on_start is not None:
+            run.ended_ms, run.code = now_ms, self.exit_on_start
+        self._runs[launch.key] = run
+
+    def stop(self, key: str, *, grace_ms: int, now_ms: int) -> None:
+        """Ask it to end; it takes `stop_ms`, or the grace if that is shorter."""
+        run = self._runs.get(key)
+        if run is None:
+            return
+        late_ms = now_ms + min(self.stop_ms, grace_ms)
+        if run.ended_ms is None or run.ended_ms > late_ms:
+            run.ended_ms, run.code = late_ms, 137 if grace_ms < self.stop_ms else 0
+
+    def crash(self, address: str, now_ms: int, code: int = 1) -> None:
+        """End the engine at an address, as a fault."""
+        for run in self._runs.values():
+            if run.launch.address == address and run.ended_ms is None:
+                run.ended_ms, run.code = now_ms, code
+                self._changed = True
+                return
+        raise KeyError(f"no engine runs at {address}")
+
+    def exit_code(self, key: str, now_ms: int) -> int | None:
+        """How it ended; None while it runs."""
+        run = self._runs.get(key)
+        if run is None:
+            return 0
+        return run.code if run.ended_ms is not None and now_ms >= run.ended_ms else None
+
+    def is_healthy(self, key: str, now_ms: int) -> bool:
+        """Whether its model is loaded."""
+        run = self._runs.get(key)
+        return run is not None and now_ms >= run.ready_ms
+
+    def forget(self, key: str) -> None:
+        """Its run is over and nobody will ask again."""
+        self._runs.pop(key, None)
+
+    def next_look_ms(self, key: str, now_ms: int) -> int | None:
+        """When it becomes healthy or ends."""
+        run = self._runs.get(key)
+        if run is None:
+            return None
+        coming = [each for each in (run.ready_ms, run.ended_ms) if each is not None and each > now_ms]
+        return min(coming, default=None)
+
+    def take_changed(self) -> bool:
+        """Whether a test made something crash since the last call."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    def http(self, key: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer health, models, chat and completions; usage has a fixed size."""
+        run = self._runs.get(key)
+        if run is None or run.ended_ms is not None:
+            raise unavailable("error trying to reach service: connection refused")
+        del headers
+        served = run.launch.args
+        model = served[served.index("--served-model-name") + 1] if "--served-model-name" in served else "model"
+        match method, path.split("?")[0]:
+            case "GET", "/health":
+                return Response(200, {}, b"")
+            case "GET", "/v1/models":
+                return answer({"object": "list", "data": [{"id": model, "object": "model", "owned_by": "millrace"}]})
+            case "POST", "/v1/chat/completions":
+                return answer(_completion(json.loads(body), "chat.completion"))
+            case "POST", "/v1/completions":
+                return answer(_completion(json.loads(body), "text_completion"))
+        return answer(
+            {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": 404}}, 404
+        )
+
+    def running(self) -> tuple[EngineProcess, ...]:
+        """Everything that runs now."""
+        return tuple(
+            EngineProcess(key, run.pid, run.launch.address, run.launch.port)
+            for key, run in sorted(self._runs.items())
+            if run.ended_ms is None
+        )
+
+    def close(self) -> None:
+        """End everything at once."""
+        self._runs.clear()
+
+
+def _completion(request: Mapping[str, object], kind: str) -> dict[str, object]:
+    choice: dict[str, object] = {"index": 0, "finish_reason": "stop", "logprobs": None}
+    if kind == "chat.completion":
+        choice["message"] = {"role": "assistant", "content": ANSWER}
+    else:
+        choice["text"] = ANSWER
+    usage = {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": COMPLETION_TOKENS,
+        "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+    }
+    return {
+        "id": "cmpl-fake",
+        "object": kind,
+        "created": 0,
+        "model": request.get("model"),
+        "choices": [choice],
+        "usage": usage,
+    }

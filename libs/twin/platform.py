@@ -1,0 +1,143 @@
+"""The management API: its objects, and what is computed on request: selves, features, what a project may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from libs.twin import kinds
+from libs.twin.answers import ApiError, Response, answer, no_such_path
+from libs.twin.discovery import discover
+from libs.twin.objects import Json, is_true, name_of
+from libs.twin.options import TwinOptions
+from libs.twin.platform_rules import PREFIX, allows_node_type
+from libs.twin.rest import Rest
+
+ROOT: Final = f"/apis/{kinds.LOFT}/v1"
+FEATURES: Final = ("auto-nodes", "vcp-distro-private-nodes", "virtual-cluster-pro", "template-versioning")
+
+
+class PlatformFacade:
+    """The Platform as its clients see it."""
+
+    def __init__(self, rest: Rest, options: TwinOptions) -> None:
+        self._rest = rest
+        self._options = options
+
+    def request(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> Response:
+        """Answer one request below `/kubernetes/management`. Raises ApiError."""
+        steps = path.removeprefix(ROOT).strip("/").split("/")
+        match method, steps:
+            case "POST", ["selves"]:
+                return answer(self._self(), 201)
+            case "GET", ["features"]:
+                return answer(
+                    _list(
+                        "Feature",
+                        [{"metadata": {"name": each}, "spec": {}, "status": {"allowed": True}} for each in FEATURES],
+                    )
+                )
+            case "GET", ["licenses"]:
+                return answer(
+                    _list(
+                        "License", [{"metadata": {"name": "license"}, "status": {"platformLicense": {"plan": "twin"}}}]
+                    )
+                )
+            case "GET", ["projects", project, "nodetypes"]:
+                return answer(self._node_types(project))
+            case "GET", ["projects", project, "templates"]:
+                return answer(self._templates(project))
+            case "GET", ["namespaces", namespace, "virtualclusterinstances", name, "resourceusage"]:
+                return answer(self._usage(namespace, name))
+        found = discover(path, kinds.PLATFORM_KINDS, self._options.kubernetes_version)
+        if found is not None:
+            return answer(found)
+        if not path.startswith(ROOT):
+            raise no_such_path()
+        if method == "POST" and len(steps) == 1 and steps[0] in {"nodetypes"}:
+            raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        return self._rest.request(method, path, query, headers, body)
+
+    def _self(self) -> Json:
+        user = self._options.user
+        return {
+            "kind": "Self",
+            "apiVersion": f"{kinds.LOFT}/v1",
+            "metadata": {},
+            "spec": {},
+            "status": {
+                "user": {"name": user, "displayName": user, "teams": []},
+                "accessKey": "twin",
+                "accessKeyType": "User",
+                "subject": user,
+                "uid": f"twin-{user}",
+                "groups": ["system:authenticated", f"loft:user:{user}"],
+                "instanceID": "twin",
+                "loftHost": self._options.loft_host,
+                "projectNamespacePrefix": PREFIX,
+            },
+        }
+
+    def _node_types(self, project: str) -> Json:
+        found = self._rest.store.get(kinds.PROJECTS, "", project)
+        types = [each for each in self._rest.store.all(kinds.NODE_TYPES) if allows_node_type(found, name_of(each))]
+        providers = {each["spec"]["providerRef"] for each in types}
+        return {
+            "kind": "ProjectNodeTypes",
+            "apiVersion": f"{kinds.LOFT}/v1",
+            "metadata": {"name": project},
+            "nodeProviders": [
+                each for each in self._rest.store.all(kinds.NODE_PROVIDERS) if name_of(each) in providers
+            ],
+            "nodeTypes": types,
+            "nodeProfiles": [],
+            "osImages": [],
+        }
+
+    def _templates(self, project: str) -> Json:
+        found = self._rest.store.get(kinds.PROJECTS, "", project)
+        allowed = found["spec"].get("allowedTemplates")
+        names = {each["name"] for each in allowed} if allowed else {"*"}
+        chosen = [each for each in self._rest.store.all(kinds.TEMPLATES) if "*" in names or name_of(each) in names]
+        default = next((each["name"] for each in allowed or () if each.get("isDefault")), "")
+        return {
+            "kind": "ProjectTemplates",
+            "apiVersion": f"{kinds.LOFT}/v1",
+            "metadata": {"name": project},
+            "defaultVirtualClusterTemplate": default,
+            "virtualClusterTemplates": chosen,
+        }
+
+    def _usage(self, namespace: str, name: str) -> Json:
+        self._rest.store.get(kinds.INSTANCES, namespace, name)
+        claims = [
+            each
+            for each in self._rest.store.all(kinds.NODE_CLAIMS, namespace)
+            if each["spec"].get("vClusterRef") == name and is_true(each, "Joined")
+        ]
+        gpus = sum(
+            int(
+                self._rest.store.get(kinds.NODE_TYPES, "", each["spec"]["typeRef"])["spec"]["resources"][
+                    "nvidia.com/gpu"
+                ]
+            )
+            for each in claims
+        )
+        usage: Json = {"nodes": len(claims), "capacity": {"nvidia.com/gpu": gpus}}
+        return {
+            "kind": "VirtualClusterResourceUsage",
+            "apiVersion": f"{kinds.LOFT}/v1",
+            "metadata": {"name": name},
+            "status": {"resourceUsage": usage},
+        }
+
+
+def _list(kind: str, items: list[Json]) -> Json:
+    return {
+        "kind": f"{kind}List",
+        "apiVersion": f"{kinds.LOFT}/v1",
+        "metadata": {"resourceVersion": "1"},
+        "items": items,
+    }

@@ -1,0 +1,253 @@
+"""The simulated world: one Platform, its tenant clusters, and all that moves in them, on one clock, in one thread."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import ValidationError
+
+from libs.common.clock import Clock
+from libs.twin import inventory, kinds
+from libs.twin.answers import (
+    ApiError,
+    Response,
+    answer,
+    bad_request,
+    no_such_path,
+    not_found,
+    throttled,
+    unauthorized,
+    unavailable,
+)
+from libs.twin.cluster import ROUNDS_MAX, Cluster
+from libs.twin.controllers.claims import ClaimController
+from libs.twin.controllers.due import Due
+from libs.twin.controllers.instances import InstanceController, Tenant
+from libs.twin.controllers.pools import PoolController
+from libs.twin.controllers.projects import ProjectController
+from libs.twin.engines_port import Engines
+from libs.twin.kube import KubeFacade, PodTarget
+from libs.twin.options import Faults, TwinOptions
+from libs.twin.platform import PlatformFacade
+from libs.twin.platform_rules import PREFIX, PlatformRules
+from libs.twin.platform_seed import seed
+from libs.twin.rest import Rest
+from libs.twin.store import Store
+from libs.twin.watching import Watch
+
+MANAGEMENT: Final = "/kubernetes/management"
+TENANT: Final = "/kubernetes/project/"
+FAULTS: Final = "/twin/v1/faults"
+INVENTORY: Final = "/twin/v1/inventory"
+NETWORK: Final = int(ipaddress.IPv4Address("127.64.0.0"))
+HOSTS: Final = 1 << 22  # 127.64.0.0/10: every address of it is this machine's, and nobody else's by habit.
+
+
+class World:
+    """Answers requests as a Platform and its tenant clusters would, and moves with its clock."""
+
+    def __init__(self, clock: Clock, options: TwinOptions, engines: Engines) -> None:
+        self.clock = clock
+        self.options = options
+        self.engines = engines
+        self.faults = Faults()
+        self.tenants: dict[tuple[str, str], Tenant] = {}
+        self.now_ms = clock.now_ms()
+        self.store = Store("management", history_max=options.history_max)
+        seed(self.store, options, self.now_ms)
+        self._rules = PlatformRules(self.store, options, self._now)
+        self._rest = Rest(self.store, kinds.PLATFORM_KINDS, self._rules, self._now)
+        self._platform = PlatformFacade(self._rest, options)
+        self._projects = ProjectController(self.store, options)
+        self._instances = InstanceController(
+            self.store, options, lambda: self.faults, self.tenants, self._make_cluster, self._now
+        )
+        self._pools = PoolController(self.store, self._rules, self.tenants)
+        self._claims = ClaimController(self.store, options, lambda: self.faults, self.tenants)
+        self._rest_version = 0
+        self._due_ms: int | None = None
+
+    def request(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes = b""
+    ) -> Response:
+        """Answer one request, as of now. A watch gives what there is to tell so far, and ends."""
+        self.advance()
+        try:
+            headers = {key.lower(): value for key, value in headers.items()}
+            opened = self.open(method, path, query, headers)
+            if isinstance(opened, Watch):
+                return Response(200, {"content-type": "application/json"}, b"".join(opened.lines()))
+            if isinstance(opened, PodTarget):
+                return self.engines.http(opened.key, method, opened.path, headers, body)
+            return self._answer(method, path, query, headers, body)
+        except ApiError as error:
+            return error.response()
+
+    def open(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Watch | PodTarget | None:
+        """What a request opens that is more than one answer: a watch, or a way to a pod. Raises ApiError."""
+        if path in {"/healthz", FAULTS, INVENTORY} or not path.startswith("/kubernetes/"):
+            return None
+        self._check_key(headers)
+        self._check_faults()
+        if path.startswith(MANAGEMENT) and method == "GET" and query.get("watch") in {"true", "1"}:
+            return self._rest.watch(path.removeprefix(MANAGEMENT), query)
+        if path.startswith(TENANT):
+            facade, rest = self._tenant(path)
+            if method == "GET" and query.get("watch") in {"true", "1"}:
+                return facade.rest.watch(rest, query)
+            return facade.proxied(rest, query)
+        return None
+
+    def advance(self) -> None:
+        """Move everything to the clock's time: each thing at the time when it is due, in order."""
+        target_ms = self.clock.now_ms()
+        if self.engines.take_changed():
+            for tenant in self.tenants.values():
+                if tenant.cluster is not None:
+                    tenant.cluster.poke()
+        for _ in itertools.count():
+            due_ms = self._settle()
+            if due_ms is None or due_ms > target_ms:
+                break
+            self.now_ms = max(self.now_ms, due_ms)
+        self.now_ms = max(self.now_ms, target_ms)
+
+    def next_due_ms(self) -> int | None:
+        """When something will happen by itself; None if the world is at rest."""
+        self.advance()
+        return self._settle()
+
+    def close(self) -> None:
+        """End everything that runs."""
+        self.engines.close()
+
+    def inventory(self) -> dict[str, object]:
+        """Everything that exists."""
+        self.advance()
+        return inventory.take(self.store, self.tenants, self.engines)
+
+    def set_faults(self, changes: Mapping[str, object]) -> None:
+        """Change the trouble on order. Raises ApiError for what is none."""
+        try:
+            self.faults = Faults.model_validate({**self.faults.model_dump(), **changes})
+        except ValidationError as wrong:
+            raise bad_request(str(wrong)) from wrong
+        self._rest_version = 0
+
+    def _settle(self) -> int | None:
+        """Run every controller at `now_ms` until none has anything to do; gives when the next has."""
+        for _ in range(ROUNDS_MAX):
+            before = self._version()
+            due = Due()
+            due.at(self._settle_platform())
+            for key in sorted(self.tenants):
+                cluster = self.tenants[key].cluster
+                if cluster is not None:
+                    due.at(cluster.step(self.now_ms))
+            if self._version() == before:
+                return due.at_ms
+        raise AssertionError("the world never comes to rest")
+
+    def _settle_platform(self) -> int | None:
+        version = self._version()
+        if version == self._rest_version and (self._due_ms is None or self.now_ms < self._due_ms):
+            return self._due_ms
+        due = Due()
+        self._projects.step(self.now_ms, due)
+        self._instances.step(self.now_ms, due)
+        self._pools.step(self.now_ms, due)
+        self._claims.step(self.now_ms, due)
+        if self._version() == version:
+            self._rest_version, self._due_ms = version, due.at_ms
+        return due.at_ms
+
+    def _version(self) -> int:
+        clusters = (each.cluster for each in self.tenants.values())
+        return self.store.version + sum(each.store.version for each in clusters if each is not None)
+
+    def _answer(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> Response:
+        if path == "/healthz":
+            return Response(200, {"content-type": "text/plain"}, b"ok")
+        if path == "/version":
+            return answer({"version": "4.12.1", "major": "4", "minor": "12"})
+        if path in {FAULTS, INVENTORY}:
+            self._check_key(headers)
+            return self._control(method, path, body)
+        if path.startswith(MANAGEMENT):
+            return self._platform.request(method, path.removeprefix(MANAGEMENT), query, headers, body)
+        if path.startswith(TENANT):
+            facade, rest = self._tenant(path)
+            return facade.request(method, rest, query, headers, body)
+        raise no_such_path()
+
+    def _control(self, method: str, path: str, body: bytes) -> Response:
+        if path == INVENTORY:
+            return answer(self.inventory())
+        if method == "POST":
+            try:
+                changes = json.loads(body or b"{}")
+            except ValueError as wrong:
+                raise bad_request(f"not JSON: {wrong}") from wrong
+            self.set_faults(changes)
+        return answer(self.faults.model_dump())
+
+    def _check_key(self, headers: Mapping[str, str]) -> None:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or key.strip() not in self.options.access_keys:
+            raise unauthorized()
+
+    def _check_faults(self) -> None:
+        if self.faults.unavailable_calls:
+            self.faults.unavailable_calls -= 1
+            raise unavailable("the server is currently unable to handle the request")
+        if self.faults.throttled_calls:
+            self.faults.throttled_calls -= 1
+            raise throttled()
+
+    def _tenant(self, path: str) -> tuple[KubeFacade, str]:
+        steps = path.removeprefix(TENANT).split("/", 3)
+        if len(steps) < 3 or steps[1] != "virtualcluster":
+            raise no_such_path()
+        project, name = steps[0], steps[2]
+        instance = self.store.find(kinds.INSTANCES, PREFIX + project, name)
+        if instance is None:
+            raise not_found("virtualclusterinstances", name, kinds.LOFT)
+        tenant = self.tenants.get((project, name))
+        if (
+            tenant is None
+            or tenant.cluster is None
+            or tenant.deleted_ms is not None
+            or instance["status"].get("phase") != "Ready"
+        ):
+            raise unavailable(f"virtual cluster {name} is not ready yet")
+        return KubeFacade(tenant.cluster, self.options), "/" + (steps[3] if len(steps) > 3 else "")
+
+    def _make_cluster(self, name: str) -> Cluster:
+        return Cluster(name, self.options, lambda: self.faults, self.engines, self._now, self._address_of)
+
+    def _address_of(self, uid: str, port: int) -> str:
+        taken = {
+            address
+            for each in self.tenants.values()
+            if each.cluster is not None
+            for address in each.cluster.kubelet.addresses()
+        }
+        for attempt in itertools.count():
+            digest = hashlib.sha256(f"{self.options.seed}|{uid}|{attempt}".encode()).digest()
+            host = int.from_bytes(digest[:4], "big") % HOSTS
+            address = str(ipaddress.IPv4Address(NETWORK + host))
+            if host % 256 not in {0, 255} and address not in taken and self.engines.is_free(address, port):
+                return address
+        raise AssertionError("unreachable")
+
+    def _now(self) -> int:
+        return self.now_ms
