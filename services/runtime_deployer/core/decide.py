@@ -122,9 +122,8 @@ def _refused(runtime: Runtime, refused: Refused) -> Runtime:
 
 def _intend(runtime: Runtime, now_ms: int) -> Runtime:
     """Record, before anything is applied, that something will be; and when a removal began."""
-    stage = stage_of(runtime)
-    if stage is Stage.INSTALLING and runtime.template is not None and not runtime.intended:
+    if runtime.is_wanted and runtime.cluster is not None and runtime.template is not None and not runtime.intended:
         return replace(runtime, intended=True)
-    if stage is Stage.REMOVING and runtime.removing_since_ms == 0:
+    if stage_of(runtime) is Stage.REMOVING and runtime.removing_since_ms == 0:
         return replace(runtime, removing_since_ms=now_ms)
     return runtime

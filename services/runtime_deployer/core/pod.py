@@ -94,7 +94,7 @@ def _engine(placement: Placement, template: Template, words: Mapping[str, str]) 
         "ports": [{"name": "http", "containerPort": template.port, "protocol": "TCP"}],
         "resources": _resources(placement, template),
         "securityContext": _confined(),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        # No terminationMessagePolicy: the last log lines of an engine that served may hold a customer's prompt.
         "lifecycle": {"preStop": {"sleep": {"seconds": template.unroute_s}}},
         "startupProbe": _probe(
             template,

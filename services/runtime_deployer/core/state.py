@@ -104,7 +104,8 @@ class Runtime:
     @property
     def is_withdrawn(self) -> bool:
         """Whether no request can reach it any more; a withdrawal from before the last request does not count."""
-        return self._generation_of(Fact.ROUTE_WITHDRAWN) >= max(1, self._generation_of(Fact.REQUESTED))
+        heard = self.facts.of(Fact.ROUTE_WITHDRAWN)
+        return heard is not None and heard.holds and heard.generation >= self._generation_of(Fact.REQUESTED)
 
     @property
     def has_served(self) -> bool:
