@@ -110,9 +110,11 @@ class Runner(Generic[S]):
 
     def _apply(self, unit: Transaction, key: str, envelope: Envelope) -> S:
         owned = self.owned
+        # Seen before loaded: it waits for whoever takes the same event just now, and then we load what they left.
+        seen = unit.seen(f"{owned.kind}/{key}", envelope.id)
         record = unit.load(owned.kind, key) or Record(owned.kind, key, state=b"")
         state = self.parse(record) if record.version else owned.empty(key)
-        if unit.seen(f"{owned.kind}/{key}", envelope.id):
+        if seen:
             return state
         now_ms = self._clock.now_ms()
         decision = self._count(unit, owned.decide(state, envelope, now_ms))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
@@ -29,6 +29,8 @@ POOL_SIZE: Final = 8  # Six services fit in PostgreSQL's default of 100 connecti
 POOL_OVERFLOW: Final = 4
 CREATE_LOCK: Final = 0x6D696C6C  # "mill": the advisory lock under which tables are created.
 
+NEW_LINE: Final = "\n"
+UNIQUE_VIOLATION: Final = "23505"
 RESOLVED_BY_RETRY: Final = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected.
 
 
@@ -105,36 +107,54 @@ class Database:
             SCHEMA.create_all(connection)
 
 
+class StatementFailed(MillraceError):
+    """A statement of ours is wrong: a bug. Says which error, and none of the values."""
+
+
+class Duplicate(StatementFailed):
+    """A row like this is there already."""
+
+
 @contextmanager
 def meaning() -> Iterator[None]:
-    """Turn a database's errors into ours. What is left as it was is a mistake in our statements."""
+    """Turn a database's errors into ours.
+
+    Theirs are not even kept as the cause: PostgreSQL's carry whole rows in their details.
+    """
     try:
         yield
-    except (DBAPIError, PoolTimeoutError, OverflowError, UnicodeEncodeError) as error:
-        ours = _meaning_of(error)
-        if ours is None:
-            raise
-        raise ours from error
+    except PoolTimeoutError:
+        raise Unavailable("all database connections are in use") from None
+    except (OverflowError, UnicodeEncodeError, DataError) as error:
+        raise Invalid(f"a value does not fit into the database ({type(error).__name__})") from None
+    except DBAPIError as error:
+        cause = error.orig
+        raise (_of_sqlite(cause) if isinstance(cause, sqlite3.Error) else _of_postgresql(error)) from None
 
 
-def _meaning_of(error: Exception) -> MillraceError | None:
-    if isinstance(error, PoolTimeoutError):
-        return Unavailable("all database connections are in use")
-    if not isinstance(error, DBAPIError) or isinstance(error, DataError):
-        return Invalid(f"a value does not fit into the database ({type(error).__name__})")
-    if not isinstance(error, OperationalError | InternalError | InterfaceError):
-        return None
+def _of_sqlite(cause: sqlite3.Error) -> MillraceError:
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
+    if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+        return Duplicate(f"SQLite: {cause}")
+    wrong_statement = code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISUSE)
+    return StatementFailed(f"SQLite: {cause}") if wrong_statement else Unavailable(f"SQLite: {cause}")
+
+
+def _of_postgresql(error: DBAPIError) -> MillraceError:
     cause = error.orig
-    if isinstance(cause, sqlite3.Error):
-        # The primary code SQLITE_ERROR means that the statement is wrong; all others that the file or disk is.
-        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF
-        return None if code == sqlite3.SQLITE_ERROR else Unavailable(f"SQLite: {cause}")
     sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate is None and isinstance(error, OperationalError):  # About the connection: no row can be in the text.
+        return Unavailable(f"PostgreSQL: {str(cause).partition(NEW_LINE)[0][:200]}")
+    what = f"PostgreSQL: {type(cause).__name__} ({sqlstate})"
     if sqlstate in RESOLVED_BY_RETRY:
-        return Stale(f"PostgreSQL: {type(cause).__name__}")
-    if sqlstate is None:  # No statement got there, so the text is about the connection and carries no values.
-        return Unavailable(f"PostgreSQL: {str(cause).partition(chr(10))[0][:200]}")
-    return Unavailable(f"PostgreSQL: {type(cause).__name__} ({sqlstate})")
+        return Stale(what)
+    if sqlstate == UNIQUE_VIOLATION:
+        return Duplicate(what)
+    return (
+        Unavailable(what)
+        if isinstance(error, OperationalError | InternalError | InterfaceError)
+        else StatementFailed(what)
+    )
 
 
 def _begun(engine: Engine) -> Connection:
@@ -153,10 +173,9 @@ def _given_back(connection: Connection) -> Iterator[Connection]:
     try:
         yield connection
     finally:
-        try:
-            connection.close()  # Rolls back what is not committed.
-        except DBAPIError:  # It died meanwhile, and its transaction with it; the first error must stay the one told.
-            connection.invalidate()
+        # Rolls back what is not committed. If that fails it died, and its transaction with it: the pool drops it, and
+        # the error that brought us here must stay the one told.
+        with suppress(DBAPIError):
             connection.close()
 
 

@@ -41,10 +41,18 @@ class _Unit:
         if (stored.version if stored else 0) != was:
             raise Stale(f"{record.kind} {record.key} is not at version {was}")
         if record.label is not None:
-            holder = self.store.find(record.kind, scope=record.scope, label=record.label)
+            holder = self._holder(record.kind, record.scope, record.label)
             if holder is not None and holder.key != record.key:
                 raise Taken(f"{record.kind} {record.label!r} exists already in {record.scope}")
         self.records[(record.kind, record.key)] = replace(record, version=was + 1)
+
+    def _holder(self, kind: str, scope: str, label: str) -> Record | None:
+        wanted = (kind, scope, label)
+        for each in self.records.values():
+            if (each.kind, each.scope, each.label) == wanted:
+                return each
+        holder = self.store.find(kind, scope=scope, label=label)
+        return None if holder is not None and (kind, holder.key) in self.records else holder  # It lets go in this unit.
 
     def journal(self, row: JournalRow) -> None:
         """Append to the journal."""

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, CursorResult, Executable, bindparam, case, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, MillraceError, Stale
-from libs.common.store.database import Database, meaning
+from libs.common.store.database import Database, Duplicate, meaning
 from libs.common.store.port import Attention, Entry, JournalRow, Record, Taken
 from libs.common.store.tables import COUNTERS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS, WORDS
 
@@ -77,9 +76,9 @@ class SqlUnit:
             return
         try:
             done = self._run(OVERWRITE, {**values, "of_kind": record.kind, "of_key": record.key, "was": was})
-        except IntegrityError as error:
+        except Duplicate:
             self.broken = _taken(record)
-            raise self.broken from error
+            raise self.broken from None
         if done.rowcount == 0:
             raise Stale(f"{record.kind} {record.key} is not at version {was}")
 

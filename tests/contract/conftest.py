@@ -1,0 +1,4 @@
+"""Fixtures of the promise suites."""
+
+from tests.support.nats import nats_server as nats_server
+from tests.support.postgres import postgres as postgres
