@@ -20,7 +20,7 @@ RELEASE_AGE: Final = Gauge("millrace_capacity_release_age_seconds", "Age of the 
 
 def count_claims(claims: Iterable[Claim], *, now_ms: int) -> None:
     """Set the gauges from every claim that is not released."""
-    stages = Counter({stage: 0 for stage in Stage if stage is not Stage.RELEASED})
+    stages = Counter[str]({stage: 0 for stage in Stage if stage is not Stage.RELEASED})
     gpus, nodes, waiting = Counter[str](), Counter[str](), Counter[str]()
     oldest_ms = now_ms
     for claim in claims:
@@ -40,7 +40,7 @@ def count_claims(claims: Iterable[Claim], *, now_ms: int) -> None:
     RELEASE_AGE.set((now_ms - oldest_ms) / 1000)
 
 
-def _set(gauge: Gauge, values: Counter[Stage] | Counter[str]) -> None:
+def _set(gauge: Gauge, values: Counter[str]) -> None:
     gauge.clear()  # A node type or reason that nobody has any more must not keep its last figure.
     for label, value in values.items():
-        gauge.labels(str(label)).set(value)
+        gauge.labels(label).set(value)

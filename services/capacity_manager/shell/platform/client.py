@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httpx
 
-from libs.common.errors import Unavailable
+from libs.common.errors import Invalid, Unavailable
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.shell.platform.refusals import is_absence_of, raise_for
 
@@ -42,7 +42,7 @@ class PlatformClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         timeout = httpx.Timeout(read_s, connect=connect_s)
-        verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+        verify = _trusting(ca_file) if ca_file else True
         self._key_file = key_file
         self._http = httpx.Client(
             base_url=url, timeout=timeout, verify=verify, transport=transport, follow_redirects=False, trust_env=False
@@ -127,6 +127,13 @@ class PlatformClient:
             raise PlatformError(
                 "the file with the Platform's access key can't be read", code=Reason.PLATFORM_UNAUTHORIZED
             ) from failure
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except OSError as failure:  # Also what ssl raises for a file that holds no certificate.
+        raise Invalid(f"the file {ca_file} holds no certificate that can be read") from failure
 
 
 def _json(answer: httpx.Response) -> Json | None:
