@@ -66,7 +66,8 @@ async def _read(receive: Receive, max_bytes: int) -> bytes | None:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += message.get("body", b"")
+        part: bytes = message.get("body", b"")
+        body += part
         if not message.get("more_body", False):
             return body
     return body[: max_bytes + 1]

@@ -1,0 +1,119 @@
+"""What is sold: pinned for those who may buy it, refused in clear words for everybody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from libs.common.errors import Invalid
+from libs.common.events.endpoint import EndpointSpec, Scaling
+from services.endpoint_api.core.catalogue import Catalogue
+from services.endpoint_api.core.refusal import FieldRefused
+from services.endpoint_api.shell.catalogue import read_catalogue
+from tests.unit.endpoint_api.given import CATALOGUE, CATALOGUE_DIR, SPEC
+
+H100: Final = EndpointSpec(model="millrace/ngram-1-large", tier="h100-dedicated", region="us-1")
+
+
+def test_an_accepted_spec_is_pinned_to_what_the_catalogue_says() -> None:
+    placement = CATALOGUE.resolve(H100)
+
+    assert placement.node_type == "metal3.gpu-h100"
+    assert (placement.gpus_per_node, placement.gpus_per_replica) == (8, 4)
+    assert placement.cluster_template == "inference-h100@1.0.0"
+    assert placement.runtime_template == "vllm@1"
+    assert placement.model_digest.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "code", "listed"),
+    [
+        ({"model": "nobody/nothing"}, "spec.model", "unknown_model", "millrace/ngram-1-large"),
+        ({"tier": "b200"}, "spec.tier", "unknown_tier", "l40s-dedicated"),
+        ({"region": "mars-1"}, "spec.region", "unknown_region", "us-1"),
+        ({"scaling": Scaling(max=17)}, "spec.scaling.max", "too_many_replicas", "16"),
+    ],
+)
+def test_what_does_not_exist_is_refused_by_field_with_what_exists(
+    change: dict[str, Any], field: str, code: str, listed: str
+) -> None:
+    with pytest.raises(FieldRefused) as refusal:
+        CATALOGUE.resolve(SPEC.model_copy(update=change))
+
+    assert (refusal.value.field, refusal.value.code) == (field, code)
+    assert listed in str(refusal.value)
+    assert "nobody" not in str(refusal.value)
+
+
+def test_a_model_that_does_not_fit_a_tier_is_refused() -> None:
+    small = replace(CATALOGUE.models[0], tiers=("h100-dedicated",))
+
+    with pytest.raises(FieldRefused) as refusal:
+        Catalogue(CATALOGUE.tiers, (small,)).resolve(SPEC)
+
+    assert refusal.value.code == "model_does_not_fit"
+
+
+def test_a_tier_of_another_tenant_looks_as_if_it_did_not_exist() -> None:
+    private = Catalogue((replace(CATALOGUE.tiers[0], tenants=("initech",)), CATALOGUE.tiers[1]), CATALOGUE.models)
+
+    with pytest.raises(FieldRefused) as refusal:
+        private.for_tenant("acme").resolve(H100)
+
+    assert "h100" not in str(refusal.value)
+    assert private.for_tenant("initech").resolve(H100).node_type == "metal3.gpu-h100"
+    assert all("h100-dedicated" not in each.tiers for each in private.for_tenant("acme").models)
+
+
+def write(directory: Path, **changes: str) -> Path:
+    """The real catalogue in ``directory``, with whole files replaced."""
+    for name in ("tiers", "models"):
+        text = changes.get(name, (CATALOGUE_DIR / f"{name}.yaml").read_text())
+        (directory / f"{name}.yaml").write_text(text)
+    return directory
+
+
+def changed(file: str, **change: Any) -> str:
+    """A file of the real catalogue with the first entry changed."""
+    content = yaml.safe_load((CATALOGUE_DIR / f"{file}.yaml").read_text())
+    content[file][0] |= change
+    return yaml.safe_dump(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("tiers", changed("tiers", gpus_per_replica=16), "a replica needs 16 GPUs, a node has 8"),
+        ("tiers", changed("tiers", name="l40s-dedicated"), "tier l40s-dedicated is there twice"),
+        ("tiers", changed("tiers", name="other"), "there is no tier h100-dedicated"),
+        ("tiers", changed("tiers", regions=[]), "tiers.0.regions"),
+        ("tiers", changed("tiers", regions=["eu-1", "eu-1"]), "region eu-1 is there twice"),
+        ("tiers", changed("tiers", tenancy="shared"), "tiers.0.tenancy"),
+        ("tiers", changed("tiers", replicas_max=65), "replicas_max is over 64"),
+        ("tiers", changed("tiers", node_typ="x"), "tiers.0.node_typ"),
+        ("models", changed("models", digest="sha256:12"), "models.0.digest"),
+        ("models", changed("models", tiers=["b200"]), "there is no tier b200"),
+        ("models", changed("models", size_bytes="many"), "models.0.size_bytes"),
+        ("models", "version: 2\nmodels: []\n", "version"),
+        ("models", "version: 1\nversion: 1\n", "is there twice"),
+        ("models", "version: [1\n", "models.yaml"),
+        ("models", "", "the file"),
+        ("models", "- !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, name: str, text: str, says: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        read_catalogue(write(tmp_path, **{name: text}))
+
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert str(tmp_path) in str(refusal.value)
+
+
+def test_a_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"tiers\.yaml: No such file.*MILLRACE_CATALOGUE_DIR"):
+        read_catalogue(tmp_path)

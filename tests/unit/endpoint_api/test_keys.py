@@ -1,0 +1,206 @@
+"""Keys: made once, shown once, kept as a hash, refused for good once revoked."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from libs.common.decision import Put
+from libs.common.errors import Conflict, Invalid, NotFound, QuotaExceeded
+from libs.common.events.tables import KeyEntry
+from libs.common.ids import KeyId
+from libs.common.keys import Keyring, mint
+from services.endpoint_api.core import keys
+from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_envelope
+from services.endpoint_api.core.refusal import FieldRefused, Forbidden
+from services.endpoint_api.core.state import Key
+from services.endpoint_api.shell.bootstrap import record_bootstrap_key
+from tests.unit.endpoint_api.given import NOW, CountingEntropy, Stand, a_caller, kinds
+
+MADE = CreateKey(
+    tenant_id="acme", project_id="main", name="ci", scopes=("read",), sha256="ab" * 32, expires_at_ms=None,
+    request="", keys_max=3, by_key="k",
+)  # fmt: skip
+KEY = KeyId("abcdefghij")
+
+
+def test_a_made_key_is_told_and_put_where_routers_look() -> None:
+    decision = keys.decide(Key(KEY), command_envelope(KEY, MADE, NOW), NOW)
+
+    assert kinds(decision) == ["key.created"]
+    [put] = decision.puts
+    assert put.value is not None
+    entry = KeyEntry.model_validate_json(put.value)
+    assert (put.bucket, put.key) == ("keys", KEY)
+    assert (entry.sha256, entry.tenant_id, entry.scopes) == (MADE.sha256, "acme", ("read",))
+
+
+def test_a_revoked_key_is_taken_from_routers_and_stays_revoked() -> None:
+    made = keys.decide(Key(KEY), command_envelope(KEY, MADE, NOW), NOW).state
+
+    gone = keys.decide(made, command_envelope(KEY, RevokeKey(by_key="k"), NOW), NOW + 5)
+    again = keys.decide(gone.state, command_envelope(KEY, RevokeKey(by_key="k"), NOW), NOW + 9)
+
+    assert kinds(gone) == ["key.revoked"]
+    assert gone.puts == (Put("keys", KEY, None),)
+    assert (again.state, again.events, again.puts, again.counters) == (gone.state, (), (), ())
+    with pytest.raises(Conflict):
+        keys.decide(gone.state, command_envelope(KEY, MADE, NOW), NOW)
+
+
+def test_a_key_that_never_was_can_not_be_revoked() -> None:
+    with pytest.raises(NotFound):
+        keys.decide(Key(KEY), command_envelope(KEY, RevokeKey(by_key="k"), NOW), NOW)
+
+
+def test_the_secret_is_in_the_answer_and_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
+    stand = Stand()
+    caplog.set_level(logging.DEBUG)
+
+    made = stand.api.create_key(a_caller(), name="ci", scopes=["inference"])
+
+    secret = made.plaintext.split("_")[3]
+    kept = repr([stand.store.records, stand.store.rows, stand.store.outbox, stand.store.inbox, made, caplog.records])
+    logged = caplog.text + repr([vars(each) for each in caplog.records])
+    assert secret not in kept
+    assert secret not in logged
+    assert made.key.id in kept
+
+
+def test_what_routers_hold_lets_the_new_key_in_and_nothing_else() -> None:
+    stand = Stand()
+    made = stand.api.create_key(a_caller(), name="ci", scopes=["inference"])
+
+    [put] = [each for each in stand.store.outbox.values() if each.subject == f"$KV.keys.{made.key.id}"]
+    ring = Keyring({made.key.id: KeyEntry.model_validate_json(put.body)})
+
+    assert ring.check(made.plaintext, now_ms=NOW) is not None
+    assert ring.check(mint(CountingEntropy(99)).plaintext, now_ms=NOW) is None
+
+
+def test_an_idempotency_key_makes_one_key() -> None:
+    stand = Stand()
+    stand.api.create_key(a_caller(), name="ci", scopes=["read"], idempotency_key="once")
+
+    with pytest.raises(Conflict) as refusal:
+        stand.api.create_key(a_caller(), name="ci", scopes=["read"], idempotency_key="once")
+
+    assert refusal.value.code == "key_already_made"
+    assert len(stand.api.list_keys(a_caller())) == 1
+    assert stand.store.counter("keys/acme") == 1
+    stand.api.create_key(a_caller(tenant="other"), name="ci", scopes=["read"], idempotency_key="once")
+
+
+def test_keys_are_counted_and_a_revoked_one_makes_room() -> None:
+    stand = Stand(keys_max=2)
+    first = stand.api.create_key(a_caller(), name="a", scopes=["read"])
+    stand.api.create_key(a_caller(), name="b", scopes=["read"])
+    with pytest.raises(QuotaExceeded):
+        stand.api.create_key(a_caller(), name="c", scopes=["read"])
+
+    stand.api.revoke_key(a_caller(), first.key.id)
+    stand.api.revoke_key(a_caller(), first.key.id)
+
+    stand.api.create_key(a_caller(), name="c", scopes=["read"])
+    with pytest.raises(QuotaExceeded):
+        stand.api.create_key(a_caller(), name="d", scopes=["read"])
+
+
+def test_all_keys_of_a_project_are_listed_however_many() -> None:
+    stand = Stand(keys_max=450)
+    for n in range(401):
+        stand.api.create_key(a_caller(), name=f"k{n}", scopes=["read"])
+
+    assert len(stand.api.list_keys(a_caller())) == 401
+
+
+@pytest.mark.parametrize("scopes", [[], ["root"], ["read", "read"]])
+def test_scopes_that_do_not_exist_are_refused(scopes: list[str]) -> None:
+    with pytest.raises(FieldRefused):
+        Stand().api.create_key(a_caller(), name="ci", scopes=scopes)
+
+
+@pytest.mark.parametrize("life_s", [0, -1, 59, 10**9])
+def test_a_life_that_is_too_short_or_too_long_is_refused(life_s: int) -> None:
+    with pytest.raises(FieldRefused):
+        Stand().api.create_key(a_caller(), name="ci", scopes=["read"], expires_in_s=life_s)
+
+
+def test_a_key_that_may_only_read_makes_no_keys() -> None:
+    reader = a_caller(scopes=frozenset({"read"}))
+
+    with pytest.raises(Forbidden):
+        Stand().api.create_key(reader, name="ci", scopes=["read"])
+
+
+def bootstrap(tmp_path: Path, **changes: object) -> Path:
+    """A bootstrap file."""
+    content = {"tenant_id": "acme", "project_id": "main", "key": mint(CountingEntropy()).plaintext, "scopes": ["read"]}
+    path = tmp_path / "bootstrap.json"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+def test_the_bootstrap_key_is_recorded_once(tmp_path: Path) -> None:
+    stand, path = Stand(), bootstrap(tmp_path)
+
+    record_bootstrap_key(stand.api, path)
+    before = stand.stored()
+    record_bootstrap_key(stand.api, path)
+
+    assert stand.stored() == before
+    assert [each.name for each in stand.api.list_keys(a_caller())] == ["bootstrap"]
+
+
+def test_a_bootstrap_key_that_was_revoked_stays_revoked(tmp_path: Path) -> None:
+    stand, path = Stand(), bootstrap(tmp_path)
+    record_bootstrap_key(stand.api, path)
+    [key] = stand.api.list_keys(a_caller())
+    stand.api.revoke_key(a_caller(), key.id)
+
+    record_bootstrap_key(stand.api, path)
+
+    assert stand.api.list_keys(a_caller())[0].revoked_at is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"key": "mr_live_nonsense"}, "key"),
+        ({"tenant_id": "Acme Inc"}, "tenant_id"),
+        ({"project_id": "a/b"}, "project_id"),
+        ({"scopes": ["root"]}, "scopes"),
+        ({"scopes": None}, "scopes"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_wrong_bootstrap_file_is_refused_in_one_line(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    stand = Stand()
+
+    with pytest.raises(Invalid, match=says) as refusal:
+        record_bootstrap_key(stand.api, bootstrap(tmp_path, **changes))
+
+    assert "\n" not in str(refusal.value)
+    assert "mr_live" not in str(refusal.value)
+    assert not stand.store.records
+
+
+def test_a_bootstrap_key_of_the_same_id_for_another_tenant_is_refused(tmp_path: Path) -> None:
+    stand = Stand()
+    record_bootstrap_key(stand.api, bootstrap(tmp_path))
+
+    with pytest.raises(Invalid, match="recorded before"):
+        record_bootstrap_key(stand.api, bootstrap(tmp_path, tenant_id="other"))
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_an_unreadable_bootstrap_file_is_refused(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "bootstrap.json"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(Invalid, match="bootstrap file"):
+        record_bootstrap_key(Stand().api, path)
