@@ -42,7 +42,7 @@ class Ledger:
     """Sums of entries as they are read, so that a whole ledger is audited in the memory of its windows."""
 
     def __init__(self, windows: Windows) -> None:
-        self._windows = windows
+        self.windows = windows
         self.by_account: dict[tuple[str, str], int] = {}
         self.by_window: dict[tuple[str, str, int], int] = {}
 
@@ -52,7 +52,7 @@ class Ledger:
             account = (each.account, each.meter)
             self.by_account[account] = self.by_account.get(account, 0) + each.quantity
             if not is_parked(each.account):
-                window = (*account, self._windows.start_of(each.at_ms))
+                window = (*account, self.windows.start_of(each.at_ms))
                 self.by_window[window] = self.by_window.get(window, 0) + each.quantity
 
 
@@ -79,19 +79,24 @@ def windows_differ(ledger: Ledger, told: Mapping[str, Window]) -> tuple[Differen
 
 
 def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
-    """Where an endpoint's GPU lines are not the time that its meter says it booked (as far back as it remembers)."""
-    if meter.dimensions is None or meter.settled_ms:
+    """Where an endpoint's GPU lines are not the time that its meter says it booked, as far back as it remembers."""
+    if meter.dimensions is None:
         return ()
-    booked: dict[str, int] = {}
+    from_ms = ledger.windows.start_of(meter.settled_ms + ledger.windows.size_ms - 1)
+    accounts = [account for account, name in accounts_of(meter.dimensions.root) if name]
+    lines = dict.fromkeys(accounts, 0)
+    for (account, meter_name, start_ms), quantity in ledger.by_window.items():
+        if account in lines and meter_name == MeterName.GPU_MS and start_ms >= from_ms:
+            lines[account] += quantity
+    booked = dict.fromkeys(accounts, 0)
     for node in meter.nodes:
         for span in node.booked:
-            account = held_account(meter.dimensions.root, span.account)
-            booked[account] = booked.get(account, 0) + span.gpu_count * (span.to_ms - span.from_ms)
-    accounts = [account for account, name in accounts_of(meter.dimensions.root) if name]
+            held_ms = max(0, span.to_ms - max(span.from_ms, from_ms))
+            booked[held_account(meter.dimensions.root, span.account)] += span.gpu_count * held_ms
     return tuple(
-        Difference(Check.HELD, account, ledger.by_account.get((account, MeterName.GPU_MS), 0), booked.get(account, 0))
+        Difference(Check.HELD, account, lines[account], booked[account])
         for account in accounts
-        if ledger.by_account.get((account, MeterName.GPU_MS), 0) != booked.get(account, 0)
+        if lines[account] != booked[account]
     )
 
 

@@ -17,7 +17,7 @@ from libs.common.events.usage import Meter as MeterName
 from libs.common.units import DAY_MS
 from services.metering.core.accounts import held_account
 from services.metering.core.state import Dimensions, Meter, Node
-from services.metering.core.timeline import Span, borders, held, joined, spans, until, without
+from services.metering.core.timeline import Span, borders, held, joined, since, spans, until, without
 from services.metering.core.windows import CATCH_UP_MAX, Windows
 
 KEEP_MS: Final = 30 * DAY_MS  # News later than this changes nothing by itself; bounds a long-lived endpoint's record.
@@ -61,7 +61,7 @@ def settle(meter: Meter) -> Meter:
     if before_ms <= meter.settled_ms:
         return meter
     nodes = [
-        replace(each, booked=tuple(_clip(each.booked, before_ms)))
+        replace(each, happenings=since(each.happenings, before_ms), booked=tuple(_clip(each.booked, before_ms)))
         for each in meter.nodes
         if any(interval.to_ms > before_ms for interval in held(each.happenings))
         or any(happening.at_ms >= before_ms for happening in each.happenings)

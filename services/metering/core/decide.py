@@ -192,8 +192,8 @@ def _check(envelope: Envelope, at_ms: int, gpu_count: int) -> None:
 
 def _happened(meter: Meter, claim: str, news: Happening, *, node_type: str = "") -> Meter:
     known = next((each for each in meter.nodes if each.claim == claim), None)
-    if known is None and news.at_ms < meter.settled_ms:
-        return meter  # Older than what may still change; its node was forgotten, its time is in the ledger.
+    if news.at_ms < meter.settled_ms and (known is None or news.sequence < known.happenings[0].sequence):
+        return meter  # Of a history that was forgotten; its time is in the ledger.
     node = known or Node(claim, node_type)
     if any(each.sequence == news.sequence for each in node.happenings):
         return meter

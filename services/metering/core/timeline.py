@@ -69,6 +69,14 @@ def held(happenings: Iterable[Happening]) -> tuple[Held, ...]:
     return tuple(each for each in found if each.from_ms < each.to_ms)
 
 
+def since(happenings: Sequence[Happening], before_ms: int) -> tuple[Happening, ...]:
+    """The shortest end of a node's history, in order of sequence, that still says what is held from a time on."""
+    old = 0
+    while old < len(happenings) and happenings[old].at_ms <= before_ms:
+        old += 1
+    return tuple(happenings[max(0, old - 1) :])
+
+
 def borders(stages: Iterable[StageSince], *, ended_ms: int | None) -> tuple[tuple[int, Account], ...]:
     """From when on time belongs to which account; loading until anything else is known, draining from the end on."""
     found: list[tuple[int, Account]] = [(0, Account.LOADING)]

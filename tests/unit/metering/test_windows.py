@@ -1,0 +1,299 @@
+"""Windows: what is told adds up to the ledger, late entries tell again, and a crash anywhere changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libs.common.bus.port import Delivery
+from libs.common.bus.streams import message_of
+from libs.common.events.endpoint import Stage
+from libs.common.events.envelope import Envelope, from_wire
+from libs.common.events.route import UsageReported
+from libs.common.events.usage import UsageRecorded
+from libs.common.store.port import Entry
+from services.metering.core.audit import Check
+from services.metering.core.windows import Windows
+from services.metering.shell.audit import audit, windows_of
+from services.metering.shell.watch import look
+from tests.unit.metering.world import (
+    ENDPOINT,
+    T0,
+    WINDOWS,
+    Crash,
+    World,
+    batch,
+    deleted,
+    joined,
+    released,
+    requested,
+    staged,
+    usage,
+)
+
+
+def test_a_window_is_told_once_it_closed_and_settled() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1"), usage("r2")]))
+
+    world.pass_time(11)
+    assert world.windows_told() == []
+    world.pass_time(1)
+
+    assert world.bill() == {
+        ("requests", "", T0): 2,
+        ("prompt_tokens", "", T0): 20,
+        ("completion_tokens", "", T0): 10,
+    }
+    told = world.windows_told()[0]
+    assert (told.tenant_id, told.endpoint_id, told.model, told.tier, told.region) == (
+        "acme",
+        ENDPOINT,
+        "millrace/ngram-1",
+        "h100-dedicated",
+        "eu-1",
+    )
+    assert (told.window_start_ms, told.window_end_ms, told.revision) == (T0, T0 + 10_000, 1)
+
+
+def test_what_came_late_is_told_as_a_second_revision_with_the_new_total() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(20)
+
+    world.hear(batch([usage("r2"), usage("r1")], boot_seq=2))
+    world.pass_time(5)
+
+    requests = [each for each in world.windows_told() if each.meter == "requests"]
+    assert [(each.revision, each.quantity) for each in requests] == [(1, 1), (2, 2)]
+
+
+def test_what_came_again_tells_nothing() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(20)
+    told = len(world.told())
+
+    world.hear(batch([usage("r1")], boot_seq=2))
+    world.pass_time(20)
+
+    assert len(world.windows_told()) == 3
+    assert len(world.told()) == told + 1  # The confirmation.
+
+
+def test_a_request_belongs_to_the_window_in_which_it_ended() -> None:
+    world = World()
+
+    world.hear(requested(), batch([usage("r1", ended_ms=T0 + 9_999), usage("r2", ended_ms=T0 + 10_000)]))
+    world.pass_time(30)
+
+    assert {place: each for place, each in world.bill().items() if place[0] == "requests"} == {
+        ("requests", "", T0): 1,
+        ("requests", "", T0 + 10_000): 1,
+    }
+
+
+def test_the_same_windows_told_by_another_life_of_the_ledger_have_the_same_ids() -> None:
+    lives = [World(), World()]
+    for number, world in enumerate(lives):
+        world.hear(requested(), batch([usage("r1")], boot_seq=number + 1))
+        world.pass_time(20 + number)
+
+    ids = [{each.id for each in world.store.outbox.values() if "usage-recorded" in each.subject} for world in lives]
+
+    assert ids[0] == ids[1] != set()
+
+
+def test_an_endpoint_at_rest_writes_nothing() -> None:
+    world = World()
+    world.hear(requested(), staged(Stage.READY, since_ms=T0, sequence=2), batch([usage("r1")]))
+    world.pass_time(30)
+    rows = len(world.store.rows)
+
+    world.pass_time(600)
+
+    assert len(world.store.rows) == rows
+
+
+def life() -> list[Envelope]:
+    """Everything that metering hears of a short life with usage, from two routers."""
+    return [
+        requested(),
+        joined("n1", at_ms=T0 + 500, sequence=1),
+        staged(Stage.READY, since_ms=T0 + 3_000, sequence=2),
+        batch([usage("r1"), usage("r2", ended_ms=T0 + 4_000)]),
+        batch([usage("r2", ended_ms=T0 + 4_000), usage("r3", ended_ms=T0 + 12_000)], instance="router-2"),
+        batch([usage("r3", ended_ms=T0 + 12_000, completion_tokens=99), usage("r4")], boot_seq=2),
+        deleted(at_ms=T0 + 17_000),
+        staged(Stage.DRAINING, since_ms=T0 + 17_000, sequence=3),
+        released("n1", at_ms=T0 + 18_250, sequence=2),
+    ]
+
+
+def live(world: World, deliver: Callable[[World, Envelope], None]) -> None:
+    """Live it, in real time, then let everything be told."""
+    for each in life():
+        deliver(world, each)
+        attempt(world, lambda: world.pass_time(3))
+    for _ in range(20):
+        attempt(world, lambda: world.pass_time(2))
+
+
+def attempt(world: World, act: Callable[[], object]) -> None:
+    """Do it; where the process dies, start it again and do it again, as the bus and a supervisor would."""
+    while True:
+        try:
+            act()
+            return
+        except Crash:
+            world.start()
+
+
+def test_a_crash_between_any_two_steps_leaves_the_same_bill() -> None:
+    calm = World()
+    commits = 0
+
+    def count(_moment: str) -> None:
+        nonlocal commits
+        commits += 1
+
+    calm.moment = count
+    live(calm, lambda world, event: world.hear(event))
+    assert audit(calm.store, windows=WINDOWS) == ()
+    assert commits > 40
+
+    for fatal in range(commits):
+        world = World()
+        world.moment = dying_at(fatal)
+        live(world, lambda world, event: attempt(world, lambda: world.hear(event)))
+
+        assert world.sums() == calm.sums(), fatal
+        assert world.bill() == calm.bill(), fatal
+        assert audit(world.store, windows=WINDOWS) == (), fatal
+        seen = [(each.meter, each.account, each.window_start_ms, each.revision) for each in world.windows_told()]
+        assert len(seen) == len(set(seen)), fatal
+
+
+def dying_at(fatal: int) -> Callable[[str], None]:
+    """Let the process die once, at the given moment: before or after a commit."""
+    moments = iter(range(1 << 30))
+
+    def moment(_moment: str) -> None:
+        if next(moments) == fatal:
+            raise Crash
+
+    return moment
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 40), st.booleans()), max_size=25))
+def test_usage_in_any_order_with_repeats_and_crashes_is_told_exactly(
+    reports: list[tuple[int, int, bool]],
+) -> None:
+    world = World()
+    world.hear(requested())
+    ended = {number: at_s for number, at_s, _again in reversed(reports)}
+    for seq, (number, _at_s, dies) in enumerate(reports, start=1):
+        event = batch([usage(f"r{number}", ended_ms=T0 + ended[number] * 1000)], boot_seq=seq)
+        if dies:
+            world.moment = dying_at(1)  # After the producer's commit, before the meter's mark.
+        for _ in range(2):
+            attempt(world, lambda event=event: world.hear(event))  # type: ignore[misc]
+        world.moment = lambda _moment: None
+        world.pass_time(2)
+    world.pass_time(60)
+
+    wanted: dict[int, int] = {}
+    for at_s in ended.values():
+        wanted[T0 + at_s // 10 * 10_000] = wanted.get(T0 + at_s // 10 * 10_000, 0) + 1
+    assert {start: each for (meter, _a, start), each in world.bill().items() if meter == "requests"} == wanted
+    assert audit(world.store, windows=WINDOWS) == ()
+
+
+def test_a_full_replay_of_the_bus_adds_nothing() -> None:
+    world = World()
+    live(world, lambda world, event: world.hear(event))
+    ledger, told = dict(world.store.ledger), len(world.windows_told())
+
+    for number, each in enumerate(life()):
+        message = message_of(replace(each, id=type(each.id)(f"again-{number}")))
+        world.service.deliver(Delivery(message, "metering-evt"))
+    world.pass_time(60)
+
+    assert world.store.ledger == ledger
+    assert len(world.windows_told()) == told
+
+
+def test_what_metering_tells_reads_back_from_the_wire() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(20)
+
+    for each in world.store.outbox.values():
+        told = from_wire(each.headers, each.body)
+        assert told.subject == (ENDPOINT if isinstance(told.data, UsageRecorded) else "router-1")
+        assert told.sequence > 0
+
+
+def test_the_audit_finds_a_line_that_no_window_told() -> None:
+    world = World()
+    live(world, lambda world, event: world.hear(event))
+    world.store.ledger["stray"] = Entry("stray", f"acme/main/{ENDPOINT}", "requests", 1, T0, b"{}")
+
+    (difference,) = audit(world.store, windows=WINDOWS)
+
+    assert (difference.check, difference.ledger - difference.other) == (Check.WINDOW, 1)
+
+
+def test_the_audit_finds_held_time_that_was_not_booked_or_changed() -> None:
+    world = World()
+    live(world, lambda world, event: world.hear(event))
+    line = next(each for each in world.store.ledger.values() if each.meter == "gpu_ms")
+    world.store.ledger[line.id] = replace(line, quantity=line.quantity + 1)
+
+    assert {each.check for each in audit(world.store, windows=WINDOWS)} == {Check.WINDOW, Check.HELD}
+
+
+def test_the_audit_finds_sums_that_are_not_those_of_the_lines() -> None:
+    class Wrong(type(World().store)):  # type: ignore[misc]
+        def totals(self, **_given: object) -> list[object]:
+            return []
+
+    world = World()
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(20)
+    wrong = Wrong()
+    wrong.ledger, wrong.records = world.store.ledger, world.store.records
+
+    assert {each.check for each in audit(wrong, windows=WINDOWS)} == {Check.TOTAL}
+
+
+def test_a_running_process_audits_what_settled() -> None:
+    world = World()
+    live(world, lambda world, event: world.hear(event))
+
+    assert look(world.store, world.clock, WINDOWS, span_ms=3_600_000) == ()
+    world.store.ledger["stray"] = Entry("stray", f"acme/main/{ENDPOINT}", "requests", 1, T0, b"{}")
+    assert len(look(world.store, world.clock, WINDOWS, span_ms=3_600_000)) == 1
+
+
+def test_an_audit_knows_how_a_store_cuts_its_windows() -> None:
+    world = World()
+    assert windows_of(world.store) == Windows()
+
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(20)
+
+    assert windows_of(world.store).size_ms == WINDOWS.size_ms
+
+
+def test_a_batch_of_nothing_is_counted_and_confirms_nothing() -> None:
+    world = World()
+
+    world.hear(batch([]))
+
+    assert isinstance(batch([]).data, UsageReported)
+    assert world.told() == []
