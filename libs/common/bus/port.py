@@ -56,8 +56,11 @@ class Dead:
 
 
 Answer = Ack | Retry | Dead
-Handler = Callable[[Delivery], Answer]  # Synchronous; a real bus calls it in a worker thread, never on the event loop.
-OnChange = Callable[[str, bytes | None], None]  # Key, and the new value or None when it was deleted.
+# Synchronous; a real bus calls it in a worker thread, never on the event loop. One that raises has not answered.
+Handler = Callable[[Delivery], Answer]
+# Key, and the new value or None when it was deleted. Called on the event loop: it must be quick, like a dict's set.
+# After an outage it may be told again what it knows.
+OnChange = Callable[[str, bytes | None], None]
 
 
 class Bus(Protocol):

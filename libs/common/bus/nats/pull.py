@@ -59,5 +59,6 @@ class PatientPull:
         return []
 
     async def unsubscribe(self) -> None:
-        """Pull no more."""
-        await self._pull.unsubscribe()
+        """Pull no more; a connection that is closed pulls no more by itself."""
+        with contextlib.suppress(Error):
+            await self._pull.unsubscribe()
