@@ -65,6 +65,8 @@ def _why_no_cluster(cluster: ClusterSeen | None) -> Why:
 
 
 def _why_no_nodes(claim: Claim, seen: Observed) -> Why:
+    if seen.cluster is not None and seen.cluster.refusal:
+        return Why(seen.cluster.refusal, f"The cluster can't be changed: {seen.cluster.message}.")
     failed = next((node for node in seen.nodes if node.phase == "Failed"), None)
     if failed is not None:
         return Why(Reason.NODE_FAILED, f"A node could not be provided: {failed.message or 'no reason given'}.")

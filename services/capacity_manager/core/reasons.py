@@ -31,6 +31,7 @@ class Reason(StrEnum):
     # No waiting helps.
     TEMPLATE_UNKNOWN = "TemplateUnknown"
     TEMPLATE_INVALID = "TemplateInvalid"
+    TEMPLATE_NOT_ALLOWED = "TemplateNotAllowed"
     NODE_TYPE_UNKNOWN = "NodeTypeUnknown"
     NODE_TYPE_NOT_ALLOWED = "NodeTypeNotAllowed"
     NAME_TAKEN = "NameTaken"

@@ -57,7 +57,10 @@ class PlatformClient:
         answer = self._send("GET", f"{path}/{name}")
         if is_absence_of(name, answer.status_code, _json(answer)):
             return None
-        return self._object(answer)
+        found = self._object(answer)
+        if _name_of(found) != name:
+            raise _garbled(f"GET {path}/{name} did not answer with that object")
+        return found
 
     def list(self, path: str) -> list[Json]:
         """Every object of a collection. A Go server writes an empty one as null."""
@@ -69,6 +72,8 @@ class PlatformClient:
             items = page.get("items")
             if not str(page.get("kind", "")).endswith("List") or not isinstance(items, list | None):
                 raise _garbled(f"GET {path} did not answer with a list")
+            if not all(_name_of(each) for each in items or ()):
+                raise _garbled(f"GET {path} lists things without a name")
             found += items or []
             token = (page.get("metadata") or {}).get("continue") or ""
             if not token:
@@ -142,6 +147,11 @@ def _json(answer: httpx.Response) -> Json | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def _name_of(thing: object) -> str:
+    metadata = thing.get("metadata") if isinstance(thing, dict) else None
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
 
 
 def _garbled(message: str) -> PlatformError:

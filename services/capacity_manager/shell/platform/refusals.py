@@ -18,7 +18,8 @@ MESSAGE_MAX: Final = 300  # Characters of the Platform's own words that we pass 
 # Words of the Platform's denials (platform.md 1.5, 2.1, 2.11), lower case. Codes differ between versions; words less.
 QUOTA_WORDS: Final = ("limit of", "exceeded quota", "insufficient quota", "quota exceeded", "would be exceeded")
 NODE_TYPE_WORDS: Final = ("node type", "nodetype")
-TEMPLATE_WORDS: Final = ("template",)
+TEMPLATE_WORD: Final = "template"
+NOT_ALLOWED: Final = "not allowed"
 
 
 def is_absence_of(name: str, status: int, body: Json | None) -> bool:
@@ -57,15 +58,22 @@ def _raise_for_denial(status: int, message: str) -> None:
     words = message.lower()
     if status in {403, 422} and any(each in words for each in QUOTA_WORDS):
         raise _later(Reason.QUOTA_EXCEEDED, message, RETRY_QUOTA_S)
-    if status in {403, 422} and any(each in words for each in NODE_TYPE_WORDS):
-        raise Rejected(message, code=Reason.NODE_TYPE_NOT_ALLOWED)
-    if status in {400, 404, 422} and any(each in words for each in TEMPLATE_WORDS):
+    if status in {403, 422} and NOT_ALLOWED in words:
+        _raise_for_disallowed(message, words)
+    if status in {400, 404, 422} and TEMPLATE_WORD in words:
         raise Rejected(message, code=Reason.TEMPLATE_UNKNOWN if "not found" in words else Reason.TEMPLATE_INVALID)
     if status == 403:
         raise _later(Reason.PLATFORM_FORBIDDEN, message)
     if status == 404:  # Right after its creation a project has no namespace yet.
         raise _later(Reason.PROJECT_PENDING if "namespace" in words else Reason.PLATFORM_UNAVAILABLE, message)
     raise Rejected(message, code=Reason.PLATFORM_REFUSED)
+
+
+def _raise_for_disallowed(message: str, words: str) -> None:
+    if any(each in words for each in NODE_TYPE_WORDS):
+        raise Rejected(message, code=Reason.NODE_TYPE_NOT_ALLOWED)
+    if TEMPLATE_WORD in words:
+        raise Rejected(message, code=Reason.TEMPLATE_NOT_ALLOWED)
 
 
 def _later(reason: Reason, message: str, retry_after_s: float = RETRY_FIRST_S) -> Unavailable:
