@@ -17,7 +17,7 @@ from tests.contract.bus_promises import CONSUMERS, FIRST, Hears
 from tests.contract.bus_worlds import NatsWorld
 
 QUICK = Patience(reconnect_s=0.05, check_s=0.1, gone_s=0.6)
-STALL_S = 0.5  # An event loop that is this late has been blocked, even on a busy machine.
+STALL_S = 1.0  # An event loop that is this late has been blocked, even on a busy machine.
 
 
 class Table(dict[str, bytes]):

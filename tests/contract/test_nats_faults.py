@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +13,7 @@ from libs.common.bus.nats import NatsBus, Patience
 from libs.common.bus.nats.bus import EXIT_CLOSED
 from libs.common.bus.nats.guard import EXIT_CONSUMER_GONE
 from libs.common.bus.port import Dead, Message
-from libs.common.bus.server import NatsServer
+from libs.common.bus.server import NatsServer, find_nats_server, render_config
 from libs.common.bus.streams import DLQ, EVT, ROUTES
 from libs.common.errors import Unavailable
 from tests.contract.bus_promises import FIRST, Hears, a_message, put, remove, running, until
@@ -147,3 +150,40 @@ async def test_without_provisioning_starting_says_what_is_missing(nats_server: N
     ):
         with pytest.raises(Unavailable, match=f"{missing}.*provision"):
             await bus.start()
+
+
+@pytest.fixture
+def strict_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A server with two users: one that may do anything, and one that may not publish events."""
+    port, config = free_port(), tmp_path / "strict.conf"
+    users = """authorization { users: [
+      {user: admin, password: a}
+      {user: reader, password: r, permissions: {publish: {deny: "mr.v1.evt.>"}}}
+    ] }"""
+    config.write_text(render_config(store_dir=tmp_path, port=port, monitor_port=free_port()) + users)
+    server = subprocess.Popen([str(find_nats_server()), "-c", str(config)], stderr=subprocess.DEVNULL)
+    yield f"nats://admin:a@127.0.0.1:{port}", f"nats://reader:r@127.0.0.1:{port}"
+    server.kill()
+    server.wait(10)
+
+
+async def test_a_denied_permission_makes_it_unhealthy(strict_server: tuple[str, str]) -> None:
+    admin, reader = strict_server
+    await NatsWorld(admin).prepare()
+    bus = NatsBus(reader, name="test", patience=Patience(publish_s=0.3))
+    async with running(bus):
+        assert bus.is_healthy()
+
+        assert await bus.publish([a_message("1")]) == 0
+
+        await until(lambda: not bus.is_healthy(), "it was noticed")
+
+
+async def test_a_password_is_not_said(strict_server: tuple[str, str]) -> None:
+    wrong = strict_server[0].replace("admin:a@", "admin:secret@")
+    bus = NatsBus(wrong, name="test", patience=Patience(connect_s=1.0))
+
+    with pytest.raises(Unavailable) as refusal:
+        await bus.start()
+
+    assert "secret" not in str(refusal.value)
