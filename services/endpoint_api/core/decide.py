@@ -177,12 +177,9 @@ def _move(endpoint: Endpoint, stage: Stage, now_ms: int) -> Endpoint:
     left = endpoint.visit
     at_ms = max(now_ms, left.since_ms)
     closed = replace(left, spent_ms=left.spent_ms + at_ms - left.since_ms)
-    visits = [closed if each.stage is left.stage else each for each in endpoint.visits]
-    if any(each.stage is stage for each in visits):
-        visits = [replace(each, since_ms=at_ms) if each.stage is stage else each for each in visits]
-    else:
-        visits.append(Visit(stage, at_ms))
-    return replace(endpoint, stage=stage, visits=tuple(visits))
+    others = tuple(each for each in endpoint.visits if each.stage not in (left.stage, stage))
+    earlier = next((each for each in endpoint.visits if each.stage is stage), Visit(stage, at_ms))
+    return replace(endpoint, stage=stage, visits=(*others, closed, replace(earlier, since_ms=at_ms)))
 
 
 def _finish(

@@ -47,7 +47,7 @@ class Operation:
 class Visit:
     """Time in one stage: `since_ms` is when it was last entered, `spent_ms` what earlier visits took.
 
-    One visit a stage, so that an endpoint that flaps between ready and degraded for years stays small.
+    One visit a stage, in the order of last entry, so that an endpoint that flaps for years stays small.
     """
 
     stage: Stage
@@ -109,7 +109,8 @@ class Endpoint:
     @property
     def visit(self) -> Visit:
         """The visit to the present stage."""
-        return next(each for each in self.visits if each.stage is self.stage)
+        assert self.visits[-1].stage is self.stage, self.id
+        return self.visits[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,9 @@ class StatusView(View):
     """What we know of an endpoint."""
 
     stage: Stage
-    stages: tuple[StageView, ...]
+    reason: str = Field(description="Why it is in this stage, for programs.")
+    message: str = Field(description="The same for people.")
+    stages: tuple[StageView, ...] = Field(description="In the order of last entry: the present one is last.")
     conditions: tuple[ConditionView, ...]
     url: str | None
     replicas: ReplicasView
@@ -121,6 +123,7 @@ def endpoint_view(endpoint: Endpoint, now_ms: int) -> EndpointView:
     """The endpoint as its tenant sees it at ``now_ms``."""
     assert endpoint.spec is not None, endpoint.id
     operations = endpoint.operations
+    said = why(endpoint)
     return EndpointView(
         id=endpoint.id,
         name=endpoint.name,
@@ -129,6 +132,8 @@ def endpoint_view(endpoint: Endpoint, now_ms: int) -> EndpointView:
         spec=endpoint.spec,
         status=StatusView(
             stage=endpoint.stage,
+            reason=said.reason,
+            message=said.message,
             stages=tuple(_stage(endpoint, each, now_ms) for each in endpoint.visits),
             conditions=_conditions(endpoint),
             url=url_of(endpoint) or None,

@@ -368,6 +368,8 @@ def test_a_deadline_that_passes_fails_the_endpoint_by_the_clock_alone() -> None:
     view = stand.api.get_endpoint(a_caller(), "chat")
     assert view.status.stage is Stage.FAILED
     assert view.status.replicas.desired == 0
+    assert view.status.reason == "DeadlinePassed"
+    assert "capacity.queued" in view.status.message
     assert "capacity-manager" in stand.api.get_operation(a_caller(), created.id).message
     assert "endpoint.failed.v1" in [each.headers["ce-type"] for each in stand.store.outbox.values()]
 

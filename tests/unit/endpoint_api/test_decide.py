@@ -337,6 +337,7 @@ def test_flapping_for_years_keeps_the_record_small() -> None:
     state = an_endpoint(*READY, *flaps)
 
     assert len(state.visits) == len(CREATING) + 2
+    assert state.visits[-1].stage is state.stage is Stage.DEGRADED
 
 
 def test_waiting_says_why_until_capacity_manager_says_more() -> None:
