@@ -44,11 +44,13 @@ class Process:
         settings: CommonSettings,
         *,
         also: Sequence[Callable[[], Awaitable[None]]] = (),
+        drain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._service = service
         self._bus = bus
         self._settings = settings
         self._also = also
+        self._drain = drain  # Awaited after the signal and before anything ends, so while the bus still works.
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat_s = time.monotonic()
@@ -84,6 +86,8 @@ class Process:
         tasks = [asyncio.ensure_future(each()) for each in self._also]
         log.info("started", extra=fields(service=self._service.name, port=self._settings.admin_port))
         await self._beat_until_stopped()
+        if self._drain is not None:
+            await self._drain()
         await self._shut_down(workers, [admin, *tasks])
 
     def wake(self) -> None:

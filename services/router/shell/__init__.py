@@ -1,1 +1,1 @@
-"""To be written."""
+"""The world of the router: sockets, engines, the usage journal, the bus."""

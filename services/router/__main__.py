@@ -1,0 +1,142 @@
+"""``python -m services.router``: settings, real ports, serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import uvloop
+from pydantic import ValidationError
+
+from libs.common import settings as reading
+from libs.common.bus.nats import NatsBus
+from libs.common.bus.streams import KEYS, ROUTES
+from libs.common.clock import SystemClock
+from libs.common.errors import MillraceError
+from libs.common.events.event import Owner
+from libs.common.events.tables import KeyEntry
+from libs.common.ids import SystemEntropy
+from libs.common.keys import Keyring
+from libs.common.process import Process
+from libs.common.store.sql import SqlStore
+from libs.common.telemetry import logging as telemetry
+from libs.common.telemetry.logging import fields
+from libs.common.units import SECOND_MS
+from services.router.service import build
+from services.router.shell import metrics
+from services.router.shell.copies import Copies
+from services.router.shell.edge import Edge
+from services.router.shell.gateway import Gateway, Limits
+from services.router.shell.load import LoadReporter
+from services.router.shell.ports import Ports
+from services.router.shell.settings import RouterSettings
+from services.router.shell.side_bus import SideBus
+from services.router.shell.store import SqlUsageJournal
+from services.router.shell.table import RouteTable
+from services.router.shell.usage import UsageLoop, UsageSender
+
+log = logging.getLogger(__name__)
+
+EXIT_WRONG: Final = 2
+BUS_WAIT_S: Final = 10.0  # A broker that is started together with us is worth waiting for,
+BUS_WAIT_COPY_S: Final = 1.0  # unless there is a copy to serve from.
+
+
+def main() -> int:
+    """Serve until told to stop; 2 if it can't start."""
+    try:
+        settings = reading.read(RouterSettings)
+        telemetry.configure(Owner.ROUTER, level=settings.log_level)
+        uvloop.run(serve(settings))
+    except MillraceError as wrong:
+        sys.stderr.write(f"router: {wrong}\n")
+        return EXIT_WRONG
+    return 0
+
+
+async def serve(settings: RouterSettings) -> None:
+    """Join everything and run it."""
+    clock, table, keyring = SystemClock(), RouteTable(), Keyring()
+    boot_id = SystemEntropy().token_bytes(5).hex()
+    journal = SqlUsageJournal(settings.usage_db, boot_id=boot_id)
+    recovered = journal.recover()
+    metrics.RECOVERED.inc(recovered)
+    gateway = Gateway(
+        keyring=keyring, table=table, journal=journal, clock=clock, boot_id=boot_id, limits=limits_of(settings)
+    )
+    edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
+    edge.bind()
+    copies = Copies(settings.tables_path, clock, {ROUTES: table.change, KEYS: partial(learn_key, keyring)})
+    wait_s = BUS_WAIT_COPY_S if copies.load() else BUS_WAIT_S
+    bus = SideBus(partial(NatsBus, settings.nats_url, name=Owner.ROUTER), wait_s=wait_s)
+    for bucket in (ROUTES, KEYS):
+        bus.watch(bucket, copies.watcher(bucket))
+    sender = UsageSender(
+        journal,
+        clock,
+        instance=settings.instance,
+        boot_id=boot_id,
+        resend_ms=round(settings.usage_resend_s * SECOND_MS),
+    )
+    usage = UsageLoop(sender, bus.publish, batch_s=settings.usage_batch_s)
+    gateway.on_finished = usage.poke
+    load = LoadReporter(gateway.load, clock, instance=settings.instance, boot_id=boot_id)
+    ports = Ports(SqlStore(settings.database_url), clock, table, journal, settings.instance, settings.public_url)
+
+    async def drain() -> None:
+        await edge.drain()
+        await usage.flush(settings.flush_s)
+
+    parts = (
+        edge.run,  # Listens only now: what it serves from was loaded before.
+        usage.run,
+        partial(load.run, bus.publish, settings.load_report_s),
+        partial(copies.run, bus.connected, bus.is_healthy),
+    )
+    service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
+    process: Process
+
+    def stop() -> None:
+        process.stop()
+
+    process = Process(service, bus, settings, also=[partial(keep, each, stop) for each in parts], drain=drain)
+    await process.serve()
+    journal.close()
+
+
+async def keep(part: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> None:
+    """Run one part of the process; if it ends by a bug, so does the process, to be restarted whole."""
+    try:
+        await part()
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        log.exception("a part of the router failed; stopping to be restarted", extra=fields(service=Owner.ROUTER))
+        stop()
+
+
+def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:
+    """Take one change of the `keys` bucket into the ring; a key that can't be read is no key."""
+    try:
+        ring.change(key_id, None if value is None else KeyEntry.model_validate_json(value))
+    except ValidationError:
+        ring.change(key_id, None)
+        log.warning("key unreadable", extra=fields(key_id=key_id))
+
+
+def limits_of(settings: RouterSettings) -> Limits:
+    """How long the data plane waits."""
+    return Limits(
+        connect_s=settings.connect_timeout_s,
+        first_byte_s=settings.first_byte_timeout_s,
+        idle_s=settings.idle_timeout_s,
+        total_s=settings.total_timeout_s,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What a client is told when a request is refused: a status and OpenAI's exact error object."""
+
+from __future__ import annotations
+
+import msgspec
+
+from libs.common.errors import Rejected
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+
+
+class HttpRefusal(Rejected):
+    """A request ends here, with this status and this error."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        kind: str = INVALID_REQUEST,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.kind = kind
+        self.param = param
+        self.error_code = code
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> bytes:
+        """The JSON that the client reads."""
+        error = {"message": str(self), "type": self.kind, "param": self.param, "code": self.error_code}
+        return msgspec.json.encode({"error": error})
+
+
+def invalid_key() -> HttpRefusal:
+    """Missing, malformed, unknown, revoked or expired: the five look the same on purpose."""
+    return HttpRefusal(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def scope_missing() -> HttpRefusal:
+    """A good key that may not call models."""
+    return HttpRefusal(403, "This API key may not be used for inference.", code="insufficient_scope")
+
+
+def model_not_found(model: str) -> HttpRefusal:
+    """No endpoint of that name in the key's project, or one of somebody else's."""
+    name = model[:100]
+    message = f"The model `{name}` does not exist or you do not have access to it."
+    return HttpRefusal(404, message, code="model_not_found", param="model")
+
+
+def unknown_url(method: str, path: str) -> HttpRefusal:
+    """Nothing is served there."""
+    return HttpRefusal(404, f"Invalid URL ({method} {path[:100]})")
+
+
+def wrong_method(method: str, path: str) -> HttpRefusal:
+    """Something is served there, by another method."""
+    return HttpRefusal(405, f"Not allowed to {method} on {path[:100]}", code="method_not_supported")
+
+
+def too_large(limit_bytes: int) -> HttpRefusal:
+    """The body is larger than we read."""
+    return HttpRefusal(413, f"The request body is larger than {limit_bytes} bytes.", code="request_too_large")
+
+
+def no_replica() -> HttpRefusal:
+    """The endpoint exists and nothing that serves it is ready."""
+    return HttpRefusal(
+        503, "No replica of this model is ready; try again shortly.", code="no_replica", kind=SERVER_ERROR,
+        retry_after_s=2,
+    )  # fmt: skip
+
+
+def upstream_failed() -> HttpRefusal:
+    """The engine failed before it answered, and another try did not help."""
+    return HttpRefusal(
+        502, "The model failed to answer; try again.", code="upstream_error", kind=SERVER_ERROR, retry_after_s=1
+    )
+
+
+def upstream_timeout() -> HttpRefusal:
+    """The engine took longer than we wait."""
+    return HttpRefusal(504, "The model took too long to answer.", code="timeout", kind=SERVER_ERROR)
+
+
+def cannot_record() -> HttpRefusal:
+    """Usage can't be recorded, so nothing is served: no answer without its line in the bill."""
+    return HttpRefusal(
+        503, "The request can not be recorded right now; try again.", code="unavailable", kind=SERVER_ERROR,
+        retry_after_s=5,
+    )  # fmt: skip
+
+
+def stopping() -> HttpRefusal:
+    """This process is going away; another, or the same after its restart, will answer."""
+    return HttpRefusal(
+        503, "This router is restarting; try again.", code="unavailable", kind=SERVER_ERROR, retry_after_s=1
+    )

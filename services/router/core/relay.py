@@ -1,0 +1,112 @@
+"""The engine's answer on its way to the client: what is passed on, what is counted, what is held back to the end."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from libs.common.units import MIB
+from services.router.core import http_rules, sse
+from services.router.core.openai import Ask
+from services.router.core.serving import Serving
+
+ANSWER_BYTES_MAX: Final = 32 * MIB  # The longest answer that is not streamed, with log-probabilities.
+
+
+class StreamedAnswer:
+    """A stream of events. Each event becomes an HTTP chunk of its own, so that the bill knows where its tokens end."""
+
+    __slots__ = ("_ask", "_has_reason", "_head", "_serving", "_splitter", "_usage_event", "has_begun", "is_done")
+
+    def __init__(self, ask: Ask, serving: Serving, *, head: bytes) -> None:
+        self._ask = ask
+        self._serving = serving
+        self._head = head
+        self._splitter = sse.Splitter()
+        self._usage_event = b""
+        self._has_reason = False
+        self.has_begun = False  # Whether the client has seen anything.
+        self.is_done = False  # Whether the engine said [DONE].
+
+    @property
+    def has_end(self) -> bool:
+        """Whether all content came; an engine that forgets [DONE] has still said all."""
+        return self.is_done or self._serving.has_final or self._has_reason
+
+    def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
+        """What to send for ``data``, the socket's offset being ``at``. Raises BadUpstream, with nothing to send."""
+        pieces = [self._read(each) for each in self._splitter.feed(data)]
+        out: list[bytes] = []
+        for piece in pieces:
+            if piece.finish_reason:
+                self._has_reason = True
+                self._serving.finish_reason(piece.finish_reason)
+            if piece.kind is sse.Kind.FINAL_USAGE:
+                self._take_final(piece)
+            elif piece.kind is sse.Kind.DONE:
+                self.is_done = True
+            else:
+                framed = self.begin() + http_rules.chunk(piece.data)
+                at += len(framed)
+                out.append(framed)
+                self._count(piece, at, now_ms)
+        return b"".join(out)
+
+    def begin(self) -> bytes:
+        """The head of the answer, before its first content; nothing later."""
+        if self.has_begun:
+            return b""
+        self.has_begun = True
+        return self._head
+
+    def terminal_frame(self) -> bytes:
+        """What ends the answer; to be sent only when the bill is durable."""
+        frames = [http_rules.chunk(each) for each in (self._usage_event, sse.DONE) if each]
+        return b"".join(frames) + http_rules.LAST_CHUNK
+
+    def _read(self, event: bytes) -> sse.Piece:
+        ask = self._ask
+        return sse.read_event(event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
+
+    def _take_final(self, piece: sse.Piece) -> None:
+        assert piece.usage is not None
+        self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
+        if self._ask.wants_usage:
+            self._usage_event = piece.data
+
+    def _count(self, piece: sse.Piece, end: int, now_ms: int) -> None:
+        usage = piece.usage
+        self._serving.relayed(
+            end,
+            pieces=piece.pieces,
+            running=usage.completion_tokens if usage else None,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            now_ms=now_ms,
+        )
+
+
+class WholeAnswer:
+    """An answer that is not streamed: kept until it is whole and billed."""
+
+    __slots__ = ("_parts", "_read_bytes", "_serving")
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._parts: list[bytes] = []
+        self._read_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Keep more of it. Raises BadUpstream if it grows beyond what we keep."""
+        self._read_bytes += len(data)
+        if self._read_bytes > ANSWER_BYTES_MAX:
+            raise sse.BadUpstream("the engine's answer is larger than we read")
+        self._parts.append(data)
+
+    def end(self) -> bytes:
+        """The body for the client, after its usage was taken. Raises BadUpstream if it has none."""
+        body = b"".join(self._parts)
+        piece = sse.read_answer(body)
+        assert piece.usage is not None
+        if piece.finish_reason:
+            self._serving.finish_reason(piece.finish_reason)
+        self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
+        return body

@@ -1,0 +1,189 @@
+"""The bill of one request, from admission to its last line: what it holds at every moment, whatever happens next.
+
+Protocol. The caller owns sockets and journal; this owns the order (reliability.md L21) that loses and invents nothing:
+
+ 1. ``opening()`` is committed with `journal.begin` before the engine is asked.
+ 2. Per piece of content: hand the bytes to the socket, then ``relayed(end, …)`` with the offset at which they end.
+ 3. Whenever the socket has taken bytes up to an offset: ``sent(offset, now_ms)``. If it returns a record, commit that
+    with `journal.checkpoint`: always after the bytes, so that a crash bills what was delivered or a little less.
+ 4. The engine's last word: ``final(…)``. When all content is sent: commit ``completed(now_ms)`` with
+    `journal.finish`, and only when that is durable send the terminal frame (final usage and [DONE]), or, where the
+    answer is not streamed, the answer.
+ 5. Or it is cut short: ``sent`` for what did leave, then commit ``interrupted(finish, now_ms)`` with `journal.finish`.
+    Policy `delivered`: what the client was sent is what it owes; never free, never more.
+
+Exactly one of `completed` and `interrupted` is called, once. If neither comes (SIGKILL), the journal's row of step 1
+or 3 is the bill: it says `router_crash` from the beginning. Offsets may be bytes or anything else that grows.
+It is a mutable object, unlike our records: this is touched for every token.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from libs.common.events.route import RequestUsage
+from libs.common.units import SECOND_MS
+
+CHECKPOINT_TOKENS: Final = 64  # What a crash may leave unbilled, at most, of one request.
+CHECKPOINT_MS: Final = 1 * SECOND_MS
+
+
+class Finish(StrEnum):
+    """How a request ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CLIENT_DISCONNECT = "client_disconnect"
+    UPSTREAM_ERROR = "upstream_error"
+    ROUTER_CRASH = "router_crash"
+
+
+class TokenSource(StrEnum):
+    """Whose count it is: the engine's final or running one, or our own count of the pieces."""
+
+    ENGINE_FINAL = "engine_final"
+    ENGINE_RUNNING = "engine_running"
+    CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who asked what of which endpoint: the part of the bill that is known from the first moment."""
+
+    request_id: str
+    tenant_id: str
+    project_id: str
+    endpoint_id: str
+    generation: int
+    model: str
+    tier: str
+    region: str
+    key_id: str
+    api: str
+    started_ms: int
+
+
+class Serving:
+    """One request as the bill sees it."""
+
+    __slots__ = (
+        "_checkpoint_ms", "_checkpointed", "_counted_by_engine", "_delivered", "_final", "_finish", "_first_token_ms",
+        "_marks", "_over", "_prompt_tokens", "_relayed", "admitted",
+    )  # fmt: skip
+
+    def __init__(self, admitted: Admitted) -> None:
+        self.admitted = admitted
+        self._marks: deque[tuple[int, int]] = deque()
+        self._relayed = 0
+        self._delivered = 0
+        self._checkpointed = 0
+        self._checkpoint_ms = admitted.started_ms
+        self._prompt_tokens: int | None = None
+        self._first_token_ms: int | None = None
+        self._counted_by_engine = False
+        self._final: int | None = None
+        self._finish = Finish.STOP
+        self._over = False
+
+    @property
+    def delivered(self) -> int:
+        """Completion tokens that the socket took."""
+        return self._delivered
+
+    @property
+    def first_token_ms(self) -> int | None:
+        """When the first content was handed to the socket."""
+        return self._first_token_ms
+
+    @property
+    def has_final(self) -> bool:
+        """Whether the engine's last word came."""
+        return self._final is not None
+
+    def opening(self) -> RequestUsage:
+        """The row that stands if we die before the first checkpoint."""
+        return self._record(0, TokenSource.CHECKPOINT, Finish.ROUTER_CRASH, self.admitted.started_ms)
+
+    def relayed(self, end: int, *, pieces: int, running: int | None, prompt_tokens: int | None, now_ms: int) -> None:
+        """Content that ends at offset ``end`` was handed to the socket.
+
+        ``running`` is the engine's count up to here where it gives one; else every piece counts as one token.
+        """
+        if prompt_tokens is not None:
+            self._prompt_tokens = prompt_tokens
+        if running is None:
+            self._relayed += pieces
+        else:
+            self._counted_by_engine = True
+            self._relayed = max(self._relayed, running)
+        if self._relayed and self._first_token_ms is None:
+            self._first_token_ms = now_ms
+        self._marks.append((end, self._relayed))
+
+    def sent(self, offset: int, now_ms: int) -> RequestUsage | None:
+        """The socket took everything up to ``offset``. Returns the checkpoint to commit if one is due."""
+        marks = self._marks
+        while marks and marks[0][0] <= offset:
+            self._delivered = marks.popleft()[1]
+        fresh = self._delivered - self._checkpointed
+        if fresh < CHECKPOINT_TOKENS and not (fresh and now_ms - self._checkpoint_ms >= CHECKPOINT_MS):
+            return None
+        self._checkpointed, self._checkpoint_ms = self._delivered, now_ms
+        return self._record(self._delivered, self._running_source(), Finish.ROUTER_CRASH, now_ms)
+
+    def finish_reason(self, reason: str) -> None:
+        """Why the engine stopped generating."""
+        self._finish = Finish.LENGTH if reason == "length" else Finish.STOP
+
+    def final(self, *, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+        """The engine's last word; without a count of its own, what was relayed is what there is."""
+        if prompt_tokens is not None:
+            self._prompt_tokens = prompt_tokens
+        self._final = completion_tokens
+
+    def completed(self, now_ms: int) -> RequestUsage:
+        """The bill of a whole answer; commit it before the terminal frame."""
+        self._end()
+        if self._first_token_ms is None and self._final:
+            self._first_token_ms = now_ms
+        if self._final is not None:
+            return self._record(self._final, TokenSource.ENGINE_FINAL, self._finish, now_ms)
+        assert not self._marks, "an answer is complete only when all of it was sent"
+        return self._record(self._delivered, self._running_source(), self._finish, now_ms)
+
+    def interrupted(self, finish: Finish, now_ms: int) -> RequestUsage:
+        """The bill of an answer that was cut short: what was delivered."""
+        self._end()
+        return self._record(self._delivered, self._running_source(), finish, now_ms)
+
+    def _end(self) -> None:
+        assert not self._over, f"{self.admitted.request_id} was billed already"
+        self._over = True
+
+    def _running_source(self) -> TokenSource:
+        return TokenSource.ENGINE_RUNNING if self._counted_by_engine else TokenSource.CHECKPOINT
+
+    def _record(self, tokens: int, source: TokenSource, finish: Finish, ended_ms: int) -> RequestUsage:
+        admitted = self.admitted
+        return RequestUsage(
+            request_id=admitted.request_id,
+            tenant_id=admitted.tenant_id,
+            project_id=admitted.project_id,
+            endpoint_id=admitted.endpoint_id,
+            generation=admitted.generation,
+            model=admitted.model,
+            tier=admitted.tier,
+            region=admitted.region,
+            key_id=admitted.key_id,
+            api=admitted.api,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=tokens,
+            token_source=source,
+            finish=finish,
+            started_ms=admitted.started_ms,
+            first_token_ms=self._first_token_ms,
+            ended_ms=max(ended_ms, admitted.started_ms),
+        )

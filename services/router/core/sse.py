@@ -1,0 +1,187 @@
+"""The engine's event stream: cut into events, whatever the reads were, and tidied for the client.
+
+We ask the engine for running and final usage always; a client that did not ask never sees either. The usage of the
+last event and ``[DONE]`` form the terminal frame, which is held back until the bill is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from libs.common.errors import Unavailable
+from libs.common.units import MIB
+
+EVENT_BYTES_MAX: Final = 1 * MIB  # A token with its log-probabilities is a few KiB.
+DONE: Final = b"data: [DONE]\n\n"
+
+
+class BadUpstream(Unavailable):
+    """The engine said something that is not an OpenAI event stream or answer."""
+
+    code = "bad_upstream"
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What the engine counted."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+    delta: _Delta | None = None
+    text: str | None = None
+
+    def pieces(self) -> int:
+        """1 if the choice carries content in this event."""
+        if self.text:
+            return 1
+        delta = self.delta
+        return int(delta is not None and bool(delta.content or delta.reasoning_content or delta.refusal or _has(delta)))
+
+
+def _has(delta: _Delta) -> bool:
+    return bytes(delta.tool_calls) not in (b"", b"null", b"[]")
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: Usage | None = None
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Kind(Enum):
+    """What an event is for us."""
+
+    CONTENT = 1
+    FINAL_USAGE = 2
+    DONE = 3
+    OTHER = 4  # A comment or an unknown field: passed on, worth nothing.
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One event: what the client sees of it, and what it says of the bill."""
+
+    kind: Kind
+    data: bytes
+    pieces: int = 0
+    usage: Usage | None = None
+    finish_reason: str | None = None
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class Splitter:
+    """Cuts bytes into events; an event is given out when its blank line has come."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that ``data`` completes, each with its blank line. Raises BadUpstream for an endless one."""
+        text = self._rest + data
+        if b"\r" in text:
+            # A CR at the very end may be half of a CRLF: it waits for the next read.
+            held = b"\r" if text.endswith(b"\r") else b""
+            text = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+        *events, self._rest = text.split(b"\n\n")
+        if len(self._rest) > EVENT_BYTES_MAX:
+            raise BadUpstream("an event of the engine's stream is larger than we read")
+        return [each + b"\n\n" for each in events if each]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is left over."""
+        return not self._rest.strip()
+
+
+def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) -> Piece:
+    """Understand one event and tidy it for the client. Raises BadUpstream."""
+    if not event.startswith(b"data:"):
+        return Piece(Kind.OTHER, event)
+    payload = event[5:].strip()
+    if payload == b"[DONE]":
+        return Piece(Kind.DONE, DONE)
+    try:
+        said = _EVENT.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadUpstream("the engine sent an event that is not a completion chunk") from None
+    if bytes(said.error) not in (b"", b"null"):
+        raise BadUpstream("the engine reported an error in its stream")
+    if not said.choices:
+        return Piece(Kind.FINAL_USAGE if said.usage else Kind.OTHER, event, usage=said.usage)
+    data = event if wants_running_usage or said.usage is None else _without_usage(payload, as_null=wants_usage)
+    return Piece(
+        Kind.CONTENT,
+        data,
+        pieces=sum(each.pieces() for each in said.choices),
+        usage=said.usage,
+        finish_reason=next((each.finish_reason for each in said.choices if each.finish_reason), None),
+    )
+
+
+def _without_usage(payload: bytes, *, as_null: bool) -> bytes:
+    """The same event without the count that we asked for; OpenAI says null where usage comes at the end."""
+    fields = _RAW.decode(payload)
+    if as_null:
+        fields["usage"] = _NULL
+    else:
+        del fields["usage"]
+    return b"data: %s\n\n" % msgspec.json.encode(fields)
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice]
+    usage: Usage | None = None
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+
+
+def read_answer(body: bytes) -> Piece:
+    """Understand a whole answer that was not streamed. Raises BadUpstream, also for one that can't be billed."""
+    try:
+        said = _ANSWER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadUpstream("the engine's answer is not a completion") from None
+    if said.usage is None or said.usage.completion_tokens is None:
+        raise BadUpstream("the engine's answer does not say its usage, so it can not be billed")
+    reason = next((each.finish_reason for each in said.choices if each.finish_reason), None)
+    return Piece(Kind.FINAL_USAGE, body, usage=said.usage, finish_reason=reason)
+
+
+class _EngineError(msgspec.Struct):
+    message: str | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _EngineError | None = None
+    message: str | None = None
+
+
+def error_message(body: bytes) -> str:
+    """Why the engine refused a request as the client's mistake, in the engine's words if it has any."""
+    try:
+        said = msgspec.json.decode(body, type=_ErrorBody)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "The model refused the request."
+    inner = said.error.message if said.error else None
+    return (inner or said.message or "The model refused the request.")[:2000]

@@ -1,0 +1,176 @@
+"""Asking an engine: which replica, over which connection, and once more if nothing came back.
+
+It tries again only while the engine has said nothing of an answer, so that one request in is at most one answer out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+from libs.common.telemetry.logging import fields
+from libs.common.units import MIB
+from services.router.core import http_rules, openai
+from services.router.shell import metrics
+from services.router.shell.gateway import Gateway
+from services.router.shell.table import Seat, Target
+from services.router.shell.upstream import UpstreamConnection
+
+log = logging.getLogger(__name__)
+
+TRIES_MAX: Final = 2  # Once, and once more on another replica, or over a fresh connection if there is only one.
+ERROR_BYTES_MAX: Final = 1 * MIB  # What we read of an engine's refusal.
+CLIENTS_MISTAKE: Final = frozenset({400, 413, 422})
+
+
+class Hearer(Protocol):
+    """Who hears what the engine says."""
+
+    def answer_begins(self) -> None:
+        """Status 200, and the kind of content that was asked for."""
+
+    def answer_continues(self, data: bytes) -> None:
+        """More of the body."""
+
+    def answer_ends(self) -> None:
+        """The body is whole."""
+
+    def engine_refused(self, status: int, body: bytes) -> None:
+        """The engine says that the request is at fault."""
+
+    def engine_failed(self, reason: str) -> None:
+        """No answer, or none to its end; it was tried as often as it may be."""
+
+
+class Asking:
+    """One request to an engine. Holds its replica's seat until it ends or is stopped."""
+
+    def __init__(self, gateway: Gateway, hearer: Hearer, *, target: Target, ask: openai.Ask, request_id: str) -> None:
+        self._gateway = gateway
+        self._hearer = hearer
+        self._target = target
+        self._ask = ask
+        self._request_id = request_id
+        self._seat: Seat | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._tries = 0
+        self._status = 0
+        self._error: list[bytes] = []
+        self._error_bytes = 0
+
+    def start(self, *, avoid: Seat | None = None) -> None:
+        """Ask the replica with the least to do."""
+        self._tries += 1
+        self._status, self._error, self._error_bytes = 0, [], 0
+        seat = self._target.choose(avoid=avoid)
+        assert seat is not None, "a target without replicas is refused at admission"
+        seat.outstanding += 1  # At dispatch, not at the answer: a burst must not pile up on one replica.
+        self._seat = seat
+        connection = self._gateway.pool.take(seat) if avoid is None else None
+        if connection is not None:
+            self._send(connection, seat)
+            return
+        task = asyncio.get_running_loop().create_task(self._dial(seat))
+        self._gateway.tasks.add(task)
+        task.add_done_callback(self._gateway.tasks.discard)
+
+    def stop(self) -> None:
+        """Give the replica back; an engine that still generates is broken off."""
+        if self._upstream is not None:
+            self._upstream.abort()
+            self._upstream = None
+        if self._seat is not None:
+            self._seat.outstanding -= 1
+            self._seat = None
+
+    def pause(self, paused: bool) -> None:
+        """Read no more from the engine, or again."""
+        if self._upstream is None:
+            return
+        if paused:
+            self._upstream.pause()
+        else:
+            self._upstream.resume()
+
+    async def _dial(self, seat: Seat) -> None:
+        try:
+            connection = await self._gateway.pool.dial(seat)
+        except (OSError, TimeoutError) as wrong:
+            if self._seat is seat:
+                self._try_failed(type(wrong).__name__)
+            return
+        if self._seat is seat:
+            self._send(connection, seat)
+        else:
+            self._gateway.pool.give_back(connection, reusable=True)
+
+    def _send(self, connection: UpstreamConnection, seat: Seat) -> None:
+        self._upstream = connection
+        body = openai.upstream_body(self._ask, engine_model=self._target.entry.model)
+        path = openai.ENGINE_PATHS[self._ask.api]
+        connection.ask(
+            self, http_rules.upstream_request(path=path, host=seat.authority, request_id=self._request_id, body=body)
+        )
+
+    def _try_failed(self, reason: str) -> None:
+        failed = self._seat
+        self.stop()
+        entry = self._target.entry
+        log.warning(
+            "engine did not answer",
+            extra=fields(
+                request_id=self._request_id, endpoint_id=entry.endpoint_id, attempt=self._tries, reason=reason
+            ),
+        )
+        if self._tries < TRIES_MAX:
+            metrics.RETRIES.inc()
+            self.start(avoid=failed)
+        else:
+            self._hearer.engine_failed(reason)
+
+    # What the connection says.
+
+    def upstream_head(self, status: int, content_type: str) -> None:
+        """The engine begins to answer."""
+        self._status = status
+        if status != 200:
+            return
+        if self._ask.stream and not content_type.lower().startswith("text/event-stream"):
+            self._fail("not an event stream")
+            return
+        self._hearer.answer_begins()
+
+    def upstream_body(self, data: bytes) -> None:
+        """More of its answer, or of why there is none."""
+        if self._status == 200:
+            self._hearer.answer_continues(data)
+            return
+        self._error.append(data)
+        self._error_bytes += len(data)
+        if self._error_bytes > ERROR_BYTES_MAX:
+            self._try_failed("error too large")
+
+    def upstream_complete(self) -> None:
+        """All of it came, and the connection is back in the pool."""
+        self._upstream = None
+        if self._status == 200:
+            self.stop()
+            self._hearer.answer_ends()
+        elif self._status in CLIENTS_MISTAKE:
+            self.stop()
+            self._hearer.engine_refused(self._status, b"".join(self._error))
+        else:
+            self._try_failed(f"status {self._status}")
+
+    def upstream_lost(self, reason: str) -> None:
+        """The connection broke before the end of the answer."""
+        self._upstream = None
+        if self._status == 200:
+            self._fail(reason)
+        else:
+            self._try_failed(reason)
+
+    def _fail(self, reason: str) -> None:
+        self.stop()
+        self._hearer.engine_failed(reason)

@@ -1,0 +1,34 @@
+"""A client's connection as its request sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from services.router.core.refusals import HttpRefusal
+
+
+class Client(Protocol):
+    """The client's connection, as its request sees it."""
+
+    is_open: bool
+    is_paused: bool
+    written: int  # Bytes ever handed to the socket.
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the socket."""
+
+    def sent(self) -> int:
+        """How many of them the socket has taken."""
+
+    def when_drained(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when the socket has taken all; never, if the connection is lost before."""
+
+    def refuse(self, refusal: HttpRefusal, *, request_id: str, keep_alive: bool) -> None:
+        """Answer with an error."""
+
+    def over(self, *, keep_alive: bool) -> None:
+        """The answer is whole: take the next request, or close."""
+
+    def abort(self) -> None:
+        """Give the connection up, with what is unsent."""

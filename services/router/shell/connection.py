@@ -1,0 +1,231 @@
+"""One client's connection: its socket as a request sees it, and requests one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from services.router.core import http_rules, openai, refusals
+from services.router.core.http_rules import Head
+from services.router.core.refusals import HttpRefusal
+from services.router.shell import metrics
+from services.router.shell.exchange import Exchange
+from services.router.shell.intake import Incoming, Intake, Reading
+
+if TYPE_CHECKING:
+    from services.router.shell.edge import Edge
+
+# How long we wait for the rest of what has begun; NOTHING: how long a client's pool may hold a silent connection.
+WAIT_S: Final[Mapping[Reading, float]] = MappingProxyType(
+    {Reading.NOTHING: 75.0, Reading.HEAD: 10.0, Reading.BODY: 60.0}
+)
+LINGER_S: Final = 1.0  # After a refusal: time for the client to read it before the socket goes.
+WRITE_BUFFER_BYTES: Final = 64 * 1024  # A reader this far behind makes us pause the engine's stream.
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._gateway = edge.gateway
+        self._intake = Intake(edge.judge)
+        self._reading = Reading.HEAD
+        self._exchange: Exchange | None = None
+        self._is_lingering = False
+        self._is_aborted = False
+        self._is_lost = False
+        self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.HEAD]
+        self._sent = 0
+        self._drained: Callable[[], None] | None = None
+        self.written = 0
+        self.is_open = False
+        self.is_paused = False
+
+    # The transport's callbacks.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.is_open = True
+        if not self._edge.add(self):
+            self._refuse_and_close(refusals.stopping())
+
+    def data_received(self, data: bytes) -> None:
+        """Read, then handle what is whole."""
+        if self._is_lingering:
+            return
+        self._intake.feed(data)
+        self._next()
+
+    def eof_received(self) -> None:
+        """The client shut its side: it has left. What was written is still flushed, then the socket closes."""
+        self.is_open = False
+        self._drained = None
+        if self._exchange is not None:
+            self._exchange.client_left()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        if exc is None and not self._is_aborted:
+            self._sent = self.written  # An orderly close comes after the last byte.
+        self._is_lost = True
+        self.is_open = False
+        self._drained = None
+        self._edge.remove(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        self.is_paused = True
+        if self._exchange is not None:
+            self._exchange.client_paused(True)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.is_paused = False
+        if self._exchange is not None:
+            self._exchange.client_paused(False)
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+            drained()
+
+    # What a request does with its client.
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the socket."""
+        if self.is_open and data:
+            self._transport.write(data)
+            self.written += len(data)
+
+    def sent(self) -> int:
+        """How many bytes the socket has taken."""
+        if not self._is_lost:
+            self._sent = max(self._sent, self.written - self._transport.get_write_buffer_size())
+        return self._sent
+
+    def when_drained(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when the socket has taken all that was written."""
+        if not self.is_open:
+            return
+        if self._transport.get_write_buffer_size() == 0:
+            then()
+            return
+        self._drained = then
+        self._transport.set_write_buffer_limits(high=0)  # Now `resume_writing` means: empty.
+
+    def refuse(self, refusal: HttpRefusal, *, request_id: str, keep_alive: bool) -> None:
+        """Answer with an error."""
+        body, retry_after_s = refusal.body(), refusal.retry_after_s
+        self._respond(refusal.status, body, request_id, keep_alive=keep_alive, retry_after_s=retry_after_s)
+
+    def over(self, *, keep_alive: bool) -> None:
+        """The answer is whole: take the next request, or close."""
+        self._exchange = None
+        if not self.is_open:
+            return
+        if not keep_alive or self._gateway.is_stopping:
+            self._close()
+            return
+        self._deadline_s = self._gateway.now_s() + WAIT_S[self._intake.reading]
+        self._next()
+
+    def abort(self) -> None:
+        """Give the connection up, with what is unsent."""
+        self.sent()
+        self.is_open = False
+        self._is_aborted = True
+        self._transport.abort()
+
+    # The clock, and the end of the process.
+
+    def sweep(self, now_s: float) -> None:
+        """Look at the deadlines; one look at all connections is cheaper than a timer for each."""
+        if self._exchange is not None:
+            self.sent()
+            self._exchange.sweep(now_s)
+        elif now_s >= self._deadline_s:
+            if self._intake.reading is Reading.NOTHING or self._is_lingering or not self.is_open:
+                self.abort()
+            else:
+                self._refuse_and_close(HttpRefusal(408, "The request did not arrive in time."))
+
+    def close_if_idle(self) -> None:
+        """The process stops: who waits for nothing is told so by a close."""
+        if self._exchange is None and self._intake.reading is Reading.NOTHING:
+            self._close()
+
+    # Handling requests, one after the other.
+
+    def _next(self) -> None:
+        intake = self._intake
+        while self._exchange is None and self.is_open:
+            if intake.ready:
+                self._handle(intake.ready.popleft())
+            elif intake.broken is not None:
+                self._refuse_and_close(intake.broken)
+                return
+            else:
+                break
+        if self._exchange is not None or not self.is_open:
+            return
+        if intake.wants_continue():
+            self.write(http_rules.CONTINUE)
+        if intake.reading is not self._reading:
+            self._reading = intake.reading
+            self._deadline_s = self._gateway.now_s() + WAIT_S[self._reading]
+
+    def _handle(self, incoming: Incoming) -> None:
+        head = incoming.head
+        assert head is not None
+        request_id = self._gateway.request_id()
+        try:
+            self._route(incoming, head, request_id)
+        except HttpRefusal as refusal:
+            self.refuse(refusal, request_id=request_id, keep_alive=head.keep_alive)
+            self.over(keep_alive=head.keep_alive)
+
+    def _route(self, incoming: Incoming, head: Head, request_id: str) -> None:
+        api = openai.PATHS.get(head.path)
+        if api is None:
+            found = self._edge.lookup(head, incoming.key)
+            self._respond(200, found, request_id, keep_alive=head.keep_alive)
+            self.over(keep_alive=head.keep_alive)
+            return
+        if self._gateway.is_stopping:
+            raise refusals.stopping()
+        assert incoming.key is not None
+        ask = openai.read(api, incoming.body())
+        self._exchange = exchange = Exchange(
+            self._gateway, self, ask=ask, key=incoming.key, request_id=request_id, keep_alive=head.keep_alive
+        )
+        exchange.start()
+
+    def _respond(
+        self, status: int, body: bytes, request_id: str, *, keep_alive: bool, retry_after_s: int | None = None
+    ) -> None:
+        metrics.REQUESTS.labels(status=f"{status // 100}xx").inc()
+        self.write(
+            http_rules.answer(status, body, request_id=request_id, keep_alive=keep_alive, retry_after_s=retry_after_s)
+        )
+
+    # Ends.
+
+    def _refuse_and_close(self, refusal: HttpRefusal) -> None:
+        """Nothing more can be read here. A close over unread bytes would reset the answer away: drop them."""
+        self.refuse(refusal, request_id=self._gateway.request_id(), keep_alive=False)
+        self._is_lingering = True
+        self._deadline_s = self._gateway.now_s() + LINGER_S
+        self._transport.write_eof()
+
+    def _close(self) -> None:
+        self.is_open = False
+        self._transport.close()

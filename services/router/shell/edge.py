@@ -1,0 +1,123 @@
+"""The data plane's server: listens, knows its connections, answers what needs no engine, and goes away politely."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Final
+
+from libs.common.errors import Rejected
+from libs.common.events.tables import KeyEntry
+from libs.common.telemetry.logging import fields
+from services.router.core import openai, refusals
+from services.router.core.http_rules import Head
+from services.router.shell import metrics
+from services.router.shell.connection import ClientConnection
+from services.router.shell.gateway import Gateway
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS_MAX: Final = 10_000  # What one process's memory and file descriptors are sized for.
+BACKLOG: Final = 2048
+SWEEP_S: Final = 0.25  # How late a deadline may be noticed; one pass over 10,000 connections takes 3 ms.
+CUT_S: Final = 5.0  # After the drain deadline: time to write the bills of what was cut.
+HEALTHZ: Final = "/healthz"
+MODELS: Final = "/v1/models"
+
+
+class Edge:
+    """Serves clients on one address."""
+
+    def __init__(self, gateway: Gateway, *, host: str, port: int, drain_s: float = 30.0) -> None:
+        self.gateway = gateway
+        self.port = port
+        self._host = host
+        self._drain_s = drain_s
+        self._connections: set[ClientConnection] = set()
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+
+    def bind(self) -> None:
+        """Take the address, without listening yet. Raises Rejected if another has it."""
+        self._socket = bound = socket.socket()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((self._host, self.port))
+        except OSError as taken:
+            bound.close()
+            message = f"can not listen on {self._host}:{self.port} ({taken.strerror}): set MILLRACE_HTTP_PORT"
+            raise Rejected(message, code="address_taken") from taken
+        self.port = bound.getsockname()[1]
+
+    async def listen(self) -> None:
+        """Let clients in."""
+        assert self._socket is not None, "bind first"
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: ClientConnection(self), sock=self._socket, backlog=BACKLOG)
+        log.info("serving", extra=fields(port=self.port))
+
+    async def run(self) -> None:
+        """Let clients in, and look after deadlines until cancelled."""
+        await self.listen()
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now_s = loop.time()
+            for connection in list(self._connections):
+                connection.sweep(now_s)
+            self.gateway.pool.sweep()
+
+    async def drain(self) -> None:
+        """Take nothing new, let what runs finish until the deadline, cut the rest; every bill is written."""
+        self.gateway.is_stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+        if not await self._all_gone(self._drain_s):
+            self.gateway.table.cut_all()
+            await self._all_gone(CUT_S)
+        for connection in list(self._connections):
+            connection.abort()
+        self.gateway.pool.close()
+
+    async def _all_gone(self, within_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.gateway.table.live_total():
+                    await asyncio.sleep(0.02)
+        return not self.gateway.table.live_total()
+
+    # What connections ask.
+
+    def add(self, connection: ClientConnection) -> bool:
+        """Know the connection; False if there are too many."""
+        self._connections.add(connection)
+        metrics.CONNECTIONS.set(len(self._connections))
+        return len(self._connections) <= CONNECTIONS_MAX and not self.gateway.is_stopping
+
+    def remove(self, connection: ClientConnection) -> None:
+        """It closed."""
+        self._connections.discard(connection)
+        metrics.CONNECTIONS.set(len(self._connections))
+
+    def judge(self, head: Head) -> KeyEntry | None:
+        """Whether something is served there, and whose key it is. Raises HttpRefusal."""
+        generates = head.path in openai.PATHS
+        if not generates and head.path not in (HEALTHZ, MODELS) and not head.path.startswith(f"{MODELS}/"):
+            raise refusals.unknown_url(head.method, head.path)
+        if head.method != ("POST" if generates else "GET"):
+            raise refusals.wrong_method(head.method, head.path)
+        return None if head.path == HEALTHZ else self.gateway.admit(head.bearer)
+
+    def lookup(self, head: Head, key: KeyEntry | None) -> bytes:
+        """The answer to what needs no engine. Raises HttpRefusal."""
+        if key is None:
+            return b'{"status":"ok"}'
+        table = self.gateway.table
+        if head.path == MODELS:
+            return openai.models_body(table.of_project(tenant_id=key.tenant_id, project_id=key.project_id))
+        name = head.path.removeprefix(f"{MODELS}/")
+        return openai.model_body(table.find(tenant_id=key.tenant_id, project_id=key.project_id, name=name), name)

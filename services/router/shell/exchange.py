@@ -1,0 +1,308 @@
+"""One generating request on its way: client on one side, engine on the other, the bill between them.
+
+The order of its steps is that of `core/serving.py`: journal row, engine, content, checkpoints, last row, terminal
+frame.
+Everything here runs in the event loop, in callbacks; none of them waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from libs.common.events.route import RequestUsage
+from libs.common.events.tables import KeyEntry
+from libs.common.telemetry.logging import fields
+from services.router.core import http_rules, openai, refusals, sse
+from services.router.core.refusals import HttpRefusal
+from services.router.core.relay import StreamedAnswer, WholeAnswer
+from services.router.core.serving import Admitted, Finish, Serving
+from services.router.shell import metrics
+from services.router.shell.asking import Asking
+from services.router.shell.client import Client
+from services.router.shell.gateway import Gateway
+from services.router.shell.table import Target
+
+log = logging.getLogger(__name__)
+
+FLUSH_S: Final = 5.0  # How long a client that left may still take what it was sent.
+
+
+class Phase(Enum):
+    """How far the request is."""
+
+    ADMITTED = 1
+    ASKING = 2
+    ANSWERING = 3
+    ENDING = 4  # The last row is being written, or waits for the socket.
+    OVER = 5
+
+
+class Exchange:
+    """One request, from its admission to its bill."""
+
+    def __init__(
+        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, request_id: str, keep_alive: bool
+    ) -> None:
+        self._request_id = request_id
+        self._gateway = gateway
+        self._client = client
+        self._ask = ask
+        self._keep_alive = keep_alive
+        self._phase = Phase.ADMITTED
+        self._target = self._enter(key)
+        self._serving = Serving(self._admitted(key))
+        self._asking = Asking(gateway, self, target=self._target, ask=ask, request_id=request_id)
+        self._whole = WholeAnswer(self._serving)
+        self._stream = StreamedAnswer(
+            ask, self._serving, head=http_rules.stream_head(request_id=request_id, keep_alive=keep_alive)
+        )
+        self._is_committed = False
+        self._started_s = gateway.now_s()
+        self._total_s = self._started_s + gateway.limits.total_s
+        self._deadline_s = self._total_s
+
+    def _enter(self, key: KeyEntry) -> Target:
+        target = self._gateway.table.enter(
+            self, tenant_id=key.tenant_id, project_id=key.project_id, name=self._ask.model
+        )
+        if target is None:
+            raise refusals.model_not_found(self._ask.model)
+        if not target.seats:
+            self._gateway.table.leave(self, target.entry.endpoint_id)
+            raise refusals.no_replica()
+        self._gateway.load.began(target.entry.endpoint_id, self._gateway.clock.now_ms())
+        metrics.LIVE.inc()
+        return target
+
+    def _admitted(self, key: KeyEntry) -> Admitted:
+        entry = self._target.entry
+        return Admitted(
+            request_id=self._request_id,
+            tenant_id=entry.tenant_id,
+            project_id=entry.project_id,
+            endpoint_id=entry.endpoint_id,
+            generation=entry.generation,
+            model=entry.model,
+            tier=entry.tier,
+            region=entry.region,
+            key_id=key.key_id,
+            api=self._ask.api,
+            started_ms=self._gateway.clock.now_ms(),
+        )
+
+    # What drives it: its start, the client, the clock, the control half.
+
+    def start(self) -> None:
+        """Write the first row; ask the engine only when it is on disk."""
+        self._gateway.when_durable(self._gateway.journal.begin(self._serving.opening()), self._begun)
+
+    def client_left(self) -> None:
+        """The client closed, or shut its side: the engine stops now, the bill waits for what the socket still takes."""
+        if self._phase is not Phase.OVER and not self._is_committed:
+            self._phase = Phase.ENDING
+            self._wait_at_most(FLUSH_S)
+            self._asking.stop()
+
+    def client_gone(self) -> None:
+        """The socket is closed, and says what it took."""
+        if self._phase is not Phase.OVER and not self._is_committed:
+            self._bill(Finish.CLIENT_DISCONNECT, lambda: self._end(keep_alive=False))
+
+    def client_paused(self, paused: bool) -> None:
+        """The client reads too slowly, or again fast enough."""
+        self._wait_at_most(self._gateway.limits.idle_s)
+        self._asking.pause(paused)
+        if not paused and self._phase is Phase.ANSWERING:
+            self._note_sent()
+
+    def cut(self) -> None:
+        """The endpoint goes, or this process: end with a bill for what was delivered."""
+        self._cut_short(refusals.stopping(), "cut at the drain deadline")
+
+    def sweep(self, now_s: float) -> None:
+        """Look at the deadlines."""
+        if now_s < min(self._deadline_s, self._total_s) or self._phase is Phase.OVER:
+            return
+        if self._phase is Phase.ENDING or self._client.is_paused:
+            self._client.abort()
+        else:
+            self._cut_short(refusals.upstream_timeout(), "timeout")
+
+    def _begun(self, error: BaseException | None) -> None:
+        if self._phase is not Phase.ADMITTED:
+            return
+        if error is not None:
+            log.error("usage journal refused a request", extra=fields(request_id=self._request_id, reason=str(error)))
+            self._client.refuse(refusals.cannot_record(), request_id=self._request_id, keep_alive=self._keep_alive)
+            self._end(keep_alive=self._keep_alive)
+            return
+        self._phase = Phase.ASKING
+        limits = self._gateway.limits
+        # What is not streamed has its first byte when it is whole.
+        self._wait_at_most(limits.first_byte_s if self._ask.stream else limits.total_s)
+        self._asking.start()
+
+    # What the engine says.
+
+    def answer_begins(self) -> None:
+        """The engine answers; the client hears of it with the first content."""
+        self._wait_at_most(self._gateway.limits.idle_s)
+
+    def answer_continues(self, data: bytes) -> None:
+        """More of its answer."""
+        if self._phase in (Phase.ENDING, Phase.OVER):
+            return
+        self._wait_at_most(self._gateway.limits.idle_s)
+        try:
+            if self._ask.stream:
+                self._relay(data)
+            else:
+                self._whole.feed(data)
+        except sse.BadUpstream as wrong:
+            self.engine_failed(str(wrong))
+
+    def answer_ends(self) -> None:
+        """All of it came."""
+        if self._phase in (Phase.ENDING, Phase.OVER):
+            return
+        if not self._ask.stream:
+            self._answer()
+        elif self._stream.has_end:
+            self._settle()
+        else:
+            self.engine_failed("the stream ended without an end")
+
+    def engine_refused(self, status: int, body: bytes) -> None:
+        """The request is at fault, says the engine; its words go to the client, in our shape."""
+        self._refuse(HttpRefusal(status, sse.error_message(body)))
+
+    def engine_failed(self, reason: str) -> None:
+        """No answer, or none to its end."""
+        self._cut_short(refusals.upstream_failed(), reason)
+
+    # Answering the client.
+
+    def _relay(self, data: bytes) -> None:
+        now_ms = self._gateway.clock.now_ms()
+        was_silent = self._serving.first_token_ms is None
+        out = self._stream.feed(data, at=self._client.written, now_ms=now_ms)
+        if out:
+            if self._phase is Phase.ASKING:
+                self._phase = Phase.ANSWERING
+                metrics.REQUESTS.labels(status="2xx").inc()
+            self._client.write(out)
+            self._note_sent()
+        if was_silent and self._serving.first_token_ms is not None:
+            metrics.TTFT.observe(self._gateway.now_s() - self._started_s)
+        if self._stream.is_done:
+            self._settle()
+
+    def _note_sent(self) -> None:
+        due = self._serving.sent(self._client.sent(), self._gateway.clock.now_ms())
+        if due is not None:
+            self._gateway.journal.checkpoint(due)
+
+    def _settle(self) -> None:
+        """All content is relayed: when the socket took it, write the bill; when that is durable, end the answer."""
+        self._client.write(self._stream.begin())
+        self._phase = Phase.ENDING
+        self._client.when_drained(self._complete)
+
+    def _complete(self) -> None:
+        if self._is_committed or not self._client.is_open:
+            return
+        now_ms = self._gateway.clock.now_ms()
+        self._serving.sent(self._client.sent(), now_ms)
+
+        def terminal_frame() -> None:
+            self._client.write(self._stream.terminal_frame())
+            self._end(keep_alive=self._keep_alive)
+
+        self._commit(self._serving.completed(now_ms), terminal_frame)
+
+    def _answer(self) -> None:
+        try:
+            body = self._whole.end()
+        except sse.BadUpstream as wrong:
+            self.engine_failed(str(wrong))
+            return
+
+        def whole() -> None:
+            metrics.REQUESTS.labels(status="2xx").inc()
+            self._client.write(http_rules.answer(200, body, request_id=self._request_id, keep_alive=self._keep_alive))
+            self._end(keep_alive=self._keep_alive)
+
+        self._commit(self._serving.completed(self._gateway.clock.now_ms()), whole)
+
+    def _cut_short(self, refusal: HttpRefusal, reason: str) -> None:
+        """End it from our side: with an error status if the client has seen nothing, else with an error event."""
+        if self._phase in (Phase.ENDING, Phase.OVER):
+            return
+        log.warning("request cut short", extra=fields(request_id=self._request_id, reason=reason))
+        if self._phase is not Phase.ANSWERING:
+            self._refuse(refusal)
+            return
+        self._phase = Phase.ENDING
+        self._asking.stop()
+
+        def say_so() -> None:
+            self._client.write(http_rules.chunk(b"data: " + refusal.body() + b"\n\n"))
+            self._end(keep_alive=False)
+
+        def when_taken() -> None:
+            if not self._is_committed:
+                self._bill(Finish.UPSTREAM_ERROR, say_so)
+
+        self._client.when_drained(when_taken)
+
+    def _refuse(self, refusal: HttpRefusal) -> None:
+        self._asking.stop()
+
+        def send() -> None:
+            self._client.refuse(refusal, request_id=self._request_id, keep_alive=self._keep_alive)
+            self._end(keep_alive=self._keep_alive)
+
+        self._bill(Finish.UPSTREAM_ERROR, send)
+
+    # The end.
+
+    def _bill(self, finish: Finish, then: Callable[[], None]) -> None:
+        now_ms = self._gateway.clock.now_ms()
+        self._serving.sent(self._client.sent(), now_ms)
+        self._commit(self._serving.interrupted(finish, now_ms), then)
+
+    def _commit(self, row: RequestUsage, then: Callable[[], None]) -> None:
+        self._is_committed = True
+        self._phase = Phase.ENDING
+        self._wait_at_most(self._gateway.limits.idle_s)
+
+        def durable(error: BaseException | None) -> None:
+            if error is not None:
+                # The row of the last checkpoint stands, and is billed after the next start.
+                log.error("usage journal refused a bill", extra=fields(request_id=self._request_id, reason=str(error)))
+                self._client.abort()
+                self._end(keep_alive=False)
+                return
+            metrics.note_bill(row)
+            self._gateway.on_finished()
+            then()
+
+        self._gateway.when_durable(self._gateway.journal.finish(row), durable)
+
+    def _wait_at_most(self, wait_s: float) -> None:
+        self._deadline_s = self._gateway.now_s() + wait_s
+
+    def _end(self, *, keep_alive: bool) -> None:
+        if self._phase is Phase.OVER:
+            return
+        self._phase = Phase.OVER
+        self._asking.stop()
+        endpoint_id = self._target.entry.endpoint_id
+        self._gateway.table.leave(self, endpoint_id)
+        self._gateway.load.ended(endpoint_id, self._gateway.clock.now_ms())
+        metrics.LIVE.dec()
+        metrics.DURATION.labels(api=self._ask.api).observe(self._gateway.now_s() - self._started_s)
+        self._client.over(keep_alive=keep_alive)

@@ -1,0 +1,89 @@
+"""What a request needs beside its connection: keys, routes, journal, engines, limits of time; one per process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.clock import Clock
+from libs.common.events.tables import KeyEntry
+from libs.common.keys import Keyring
+from services.router.core import refusals
+from services.router.core.load import LoadMeter
+from services.router.shell.ports import UsageJournal
+from services.router.shell.table import RouteTable
+from services.router.shell.upstream import Pool
+
+SCOPE: Final = "inference"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long we wait for an engine, and for a client that does not read."""
+
+    connect_s: float = 1.0
+    first_byte_s: float = 30.0
+    idle_s: float = 60.0
+    total_s: float = 600.0
+
+
+class Gateway:
+    """The data plane's shared parts. Made in the running event loop."""
+
+    def __init__(
+        self,
+        *,
+        keyring: Keyring,
+        table: RouteTable,
+        journal: UsageJournal,
+        clock: Clock,
+        boot_id: str,
+        limits: Limits | None = None,
+    ) -> None:
+        self.keyring = keyring
+        self.table = table
+        self.journal = journal
+        self.clock = clock
+        self.limits = limits or Limits()
+        self.load = LoadMeter(clock.now_ms())
+        self.pool = Pool(connect_timeout_s=self.limits.connect_s)
+        self.on_finished: Callable[[], None] = lambda: None  # A bill was written: the sender may look.
+        self.is_stopping = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._boot_id = boot_id
+        self._counter = itertools.count(1)
+        table.post = self._loop.call_soon_threadsafe
+
+    def request_id(self) -> str:
+        """A new id: unique by boot and count, so that nothing need be drawn."""
+        return f"req-{self._boot_id}-{next(self._counter):x}"
+
+    def admit(self, bearer: str) -> KeyEntry:
+        """Whose key it is. Raises HttpRefusal."""
+        key = self.keyring.check(bearer, now_ms=self.clock.now_ms())
+        if key is None:
+            raise refusals.invalid_key()
+        if SCOPE not in key.scopes:
+            raise refusals.scope_missing()
+        return key
+
+    def when_durable(self, future: Future[None], then: Callable[[BaseException | None], None]) -> None:
+        """Call ``then`` in the event loop when the journal has it, or has failed."""
+        if future.done():
+            then(future.exception())
+            return
+
+        def tell(done: Future[None]) -> None:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(then, done.exception())
+
+        future.add_done_callback(tell)
+
+    def now_s(self) -> float:
+        """The event loop's clock, for durations."""
+        return self._loop.time()

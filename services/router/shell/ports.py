@@ -1,0 +1,79 @@
+"""What the router needs of the world, as promises: its data plane, its usage journal, a store and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.common.clock import Clock
+from libs.common.events.route import RequestUsage
+from libs.common.events.tables import RouteEntry
+from libs.common.store.port import Store
+
+
+class DataPlane(Protocol):
+    """What serves requests, as the control half sees it. Called from any thread."""
+
+    def held(self, endpoint_id: str) -> RouteEntry | None:
+        """The route as its own table has it; None if no new request can reach the endpoint."""
+
+    def live(self, endpoint_id: str) -> int:
+        """How many requests of the endpoint are running. Read `held` first: what it no longer lets in can't begin."""
+
+    def streams_cut(self, endpoint_id: str) -> int:
+        """How many of them were ended by `cut` since this process began."""
+
+    def cut(self, endpoint_id: str) -> None:
+        """End the endpoint's running requests soon; each is billed for what was delivered. Safe to repeat."""
+
+
+class UsageJournal(Protocol):
+    """What was served and is not yet known to be in the ledger. Its rows survive the death of the process.
+
+    1. `begin`, `checkpoint` and `finish` of one caller take effect in the order of the calls; a future that is done
+       without an error means: on disk.
+    2. A row is live from `begin` to `finish`. `recover` bills the live rows of dead boots as they stand.
+    3. A finished row leaves by `confirm` alone; until then `unconfirmed` gives it, again and again.
+    4. Every method may be called from any thread.
+    """
+
+    def begin(self, row: RequestUsage) -> Future[None]:
+        """A request is admitted; `row` is its bill if nothing more is heard of it."""
+
+    def checkpoint(self, row: RequestUsage) -> Future[None]:
+        """Replace the live row; without effect on one that is finished."""
+
+    def finish(self, row: RequestUsage) -> Future[None]:
+        """The request is over; `row` is its bill for good."""
+
+    def recover(self) -> int:
+        """Finish the live rows that other boots left, as they stand; returns how many."""
+
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[RequestUsage]:
+        """Finished rows, oldest first, that were never sent or last sent before ``sent_before_ms``."""
+
+    def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
+        """The bus has these."""
+
+    def confirm(self, request_ids: Sequence[str]) -> int:
+        """The ledger has these: forget them; returns how many there were."""
+
+    def backlog(self) -> int:
+        """How many finished rows wait for confirmation."""
+
+    def close(self) -> None:
+        """Finish what was asked for, then give the file back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All of it."""
+
+    store: Store
+    clock: Clock
+    data_plane: DataPlane
+    journal: UsageJournal
+    instance: str
+    public_url: str

@@ -1,0 +1,37 @@
+"""Settings of the router."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from libs.common.settings import CommonSettings
+
+
+class RouterSettings(CommonSettings):
+    """What an operator turns. Units are in the names."""
+
+    admin_port: int = 8704
+    http_host: str = "127.0.0.1"
+    http_port: int = 8800
+    public_url: str = Field(
+        default="http://127.0.0.1:8800/v1", description="Where customers reach http_port: their client's base URL."
+    )
+    instance: str = Field(
+        default="router-0", pattern=r"^[a-z0-9-]{1,63}$", description="Unique and stable: the owner of its journal."
+    )
+    usage_db: str = Field(description="Path of the usage journal, an SQLite file on a local disk.")
+    tables_file: str = Field(default="", description="Path of the copy of routes and keys; empty: beside usage_db.")
+    drain_s: float = 30.0  # Live streams may finish within this after SIGTERM; above the longest answer we see daily.
+    flush_s: float = 5.0  # Last try to hand the journal to the bus; what stays is sent after the next start.
+    connect_timeout_s: float = 1.0  # A pod in the same region answers in milliseconds, or is gone.
+    first_byte_timeout_s: float = 30.0  # reliability.md 3.4.
+    idle_timeout_s: float = 60.0  # Between two pieces of a stream; also how long a reader may stand still.
+    total_timeout_s: float = 600.0
+    usage_batch_s: float = 0.05  # How long finished requests wait for company before they are reported.
+    usage_resend_s: float = 30.0  # Unconfirmed that long: sent again under a new message id.
+    load_report_s: float = 2.0  # What the autoscaler's window is made of.
+
+    @property
+    def tables_path(self) -> str:
+        """Where the copy of routes and keys is kept."""
+        return self.tables_file or f"{self.usage_db}.tables.json"

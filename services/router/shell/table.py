@@ -1,0 +1,168 @@
+"""The data plane's own table of routes, and what runs on each: what new requests see, and what the control half asks.
+
+Changes come from the bus, in any thread; requests look from the event loop. One short lock makes "is it routed?" and
+"one more is running" a single step, so that a withdrawn route without live requests stays without.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from libs.common.events.runtime import Replica
+from libs.common.events.tables import RouteEntry
+from libs.common.telemetry.logging import fields
+from services.router.core import balancing
+from services.router.shell import metrics
+
+log = logging.getLogger(__name__)
+
+
+class Cuttable(Protocol):
+    """A running request."""
+
+    def cut(self) -> None:
+        """End it now, in the event loop."""
+
+
+class Seat:
+    """One replica as requests are spread over it; lives as long as the replica is in the route."""
+
+    __slots__ = ("host", "outstanding", "port", "url")
+
+    def __init__(self, replica: Replica) -> None:
+        parts = urlsplit(replica.url)
+        self.url = replica.url
+        self.host = parts.hostname or ""
+        self.port = parts.port or 80
+        self.outstanding = 0
+
+    @property
+    def authority(self) -> str:
+        """What the engine reads as Host."""
+        return f"{self.host}:{self.port}"
+
+
+class Target:
+    """One endpoint as requests see it."""
+
+    __slots__ = ("entry", "seats", "turn")
+
+    def __init__(self, entry: RouteEntry, known: Target | None) -> None:
+        seats: dict[str, Seat] = {each.url: each for each in known.seats} if known else {}
+        self.entry = entry
+        self.seats: tuple[Seat, ...] = tuple(seats.get(each.url) or Seat(each) for each in entry.replicas)
+        self.turn: int = known.turn if known else 0
+
+    def choose(self, *, avoid: Seat | None = None) -> Seat | None:
+        """The replica for the next request; ``avoid`` only if there is no other."""
+        seats = [each for each in self.seats if each is not avoid] or list(self.seats)
+        if not seats:
+            return None
+        self.turn += 1
+        return seats[balancing.choose([each.outstanding for each in seats], self.turn)]
+
+
+class RouteTable:
+    """The routes that are served, and the requests that run on them.
+
+    ``post`` runs something in the event loop; without one (a simulation) it is run at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._targets: dict[str, Target] = {}
+        self._by_name: dict[tuple[str, str, str], Target] = {}
+        self._running: dict[str, set[Cuttable]] = {}
+        self._cut: dict[str, int] = {}
+        self.post: Callable[[Callable[[], None]], object] = lambda job: job()
+
+    def change(self, endpoint_id: str, value: bytes | None) -> None:
+        """A key of the `routes` bucket was set or deleted. A value that we can't read changes nothing."""
+        try:
+            entry = None if value is None else RouteEntry.model_validate_json(value)
+        except ValidationError:
+            log.warning("route entry is unreadable; kept the one before", extra=fields(endpoint_id=endpoint_id))
+            return
+        with self._lock:
+            targets = dict(self._targets)
+            known = targets.pop(endpoint_id, None)
+            if entry is not None:
+                targets[endpoint_id] = Target(entry, known)
+            self._by_name = {_name(each.entry): each for _, each in sorted(targets.items())}
+            self._targets = targets
+        metrics.ROUTES.set(len(targets))
+
+    def find(self, *, tenant_id: str, project_id: str, name: str) -> RouteEntry | None:
+        """The route that this name has for this project."""
+        target = self._by_name.get((tenant_id, project_id, name))
+        return target.entry if target else None
+
+    def of_project(self, *, tenant_id: str, project_id: str) -> list[RouteEntry]:
+        """The routes of a project."""
+        wanted = (tenant_id, project_id)
+        return [each.entry for name, each in self._by_name.items() if name[:2] == wanted]
+
+    def entries(self) -> list[RouteEntry]:
+        """All routes, by endpoint."""
+        return [each.entry for _, each in sorted(self._targets.items())]
+
+    def enter(self, request: Cuttable, *, tenant_id: str, project_id: str, name: str) -> Target | None:
+        """Count ``request`` as running on the endpoint of that name; None, and not counted, if there is none."""
+        with self._lock:
+            target = self._by_name.get((tenant_id, project_id, name))
+            if target is not None:
+                self._running.setdefault(target.entry.endpoint_id, set()).add(request)
+        return target
+
+    def leave(self, request: Cuttable, endpoint_id: str) -> None:
+        """It runs no longer."""
+        with self._lock:
+            running = self._running.get(endpoint_id, set())
+            running.discard(request)
+            if not running:
+                self._running.pop(endpoint_id, None)
+
+    def held(self, endpoint_id: str) -> RouteEntry | None:
+        """The route as requests see it."""
+        target = self._targets.get(endpoint_id)
+        return target.entry if target else None
+
+    def live(self, endpoint_id: str) -> int:
+        """How many requests run on the endpoint."""
+        with self._lock:
+            return len(self._running.get(endpoint_id, ()))
+
+    def live_total(self) -> int:
+        """How many requests run."""
+        with self._lock:
+            return sum(len(each) for each in self._running.values())
+
+    def streams_cut(self, endpoint_id: str) -> int:
+        """How many were cut."""
+        return self._cut.get(endpoint_id, 0)
+
+    def cut(self, endpoint_id: str) -> None:
+        """End what runs on the endpoint."""
+        self.post(lambda: self._cut_now(endpoint_id))
+
+    def cut_all(self) -> None:
+        """End everything that runs: the process is going."""
+        for endpoint_id in list(self._running):
+            self.cut(endpoint_id)
+
+    def _cut_now(self, endpoint_id: str) -> None:
+        with self._lock:
+            running = list(self._running.get(endpoint_id, ()))
+        for each in running:
+            self._cut[endpoint_id] = self._cut.get(endpoint_id, 0) + 1
+            each.cut()
+
+
+def _name(entry: RouteEntry) -> tuple[str, str, str]:
+    return (entry.tenant_id, entry.project_id, entry.name)

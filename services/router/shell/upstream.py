@@ -1,0 +1,215 @@
+"""Connections to the engines: keep-alive, strictly parsed, given back only when the answer ended where it should."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+import httptools
+
+from services.router.shell.table import Seat
+
+IDLE_MAX_S: Final = 4.0  # vLLM and uvicorn close at 5 s; we must be first, or a request meets a closing socket.
+IDLE_PER_REPLICA_MAX: Final = 64
+WRITE_BUFFER_BYTES: Final = 256 * 1024
+HEADERS_MAX: Final = 128
+
+
+class Asker(Protocol):
+    """Who waits for an engine's answer."""
+
+    def upstream_head(self, status: int, content_type: str) -> None:
+        """The answer begins."""
+
+    def upstream_body(self, data: bytes) -> None:
+        """More of it."""
+
+    def upstream_complete(self) -> None:
+        """All of it came; the connection is no longer the asker's."""
+
+    def upstream_lost(self, reason: str) -> None:
+        """The connection broke, or what came is not HTTP; nothing more will come."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to one replica, with at most one request on it."""
+
+    def __init__(self, pool: Pool, address: tuple[str, int]) -> None:
+        self._pool = pool
+        self.address = address
+        self.is_fresh = True  # Never answered yet: a failure is the replica's, not that of a stale connection.
+        self.idle_since_s = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._asker: Asker | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._headers = 0
+        self._content_type = b""
+        self._status = 0
+        self._has_head = False
+        self._told_head = False
+        self._complete = False
+        self._bodies: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The replica accepted."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def ask(self, asker: Asker, request: bytes) -> None:
+        """Send a request; ``asker`` hears the answer."""
+        assert self._transport is not None
+        assert self._asker is None
+        self._asker = asker
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+        self._transport.write(request)
+
+    def pause(self) -> None:
+        """The client does not keep up: read no more."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Break it off: the engine stops generating when its client is gone."""
+        self._asker = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it is of no more use."""
+        return self._transport is None or self._transport.is_closing()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then tell: nothing of ours runs inside the parser."""
+        asker, parser = self._asker, self._parser
+        if asker is None or parser is None:
+            self.abort()  # Nobody asked: an engine that speaks unasked is not trusted with the next request.
+            return
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(asker, "not HTTP")
+            return
+        if self._headers > HEADERS_MAX:
+            self._fail(asker, "too many headers")
+            return
+        self._tell(asker)
+
+    def _tell(self, asker: Asker) -> None:
+        if self._has_head and not self._told_head:
+            self._told_head = True
+            asker.upstream_head(self._status, self._content_type.decode("latin-1"))
+        if self._bodies and self._asker is asker:
+            body, self._bodies = b"".join(self._bodies), []
+            asker.upstream_body(body)
+        if self._complete and self._asker is asker:
+            self._asker = None
+            self._pool.give_back(self, reusable=self._parser is not None and self._parser.should_keep_alive())
+            asker.upstream_complete()
+
+    def _fail(self, asker: Asker, reason: str) -> None:
+        self.abort()
+        asker.upstream_lost(reason)
+
+    def eof_received(self) -> None:
+        """The engine closes; what it still owed never comes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        asker, self._asker = self._asker, None
+        self._pool.forget(self)
+        if asker is not None:
+            asker.upstream_lost("connection closed" if exc is None else type(exc).__name__)
+
+    def _reset(self) -> None:
+        self._headers, self._content_type, self._status = 0, b"", 0
+        self._has_head = self._told_head = self._complete = False
+        self._bodies = []
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer."""
+        self._headers += 1
+        if name.lower() == b"content-type" and not self._has_head:
+            self._content_type = value
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; one of the 1xx kind is not yet the answer."""
+        assert self._parser is not None
+        self._status = self._parser.get_status_code()
+        self._has_head = self._status >= 200
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, without its framing."""
+        self._bodies.append(body)
+
+    def on_message_complete(self) -> None:
+        """The answer, or an interim one, is whole."""
+        self._complete = self._has_head
+
+
+class Pool:
+    """Idle connections by address."""
+
+    def __init__(self, *, connect_timeout_s: float) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._idle: dict[tuple[str, int], deque[UpstreamConnection]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def take(self, seat: Seat) -> UpstreamConnection | None:
+        """The connection used last, if one is idle and young enough."""
+        idle = self._idle.get((seat.host, seat.port))
+        while idle:
+            connection = idle.pop()
+            if not connection.is_closing and self._loop.time() - connection.idle_since_s < IDLE_MAX_S:
+                return connection
+            connection.abort()
+        return None
+
+    async def dial(self, seat: Seat) -> UpstreamConnection:
+        """A new connection. Raises OSError or TimeoutError."""
+        address = (seat.host, seat.port)
+        dialled = self._loop.create_connection(lambda: UpstreamConnection(self, address), *address)
+        _, connection = await asyncio.wait_for(dialled, self._connect_timeout_s)
+        return connection
+
+    def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
+        """The answer on it ended."""
+        idle = self._idle.setdefault(connection.address, deque())
+        if not reusable or connection.is_closing or len(idle) >= IDLE_PER_REPLICA_MAX:
+            connection.abort()
+            return
+        connection.is_fresh = False
+        connection.idle_since_s = self._loop.time()
+        connection.resume()
+        idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """It closed."""
+        idle = self._idle.get(connection.address)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def sweep(self) -> None:
+        """Close what idled too long, and forget addresses without connections."""
+        now_s = self._loop.time()
+        for address, idle in list(self._idle.items()):
+            while idle and now_s - idle[0].idle_since_s >= IDLE_MAX_S:
+                idle.popleft().abort()
+            if not idle:
+                del self._idle[address]
+
+    def close(self) -> None:
+        """Close all that is idle."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().abort()
