@@ -44,7 +44,7 @@ class Ledger:
     def __init__(self, windows: Windows) -> None:
         self.windows = windows
         self.by_account: dict[tuple[str, str], int] = {}
-        self.by_window: dict[tuple[str, str, int], int] = {}
+        self.by_window: dict[tuple[str, str], dict[int, int]] = {}
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count entries in."""
@@ -52,8 +52,17 @@ class Ledger:
             account = (each.account, each.meter)
             self.by_account[account] = self.by_account.get(account, 0) + each.quantity
             if not is_parked(each.account):
-                window = (*account, self.windows.start_of(each.at_ms))
-                self.by_window[window] = self.by_window.get(window, 0) + each.quantity
+                start_ms, sums = self.windows.start_of(each.at_ms), self.by_window.setdefault(account, {})
+                sums[start_ms] = sums.get(start_ms, 0) + each.quantity
+
+    def by_key(self) -> dict[str, int]:
+        """What each window adds up to, by the window's key."""
+        found = {}
+        for (account, meter), sums in self.by_window.items():
+            root, name = parts_of(account)
+            for start_ms, quantity in sums.items():
+                found[window_key(root=root, account=name, meter=meter, start_ms=start_ms)] = quantity
+        return found
 
 
 def totals_differ(ledger: Ledger, totals: Sums) -> tuple[Difference, ...]:
@@ -67,10 +76,7 @@ def totals_differ(ledger: Ledger, totals: Sums) -> tuple[Difference, ...]:
 
 def windows_differ(ledger: Ledger, told: Mapping[str, Window]) -> tuple[Difference, ...]:
     """Where what was told of a window is not what the ledger holds for it."""
-    sums: dict[str, int] = {}
-    for (account, meter, start_ms), quantity in ledger.by_window.items():
-        root, name = parts_of(account)
-        sums[window_key(root=root, account=name, meter=meter, start_ms=start_ms)] = quantity
+    sums = ledger.by_key()
     return tuple(
         Difference(Check.WINDOW, key, sums.get(key, 0), told[key].quantity if key in told else 0)
         for key in sorted({*sums, *told})
@@ -84,10 +90,11 @@ def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
         return ()
     from_ms = ledger.windows.start_of(meter.settled_ms + ledger.windows.size_ms - 1)
     accounts = [account for account, name in accounts_of(meter.dimensions.root) if name]
-    lines = dict.fromkeys(accounts, 0)
-    for (account, meter_name, start_ms), quantity in ledger.by_window.items():
-        if account in lines and meter_name == MeterName.GPU_MS and start_ms >= from_ms:
-            lines[account] += quantity
+    lines = {
+        account: sum(each for start_ms, each in sums.items() if start_ms >= from_ms)
+        for account in accounts
+        for sums in [ledger.by_window.get((account, MeterName.GPU_MS), {})]
+    }
     booked = dict.fromkeys(accounts, 0)
     for node in meter.nodes:
         for span in node.booked:

@@ -1,0 +1,103 @@
+"""``python -m services.metering`` on a real database: what an operator sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from libs.common.clock import ManualClock
+from libs.common.events.endpoint import Stage
+from libs.common.service import Service
+from libs.common.store.sql import SqlStore
+from libs.common.units import SECOND_MS
+from services.metering.__main__ import EXIT_DIFFERS, EXIT_WRONG, main
+from services.metering.service import build
+from services.metering.shell.ports import Ports
+from tests.unit.metering.world import T0, WINDOWS, batch, joined, released, requested, staged, usage
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A ledger on disk in which a short life was lived."""
+    url = f"sqlite:///{tmp_path / 'metering.db'}"
+    clock = ManualClock(T0)
+    service = build(Ports(SqlStore(url, clock=clock), clock, WINDOWS))
+    for event in (
+        requested(),
+        joined("n1", at_ms=T0, sequence=1),
+        staged(Stage.READY, since_ms=T0 + 2000, sequence=2),
+        batch([usage("r1"), usage("r2")]),
+        batch([usage("r1", completion_tokens=6), usage("r3")], boot_seq=2),
+        released("n1", at_ms=T0 + 15_000, sequence=2),
+    ):
+        service.handle(event)
+        clock.advance(3 * SECOND_MS)
+    rest(service, clock)
+    service.store.close()
+    monkeypatch.setenv("MILLRACE_DATABASE_URL", url)
+    monkeypatch.setenv("MILLRACE_WINDOW_S", "10")
+    return url
+
+
+def rest(service: Service, clock: ManualClock) -> None:
+    """Let a minute pass."""
+    for _ in range(60):
+        clock.advance(SECOND_MS)
+        service.tick()
+        service.reconcile()
+
+
+def test_the_audit_of_a_good_ledger_says_so(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit"]) == 0
+    assert capsys.readouterr().out == "0 differences\n"
+    totals = {(each.account, each.meter): each.quantity for each in SqlStore(url).totals(from_ms=0, to_ms=1 << 60)}
+    assert totals["acme/main/ep-one", "requests"] == 3
+    assert totals["!parked/conflict", "requests"] == 1
+    assert totals["acme/main/ep-one/loading", "gpu_ms"] == 16_000
+    assert totals["acme/main/ep-one/serving", "gpu_ms"] == 104_000
+
+
+def test_the_audit_of_a_changed_ledger_names_each_difference(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        table = next(
+            name
+            for (name,) in connection.execute(text("select name from sqlite_master where type = 'table'"))
+            if "entr" in name or "ledger" in name
+        )
+        connection.execute(text(f"update {table} set quantity = 9 where id = 'request/r1/requests'"))
+    engine.dispose()
+
+    assert main(["audit"]) == EXIT_DIFFERS
+    assert "window_told: acme/main/ep-one/requests/all/" in capsys.readouterr().out
+
+
+def test_another_window_size_is_refused_in_one_line(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MILLRACE_WINDOW_S", "60")
+
+    assert (main([]), url[:6]) == (EXIT_WRONG, "sqlite")
+    assert "set MILLRACE_WINDOW_S back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("variable", "value"), [("MILLRACE_WINDOW_S", "0"), ("MILLRACE_HTTP_PORT", "x")])
+def test_wrong_settings_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("MILLRACE_DATABASE_URL", f"sqlite:///{tmp_path / 'x.db'}")
+    monkeypatch.setenv(variable, value)
+
+    assert main([]) == EXIT_WRONG
+    assert variable in capsys.readouterr().err
+
+
+def test_an_unknown_argument_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MILLRACE_DATABASE_URL", f"sqlite:///{tmp_path / 'x.db'}")
+
+    assert main(["frobnicate"]) == EXIT_WRONG
+    assert "unknown argument" in capsys.readouterr().err

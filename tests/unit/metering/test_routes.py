@@ -1,0 +1,174 @@
+"""The read API: a key reads its own tenant's usage, line by line, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from libs.common.events.endpoint import Stage
+from libs.common.events.tables import KeyEntry
+from libs.common.ids import SystemEntropy
+from libs.common.keys import Keyring, mint
+from services.metering.__main__ import learn_key
+from services.metering.shell.routes import Reader, create_app
+from tests.unit.metering.world import ENDPOINT, T0, World, batch, joined, requested, staged, usage
+
+
+@dataclass
+class Api:
+    """A client of the API with a ring of keys."""
+
+    world: World
+    ring: Keyring
+    client: httpx.AsyncClient
+
+    def key(self, tenant: str = "acme", scopes: tuple[str, ...] = ("read",), expires_at_ms: int | None = None) -> str:
+        """A new key, as the `keys` bucket tells it."""
+        minted = mint(SystemEntropy())
+        entry = KeyEntry(
+            key_id=minted.key_id,
+            sha256=minted.sha256,
+            tenant_id=tenant,
+            project_id="main",
+            scopes=scopes,
+            expires_at_ms=expires_at_ms,
+        )
+        learn_key(self.ring, minted.key_id, entry.model_dump_json().encode())
+        return minted.plaintext
+
+    async def get(self, path: str, key: str, **query: str) -> httpx.Response:
+        """Ask."""
+        return await self.client.get(path, params=query, headers={"authorization": f"Bearer {key}"})
+
+
+@pytest.fixture
+def api() -> Api:
+    """An API over a world in which something was used."""
+    world = World()
+    world.hear(
+        requested(),
+        requested(tenant="globex", endpoint="ep-two"),
+        staged(Stage.READY, since_ms=T0, sequence=2),
+        joined("n1", at_ms=T0, sequence=1),
+        batch([usage(f"r{number}") for number in range(5)]),
+        batch([usage("x1", tenant="globex", endpoint="ep-two")], boot_seq=2),
+    )
+    world.pass_time(20)
+    ring = Keyring()
+    transport = httpx.ASGITransport(create_app(Reader(world.store, ring, world.clock)), raise_app_exceptions=False)
+    return Api(world, ring, httpx.AsyncClient(transport=transport, base_url="http://usage"))
+
+
+def totals(answer: httpx.Response) -> dict[tuple[str, str, str], int]:
+    """The totals in an answer."""
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return {(each["endpoint_id"], each["meter"], each["account"]): each["quantity"] for each in items}
+
+
+async def test_usage_is_told_by_endpoint_meter_and_account(api: Api) -> None:
+    found = totals(await api.get("/v1/usage", api.key()))
+
+    assert found == {
+        (ENDPOINT, "requests", ""): 5,
+        (ENDPOINT, "prompt_tokens", ""): 50,
+        (ENDPOINT, "completion_tokens", ""): 25,
+        (ENDPOINT, "gpu_ms", "serving"): 80_000,
+    }
+
+
+@pytest.mark.parametrize(("since", "until"), [(str(T0 + 5000), ""), ("2027-01-15T08:00:05Z", ""), ("", str(T0))])
+async def test_usage_is_told_of_an_interval(api: Api, since: str, until: str) -> None:
+    query = {name: text for name, text in (("from", since), ("to", until)) if text}
+
+    found = totals(await api.get("/v1/usage", api.key(), **query))
+
+    assert (ENDPOINT, "requests", "") not in found
+
+
+async def test_another_tenants_endpoint_looks_like_none(api: Api) -> None:
+    key = api.key("globex")
+
+    theirs = await api.get("/v1/usage", key, endpoint=ENDPOINT)
+    nobodys = await api.get("/v1/usage", key, endpoint="ep-none")
+    lines = await api.get("/v1/ledger", key, endpoint=ENDPOINT)
+
+    assert theirs.json() == nobodys.json()
+    assert lines.json() == {"items": [], "cursor": None}
+    assert set(totals(await api.get("/v1/usage", key))) == {
+        ("ep-two", meter, "") for meter in ("requests", "prompt_tokens", "completion_tokens")
+    }
+
+
+async def test_the_ledger_is_read_to_its_end_page_by_page(api: Api) -> None:
+    key = api.key(scopes=("manage",))
+    lines: list[dict[str, Any]] = []
+    query = {"endpoint": ENDPOINT, "limit": "2"}
+    for _ in range(100):
+        answer = (await api.get("/v1/ledger", key, **query)).json()
+        lines += answer["items"]
+        if answer["cursor"] is None:
+            break
+        query["cursor"] = answer["cursor"]
+
+    ids = [each["id"] for each in lines]
+    assert sorted(ids) == sorted(each.id for each in api.world.store.ledger.values() if ENDPOINT in each.account)
+    assert [each["at_ms"] for each in lines] == sorted(each["at_ms"] for each in lines)
+    assert {each["data"].get("request_id") for each in lines} >= {"r0", "r4"}
+
+
+@pytest.mark.parametrize("header", ["", "Bearer nonsense", "Basic abc", "Bearer "])
+async def test_no_good_key_no_answer(api: Api, header: str) -> None:
+    answer = await api.client.get("/v1/usage", headers={"authorization": header})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_revoked_or_expired_key_reads_nothing(api: Api) -> None:
+    revoked, expired = api.key(), api.key(expires_at_ms=T0)
+    learn_key(api.ring, revoked.split("_")[2], None)
+
+    assert (await api.get("/v1/usage", revoked)).status_code == 401
+    assert (await api.get("/v1/usage", expired)).status_code == 401
+
+
+async def test_an_unreadable_key_is_no_key(api: Api) -> None:
+    key = api.key()
+    learn_key(api.ring, key.split("_")[2], b"{broken")
+
+    assert (await api.get("/v1/usage", key)).status_code == 401
+
+
+async def test_a_key_for_inference_reads_no_usage(api: Api) -> None:
+    answer = await api.get("/v1/usage", api.key(scopes=("inference",)))
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/v1/usage", {"from": "yesterday"}),
+        ("/v1/usage", {"from": "2027-01-15T08:00:05"}),
+        ("/v1/usage", {"to": "9" * 30}),
+        ("/v1/ledger", {}),
+        ("/v1/ledger", {"endpoint": ENDPOINT, "limit": "0"}),
+        ("/v1/ledger", {"endpoint": ENDPOINT, "limit": "100000"}),
+        ("/v1/ledger", {"endpoint": ENDPOINT, "cursor": "x"}),
+    ],
+)
+async def test_a_wrong_query_is_a_problem_that_says_so(api: Api, path: str, query: dict[str, str]) -> None:
+    answer = await api.get(path, api.key(), **query)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_unknown_path_is_a_problem_too(api: Api) -> None:
+    answer = await api.get("/v1/nothing", api.key())
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
