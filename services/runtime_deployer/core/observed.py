@@ -22,6 +22,9 @@ class Kind(StrEnum):
     DEPLOYMENT = "Deployment"
 
 
+OWNED: Final = tuple(each for each in Kind if each is not Kind.NAMESPACE)  # What belongs to one endpoint alone.
+
+
 class ContainerState(StrEnum):
     """The three states that Kubernetes knows."""
 
@@ -96,13 +99,15 @@ class ObjectSeen(Contract):
 class Observed(Internal):
     """Everything of one endpoint that its tenant cluster holds.
 
-    `removing` repeats what the look was for: only a look made while removing proves that nothing is left.
+    `removing` repeats what the look was for: only a look made while removing proves that nothing is left. Of a kind
+    that is not in `looked` nothing is known.
     """
 
     kind: ClassVar[str] = "internal.runtime_observed"
     owner: ClassVar[Owner] = Owner.RUNTIME_DEPLOYER
 
     removing: bool
+    looked: tuple[Kind, ...] = OWNED
     objects: tuple[ObjectSeen, ...] = ()
     pods: tuple[PodSeen, ...] = ()
 

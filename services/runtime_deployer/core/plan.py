@@ -12,10 +12,12 @@ from typing import Final
 from libs.common.units import MINUTE_MS
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import Manifest, render
-from services.runtime_deployer.core.observed import Kind, Observed
+from services.runtime_deployer.core.observed import OWNED, Kind, Observed
 from services.runtime_deployer.core.state import Cluster, Runtime
 
 FORCE_AFTER_MS: Final = 10 * MINUTE_MS  # Past every grace period: the node is dead and will never confirm the end.
+# The Deployment is made last and deleted first: while it is there and only its pods move, the rest need no look.
+IN_MOTION: Final = frozenset({Stage.PULLING, Stage.DOWNLOADING, Stage.LOADING, Stage.WARMING})
 UP: Final = frozenset(
     {
         Stage.INSTALLING,
@@ -68,6 +70,11 @@ class ForceDeletePod:
 Action = Apply | WarmUp | Delete | ForceDeletePod
 
 
+def looks_at(runtime: Runtime) -> tuple[Kind, ...]:
+    """The kinds of object that are worth a look now; pods always are."""
+    return (Kind.DEPLOYMENT,) if stage_of(runtime) in IN_MOTION else OWNED
+
+
 def plan(runtime: Runtime, observed: Observed, now_ms: int) -> tuple[Action, ...]:
     """The actions that bring the cluster closer to what is wanted; none if nothing is to be done, or not by us."""
     if runtime.cluster is None or observed.generation > runtime.generation:
@@ -89,6 +96,8 @@ def _applies(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[Ap
 
 
 def _differs(manifest: Manifest, observed: Observed, replicas: int) -> bool:
+    if manifest.kind not in observed.looked:
+        return False
     seen = observed.has(manifest.kind)
     if seen is None or seen.digest != manifest.digest:
         return True

@@ -47,7 +47,7 @@ class Template:
     download_mib_per_s: int = 50  # Slowest download that still counts as healthy.
     start_s: int = 60  # Interpreter, CUDA context and warm-up of an engine with an empty model.
     drain_s: int = 120  # Longest generation sold is 90 s; the rest is slack for routers.
-    unroute_s: int = 10  # Between the order to stop and the signal: routers hear of it first.
+    unroute_s: int = 6  # From the order to stop to the signal: our look every 5 s, and a second for routers to hear.
     ingress_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
     egress_ports: tuple[int, ...] = (443,)
     tolerations: tuple[Toleration, ...] = (Toleration("nvidia.com/gpu"),)

@@ -25,6 +25,7 @@ PATIENCE_MS: Final[Mapping[str, int]] = MappingProxyType(
         "ErrImageNeverPull": 0,
     }
 )
+SAID: Final = {"digest does not match": "DigestMismatch"}  # The same, from a container that only says it in words.
 # What a model fetch may report that no second try can change.
 FINAL_FETCH: Final = frozenset({"DigestMismatch", "ModelNotFound", "ModelGated", "SizeMismatch", "DiskTooSmall"})
 
@@ -68,15 +69,20 @@ def _stuck(container: ContainerSeen) -> Trouble | None:
 def _crashing(container: ContainerSeen) -> Trouble | None:
     if not container.exit_code and container.waiting != "CrashLoopBackOff":
         return None
-    named = NAMED.match(container.message)
-    is_fetch = container.name == FETCH
-    if named is not None:
-        reason = named.group(1)
-    elif container.reason == "OOMKilled":
-        reason = "OOMKilled"
-    else:
-        reason = "ModelFetchFailed" if is_fetch else "CrashLoopBackOff"
+    reason = _reason(container)
     if container.restarts < CRASHES_MAX and reason not in FINAL_FETCH:
         return None
     ended = f"{container.name} ended with exit code {container.exit_code} after {container.restarts} restarts"
     return Trouble(reason, f"{ended}: {container.message or container.reason or 'it said nothing'}", 0)
+
+
+def _reason(container: ContainerSeen) -> str:
+    named = NAMED.match(container.message)
+    if named is not None:
+        return named.group(1)
+    for words, reason in SAID.items():
+        if words in container.message:
+            return reason
+    if container.reason == "OOMKilled":
+        return container.reason
+    return "ModelFetchFailed" if container.name == FETCH else "CrashLoopBackOff"

@@ -15,7 +15,7 @@ from libs.common.telemetry.logging import fields
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import ENDPOINT, GENERATION, NAMESPACE, Manifest
 from services.runtime_deployer.core.observed import Kind, ObjectSeen, Observed, PodSeen
-from services.runtime_deployer.core.plan import Action, Apply, Delete, ForceDeletePod, WarmUp
+from services.runtime_deployer.core.plan import Action, Apply, Delete, ForceDeletePod, WarmUp, looks_at
 from services.runtime_deployer.core.state import Cluster, Runtime
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.connections import APPLY, Connections, Reply
@@ -51,11 +51,12 @@ class KubernetesClusters:
     def observe(self, state: Runtime) -> Observed:
         """What is there of this endpoint. Raises Unavailable if that can't be known now."""
         cluster = state.cluster
-        if cluster is None:
-            return Observed(removing=stage_of(state) is Stage.REMOVING)
-        found = [self._look(cluster, kind, state.endpoint_id) for kind in Kind if kind is not Kind.NAMESPACE]
+        assert cluster is not None, f"{state.endpoint_id} is looked for in no cluster"
+        looked = looks_at(state)
+        found = [self._look(cluster, kind, state.endpoint_id) for kind in looked]
         return Observed(
             removing=stage_of(state) is Stage.REMOVING,
+            looked=looked,
             objects=tuple(each for each in found if each is not None),
             pods=self._pods(cluster, state.endpoint_id),
         )
@@ -71,7 +72,7 @@ class KubernetesClusters:
             case Delete():
                 self._delete(action.cluster, f"{PATHS[action.kind]}/{action.name}", {"propagationPolicy": "Foreground"})
             case ForceDeletePod():
-                log.warning("pod forgotten", extra=fields(action="force_delete", node=action.name))
+                log.warning("pod forgotten", extra=fields(action=f"force delete {action.name}"))
                 self._delete(action.cluster, f"{PODS}/{action.name}", {"gracePeriodSeconds": "0"})
 
     def _look(self, cluster: Cluster, kind: Kind, name: str) -> ObjectSeen | None:

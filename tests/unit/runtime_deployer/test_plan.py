@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.runtime_deployer.core.manifests import NAMESPACE, render
-from services.runtime_deployer.core.observed import Kind, ObjectSeen, Observed, PodSeen
+from services.runtime_deployer.core.observed import OWNED, Kind, ObjectSeen, Observed, PodSeen
 from services.runtime_deployer.core.plan import (
     FORCE_AFTER_MS,
     Action,
@@ -17,6 +17,7 @@ from services.runtime_deployer.core.plan import (
     Delete,
     ForceDeletePod,
     WarmUp,
+    looks_at,
     plan,
 )
 from services.runtime_deployer.core.state import Cluster, Runtime
@@ -28,9 +29,11 @@ from tests.unit.runtime_deployer.a_runtime import (
     Scene,
     a_serving_scene,
     deletion_requested,
+    downloading,
     gpu_ready,
     loaded,
     loading,
+    pulling,
     requested,
     scale_decided,
     warm,
@@ -129,7 +132,7 @@ def test_removal_deletes_what_is_there_once_the_deployment_first_and_never_the_n
 
     actions = planned(scene, look)
 
-    assert [each.kind for each in actions if isinstance(each, Delete)] == list(reversed(list(Kind)[1:]))
+    assert [each.kind for each in actions if isinstance(each, Delete)] == list(reversed(OWNED))
     assert all(isinstance(each, Delete) and each.name == ENDPOINT for each in actions)
     leaving = tuple(each.model_copy(update={"deleting": True}) for each in look.objects)
     assert planned(scene, look.model_copy(update={"objects": leaving})) == ()
@@ -146,10 +149,29 @@ def test_pods_of_a_dead_node_are_forgotten_in_the_end() -> None:
     assert planned(scene, stuck) == (ForceDeletePod(CLUSTER, "p1"),)
 
 
+def test_of_what_was_not_looked_at_nothing_is_concluded() -> None:
+    scene = a_serving_scene()
+    deployment = scene.look().has(Kind.DEPLOYMENT)
+    assert deployment is not None
+    look = Observed(removing=False, looked=(Kind.DEPLOYMENT,), objects=(deployment,), pods=(warm(),))
+
+    assert planned(scene, look) == ()
+
+
+def test_everything_is_looked_at_but_while_only_pods_move() -> None:
+    scene = Scene().hear(requested(), gpu_ready())
+    assert looks_at(scene.runtime) == OWNED
+    for pod in (pulling(), downloading(), loading(), loaded()):
+        assert looks_at(scene.see(pod).runtime) == (Kind.DEPLOYMENT,)
+
+    assert looks_at(scene.see(warm()).runtime) == OWNED
+    assert looks_at(scene.hear(deletion_requested(), withdrawn()).runtime) == OWNED
+
+
 OBJECTS = st.lists(
     st.builds(
         ObjectSeen,
-        kind=st.sampled_from(list(Kind)[1:]),
+        kind=st.sampled_from(OWNED),
         generation=st.integers(0, 4),
         digest=st.sampled_from(["", "x"]),
         replicas=st.sampled_from([None, 0, 1, 5]),
