@@ -22,7 +22,13 @@ class _Server(uvicorn.Server):
 async def serve(app: AsgiApp, *, host: str, port: int, lifespan: bool = False) -> None:
     """Serve until cancelled. Raises OSError if the port is taken."""
     config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, lifespan="on" if lifespan else "off"
+        app,
+        interface="asgi3",  # Guessed, a bound method is taken for the older interface and every request fails.
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="on" if lifespan else "off",
     )
     server = _Server(config)
     try:

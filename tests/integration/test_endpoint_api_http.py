@@ -46,6 +46,7 @@ class Running:
     """A process that serves, and the bus it is on."""
 
     port: int
+    admin_port: int
     broker: MemoryBroker
     client: httpx.AsyncClient
 
@@ -82,7 +83,7 @@ async def running(directory: Path, broker: MemoryBroker, *, endpoints_max: int =
     task = asyncio.create_task(process.serve())
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
         await until(partial(answers, client))
-        yield Running(port, broker, client)
+        yield Running(port, settings.admin_port, broker, client)
     process.stop()
     await task
 
@@ -225,3 +226,19 @@ async def test_a_body_over_the_limit_is_a_problem_and_nothing_is_made(tmp_path: 
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert answer.headers["content-type"] == "application/problem+json"
     assert listed.json()["items"] == []
+
+
+async def test_the_admin_page_says_whether_it_lives_can_work_and_how_much(tmp_path: Path, broker: MemoryBroker) -> None:
+    async with running(tmp_path, broker) as api, httpx.AsyncClient() as client:
+        pages = {
+            path: await client.get(f"http://127.0.0.1:{api.admin_port}/{path}")
+            for path in ("healthz", "readyz", "metrics", "nowhere")
+        }
+
+    assert {path: page.status_code for path, page in pages.items()} == {
+        "healthz": 200,
+        "readyz": 200,
+        "metrics": 200,
+        "nowhere": 404,
+    }
+    assert "endpoint_api_commands_total" in pages["metrics"].text

@@ -73,7 +73,7 @@ def _why_waiting(endpoint: Endpoint) -> Why:
     row = LIFECYCLE.awaited(endpoint.stage)
     assert row is not None, f"{endpoint.stage} waits for nobody and has no text"
     fact = Fact.RUNTIME_REMOVED if owed_by != row.owed_by else row.fact
-    words = fact.value.partition(".")[2].replace("_", " ")
+    words = fact.value.replace(".", " ").replace("_", " ")
     return Why(f"Awaiting{words.title().replace(' ', '')}", f"{owed_by} is at work; next: {words}", owed_by)
 
 

@@ -347,7 +347,7 @@ def test_waiting_says_why_until_capacity_manager_says_more() -> None:
     after = an_endpoint(READY[0], waiting, told(PROGRESS[1], sequence=3))
 
     assert why(before).reason == "NoCapacity"
-    assert why(after).reason == "AwaitingClusterReady"
+    assert why(after).reason == "AwaitingCapacityClusterReady"
 
 
 def test_an_explanation_that_comes_late_does_not_explain_a_later_stage() -> None:
@@ -355,7 +355,7 @@ def test_an_explanation_that_comes_late_does_not_explain_a_later_stage() -> None
 
     state = an_endpoint(READY[0], told(PROGRESS[1], sequence=3), late)
 
-    assert why(state).reason == "AwaitingClusterReady"
+    assert why(state).reason == "AwaitingCapacityClusterReady"
 
 
 def test_an_explanation_of_the_create_does_not_explain_the_delete() -> None:
@@ -363,7 +363,7 @@ def test_an_explanation_of_the_create_does_not_explain_the_delete() -> None:
 
     state = an_endpoint(READY[0], waiting, delete(), *tellings(TEARDOWN[:2], generation=2, first=11))
 
-    assert (state.stage, why(state).reason) == (Stage.DELETING, "AwaitingReleased")
+    assert (state.stage, why(state).reason) == (Stage.DELETING, "AwaitingCapacityReleased")
 
 
 def test_while_deleting_the_runtime_is_waited_for_before_the_capacity() -> None:
