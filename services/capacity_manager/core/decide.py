@@ -25,6 +25,7 @@ from services.capacity_manager.core.lifecycle import (
 from services.capacity_manager.core.names import gpu_counter
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.placement import shortage, wanted_by
+from services.capacity_manager.core.plan import plan
 from services.capacity_manager.core.reached import reached
 from services.capacity_manager.core.reasons import Reason, Why
 from services.capacity_manager.core.state import Claim, Reservation
@@ -122,7 +123,8 @@ def _give_back(
     claim = note_gone(claim, seen, now_ms=terms.now_ms)
     first = claim.gone
     if first is None or not is_confirmed(first, seen, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms):
-        claim, waits = explain(claim, why_waiting(claim, seen))
+        acts = bool(plan(claim, seen, terms.now_ms))
+        claim, waits = explain(claim, why_waiting(claim, seen), acts=acts)
         return _decided(claim, (*events, *waits), terms, gives)
     assert not live_nodes(claim), "two looks found no node, so each is confirmed gone"
     gives = (*gives, *give_rest(claim))
@@ -202,7 +204,7 @@ def _progressed(
             events = (*events, event)
     if why is not None and why.reason == Reason.GPU_PENDING and Fact.GPU_READY in claim.told:
         why = None
-    claim, waits = explain(claim, why)
+    claim, waits = explain(claim, why, acts=bool(plan(claim, seen, terms.now_ms)))
     return _decided(claim, (*events, *waits), terms, gives)
 
 

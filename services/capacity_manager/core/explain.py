@@ -31,10 +31,13 @@ def why_waiting(claim: Claim, seen: Observed) -> Why | None:
     return None
 
 
-def explain(claim: Claim, why: Why | None) -> tuple[Claim, tuple[Event, ...]]:
-    """The claim with the reason told, and the event if it is news: trouble, or the end of trouble told before."""
-    reason = why.reason if why else ""
-    if reason == claim.waiting or not (claim.waiting or (why and why.is_trouble)):
+def explain(claim: Claim, why: Why | None, *, acts: bool = False) -> tuple[Claim, tuple[Event, ...]]:
+    """The claim with the reason told, and the event if it is news: trouble, or the end of trouble told before.
+
+    While something is still to be done (`acts`), a look without trouble ends none: what failed may have been the doing.
+    """
+    reason, is_trouble = (why.reason, why.is_trouble) if why else ("", False)
+    if reason == claim.waiting or not (is_trouble or (claim.waiting and not acts)):
         return claim, ()
     told = CapacityWaiting(reason=reason, message=why.message if why else "Nothing is waited for.")
     return replace(claim, waiting=reason), (told,)
