@@ -60,6 +60,8 @@ class TwinOptions(BaseModel):
     model_load_ms: int = 45 * SECOND_MS
     restart_backoff_ms: int = 10 * SECOND_MS
     restart_backoff_max_ms: int = 5 * MINUTE_MS
+    pre_stop_floor_ms: int = 1_500  # A scaled preStop sleep still leaves a router that lives in real time this long.
+    probe_floor_ms: int = 5_000  # However time is scaled, a real process gets this long to answer its probes.
     namespace_delete_ms: int = 500
     drain_deadline_ms: int = 10 * MINUTE_MS
     tokens_per_second: float = 60.0  # Of the model server; not scaled: it is what a client feels.

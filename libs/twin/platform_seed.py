@@ -19,7 +19,7 @@ privateNodes:
       properties: {region: {{ .Values.loft.cluster }}}
       static:
         - name: gpu
-          quantity: {{ .Values.nodeQuantity }}
+          quantity: {{ .Values.gpuQuantity }}
           nodeTypeSelector:
             - property: vcluster.com/node-type
               operator: In
@@ -87,7 +87,7 @@ def _node_type(option: NodeTypeOption) -> Json:
 
 def _template(name: str, node_type: str, nodes_max: int) -> Json:
     parameters = [
-        {"variable": "nodeQuantity", "type": "number", "defaultValue": "1", "min": 0, "max": nodes_max},
+        {"variable": "gpuQuantity", "type": "number", "defaultValue": "1", "min": 0, "max": nodes_max},
         {"variable": "nodeType", "type": "string", "defaultValue": node_type},
     ]
     template = {

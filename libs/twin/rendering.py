@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -49,12 +50,18 @@ def render(store: Store, instance: Json, loft: Mapping[str, str]) -> tuple[Json,
     text = (definition.get("helmRelease") or {}).get("values") or ""
     rendered = PLACE.sub(lambda found: values.get(found.group(1), "<no value>"), text)
     try:
-        config = yaml.safe_load(rendered) or {}
-        pools = tuple(_pool(auto, each) for auto in _auto_nodes(config) for each in auto.get("static") or ())
+        pools = _pools_in(rendered)
     except (yaml.YAMLError, KeyError, ValueError, TypeError, AttributeError) as wrong:
         raise Unrendered("ErrorRenderingTemplate", f"error rendering template: {wrong}") from wrong
     release = {**(definition.get("helmRelease") or {}), "values": rendered}
     return {**definition, "helmRelease": release}, pools
+
+
+@lru_cache(maxsize=1024)
+def _pools_in(rendered: str) -> tuple[Pool, ...]:
+    """Remembered, because controllers ask again whenever anything moved, and YAML is slow to read."""
+    config = yaml.safe_load(rendered) or {}
+    return tuple(_pool(auto, each) for auto in _auto_nodes(config) for each in auto.get("static") or ())
 
 
 def _resolve(store: Store, reference: Json) -> tuple[Json, list[Json]]:
@@ -79,9 +86,14 @@ def _version_fits(version: str, wanted: str) -> bool:
     return all(part == want or want in {"x", "X"} for part, want in pairs)
 
 
+@lru_cache(maxsize=1024)
+def _given(text: str) -> object:
+    return yaml.safe_load(text) or {}
+
+
 def _parameters(declared: list[Json], text: str) -> dict[str, str]:
     try:
-        given = yaml.safe_load(text) or {}
+        given = _given(text)
     except yaml.YAMLError as wrong:
         raise Unrendered("ErrorSyncingParameters", f"parameters are not YAML: {wrong}") from wrong
     if not isinstance(given, dict):

@@ -8,8 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-import yaml
-
 from libs.twin import address, bodies
 from libs.twin.address import Address
 from libs.twin.answers import ApiError, Response, answer, bad_request, conflict, expired, no_such_path
@@ -162,10 +160,7 @@ class Rest:
         manager = query.get("fieldManager")
         if not manager:
             raise bodies.no_manager()
-        try:
-            wanted = yaml.safe_load(body)
-        except yaml.YAMLError as wrong:
-            raise bad_request(f"error decoding YAML: {wrong}") from wrong
+        wanted = bodies.read(body)
         metadata = bodies.check_head(kind, wanted)
         if metadata.setdefault("name", target.name) != target.name:
             raise bad_request(f"name in URL does not match name in object: {target.name}")

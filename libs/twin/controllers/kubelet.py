@@ -7,16 +7,22 @@ from typing import Final
 
 from libs.twin import kinds, pods
 from libs.twin.controllers.due import Due
+from libs.twin.controllers.launching import (
+    images_of,
+    init_course,
+    init_of,
+    launch_of,
+    pre_stop_ms,
+    pull_ms,
+    stuck_at_ms,
+)
 from libs.twin.controllers.pod_run import Phase, PodRun, container_id, termination, write_status
-from libs.twin.engines_port import Engines, Launch
+from libs.twin.engines_port import Engines
 from libs.twin.events import Recorder
-from libs.twin.objects import Json, is_terminating, name_of, namespace_of, uid_of
+from libs.twin.objects import Json, is_terminating, name_of, uid_of
 from libs.twin.options import Faults, TwinOptions
 from libs.twin.store import Store
 
-FETCH_IMAGE: Final = "millrace/model-fetch"
-SERVER_IMAGE: Final = "millrace/model-server"
-FETCH_ERROR_MS: Final = 500  # Reading a manifest is enough to see that its digest is wrong.
 BACKOFF_FORGIVEN_MS: Final = 600_000  # Kubernetes forgets past crashes of a container that ran ten minutes.
 TRANSITIONS_MAX: Final = 100  # Of one pod at one time; more means that two phases chase one another.
 
@@ -58,6 +64,7 @@ class Kubelet:
             if uid in self._runs:
                 due.at(run.until_ms)
                 due.at(run.stop_at_ms)
+                due.at(run.check_ms)
                 if run.engine_key is not None:
                     due.at(self._engines.next_look_ms(run.engine_key, now_ms))
 
@@ -101,7 +108,7 @@ class Kubelet:
         self._store.edit(kinds.PODS, pod, lambda fresh: write_status(fresh, run, now_ms))
 
     def _transition(self, pod: Json, run: PodRun, now_ms: int) -> None:
-        if run.phase is Phase.RUNNING and run.index >= len(_init(pod)):
+        if run.phase is Phase.RUNNING and run.index >= len(init_of(pod)):
             self._watch_engine(pod, run, now_ms)
             return
         if run.until_ms is None or now_ms < run.until_ms:
@@ -119,18 +126,16 @@ class Kubelet:
                 pass
 
     def _pull(self, pod: Json, run: PodRun, now_ms: int) -> None:
-        for image in _images(pod, run):
+        for image in images_of(pod, run):
             if (run.node, image) in self._images:
                 continue
             message = f'Pulling image "{image}"'
             self._recorder.record(kinds.PODS, pod, "Pulling", message, now_ms)
             run.phase, run.image = Phase.PULLING, image
-            run.waiting = ("ContainerCreating" if run.index >= len(_init(pod)) else "PodInitializing", "")
+            run.waiting = ("ContainerCreating" if run.index >= len(init_of(pod)) else "PodInitializing", "")
             if run.index == 0:
                 run.waiting = ("ContainerCreating", "")
-            small = pods.repository(image) == FETCH_IMAGE
-            cost_ms = self._options.fetch_image_pull_ms if small else self._options.image_pull_ms
-            run.until_ms = now_ms + self._options.scaled(cost_ms)
+            run.until_ms = now_ms + pull_ms(image, self._options)
             return
         self._start(pod, run, now_ms)
 
@@ -158,12 +163,12 @@ class Kubelet:
         run.until_ms = now_ms + self._backoff_ms(run.pull_failures)
 
     def _start(self, pod: Json, run: PodRun, now_ms: int) -> None:
-        init = _init(pod)
+        init = init_of(pod)
         run.phase = Phase.RUNNING
         if run.index < len(init):
             container = init[run.index]
             run.of(container).started_ms = now_ms
-            duration_ms, run.exit_code = self._init_course(container)
+            duration_ms, run.exit_code = init_course(container, self._options, self._faults())
             run.until_ms = now_ms + duration_ms
             self._recorder.record(kinds.PODS, pod, "Started", f"Started container {container['name']}", now_ms)
             return
@@ -172,20 +177,13 @@ class Kubelet:
             self._recorder.record(kinds.PODS, pod, "Started", f"Started container {container['name']}", now_ms)
         run.until_ms = None
         run.is_ready = False
-        self._launch(pod, run, now_ms)
-
-    def _init_course(self, container: Json) -> tuple[int, int]:
-        """How long an init container runs, and how it ends."""
-        args = (*(container.get("command") or ()), *(container.get("args") or ()))
-        if pods.repository(container["image"]) != FETCH_IMAGE:
-            return 0, 0
-        digest, size = pods.option(args, "--digest") or "", pods.option(args, "--size-bytes") or "0"
-        if not digest.startswith("sha256:") or not size.isdigit() or self._faults().digest_mismatch:
-            return self._options.scaled(FETCH_ERROR_MS), 1
-        return self._options.scaled(1000 * int(size) / self._options.download_bytes_per_s), 0
+        run.was_ready, run.unhealthy_ms = False, None
+        launch = launch_of(self._store, pod, run, self._options)
+        run.engine_key = launch.key
+        self._engines.start(launch, now_ms)
 
     def _init_ended(self, pod: Json, run: PodRun, now_ms: int) -> None:
-        container = _init(pod)[run.index]
+        container = init_of(pod)[run.index]
         record = run.of(container)
         why = "" if run.exit_code == 0 else "model digest does not match the manifest"
         record.finished = termination(record, run.exit_code, now_ms, why)
@@ -197,35 +195,11 @@ class Kubelet:
             return
         self._back_off(pod, run, [container], now_ms)
 
-    def _launch(self, pod: Json, run: PodRun, now_ms: int) -> None:
-        container = pod["spec"]["containers"][0]
-        self._store_address(pod, run)
-        fresh = self._store.get(kinds.PODS, namespace_of(pod), name_of(pod))
-        env = pods.environment(self._store, fresh, container)
-        is_ours = pods.repository(container["image"]) == SERVER_IMAGE
-        run.engine_key = f"{run.key}/{run.uid}/{run.of(container).restarts}"
-        launch = Launch(
-            key=run.engine_key,
-            image=container["image"],
-            address=run.address,
-            port=pods.port_of(container),
-            command=tuple(pods.expand(str(each), env) for each in container.get("command") or ()),
-            args=tuple(pods.expand(str(each), env) for each in container.get("args") or ()),
-            env=env,
-            probe_path=pods.probe_path(container),
-            load_ms=self._options.scaled(self._options.model_load_ms) if is_ours else 0,
-            tokens_per_second=self._options.tokens_per_second,
-        )
-        self._engines.start(launch, now_ms)
-
-    def _store_address(self, pod: Json, run: PodRun) -> None:
-        self._store.edit(kinds.PODS, pod, lambda fresh: fresh["status"].update(podIP=run.address, hostIP=run.address))
-
     def _watch_engine(self, pod: Json, run: PodRun, now_ms: int) -> None:
         assert run.engine_key is not None, run.key
         code = self._engines.exit_code(run.engine_key, now_ms)
         if code is None:
-            run.is_ready = self._engines.is_healthy(run.engine_key, now_ms)
+            self._check_health(pod, run, now_ms)
             return
         self._engines.forget(run.engine_key)
         run.engine_key = None
@@ -234,6 +208,23 @@ class Kubelet:
         record = run.of(container)
         record.finished = termination(record, code, now_ms)
         self._back_off(pod, run, [container], now_ms)
+
+    def _check_health(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        assert run.engine_key is not None, run.key
+        run.is_ready = self._engines.is_healthy(run.engine_key, now_ms)
+        run.check_ms = None
+        if run.is_ready:
+            run.was_ready, run.unhealthy_ms = True, None
+            return
+        if run.unhealthy_ms is None:
+            run.unhealthy_ms = now_ms
+        container = pod["spec"]["containers"][0]
+        run.check_ms = stuck_at_ms(container, run, self._options)
+        if run.check_ms is not None and now_ms >= run.check_ms:
+            run.check_ms = None
+            message = f"Container {container['name']} failed its probes, will be restarted"
+            self._recorder.record(kinds.PODS, pod, "Killing", message, now_ms)
+            self._engines.stop(run.engine_key, grace_ms=0, now_ms=now_ms)
 
     def _back_off(self, pod: Json, run: PodRun, containers: list[Json], now_ms: int) -> None:
         record = run.of(containers[0])
@@ -259,13 +250,15 @@ class Kubelet:
             run.phase = Phase.STOPPING
             run.is_ready = False
             run.until_ms = None
-            run.stop_at_ms = now_ms + _pre_stop_ms(pod)
+            run.stop_at_ms = now_ms + pre_stop_ms(pod, self._options)
             self._recorder.record(kinds.PODS, pod, "Killing", "Stopping container", now_ms)
             pod = self._store.edit(kinds.PODS, pod, lambda fresh: write_status(fresh, run, now_ms))
         if run.engine_key is not None:
             if run.stop_at_ms is not None and now_ms >= run.stop_at_ms:
                 grace_s = int(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-                self._engines.stop(run.engine_key, grace_ms=max(0, 1000 * grace_s - _pre_stop_ms(pod)), now_ms=now_ms)
+                self._engines.stop(
+                    run.engine_key, grace_ms=max(0, 1000 * grace_s - pre_stop_ms(pod, self._options)), now_ms=now_ms
+                )
                 run.stop_at_ms = None
             if self._engines.exit_code(run.engine_key, now_ms) is None:
                 return
@@ -289,24 +282,3 @@ class Kubelet:
                 self._stopping.discard(key)
             else:
                 due.at(self._engines.next_look_ms(key, now_ms))
-
-
-def _init(pod: Json) -> list[Json]:
-    return pod["spec"].get("initContainers") or []
-
-
-def _images(pod: Json, run: PodRun) -> list[str]:
-    init = _init(pod)
-    if run.index < len(init):
-        return [init[run.index]["image"]]
-    return [each["image"] for each in pod["spec"]["containers"]]
-
-
-def _pre_stop_ms(pod: Json) -> int:
-    hook = (pod["spec"]["containers"][0].get("lifecycle") or {}).get("preStop") or {}
-    if "sleep" in hook:
-        return 1000 * int(hook["sleep"].get("seconds", 0))
-    command = (hook.get("exec") or {}).get("command") or []
-    if len(command) == 2 and command[0].endswith("sleep") and command[1].isdigit():
-        return 1000 * int(command[1])
-    return 0

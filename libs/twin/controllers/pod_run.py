@@ -48,6 +48,9 @@ class PodRun:
     is_ready: bool = False
     exit_code: int = 0
     stop_at_ms: int | None = None
+    was_ready: bool = False
+    unhealthy_ms: int | None = None
+    check_ms: int | None = None  # When its kubelet gives up on it.
     containers: dict[str, ContainerRun] = field(default_factory=dict)
 
     def of(self, container: Json) -> ContainerRun:
