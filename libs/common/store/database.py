@@ -49,14 +49,13 @@ class Database:
         self._engine = engine
         # SQLite's own queue of writers sleeps and polls; threads of one process rather wait for each other here.
         self._turns = threading.Lock() if self.dialect == "sqlite" else None
-        self._writing = engine.execution_options(writes=True)
         self._reading = engine if self.dialect == "sqlite" else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._create()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits if it is left without an error. Raises Unavailable, Stale or Invalid."""
-        with self._turn(), _given_back(_begun(self._writing)) as connection:
+        with self._turn(), _given_back(_begun(self._engine)) as connection:
             yield connection
             with meaning():
                 connection.commit()
@@ -162,6 +161,8 @@ def _begun(engine: Engine) -> Connection:
         connection = engine.connect()
         try:
             connection.begin()
+            if engine.dialect.name == "sqlite":  # Not by a listener on the engine: that costs each statement a tenth.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
         except BaseException:
             connection.close()
             raise
@@ -190,7 +191,6 @@ def _open(url: str) -> Engine:
             parsed, hide_parameters=True, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_timeout=LOCK_WAIT_S
         )
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
         return engine
     if backend == "postgresql":
         return create_engine(
@@ -225,8 +225,3 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # With a rollback journal, FULL may lose the last commit in a power cut: EXTRA syncs the journal's deletion too.
     connection.execute(f"PRAGMA synchronous = {'FULL' if safe else 'EXTRA'}")
     connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    if connection.get_execution_options().get("writes"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,29 @@
+"""Run benchmarks and write down what they say: ``python -m tests.bench [section …]``; without a section, all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from tests.bench import report, store
+
+SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType({"store": store.measure})
+
+
+def main(names: Sequence[str]) -> int:
+    """Measure the sections named; the exit code of the process."""
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        print(f"no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}", file=sys.stderr)
+        return 2
+    for name in names or SECTIONS:
+        section = SECTIONS[name]()
+        report.write(name, section)
+        print(section.markdown(f"python -m tests.bench {name}"), end="\n\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
