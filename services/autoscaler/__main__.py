@@ -1,0 +1,72 @@
+"""``python -m services.autoscaler``: real bus, real database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from libs.common import settings as reading
+from libs.common.bus.nats import NatsBus
+from libs.common.clock import SystemClock
+from libs.common.errors import MillraceError
+from libs.common.events.event import Owner
+from libs.common.process import Process
+from libs.common.runner import Runner
+from libs.common.store.sql import SqlStore
+from libs.common.telemetry import logging as telemetry
+from libs.common.telemetry.logging import fields
+from services.autoscaler.core.state import Scaler
+from services.autoscaler.service import build
+from services.autoscaler.shell import metrics
+from services.autoscaler.shell.ports import Ports
+from services.autoscaler.shell.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_WRONG: Final = 2
+COUNT_EVERY_S: Final = 15.0  # How old the gauges may be.
+PAGE: Final = 500
+
+
+def main() -> int:
+    """Run until told to stop; 2 if it can't start."""
+    try:
+        settings = reading.read(Settings)
+        ports = Ports(SqlStore(settings.database_url), SystemClock(), settings.policy)
+    except MillraceError as wrong:
+        sys.stderr.write(f"autoscaler: {wrong}\n")
+        return EXIT_WRONG
+    telemetry.configure(Owner.AUTOSCALER, level=settings.log_level)
+    service = build(ports)
+    (runner,) = service.runners
+
+    async def count() -> None:
+        while True:
+            try:
+                await asyncio.to_thread(count_once, runner, ports)
+            except MillraceError as trouble:
+                log.warning("count put off", extra=fields(reason=str(trouble)))
+            await asyncio.sleep(COUNT_EVERY_S)
+
+    Process(service, NatsBus(settings.nats_url, name=Owner.AUTOSCALER), settings, also=(count,)).run()
+    return 0
+
+
+def count_once(runner: Runner[Any], ports: Ports) -> None:
+    """Set the gauges from what is stored."""
+    metrics.count(every(runner), now_ms=ports.clock.now_ms(), policy=ports.policy)
+
+
+def every(runner: Runner[Any]) -> Iterator[Scaler]:
+    """Every scaler, a page at a time."""
+    page = runner.states(limit=PAGE)
+    while page:
+        yield from page
+        page = runner.states(after=page[-1].endpoint_id, limit=PAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What a scaler makes of each thing it hears: remember it, then judge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from libs.common.decision import Decision
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointRequested,
+    EndpointStageChanged,
+    Scaling,
+)
+from libs.common.events.envelope import Envelope
+from libs.common.events.route import TrafficObserved
+from libs.common.events.runtime import ReplicasChanged
+from libs.common.events.scale import ScaleDecided
+from libs.common.runner import Woke
+from services.autoscaler.core.policy import Policy
+from services.autoscaler.core.scaling import Hold, View, judge
+from services.autoscaler.core.state import Scaler
+from services.autoscaler.core.traffic import Sample, is_sound, keep, silent_until
+
+
+def decide(scaler: Scaler, envelope: Envelope, now_ms: int, *, policy: Policy) -> Decision[Scaler]:
+    """Take in one thing heard and decide what follows from all of it."""
+    event = envelope.data
+    now_ms = max(now_ms, scaler.now_ms, event.due_ms if isinstance(event, Woke) else 0)
+    scaler = _learn(replace(scaler, now_ms=now_ms), envelope, policy)
+    if scaler.is_over:
+        return Decision(replace(scaler, samples=()))
+    scaler = replace(scaler, samples=keep(scaler.samples, now_ms=now_ms, policy=policy))
+    if scaler.limits is None or not scaler.is_live:
+        return Decision(scaler)
+    verdict = judge(view_of(scaler, scaler.limits), now_ms, policy)
+    if isinstance(verdict, ScaleDecided):
+        scaler = replace(scaler, decided=verdict.replicas, changed_ms=now_ms)
+    return Decision(
+        _rested(scaler, scaler.limits, policy),
+        events=(verdict,) if isinstance(verdict, ScaleDecided) else (),
+        generation=scaler.generation,
+        wake_at_ms=_wake_at(scaler, scaler.limits, verdict, policy),
+    )
+
+
+def _learn(scaler: Scaler, envelope: Envelope, policy: Policy) -> Scaler:
+    match envelope.data:
+        case EndpointRequested() as requested:
+            heard = envelope.heard()
+            assert heard is not None
+            facts = scaler.facts.learn(heard)
+            if facts == scaler.facts:
+                return scaler
+            return replace(scaler, facts=facts, limits=requested.spec.scaling, generation=envelope.generation)
+        case EndpointDeletionRequested() | EndpointFailed():
+            heard = envelope.heard()
+            assert heard is not None
+            return replace(scaler, facts=scaler.facts.learn(heard))
+        case EndpointStageChanged() as changed if envelope.sequence > scaler.stage_sequence:
+            return replace(scaler, stage=changed.stage, stage_sequence=envelope.sequence)
+        case ReplicasChanged() as replicas if envelope.sequence > scaler.replicas_sequence:
+            return replace(scaler, ready=replicas.ready, replicas_sequence=envelope.sequence)
+        case TrafficObserved() as traffic:
+            return replace(scaler, samples=(*scaler.samples, *_samples(scaler, traffic, policy)))
+        case _:
+            return scaler  # Older than what is known, or only the clock.
+
+
+def _samples(scaler: Scaler, traffic: TrafficObserved, policy: Policy) -> tuple[Sample, ...]:
+    found = (
+        Sample(
+            instance=traffic.instance,
+            from_ms=traffic.from_ms,
+            to_ms=traffic.to_ms,
+            concurrency_milli=load.concurrency_avg_milli,
+            peak=load.concurrency_max,
+        )
+        for load in traffic.endpoints
+        if load.endpoint_id == scaler.endpoint_id
+    )
+    return tuple(each for each in found if is_sound(each, now_ms=scaler.now_ms, policy=policy))
+
+
+def view_of(scaler: Scaler, limits: Scaling) -> View:
+    """What the policy sees of a scaler."""
+    return View(
+        current=scaler.decided or limits.min,
+        limits=limits,
+        samples=scaler.samples,
+        ready=scaler.ready,
+        changed_ms=scaler.changed_ms,
+    )
+
+
+def _rested(scaler: Scaler, limits: Scaling, policy: Policy) -> Scaler:
+    """Without old samples where they can no longer take a replica away."""
+    if (scaler.decided or limits.min) > limits.min:
+        return scaler
+    begin_ms = scaler.now_ms - policy.stable_ms
+    return replace(scaler, samples=tuple(each for each in scaler.samples if each.to_ms > begin_ms))
+
+
+def _wake_at(scaler: Scaler, limits: Scaling, verdict: ScaleDecided | Hold, policy: Policy) -> int | None:
+    """When time alone may change the verdict: not at the least, not while replicas or routers owe us news."""
+    if (scaler.decided or limits.min) == limits.min or not scaler.samples or verdict is Hold.REPLICAS:
+        return None
+    silent_ms = silent_until(scaler.samples, now_ms=scaler.now_ms, policy=policy)
+    return max(scaler.now_ms + policy.evaluate_ms, silent_ms or 0)
