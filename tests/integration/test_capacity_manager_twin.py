@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 
-from libs.common.clock import ManualClock
+from libs.common.clock import ManualClock, SystemClock
 from libs.common.events.capacity import CapacityFailed, CapacityWaiting, NodeJoined, NodeReleased
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
@@ -409,3 +414,59 @@ def test_a_delete_that_comes_before_its_request_ends_both(key_file: Path) -> Non
 
     assert Counter(rig.kinds()) == Counter(["capacity.queued", "capacity.released"])
     assert rig.inventory() == NOTHING
+
+
+@dataclass
+class Wired:
+    """The same over real HTTP and real time: a twin process, and a capacity-manager in this one."""
+
+    url: str
+    key_file: Path
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore()
+        client = PlatformClient(url=self.url, key_file=self.key_file)
+        self.service = build(Ports(self.store, SystemClock(), Platform(client), RULES, resync_ms=200))
+
+    def until(self, stage: Stage, *, patience_s: float = 60.0) -> None:
+        end_s = time.monotonic() + patience_s
+        while self.stage() is not stage:
+            assert time.monotonic() < end_s, f"never {stage}, stands in {self.stage()}"
+            self.service.tick()
+            self.service.reconcile()
+            time.sleep(0.02)
+
+    def stage(self) -> Stage:
+        claim = self.service.runners[0].state(ENDPOINT)
+        assert isinstance(claim, Claim)
+        return stage_of(claim)
+
+
+@pytest.fixture
+def twin_url(key_file: Path) -> Iterator[str]:
+    key_file.write_text(DEFAULT_KEY)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "libs.twin", "--port", str(port), "--time-scale", "0.005"]
+    process = subprocess.Popen([*command, "--access-key-file", str(key_file)], cwd=Path(__file__).parents[2])
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_over_real_http_a_claim_is_held_and_given_back(twin_url: str, key_file: Path) -> None:
+    wired = Wired(twin_url, key_file)
+
+    wired.service.handle(an_envelope(requested()))
+    wired.until(Stage.HELD)
+    wired.service.handle(an_envelope(deletion(), generation=2, sequence=2))
+    wired.service.handle(an_envelope(REMOVED, generation=2))
+    wired.until(Stage.RELEASED)
+
+    inventory = httpx.get(f"{twin_url}/twin/v1/inventory").json()
+    inventory.pop("projects")
+    assert inventory == NOTHING
+    assert wired.store.counter(COUNTER) == 0

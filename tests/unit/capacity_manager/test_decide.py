@@ -162,6 +162,23 @@ def test_a_scale_down_gives_back_only_what_two_looks_saw_gone() -> None:
     assert attention_of(bench.claim) is Attention.WATCH
 
 
+def test_nodes_that_linger_keep_their_quota_however_long_they_take_to_go() -> None:
+    bench = held(Bench())
+    three = [a_node(f"n{each}") for each in range(3)]
+    bench.hear(scaled(3))
+    bench.see(cluster=a_cluster(3), nodes=three)
+
+    bench.hear(scaled(1), sequence=2)
+    for left in (3, 3, 2, 2):
+        bench.see(cluster=a_cluster(1), nodes=three[:left])
+        bench.now_ms += 2 * CONFIRM_MS
+        if bench.wake_at_ms is not None:
+            bench.wake()
+        assert bench.gpus >= 8 * left
+
+    assert bench.gpus == 16
+
+
 def test_nodes_stay_for_replicas_that_still_run() -> None:
     bench = held(Bench())
     three = [a_node(f"n{each}") for each in range(3)]
