@@ -36,7 +36,7 @@ def main() -> int:
         return 2
     telemetry.configure(Owner.RUNTIME_DEPLOYER, level=settings.log_level)
     service = build(ports)
-    bus = NatsBus(settings.nats_url, name=Owner.RUNTIME_DEPLOYER)
+    bus = NatsBus(settings.nats_url, name=Owner.RUNTIME_DEPLOYER, threads=settings.handler_threads)
     Process(service, bus, settings, also=(lambda: count(service),)).run()
     return 0
 
