@@ -404,3 +404,15 @@ def test_commands_and_stage_times_are_measured() -> None:
 
     assert refused._value.get() == before + 1
     assert STAGE_SECONDS.labels(stage="requested")._sum.get() == seconds_before + 3
+
+
+def test_one_name_can_live_and_die_many_times() -> None:
+    stand = Stand()
+
+    for n in range(3):
+        created = ask(stand, key=f"k{n}")
+        stand.api.delete_endpoint(a_caller(), "chat")
+        stand.hear(created.endpoint_id, TEARDOWN, generation=2)
+        assert stand.api.get_endpoint(a_caller(), created.endpoint_id).status.stage is Stage.DELETED
+
+    assert stand.store.counter("endpoints/acme") == 0
