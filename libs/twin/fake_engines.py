@@ -123,6 +123,10 @@ class FakeEngines:
             if run.ended_ms is None
         )
 
+    def launches(self) -> tuple[Launch, ...]:
+        """What was started and not forgotten yet, for tests to look at."""
+        return tuple(run.launch for _, run in sorted(self._runs.items()))
+
     def close(self) -> None:
         """End everything at once."""
         self._runs.clear()
