@@ -31,16 +31,17 @@ def decide(scaler: Scaler, envelope: Envelope, now_ms: int, *, policy: Policy) -
     if scaler.is_over:
         return Decision(replace(scaler, samples=()))
     scaler = replace(scaler, samples=keep(scaler.samples, now_ms=now_ms, policy=policy))
-    if scaler.limits is None or not scaler.is_live:
+    limits = scaler.limits
+    if limits is None or not scaler.is_live:
         return Decision(scaler)
-    verdict = judge(view_of(scaler, scaler.limits), now_ms, policy)
+    verdict = judge(view_of(scaler, limits), now_ms, policy)
     if isinstance(verdict, ScaleDecided):
         scaler = replace(scaler, decided=verdict.replicas, changed_ms=now_ms)
     return Decision(
-        _rested(scaler, scaler.limits, policy),
+        _rested(scaler, limits, policy),
         events=(verdict,) if isinstance(verdict, ScaleDecided) else (),
         generation=scaler.generation,
-        wake_at_ms=_wake_at(scaler, scaler.limits, verdict, policy),
+        wake_at_ms=_wake_at(scaler, limits, verdict, policy),
     )
 
 

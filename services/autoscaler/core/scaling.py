@@ -1,7 +1,7 @@
 """The scaling policy: how many replicas follow from which figures, and when figures may change anything.
 
-`replicas_for` is the whole arithmetic; a decision carries its argument, so anybody can check it. `judge` only chooses which
-window's figures count: the short one to go up at once, the long and complete one to go down.
+`replicas_for` is the whole arithmetic; a decision carries its argument, so anybody can check it. `judge` only chooses
+which window's figures count: the short one to go up at once, the long and complete one to go down.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What routers say of one endpoint's traffic, and what is known from it of a stretch of time.
 
-A router reports an endpoint while it has requests, once more at zero, and is then silent about it. So silence after a zero is
-a zero; silence after anything else is missing data: the router may be dead, or serving with the bus out of reach.
+A router reports an endpoint while it has requests, once more at zero, and is then silent about it. So silence after a
+zero is a zero; silence after anything else is missing data: the router may be dead, or serving without the bus.
 """
 
 from __future__ import annotations
