@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -131,6 +132,51 @@ def test_removal_in_the_middle_of_an_installation_leaves_nothing() -> None:
 
         assert bench.objects() == set(), stage
         assert "runtime.cache_warmed" not in bench.kinds
+
+
+def test_an_end_that_comes_in_the_middle_of_applying_leaves_nothing() -> None:
+    moments = _applies()
+    assert moments >= 6
+
+    for place in range(1, moments + 1):
+        bench = Bench()
+        bench.crash = EndAt(place, bench=bench)
+        bench.start()
+        bench.hear(requested(), gpu_ready())
+        bench.until_stage(Stage.REMOVED)
+        bench.clock.advance(MINUTE_MS)
+
+        assert bench.objects() == set(), place
+
+
+@dataclass(slots=True)
+class EndAt(CrashAt):
+    """Has the end of the endpoint arrive, as another thread of the process would, just before the n-th write."""
+
+    bench: Bench = field(kw_only=True)
+    writes: int = 0
+
+    def before(self, method: str, path: str) -> None:
+        self.writes += 1
+        if self.writes == self.place:
+            self.bench.service.handle(deletion_requested())
+            self.bench.service.handle(withdrawn())
+
+    def after(self, method: str, path: str, status: int) -> None:
+        """Nothing happens here."""
+
+    def pass_by(self, _moment: str = "") -> None:
+        """Nothing dies here."""
+
+
+def _applies() -> int:
+    bench = Bench()
+    counting = EndAt(0, bench=bench)
+    bench.crash = counting
+    bench.start()
+    bench.hear(requested(), gpu_ready())
+    bench.until_stage(Stage.PULLING)
+    return counting.writes
 
 
 def test_removal_is_answered_when_the_cluster_is_already_gone() -> None:

@@ -333,6 +333,19 @@ def test_an_endpoint_without_gpus_or_without_any_request_is_removed_as_soon_as_t
         assert scene.stage is Stage.REMOVED
 
 
+def test_even_an_endpoint_that_holds_nothing_waits_for_its_route_to_be_withdrawn() -> None:
+    scene = Scene().hear(requested(), deletion_requested())
+
+    assert scene.stage is Stage.DRAINING
+    assert scene.kinds == []
+
+
+def test_a_withdrawal_from_before_the_last_request_does_not_count() -> None:
+    scene = Scene().hear(withdrawn(generation=1), requested(generation=2), deletion_requested(generation=3))
+
+    assert scene.stage is Stage.DRAINING
+
+
 def test_a_failed_endpoint_gives_back_and_a_later_delete_is_answered_again() -> None:
     scene = a_serving_scene().hear(failed(), withdrawn(generation=1)).see_nothing()
     assert scene.kinds.count("runtime.removed") == 1
