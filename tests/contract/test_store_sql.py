@@ -270,6 +270,7 @@ def test_an_error_never_carries_what_was_to_be_stored(url: str) -> None:
         unit.save(a_record("ep-2", label=SECRET, state=SECRET.encode()), was=1)
 
     assert SECRET not in "".join(traceback.format_exception(bug.value))
+    assert "parameters hidden" in str(bug.value.__context__)
     assert "Violation" not in "".join(traceback.format_exception(taken.value))
     store.close()
 
