@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,12 +14,12 @@ DEPLOYMENT = f"{TENANT}/apis/apps/v1/namespaces/inference/deployments/ep-1"
 
 
 @pytest.fixture(scope="module")
-def ready() -> Iterator[Scene]:
+def ready() -> Scene:
     """One cluster for tests that leave nothing in it that another would see."""
     scene = Scene(history_max=60)
     scene.ready_cluster()
     scene.namespace()
-    yield scene
+    return scene
 
 
 def a_map(name: str, labels: dict[str, str] | None = None, **data: str) -> Json:

@@ -8,7 +8,6 @@ import yaml
 from tests.unit.twin.scene import (
     CLAIMS,
     INSTANCES,
-    KEY,
     MANAGEMENT,
     MINUTE,
     SECOND,
@@ -193,8 +192,8 @@ def test_one_instance_more_than_the_quota_is_refused_in_the_platforms_words(code
     answer = scene.ask("POST", INSTANCES, body)
 
     assert answer.status == code
-    wanted = "metadata.name: Forbidden: cannot create virtualclusterinstance, because project virtualclusterinstances limit of 1 would be exceeded"
-    assert wanted in answer.json()["message"]
+    what = "cannot create virtualclusterinstance, because project virtualclusterinstances limit of 1 would be exceeded"
+    assert f"metadata.name: Forbidden: {what}" in answer.json()["message"]
 
 
 def test_claims_beyond_the_quota_are_not_made_and_the_instance_says_so() -> None:
