@@ -89,7 +89,7 @@ class _Chat(_Fields, kw_only=True):
 
 
 class _Completions(_Fields, kw_only=True):
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str | int | list[int]]
 
 
 @dataclass(frozen=True, slots=True)

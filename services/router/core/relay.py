@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from libs.common.units import MIB
@@ -15,7 +16,17 @@ ANSWER_BYTES_MAX: Final = 32 * MIB  # The longest answer that is not streamed, w
 class StreamedAnswer:
     """A stream of events. Each event becomes an HTTP chunk of its own, so that the bill knows where its tokens end."""
 
-    __slots__ = ("_ask", "_has_reason", "_head", "_serving", "_splitter", "_usage_event", "has_begun", "is_done")
+    __slots__ = (
+        "_ask",
+        "_has_reason",
+        "_head",
+        "_serving",
+        "_splitter",
+        "_usage_event",
+        "broken",
+        "has_begun",
+        "is_done",
+    )
 
     def __init__(self, ask: Ask, serving: Serving, *, head: bytes) -> None:
         self._ask = ask
@@ -26,6 +37,7 @@ class StreamedAnswer:
         self._has_reason = False
         self.has_begun = False  # Whether the client has seen anything.
         self.is_done = False  # Whether the engine said [DONE].
+        self.broken = ""  # Why nothing more of it can be understood; what came before it still counts.
 
     @property
     def has_end(self) -> bool:
@@ -33,10 +45,9 @@ class StreamedAnswer:
         return self.is_done or self._serving.has_final or self._has_reason
 
     def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
-        """What to send for ``data``, the socket's offset being ``at``. Raises BadUpstream, with nothing to send."""
-        pieces = [self._read(each) for each in self._splitter.feed(data)]
+        """What to send for ``data``, the socket's offset being ``at``; then look at `broken`."""
         out: list[bytes] = []
-        for piece in pieces:
+        for piece in self._pieces(data):
             if piece.finish_reason:
                 self._has_reason = True
                 self._serving.finish_reason(piece.finish_reason)
@@ -63,9 +74,13 @@ class StreamedAnswer:
         frames = [http_rules.chunk(each) for each in (self._usage_event, sse.DONE) if each]
         return b"".join(frames) + http_rules.LAST_CHUNK
 
-    def _read(self, event: bytes) -> sse.Piece:
+    def _pieces(self, data: bytes) -> Iterator[sse.Piece]:
         ask = self._ask
-        return sse.read_event(event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
+        try:
+            for event in self._splitter.feed(data):
+                yield sse.read_event(event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
+        except sse.BadUpstream as wrong:
+            self.broken = str(wrong)
 
     def _take_final(self, piece: sse.Piece) -> None:
         assert piece.usage is not None

@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import Final
 
 from libs.common.events.route import RequestUsage
+from libs.common.events.tables import KeyEntry, RouteEntry
 from libs.common.units import SECOND_MS
 
 CHECKPOINT_TOKENS: Final = 64  # What a crash may leave unbilled, at most, of one request.
@@ -64,6 +65,23 @@ class Admitted:
     key_id: str
     api: str
     started_ms: int
+
+
+def admit(entry: RouteEntry, key: KeyEntry, *, request_id: str, api: str, now_ms: int) -> Admitted:
+    """A request of ``key`` for the endpoint behind ``entry``."""
+    return Admitted(
+        request_id=request_id,
+        tenant_id=entry.tenant_id,
+        project_id=entry.project_id,
+        endpoint_id=entry.endpoint_id,
+        generation=entry.generation,
+        model=entry.model,
+        tier=entry.tier,
+        region=entry.region,
+        key_id=key.key_id,
+        api=api,
+        started_ms=now_ms,
+    )
 
 
 class Serving:

@@ -84,6 +84,13 @@ class Asking:
             self._seat.outstanding -= 1
             self._seat = None
 
+    def let_finish(self) -> None:
+        """All that matters came: give the replica back, and keep the connection if its answer ends soon."""
+        if self._upstream is not None:
+            self._gateway.pool.let_finish(self._upstream)
+            self._upstream = None
+        self.stop()
+
     def pause(self, paused: bool) -> None:
         """Read no more from the engine, or again."""
         if self._upstream is None:

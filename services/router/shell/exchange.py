@@ -18,7 +18,7 @@ from libs.common.telemetry.logging import fields
 from services.router.core import http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
-from services.router.core.serving import Admitted, Finish, Serving
+from services.router.core.serving import Finish, Serving, admit
 from services.router.shell import metrics
 from services.router.shell.asking import Asking
 from services.router.shell.client import Client
@@ -53,7 +53,9 @@ class Exchange:
         self._keep_alive = keep_alive
         self._phase = Phase.ADMITTED
         self._target = self._enter(key)
-        self._serving = Serving(self._admitted(key))
+        self._serving = Serving(
+            admit(self._target.entry, key, request_id=request_id, api=ask.api, now_ms=gateway.clock.now_ms())
+        )
         self._asking = Asking(gateway, self, target=self._target, ask=ask, request_id=request_id)
         self._whole = WholeAnswer(self._serving)
         self._stream = StreamedAnswer(
@@ -76,22 +78,6 @@ class Exchange:
         self._gateway.load.began(target.entry.endpoint_id, self._gateway.clock.now_ms())
         metrics.LIVE.inc()
         return target
-
-    def _admitted(self, key: KeyEntry) -> Admitted:
-        entry = self._target.entry
-        return Admitted(
-            request_id=self._request_id,
-            tenant_id=entry.tenant_id,
-            project_id=entry.project_id,
-            endpoint_id=entry.endpoint_id,
-            generation=entry.generation,
-            model=entry.model,
-            tier=entry.tier,
-            region=entry.region,
-            key_id=key.key_id,
-            api=self._ask.api,
-            started_ms=self._gateway.clock.now_ms(),
-        )
 
     # What drives it: its start, the client, the clock, the control half.
 
@@ -197,7 +183,9 @@ class Exchange:
             self._note_sent()
         if was_silent and self._serving.first_token_ms is not None:
             metrics.TTFT.observe(self._gateway.now_s() - self._started_s)
-        if self._stream.is_done:
+        if self._stream.broken:
+            self.engine_failed(self._stream.broken)
+        elif self._stream.is_done:
             self._settle()
 
     def _note_sent(self) -> None:
@@ -207,6 +195,7 @@ class Exchange:
 
     def _settle(self) -> None:
         """All content is relayed: when the socket took it, write the bill; when that is durable, end the answer."""
+        self._asking.let_finish()
         self._client.write(self._stream.begin())
         self._phase = Phase.ENDING
         self._client.when_drained(self._complete)

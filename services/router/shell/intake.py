@@ -19,7 +19,7 @@ from services.router.core import http_rules, refusals
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
 
-PIPELINED_MAX: Final = 8  # Requests that may wait behind the one in work; nobody we know sends even two.
+PIPELINED_MAX: Final = 8  # Requests that may wait for their turn; nobody we know sends even two.
 
 Judge = Callable[[Head], KeyEntry | None]  # Whose request it is, None where that does not matter. Raises HttpRefusal.
 
@@ -78,9 +78,6 @@ class Intake:
             self._break(HttpRefusal(400, "The request is not valid HTTP/1.1."))
         if self.reading is Reading.HEAD and self._unread_bytes > 2 * http_rules.HEAD_BYTES_MAX:
             self._break(http_rules.head_too_large())
-        waiting_bytes = sum(each.body_bytes for each in self.ready)
-        if len(self.ready) > PIPELINED_MAX or waiting_bytes > 2 * http_rules.BODY_BYTES_MAX:
-            self._break(HttpRefusal(400, "Too many requests at once on one connection; wait for an answer."))
 
     def wants_continue(self) -> bool:
         """Whether the client waits to be told to send its body; True once."""
@@ -145,6 +142,11 @@ class Intake:
         """A request is whole."""
         incoming, self._incoming = self._incoming, None
         self._unread_bytes = 0
-        if incoming is not None and self.broken is None:
-            incoming.awaits_continue = False
-            self.ready.append(incoming)
+        if incoming is None or self.broken is not None:
+            return
+        waiting_bytes = sum(each.body_bytes for each in self.ready)
+        if len(self.ready) >= PIPELINED_MAX or waiting_bytes > http_rules.BODY_BYTES_MAX:
+            self._break(HttpRefusal(400, "Too many requests at once on one connection; wait for an answer."))
+            return
+        incoming.awaits_continue = False
+        self.ready.append(incoming)

@@ -11,6 +11,7 @@ import httptools
 from services.router.shell.table import Seat
 
 IDLE_MAX_S: Final = 4.0  # vLLM and uvicorn close at 5 s; we must be first, or a request meets a closing socket.
+ENDING_MAX_S: Final = 1.0  # From [DONE] to the last chunk; engines send both at once.
 IDLE_PER_REPLICA_MAX: Final = 64
 WRITE_BUFFER_BYTES: Final = 256 * 1024
 HEADERS_MAX: Final = 128
@@ -32,6 +33,25 @@ class Asker(Protocol):
         """The connection broke, or what came is not HTTP; nothing more will come."""
 
 
+class Nobody:
+    """Hears the rest of an answer whose end is known."""
+
+    def upstream_head(self, status: int, content_type: str) -> None:
+        """Not heard."""
+
+    def upstream_body(self, data: bytes) -> None:
+        """Not heard."""
+
+    def upstream_complete(self) -> None:
+        """Not heard."""
+
+    def upstream_lost(self, reason: str) -> None:
+        """Not heard."""
+
+
+NOBODY: Final = Nobody()
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one replica, with at most one request on it."""
 
@@ -48,7 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = 0
         self._has_head = False
         self._told_head = False
-        self._complete = False
+        self._complete = self._keeps_alive = False
         self._bodies: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -82,6 +102,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def let_go(self) -> None:
+        """The asker has all it needs; what is left of the answer is dropped, and the connection kept."""
+        self._asker = NOBODY
+
     @property
     def is_closing(self) -> bool:
         """Whether it is of no more use."""
@@ -110,10 +134,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._bodies and self._asker is asker:
             body, self._bodies = b"".join(self._bodies), []
             asker.upstream_body(body)
-        if self._complete and self._asker is asker:
+        last, done = self._asker, self._complete  # Perhaps no longer the asker: it may have let go.
+        if done and last is not None:
             self._asker = None
-            self._pool.give_back(self, reusable=self._parser is not None and self._parser.should_keep_alive())
-            asker.upstream_complete()
+            self._pool.give_back(self, reusable=self._keeps_alive)
+            last.upstream_complete()
 
     def _fail(self, asker: Asker, reason: str) -> None:
         self.abort()
@@ -131,7 +156,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._headers, self._content_type, self._status = 0, b"", 0
-        self._has_head = self._told_head = self._complete = False
+        self._has_head = self._told_head = self._complete = self._keeps_alive = False
         self._bodies = []
 
     # What the parser calls.
@@ -147,6 +172,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._parser is not None
         self._status = self._parser.get_status_code()
         self._has_head = self._status >= 200
+        self._keeps_alive = self._parser.should_keep_alive()  # After the message it would speak of the next.
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, without its framing."""
@@ -163,6 +189,7 @@ class Pool:
     def __init__(self, *, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._idle: dict[tuple[str, int], deque[UpstreamConnection]] = {}
+        self._ending: dict[UpstreamConnection, float] = {}
         self._loop = asyncio.get_running_loop()
 
     def take(self, seat: Seat) -> UpstreamConnection | None:
@@ -184,6 +211,7 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The answer on it ended."""
+        self._ending.pop(connection, None)
         idle = self._idle.setdefault(connection.address, deque())
         if not reusable or connection.is_closing or len(idle) >= IDLE_PER_REPLICA_MAX:
             connection.abort()
@@ -193,8 +221,14 @@ class Pool:
         connection.resume()
         idle.append(connection)
 
+    def let_finish(self, connection: UpstreamConnection) -> None:
+        """Its answer is as good as over: keep it if the end comes soon."""
+        connection.let_go()
+        self._ending[connection] = self._loop.time()
+
     def forget(self, connection: UpstreamConnection) -> None:
         """It closed."""
+        self._ending.pop(connection, None)
         idle = self._idle.get(connection.address)
         if idle and connection in idle:
             idle.remove(connection)
@@ -202,6 +236,9 @@ class Pool:
     def sweep(self) -> None:
         """Close what idled too long, and forget addresses without connections."""
         now_s = self._loop.time()
+        for connection, since_s in list(self._ending.items()):
+            if now_s - since_s >= ENDING_MAX_S:
+                connection.abort()
         for address, idle in list(self._idle.items()):
             while idle and now_s - idle[0].idle_since_s >= IDLE_MAX_S:
                 idle.popleft().abort()

@@ -1,0 +1,169 @@
+"""A data plane over real sockets: an edge, its journal, one tenant's key, one endpoint served by the engines given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.common import keys
+from libs.common.clock import SystemClock
+from libs.common.events.route import RequestUsage
+from libs.common.events.runtime import Replica
+from libs.common.events.tables import KeyEntry, RouteEntry
+from libs.common.ids import SystemEntropy
+from services.router.shell.edge import Edge
+from services.router.shell.gateway import Gateway, Limits
+from services.router.shell.journal import MemoryUsageJournal
+from services.router.shell.ports import UsageJournal
+from services.router.shell.store import SqlUsageJournal
+from services.router.shell.table import RouteTable
+
+TENANT, PROJECT, NAME, ENDPOINT = "ten-a", "prj-a", "chatty", "ep-a"
+KEY = keys.mint(SystemEntropy())
+OTHER_KEY = keys.mint(SystemEntropy())
+FAST = Limits(connect_s=0.5, first_byte_s=1.0, idle_s=1.0, total_s=5.0)
+
+
+def key_entry(minted: keys.Minted, *, tenant: str = TENANT, scopes: tuple[str, ...] = ("inference",)) -> KeyEntry:
+    return KeyEntry(key_id=minted.key_id, sha256=minted.sha256, tenant_id=tenant, project_id=PROJECT, scopes=scopes)
+
+
+def a_route(urls: Sequence[str], *, generation: int = 1, name: str = NAME, endpoint: str = ENDPOINT) -> RouteEntry:
+    return RouteEntry(
+        endpoint_id=endpoint,
+        tenant_id=TENANT,
+        project_id=PROJECT,
+        name=name,
+        generation=generation,
+        model="millrace/ngram-1",
+        tier="l40s-dedicated",
+        region="eu-1",
+        replicas=tuple(Replica(name=f"pod-{index}", url=url) for index, url in enumerate(urls)),
+        published_at_ms=1_800_000_000_000,
+    )
+
+
+@dataclass
+class Scene:
+    """What a test looks at."""
+
+    edge: Edge
+    gateway: Gateway
+    journal: UsageJournal
+    table: RouteTable
+
+    @property
+    def port(self) -> int:
+        return self.edge.port
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def serve(self, *urls: str, name: str = NAME, endpoint: str = ENDPOINT) -> None:
+        route = a_route(urls, name=name, endpoint=endpoint)
+        self.table.change(endpoint, route.model_dump_json().encode())
+
+    async def bills(self, count: int) -> list[RequestUsage]:
+        """The journal's finished rows, once there are ``count``."""
+        async with asyncio.timeout(10):
+            while self.journal.backlog() < count or self.table.live_total():
+                await asyncio.sleep(0.01)
+        return sorted(
+            self.journal.unconfirmed(sent_before_ms=0, limit=10_000),
+            key=lambda row: int(row.request_id.split("-")[2], 16),
+        )
+
+    async def bill(self) -> RequestUsage:
+        (row,) = await self.bills(1)
+        return row
+
+
+@contextlib.asynccontextmanager
+async def a_scene(
+    *urls: str, limits: Limits = FAST, journal_path: Path | None = None, journal: UsageJournal | None = None
+) -> AsyncIterator[Scene]:
+    """A running edge in front of the engines at ``urls``."""
+    if journal is None:
+        journal = SqlUsageJournal(str(journal_path), boot_id="b1") if journal_path else MemoryUsageJournal("b1")
+    ring = keys.Keyring({KEY.key_id: key_entry(KEY), OTHER_KEY.key_id: key_entry(OTHER_KEY, tenant="ten-b")})
+    table = RouteTable()
+    gateway = Gateway(keyring=ring, table=table, journal=journal, clock=SystemClock(), boot_id="boot1", limits=limits)
+    edge = Edge(gateway, host="127.0.0.1", port=0, drain_s=1.0)
+    edge.bind()
+    running = asyncio.create_task(edge.run())
+    await asyncio.sleep(0.01)
+    scene = Scene(edge, gateway, journal, table)
+    if urls:
+        scene.serve(*urls)
+    try:
+        yield scene
+    finally:
+        await edge.drain()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        journal.close()
+
+
+def chat_body(**more: object) -> bytes:
+    return json.dumps({"model": NAME, "messages": [{"role": "user", "content": "hi"}], **more}).encode()
+
+
+def a_request(
+    body: bytes, *, path: str = "/v1/chat/completions", key: str = KEY.plaintext, headers: bytes = b""
+) -> bytes:
+    return b"POST %s HTTP/1.1\r\nhost: r\r\nauthorization: Bearer %s\r\n%scontent-length: %d\r\n\r\n%s" % (
+        path.encode(), key.encode(), headers, len(body), body,
+    )  # fmt: skip
+
+
+@dataclass
+class Answer:
+    """An HTTP answer as a client got it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> dict[str, object]:
+        found = json.loads(self.body)["error"]
+        assert set(found) == {"message", "type", "param", "code"}
+        return dict(found)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """One whole answer off a connection."""
+    async with asyncio.timeout(10):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        status_line, *lines = head.strip().split("\r\n")
+        headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in lines)}
+        if headers.get("transfer-encoding") == "chunked":
+            parts = []
+            while size := int(await reader.readline(), 16):
+                parts.append((await reader.readexactly(size + 2))[:-2])
+            await reader.readexactly(2)
+            body = b"".join(parts)
+        else:
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Answer(int(status_line.split()[1]), headers, body)
+
+
+async def ask(port: int, *requests: bytes) -> list[Answer]:
+    """Send requests on one connection and read as many answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"".join(requests))
+        return [await read_answer(reader) for _ in requests]
+    finally:
+        writer.close()
+
+
+def tokens_in(data: bytes, word: bytes = b"tok ") -> int:
+    """How many tokens of the engine's text are in what a client received."""
+    return data.count(word)
