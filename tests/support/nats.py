@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from libs.common.bus.port import Message
 from libs.common.bus.server import NatsServer, find_nats_server
 from libs.common.errors import Unavailable
 
+UNTIL_WE_END = 'cat > /dev/null; test -f "$0" && kill -9 $(cat "$0")'
 STARTS = 5  # A port that was free may be taken by another test before the server has it.
 
 
@@ -48,10 +50,14 @@ def a_started_server(state_dir: Path) -> NatsServer:
 
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A running server with nothing in it."""
+    """A running server with nothing in it. It ends with us, even if we are killed: a shell waits for our pipe's end."""
+    pid_file = tmp_path / "nats" / "nats.pid"
+    watch = subprocess.Popen(["sh", "-c", UNTIL_WE_END, str(pid_file)], stdin=subprocess.PIPE)
     server = a_started_server(tmp_path / "nats")
     yield server
     server.kill()
+    pid_file.unlink(missing_ok=True)
+    watch.communicate()
 
 
 @contextlib.asynccontextmanager

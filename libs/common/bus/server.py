@@ -29,6 +29,7 @@ CONFIG: Final = """\
 server_name: millrace
 listen: "{host}:{port}"
 http: "{host}:{monitor_port}"
+pid_file: {pid_file}
 ping_interval: "10s"
 max_payload: 1MB
 jetstream {{
@@ -43,10 +44,18 @@ jetstream {{
 
 def render_config(*, store_dir: Path, port: int, monitor_port: int) -> str:
     """The configuration of a server for one machine: on loopback only; what it acknowledged is on disk."""
-    quoted = '"' + str(store_dir).replace("\\", "\\\\").replace('"', '\\"') + '"'
     return CONFIG.format(
-        host=HOST, port=port, monitor_port=monitor_port, store_dir=quoted, file_store_max=FILE_STORE_MAX
+        host=HOST,
+        port=port,
+        monitor_port=monitor_port,
+        pid_file=_quoted(store_dir / "nats.pid"),
+        store_dir=_quoted(store_dir),
+        file_store_max=FILE_STORE_MAX,
     )
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def find_nats_server() -> Path:
