@@ -41,7 +41,7 @@ def up(settings: Settings = DEFAULT_SETTINGS) -> None:
         table(
             ("what", "where"),
             [
-                ("endpoint API", f"{found['api_url']}/v1 (docs at {found['api_url']}/docs)"),
+                ("endpoint API", f"{found['api_url']}/v1"),
                 ("model traffic (OpenAI)", found["router_url"]),
                 ("usage", f"{found['usage_url']}/v1/usage"),
                 ("events (NATS)", found["nats_url"]),

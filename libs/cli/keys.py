@@ -10,6 +10,7 @@ import typer
 
 from libs.cli.endpoints import client
 from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
+from libs.cli.profile import bootstrap_document
 from libs.common import keys as minting
 from libs.common.ids import SystemEntropy
 
@@ -19,11 +20,12 @@ app = typer.Typer(no_args_is_help=True, help="API keys of the project.")
 @app.command()
 @one_line_errors
 def create(
+    name: Annotated[str, typer.Argument(help="For people to tell keys apart.")],
     scope: Annotated[list[str] | None, typer.Option(help="inference, read or manage; may be repeated.")] = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a key. It is shown this once."""
-    made = client().call("POST", "/v1/keys", body={"scopes": scope or ["inference"]})
+    made = client().call("POST", "/v1/keys", body={"name": name, "scopes": scope or ["inference"]})
     show(output, made, lambda: f"{made['key']}\n[dim]id {made['id']}; shown this once, keep it now[/]")
 
 
@@ -33,12 +35,7 @@ def mint(
     project: Annotated[str, typer.Option(help="Project that the key is for.")],
 ) -> None:
     """Make the first key of an installation: what endpoint-api reads from MILLRACE_BOOTSTRAP_FILE."""
-    document = {
-        "tenant_id": tenant,
-        "project_id": project,
-        "scopes": ["manage", "read", "inference"],
-        "key": minting.mint(SystemEntropy()).plaintext,
-    }
+    document = bootstrap_document(tenant, project, minting.mint(SystemEntropy()).plaintext)
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
@@ -47,8 +44,11 @@ def mint(
 def list_(output: Output = OUTPUT) -> None:
     """List the keys, without their secrets."""
     found = client().call("GET", "/v1/keys")
-    rows = [(each["id"], ", ".join(each["scopes"]), each["state"], each["created_at"]) for each in found["items"]]
-    show(output, found, lambda: table(("id", "scopes", "state", "created"), rows))
+    rows = [
+        (each["id"], each["name"], ", ".join(each["scopes"]), each["created_at"], each["revoked_at"] or "")
+        for each in found["items"]
+    ]
+    show(output, found, lambda: table(("id", "name", "scopes", "created", "revoked"), rows))
 
 
 @app.command()

@@ -119,6 +119,11 @@ class Home:
         return self.path / "credentials.json"
 
     @property
+    def bootstrap(self) -> Path:
+        """What endpoint-api records at its start: the first key and whose it is."""
+        return self.path / "bootstrap.json"
+
+    @property
     def twin_key(self) -> Path:
         """The access key of the simulated Platform."""
         return self.path / "platform.key"
@@ -142,18 +147,21 @@ class Home:
             "usage_url": f"http://127.0.0.1:{ports.usage}",
             "nats_url": f"nats://127.0.0.1:{ports.nats}",
             "twin_url": f"http://127.0.0.1:{ports.twin}",
-            "tenant_id": settings.tenant.id,
-            "project_id": settings.tenant.project,
-            "scopes": ["manage", "read", "inference"],
             "key": key,
         }
         write_private(self.credentials, json.dumps(document, indent=2))
+        write_private(self.bootstrap, json.dumps(bootstrap_document(settings.tenant.id, settings.tenant.project, key)))
 
     def _key(self) -> str | None:
         if not self.credentials.exists():
             return None
         key: str = json.loads(self.credentials.read_text())["key"]
         return key
+
+
+def bootstrap_document(tenant: str, project: str, key: str) -> dict[str, object]:
+    """The first key of an installation, as MILLRACE_BOOTSTRAP_FILE has it."""
+    return {"tenant_id": tenant, "project_id": project, "scopes": ["manage", "read", "inference"], "key": key}
 
 
 def write_private(path: Path, text: str) -> None:
@@ -212,13 +220,13 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
     return {
         Owner.ENDPOINT_API: {
             "MILLRACE_HTTP_PORT": str(ports.endpoint_api),
-            "MILLRACE_BOOTSTRAP_FILE": str(home.credentials),
+            "MILLRACE_BOOTSTRAP_FILE": str(home.bootstrap),
         },
         Owner.CAPACITY_MANAGER: {**platform, "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s)},
         Owner.RUNTIME_DEPLOYER: platform,
         Owner.ROUTER: {
             "MILLRACE_HTTP_PORT": str(ports.router),
-            "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}/v1",
+            "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}",
             "MILLRACE_USAGE_DB": str(home.path / "usage-journal.db"),
         },
         Owner.METERING: {

@@ -13,12 +13,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
 from libs.cli.profile import SERVICES, Home, Program
 
 RESTART_FIRST_S: Final = 0.2
+LIVED_S: Final = 3.0  # What lived this long was not failing at its start; the next restart is quick again.
 RESTART_MAX_S: Final = 5.0
 STOP_S: Final = 15.0  # A service flushes and leaves within this; then it is killed.
 LOOK_S: Final = 0.1
@@ -32,7 +34,9 @@ class Supervisor:
         self._home = home
         self._programs = programs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._failures: dict[str, int] = {}
+        self._born_s: dict[str, float] = {}
+        self._failures: dict[str, int] = {}  # In a row.
+        self._restarts: dict[str, int] = {}
         self._stop = threading.Event()
 
     def run(self) -> int:
@@ -70,6 +74,7 @@ class Supervisor:
 
     def _start(self, program: Program) -> None:
         self._running[program.name] = self._spawn(program)
+        self._born_s[program.name] = time.monotonic()
         self._note()
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
@@ -88,7 +93,9 @@ class Supervisor:
             process = self._running.get(program.name)
             if process is None or process.poll() is None:
                 continue
-            failures = self._failures[program.name] = self._failures.get(program.name, 0) + 1
+            self._restarts[program.name] = self._restarts.get(program.name, 0) + 1
+            lived = time.monotonic() - self._born_s[program.name] >= LIVED_S
+            failures = self._failures[program.name] = 1 if lived else self._failures.get(program.name, 0) + 1
             if not self._stop.wait(min(RESTART_FIRST_S * failures, RESTART_MAX_S)):
                 self._start(program)
 
@@ -118,7 +125,7 @@ class Supervisor:
             "supervisor": os.getpid(),
             "failed": failed,
             "pids": {name: process.pid for name, process in self._running.items()},
-            "restarts": self._failures,
+            "restarts": self._restarts,
         }
         part = self._home.state.with_suffix(".part")
         part.write_text(json.dumps(document))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -26,6 +27,11 @@ S = TypeVar("S")
 
 STALE_RETRIES_MAX: Final = 16  # Writers of one record take turns; sixteen losses in a row means something is wrong.
 DUE_MAX: Final = 256  # Wake-ups handled in one tick; the rest are due in the next.
+
+
+@cache
+def _codec(state: type[S]) -> TypeAdapter[S]:
+    return TypeAdapter(state)
 
 
 def its_subject(envelope: Envelope) -> Sequence[str]:
@@ -67,7 +73,7 @@ class Runner(Generic[S]):
         self.owned = owned
         self._store = store
         self._clock = clock
-        self._codec: TypeAdapter[S] = TypeAdapter(owned.state)
+        self._codec: TypeAdapter[S] = _codec(owned.state)  # type: ignore[arg-type]  # A class is hashable.
 
     def keys_of(self, envelope: Envelope) -> Sequence[str] | None:
         """The keys of the records that an event concerns; None if this kind does not hear it."""

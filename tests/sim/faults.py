@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 class Crash(BaseException):
     """The process died here. Not an Exception: nothing may catch it and go on."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Faults:
-    """Chances between 0 and 1, drawn once a seed. `heal` ends them all."""
+    """Chances between 0 and 1, drawn once a seed."""
 
     crash_at_commit: float
     crash_after_effect: float
@@ -23,7 +23,6 @@ class Faults:
     reordered: float
     effect_lost: float
     effect_answer_lost: float
-    broker_wiped: float = 0.0
 
     @staticmethod
     def drawn(chance: random.Random) -> Faults:
@@ -40,7 +39,7 @@ class Faults:
             effect_answer_lost=chance.choice((0.0, 0.05, 0.2)),
         )
 
-    def heal(self) -> None:
-        """From now on nothing goes wrong any more: what is still open must come to its end."""
-        for name in self.__slots__:
-            setattr(self, name, 0.0)
+    @staticmethod
+    def none() -> Faults:
+        """Nothing goes wrong: what is still open must come to its end."""
+        return Faults(*(0.0 for _ in fields(Faults)))

@@ -1,0 +1,140 @@
+"""The local profile as a test uses it: free ports, a state directory of its own, gone afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from libs.cli import local
+from libs.cli.client import Client, Credentials
+from libs.cli.profile import Home, LocalSettings, Ports, ServicesPart, TwinPart
+
+Json = dict[str, Any]
+
+WAIT_S: Final = 90.0  # Two busy cores; what it waits for takes a few seconds.
+POLL_S: Final = 0.05
+
+
+class Profile:
+    """A running profile, with what tests ask of it."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.credentials = Credentials.read(home)
+        self.client = Client(self.credentials)
+
+    def create(self, name: str, *, tier: str = "l40s-dedicated", max_replicas: int = 1) -> str:
+        """Ask for an endpoint; its id. Patient with an API that is being killed: same key, same endpoint."""
+        scaling = {"min": 1, "max": max_replicas, "target_concurrency": 2}
+        spec = {"model": "millrace/ngram-1", "tier": tier, "region": "eu-1", "scaling": scaling}
+        body = {"name": name, "spec": spec}
+        answer = self.insist("POST", "/v1/endpoints", body=body, headers={"idempotency-key": f"create-{name}"})
+        return str(answer["endpoint_id"])
+
+    def insist(
+        self, method: str, path: str, *, body: Json | None = None, headers: dict[str, str] | None = None
+    ) -> Json:
+        """Call the API until it answers."""
+        deadline_s = time.monotonic() + WAIT_S
+        key = {"authorization": f"Bearer {self.credentials.key}"}
+        while True:
+            try:
+                url = f"{self.credentials.api_url}{path}"
+                answer = httpx.request(method, url, json=body, headers={**key, **(headers or {})}, timeout=10)
+                if answer.status_code < 500:
+                    assert answer.is_success, answer.text
+                    document: Json = answer.json()
+                    return document
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline_s, f"{method} {path} was never answered"
+            time.sleep(POLL_S)
+
+    def endpoint(self, endpoint_id: str) -> Json:
+        """The endpoint as its tenant sees it."""
+        return self.insist("GET", f"/v1/endpoints/{endpoint_id}")
+
+    def stage(self, endpoint_id: str) -> str:
+        """Where it stands."""
+        return str(self.endpoint(endpoint_id)["status"]["stage"])
+
+    def wait_for_stage(self, endpoint_id: str, stage: str) -> Json:
+        """The endpoint once it is in that stage; fails if it fails."""
+        found: Json = {}
+
+        def reached() -> bool:
+            nonlocal found
+            found = self.endpoint(endpoint_id)
+            assert found["status"]["stage"] != "failed" or stage == "failed", found["status"]
+            return bool(found["status"]["stage"] == stage)
+
+        wait_until(reached, f"{endpoint_id} is not {stage}")
+        return found
+
+    def inventory(self) -> Json:
+        """What the simulated cloud holds."""
+        key = self.home.twin_key.read_text().strip()
+        url = json.loads(self.home.credentials.read_text())["twin_url"]
+        answer = httpx.get(f"{url}/twin/v1/inventory", headers={"authorization": f"Bearer {key}"}, timeout=10)
+        document: Json = answer.raise_for_status().json()
+        return document
+
+    def pid(self, process: str) -> int | None:
+        """The pid of one process now."""
+        return next(each.pid for each in local.health(self.home) if each.name == process)
+
+    def kill(self, process: str) -> None:
+        """SIGKILL one process; the supervisor starts it again."""
+        state = json.loads(self.home.state.read_text())
+        with contextlib.suppress(ProcessLookupError):  # It is just being started again.
+            os.kill(state["pids"][process], signal.SIGKILL)
+
+    def wait_until_healthy(self) -> None:
+        """Every process is ready."""
+        wait_until(lambda: all(each.ready for each in local.health(self.home)), "not every process is ready")
+
+
+def wait_until(holds: Callable[[], bool], otherwise: str, *, timeout_s: float = WAIT_S) -> None:
+    """Look again and again until it holds."""
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s, otherwise
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def running_profile(path: Path, *, time_scale: float = 0.01, tokens_per_second: float = 200.0) -> Iterator[Profile]:
+    """Bring the profile up on free ports, and down again."""
+    home = Home(path)
+    settings = LocalSettings(
+        ports=free_ports(),
+        twin=TwinPart(time_scale=time_scale, tokens_per_second=tokens_per_second),
+        services=ServicesPart(confirm_gone_s=0.5, window_s=5),
+    )
+    try:
+        local.up(home, settings, progress=lambda _line: None)
+        yield Profile(home)
+    finally:
+        local.down(home)
+
+
+def free_ports() -> Ports:
+    """A free port for each thing that listens; all held open while they are chosen, so that none is given twice."""
+    sockets = {name: socket.socket() for name in Ports.model_fields}
+    try:
+        for each in sockets.values():
+            each.bind(("127.0.0.1", 0))
+        return Ports(**{name: each.getsockname()[1] for name, each in sockets.items()})
+    finally:
+        for each in sockets.values():
+            each.close()
