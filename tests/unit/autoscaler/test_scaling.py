@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -346,12 +347,29 @@ def test_gauges_say_why_nothing_changes() -> None:
     assert metrics.REPLICAS_ABOVE_MIN._value.get() == 3
 
 
-def test_a_wake_up_never_repeats_its_own_time_when_the_clock_steps_back() -> None:
+def test_a_clock_that_steps_back_does_not_put_a_scaler_to_sleep() -> None:
     world = World()
     world.pass_time(60, milli=30_000)
     world.pass_time(5, milli=0)
-    world.clock._now_ms -= 30 * SECOND_MS
+    world.pass_time(5)
+    world.clock._now_ms -= 5 * SECOND_MS
 
+    world.hear(world.replicas(4))  # It would ask for the wake-up that has just been.
     world.pass_time(200)
 
     assert world.numbers() == [4, 1]
+
+
+def test_a_falling_load_takes_replicas_away_one_window_apart() -> None:
+    world = World()
+    world.pass_time(60, milli=60_000)
+    changes: list[tuple[int, int]] = []
+
+    for step in range(60):
+        world.pass_time(5, milli=max(1000, 60_000 - 2000 * step))
+        if len(world.numbers()) > len(changes) + 1:
+            changes.append((world.clock.now_ms(), world.numbers()[-1]))
+
+    assert [number for _at, number in changes][-1] == 1
+    assert len(changes) > 2
+    assert all(later[0] - earlier[0] >= STABLE_MS for earlier, later in pairwise(changes))

@@ -13,9 +13,12 @@ from libs.common.bus.streams import message_of
 from libs.common.events.endpoint import Stage
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.route import UsageReported
+from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
 from libs.common.store.port import Entry
 from services.metering.core.audit import Check
+from services.metering.core.decide import LedgerRead, Totalled, decide_window
+from services.metering.core.state import Meter, Window
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import audit, windows_of
 from services.metering.shell.watch import look
@@ -27,6 +30,7 @@ from tests.unit.metering.world import (
     World,
     batch,
     deleted,
+    envelope,
     joined,
     released,
     requested,
@@ -297,3 +301,62 @@ def test_a_batch_of_nothing_is_counted_and_confirms_nothing() -> None:
 
     assert isinstance(batch([]).data, UsageReported)
     assert world.told() == []
+
+
+def test_what_enters_between_the_look_and_the_note_is_looked_at_again() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(20)
+    teller = world.service.reconcilers[0]._world
+    observe = teller.observe
+    late = [batch([usage("r3")], boot_seq=3)]
+
+    def observe_then_hear(state: Meter) -> object:
+        seen = observe(state)
+        if isinstance(seen, LedgerRead) and seen.agreed and late:
+            world.hear(late.pop())  # Another thread's batch, after the ledger was read.
+        return seen
+
+    teller.observe = observe_then_hear  # type: ignore[method-assign]
+    world.hear(batch([usage("r2")], boot_seq=2))
+    world.pass_time(20)
+
+    assert late == []
+    assert world.bill()["requests", "", T0] == 3
+    assert audit(world.store, windows=WINDOWS) == ()
+
+
+def test_a_window_takes_only_the_revision_after_its_own() -> None:
+    first = totalled(quantity=10, revision=1)
+    told = decide_window(Window("w"), first, T0)
+    assert [told.state.quantity, told.state.revision, len(told.events)] == [10, 1, 1]
+
+    for stale in (
+        totalled(quantity=9, revision=1),
+        totalled(quantity=9, revision=3),
+        totalled(quantity=10, revision=2),
+    ):
+        again = decide_window(told.state, stale, T0)
+        assert (again.state, again.events) == (told.state, ())
+
+
+def totalled(*, quantity: int, revision: int) -> Envelope:
+    """What the reconciler found a window to add up to."""
+    data = Totalled(
+        key="w",
+        root="acme/main/ep-one",
+        tenant_id="acme",
+        project_id="main",
+        endpoint_id=ENDPOINT,
+        generation=1,
+        model="m",
+        tier="t",
+        region="r",
+        meter=MeterName.REQUESTS,
+        account="",
+        start_ms=T0,
+        end_ms=T0 + 10_000,
+        quantity=quantity,
+        revision=revision,
+    )
+    return envelope(data, subject="w")
