@@ -54,6 +54,13 @@ def check_head(kind: Kind, thing: object) -> Json:
     metadata = thing.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise bad_request("metadata is not an object")
+    for key in ("labels", "annotations"):
+        pairs = metadata.get(key) or {}
+        if not isinstance(pairs, dict) or not all(isinstance(each, str) for pair in pairs.items() for each in pair):
+            raise bad_request(f"metadata.{key} is not a map of strings")
+    for key in ("spec", "status"):
+        if not isinstance(thing.get(key, {}), dict):
+            raise bad_request(f"{key} is not an object")
     return metadata
 
 

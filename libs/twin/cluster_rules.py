@@ -10,6 +10,7 @@ from libs.twin import kinds
 from libs.twin.answers import forbidden, invalid, not_found
 from libs.twin.kinds import Kind
 from libs.twin.objects import Json, is_terminating, labels_of, name_of, namespace_of
+from libs.twin.pods import GPU
 from libs.twin.selectors import selector_matches
 from libs.twin.store import Store
 
@@ -93,6 +94,15 @@ def _check_pod(kind: Kind, thing: Json, spec: Json, where: str) -> None:
             for field in ("name", "image"):
                 if not each.get(field):
                     cause = (f"{where}.{part}[{place}].{field}", "FieldValueRequired", "Required value")
+                    raise invalid(kind.kind, name, [cause], kind.group)
+            for field in ("limits", "requests"):
+                gpus = str(((each.get("resources") or {}).get(field) or {}).get(GPU, "0"))
+                if not gpus.isdigit():
+                    cause = (
+                        f"{where}.{part}[{place}].resources.{field}[{GPU}]",
+                        "FieldValueInvalid",
+                        f"Invalid value: {gpus!r}",
+                    )
                     raise invalid(kind.kind, name, [cause], kind.group)
 
 

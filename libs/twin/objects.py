@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import pickle
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -15,16 +17,18 @@ NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' own: no vowe
 
 def clone(value: T) -> T:
     """A deep copy of JSON."""
-    if isinstance(value, dict):
-        return {key: clone(each) for key, each in value.items()}  # type: ignore[return-value]  # Same shape as T.
-    if isinstance(value, list):
-        return [clone(each) for each in value]  # type: ignore[return-value]  # Same shape as T.
-    return value
+    copy: T = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))  # noqa: S301  # Our own; thrice as fast as code.
+    return copy
 
 
 def timestamp(now_ms: int) -> str:
     """RFC 3339 with whole seconds, as Kubernetes writes `metav1.Time`."""
-    return datetime.fromtimestamp(now_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _second(now_ms // 1000)
+
+
+@functools.lru_cache(maxsize=64)
+def _second(now_s: int) -> str:
+    return datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def suffix(*parts: str, length: int = 5) -> str:

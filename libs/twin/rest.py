@@ -100,7 +100,7 @@ class Rest:
             if version < self.store.oldest_version:
                 raise expired(version, self.store.oldest_version)
             things = [each for each in things if (namespace_of(each), name_of(each)) > last]
-        limit = int(query.get("limit") or 0)
+        limit = _whole(query.get("limit") or "0")
         if limit and len(things) > limit:
             metadata["remainingItemCount"] = len(things) - limit
             things = things[:limit]
@@ -204,7 +204,7 @@ class Rest:
         live = self.store.get(kind, target.namespace, target.name)
         for key in ("propagationPolicy", "gracePeriodSeconds"):
             if key in query:
-                options.setdefault(key, int(query[key]) if key == "gracePeriodSeconds" else query[key])
+                options.setdefault(key, _whole(query[key]) if key == "gracePeriodSeconds" else query[key])
         for key, value in (options.get("preconditions") or {}).items():
             if live["metadata"].get(key) != value:
                 raise conflict(
@@ -220,6 +220,12 @@ class Rest:
 def _match(query: Query) -> Match:
     labels, fields = labels_match(query.get("labelSelector", "")), fields_match(query.get("fieldSelector", ""))
     return lambda thing: labels(thing) and fields(thing)
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise bad_request(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def _is_dry(query: Query) -> bool:

@@ -69,7 +69,7 @@ class World:
         )
         self._pools = PoolController(self.store, self._rules, self.tenants)
         self._claims = ClaimController(self.store, options, lambda: self.faults, self.tenants)
-        self._rest_version = 0
+        self._rest_version = (0, 0)
         self._due_ms: int | None = None
 
     def request(
@@ -148,7 +148,7 @@ class World:
             self.faults = Faults.model_validate({**self.faults.model_dump(), **changes})
         except ValidationError as wrong:
             raise bad_request(str(wrong)) from wrong
-        self._rest_version = 0
+        self._rest_version = (0, 0)
 
     def _settle(self) -> int | None:
         """Run every controller at `now_ms` until none has anything to do; gives when the next has."""
@@ -165,7 +165,7 @@ class World:
         raise AssertionError("the world never comes to rest")
 
     def _settle_platform(self) -> int | None:
-        version = self._version()
+        version = self._platform_version()
         if version == self._rest_version and (self._due_ms is None or self.now_ms < self._due_ms):
             return self._due_ms
         due = Due()
@@ -173,9 +173,13 @@ class World:
         self._instances.step(self.now_ms, due)
         self._pools.step(self.now_ms, due)
         self._claims.step(self.now_ms, due)
-        if self._version() == version:
+        if self._platform_version() == version:
             self._rest_version, self._due_ms = version, due.at_ms
         return due.at_ms
+
+    def _platform_version(self) -> tuple[int, int]:
+        """What the Platform's controllers look at; into tenant clusters only while one of their nodes is drained."""
+        return self.store.version, self._version() if self._claims.is_draining else 0
 
     def _version(self) -> int:
         clusters = (each.cluster for each in self.tenants.values())

@@ -43,25 +43,9 @@ class TwinProcess:
         self.port = free_port()
         (tmp_path / "keys").write_text(KEY + "\n")
         (tmp_path / "options.json").write_text(json.dumps(options))
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "libs.twin",
-                "--port",
-                str(self.port),
-                "--time-scale",
-                "0.0005",
-                "--access-key-file",
-                str(tmp_path / "keys"),
-                "--options",
-                str(tmp_path / "options.json"),
-                "--tokens-per-second",
-                "200",
-                "--log-dir",
-                str(tmp_path / "logs"),
-            ]
-        )
+        files = ["--access-key-file", str(tmp_path / "keys"), "--options", str(tmp_path / "options.json")]
+        pace = ["--time-scale", "0.0005", "--tokens-per-second", "200", "--log-dir", str(tmp_path / "logs")]
+        self.process = subprocess.Popen([sys.executable, "-m", "libs.twin", "--port", str(self.port), *files, *pace])
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, headers=HEADERS, timeout=10)
         until(self.is_up)

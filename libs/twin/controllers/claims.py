@@ -36,9 +36,11 @@ class ClaimController:
         self._tenants = tenants
         self._types = {each.name: each for each in options.node_types}
         self._courses: dict[str, _Course] = {}
+        self.is_draining = False  # Some claim waits for pods to leave its node.
 
     def step(self, now_ms: int, due: Due) -> None:
         """Look at every claim, oldest first, then at every node type."""
+        self.is_draining = False
         claims = self._store.all(kinds.NODE_CLAIMS)
         for each in sorted(claims, key=lambda claim: (claim["metadata"]["creationTimestamp"], name_of(claim))):
             course = self._courses.setdefault(uid_of(each), _Course())
@@ -138,6 +140,7 @@ class ClaimController:
             in_a_hurry = tenant is None or tenant.deleted_ms is not None or now_ms >= deadline_ms
             cluster = tenant.cluster if tenant else None
             if cluster is not None and not nodes.drain(cluster, name_of(claim), force=in_a_hurry):
+                self.is_draining = True
                 due.at(deadline_ms)
                 return
             course.removed_ms = now_ms

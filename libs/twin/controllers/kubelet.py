@@ -19,7 +19,7 @@ from libs.twin.controllers.launching import (
 from libs.twin.controllers.pod_run import Phase, PodRun, container_id, termination, write_status
 from libs.twin.engines_port import Engines
 from libs.twin.events import Recorder
-from libs.twin.objects import Json, is_terminating, name_of, uid_of
+from libs.twin.objects import Json, is_terminating, name_of, namespace_of, uid_of
 from libs.twin.options import Faults, TwinOptions
 from libs.twin.store import Store
 
@@ -105,7 +105,16 @@ class Kubelet:
                 break
         else:
             raise AssertionError(f"pod {run.key} never comes to rest in {run.phase}")
-        self._store.edit(kinds.PODS, pod, lambda fresh: write_status(fresh, run, now_ms))
+        self._report(pod, run, now_ms)
+
+    def _report(self, pod: Json, run: PodRun, now_ms: int) -> None:
+        """Write the status, if anything in it may differ from what was last written."""
+        live = self._store.get(kinds.PODS, namespace_of(pod), name_of(pod))
+        mark = (run.phase, run.index, run.until_ms, run.is_ready, run.engine_key, run.waiting)
+        if run.reported == (*mark, live["metadata"]["resourceVersion"]):
+            return
+        written = self._store.edit(kinds.PODS, live, lambda fresh: write_status(fresh, run, now_ms))
+        run.reported = (*mark, written["metadata"]["resourceVersion"])
 
     def _transition(self, pod: Json, run: PodRun, now_ms: int) -> None:
         if run.phase is Phase.RUNNING and run.index >= len(init_of(pod)):

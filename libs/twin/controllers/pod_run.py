@@ -50,6 +50,7 @@ class PodRun:
     stop_at_ms: int | None = None
     was_ready: bool = False
     unhealthy_ms: int | None = None
+    reported: tuple[object, ...] = ()  # What the status was last written from.
     check_ms: int | None = None  # When its kubelet gives up on it.
     containers: dict[str, ContainerRun] = field(default_factory=dict)
 

@@ -153,6 +153,9 @@ def test_bad_bodies_are_refused_and_nothing_is_made(ready: Scene) -> None:
     assert ready.ask("PATCH", f"{MAPS}/x", {}, kind="text/plain").status in {404, 415}
     assert ready.ask("GET", f"{CORE}/unicorns").status == 404
     assert ready.ask("PUT", MAPS, {}).status == 405
+    assert ready.ask("POST", MAPS, {"metadata": {"name": "x", "labels": ["a"]}}).status == 400
+    assert ready.ask("POST", MAPS, {"metadata": "x"}).status == 400
+    assert ready.ask("GET", MAPS, limit="many").status == 400
     assert ready.items(MAPS) == before
 
 
@@ -167,6 +170,7 @@ def test_nothing_is_made_in_a_namespace_that_is_not_there(ready: Scene) -> None:
     [
         ({"selector": {"matchLabels": {"app": "other"}}}, "spec.template.metadata.labels"),
         ({"replicas": -1}, "spec.replicas"),
+        ({"replicas": "two"}, "spec.replicas"),
         ({"template": {"metadata": {"labels": {"app": "ep-1"}}, "spec": {}}}, "spec.template.spec.containers"),
     ],
 )
