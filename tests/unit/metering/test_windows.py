@@ -15,24 +15,20 @@ from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.route import UsageReported
 from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
-from libs.common.store.port import Entry
-from services.metering.core.audit import Check
 from services.metering.core.decide import LedgerRead, Totalled, decide_window
 from services.metering.core.state import Meter, Window
-from services.metering.core.windows import Windows
-from services.metering.shell.audit import audit, windows_of
-from services.metering.shell.watch import look
+from services.metering.shell.audit import audit
 from tests.unit.metering.world import (
     ENDPOINT,
     T0,
     WINDOWS,
     Crash,
     World,
+    attempt,
     batch,
-    deleted,
     envelope,
-    joined,
-    released,
+    life,
+    live,
     requested,
     staged,
     usage,
@@ -122,40 +118,6 @@ def test_an_endpoint_at_rest_writes_nothing() -> None:
     assert len(world.store.rows) == rows
 
 
-def life() -> list[Envelope]:
-    """Everything that metering hears of a short life with usage, from two routers."""
-    return [
-        requested(),
-        joined("n1", at_ms=T0 + 500, sequence=1),
-        staged(Stage.READY, since_ms=T0 + 3_000, sequence=2),
-        batch([usage("r1"), usage("r2", ended_ms=T0 + 4_000)]),
-        batch([usage("r2", ended_ms=T0 + 4_000), usage("r3", ended_ms=T0 + 12_000)], instance="router-2"),
-        batch([usage("r3", ended_ms=T0 + 12_000, completion_tokens=99), usage("r4")], boot_seq=2),
-        deleted(at_ms=T0 + 17_000),
-        staged(Stage.DRAINING, since_ms=T0 + 17_000, sequence=3),
-        released("n1", at_ms=T0 + 18_250, sequence=2),
-    ]
-
-
-def live(world: World, deliver: Callable[[World, Envelope], None]) -> None:
-    """Live it, in real time, then let everything be told."""
-    for each in life():
-        deliver(world, each)
-        attempt(world, lambda: world.pass_time(3))
-    for _ in range(20):
-        attempt(world, lambda: world.pass_time(2))
-
-
-def attempt(world: World, act: Callable[[], object]) -> None:
-    """Do it; where the process dies, start it again and do it again, as the bus and a supervisor would."""
-    while True:
-        try:
-            act()
-            return
-        except Crash:
-            world.start()
-
-
 def test_a_crash_between_any_two_steps_leaves_the_same_bill() -> None:
     calm = World()
     commits = 0
@@ -240,58 +202,6 @@ def test_what_metering_tells_reads_back_from_the_wire() -> None:
         told = from_wire(each.headers, each.body)
         assert told.subject == (ENDPOINT if isinstance(told.data, UsageRecorded) else "router-1")
         assert told.sequence > 0
-
-
-def test_the_audit_finds_a_line_that_no_window_told() -> None:
-    world = World()
-    live(world, lambda world, event: world.hear(event))
-    world.store.ledger["stray"] = Entry("stray", f"acme/main/{ENDPOINT}", "requests", 1, T0, b"{}")
-
-    (difference,) = audit(world.store, windows=WINDOWS)
-
-    assert (difference.check, difference.ledger - difference.other) == (Check.WINDOW, 1)
-
-
-def test_the_audit_finds_held_time_that_was_not_booked_or_changed() -> None:
-    world = World()
-    live(world, lambda world, event: world.hear(event))
-    line = next(each for each in world.store.ledger.values() if each.meter == "gpu_ms")
-    world.store.ledger[line.id] = replace(line, quantity=line.quantity + 1)
-
-    assert {each.check for each in audit(world.store, windows=WINDOWS)} == {Check.WINDOW, Check.HELD}
-
-
-def test_the_audit_finds_sums_that_are_not_those_of_the_lines() -> None:
-    class Wrong(type(World().store)):  # type: ignore[misc]
-        def totals(self, **_given: object) -> list[object]:
-            return []
-
-    world = World()
-    world.hear(requested(), batch([usage("r1")]))
-    world.pass_time(20)
-    wrong = Wrong()
-    wrong.ledger, wrong.records = world.store.ledger, world.store.records
-
-    assert {each.check for each in audit(wrong, windows=WINDOWS)} == {Check.TOTAL}
-
-
-def test_a_running_process_audits_what_settled() -> None:
-    world = World()
-    live(world, lambda world, event: world.hear(event))
-
-    assert look(world.store, world.clock, WINDOWS, span_ms=3_600_000) == ()
-    world.store.ledger["stray"] = Entry("stray", f"acme/main/{ENDPOINT}", "requests", 1, T0, b"{}")
-    assert len(look(world.store, world.clock, WINDOWS, span_ms=3_600_000)) == 1
-
-
-def test_an_audit_knows_how_a_store_cuts_its_windows() -> None:
-    world = World()
-    assert windows_of(world.store) == Windows()
-
-    world.hear(requested(), batch([usage("r1")]))
-    world.pass_time(20)
-
-    assert windows_of(world.store).size_ms == WINDOWS.size_ms
 
 
 def test_a_batch_of_nothing_is_counted_and_confirms_nothing() -> None:

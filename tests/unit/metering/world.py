@@ -194,3 +194,37 @@ def batch(
     """A router's report."""
     data = UsageReported(instance=instance, boot_id=boot_id, boot_seq=boot_seq, requests=tuple(requests))
     return envelope(data, subject=instance, sequence=boot_seq, at_ms=at_ms, name=instance)
+
+
+def life() -> list[Envelope]:
+    """Everything that metering hears of a short life with usage, from two routers."""
+    return [
+        requested(),
+        joined("n1", at_ms=T0 + 500, sequence=1),
+        staged(Stage.READY, since_ms=T0 + 3_000, sequence=2),
+        batch([usage("r1"), usage("r2", ended_ms=T0 + 4_000)]),
+        batch([usage("r2", ended_ms=T0 + 4_000), usage("r3", ended_ms=T0 + 12_000)], instance="router-2"),
+        batch([usage("r3", ended_ms=T0 + 12_000, completion_tokens=99), usage("r4")], boot_seq=2),
+        deleted(at_ms=T0 + 17_000),
+        staged(Stage.DRAINING, since_ms=T0 + 17_000, sequence=3),
+        released("n1", at_ms=T0 + 18_250, sequence=2),
+    ]
+
+
+def live(world: World, deliver: Callable[[World, Envelope], None]) -> None:
+    """Live it, in real time, then let everything be told."""
+    for each in life():
+        deliver(world, each)
+        attempt(world, lambda: world.pass_time(3))
+    for _ in range(20):
+        attempt(world, lambda: world.pass_time(2))
+
+
+def attempt(world: World, act: Callable[[], object]) -> None:
+    """Do it; where the process dies, start it again and do it again, as the bus and a supervisor would."""
+    while True:
+        try:
+            act()
+            return
+        except Crash:
+            world.start()
