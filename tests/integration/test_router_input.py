@@ -14,10 +14,11 @@ AUTH = f"authorization: Bearer {KEY.plaintext}\r\n".encode()
 POST = b"POST /v1/chat/completions HTTP/1.1\r\n"
 BODY = chat_body()
 LENGTH = b"content-length: %d\r\n" % len(BODY)
+CHUNKED = b"transfer-encoding: chunked\r\n"
 
 HEADS = {
-    "content length beside transfer encoding": POST + b"host: r\r\n" + AUTH + LENGTH + b"transfer-encoding: chunked\r\n",
-    "transfer encoding beside content length": POST + b"host: r\r\ntransfer-encoding: chunked\r\n" + AUTH + LENGTH,
+    "content length, then transfer encoding": POST + b"host: r\r\n" + AUTH + LENGTH + CHUNKED,
+    "transfer encoding, then content length": POST + b"host: r\r\ntransfer-encoding: chunked\r\n" + AUTH + LENGTH,
     "two content lengths": POST + b"host: r\r\n" + AUTH + LENGTH + LENGTH,
     "a signed content length": POST + b"host: r\r\n" + AUTH + b"content-length: +5\r\n",
     "a space before the colon": POST + b"host : r\r\n" + AUTH + LENGTH,
@@ -34,7 +35,7 @@ HEADS = {
     "a doubled transfer coding": POST + b"host: r\r\n" + AUTH + b"transfer-encoding: chunked\r\n" * 2,
     "an upgrade": POST + b"host: r\r\nconnection: upgrade\r\nupgrade: h2c\r\n" + AUTH + LENGTH,
     "an unknown expectation": POST + b"host: r\r\nexpect: tea\r\n" + AUTH + LENGTH,
-    "an absolute target of another host": b"POST http://other/v1/chat/completions HTTP/1.1\r\nhost: r\r\n" + AUTH + LENGTH,
+    "a target on another host": b"POST http://other/v1/chat/completions HTTP/1.1\r\nhost: r\r\n" + AUTH + LENGTH,
     "an old version": POST.replace(b"1.1", b"1.0") + b"host: r\r\n" + AUTH + LENGTH,
     "a version of the future": POST.replace(b"1.1", b"2.0") + b"host: r\r\n" + AUTH + LENGTH,
     "a method that does not exist": POST.replace(b"POST", b"BREW") + b"host: r\r\n" + AUTH + LENGTH,

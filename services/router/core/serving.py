@@ -29,6 +29,7 @@ from libs.common.events.tables import KeyEntry, RouteEntry
 from libs.common.units import SECOND_MS
 
 CHECKPOINT_TOKENS: Final = 64  # What a crash may leave unbilled, at most, of one request.
+DUE_TOKENS: Final = 48  # When the next is due; the rest is for what is delivered while it is being written.
 CHECKPOINT_MS: Final = 1 * SECOND_MS
 
 
@@ -147,7 +148,7 @@ class Serving:
         while marks and marks[0][0] <= offset:
             self._delivered = marks.popleft()[1]
         fresh = self._delivered - self._checkpointed
-        if fresh < CHECKPOINT_TOKENS and not (fresh and now_ms - self._checkpoint_ms >= CHECKPOINT_MS):
+        if fresh < DUE_TOKENS and not (fresh and now_ms - self._checkpoint_ms >= CHECKPOINT_MS):
             return None
         self._checkpointed, self._checkpoint_ms = self._delivered, now_ms
         return self._record(self._delivered, self._running_source(), Finish.ROUTER_CRASH, now_ms)

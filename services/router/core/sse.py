@@ -68,7 +68,7 @@ class Kind(Enum):
     CONTENT = 1
     FINAL_USAGE = 2
     DONE = 3
-    OTHER = 4  # A comment or an unknown field: passed on, worth nothing.
+    OTHER = 4  # A comment, or a chunk without choices: passed on, worth nothing.
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,10 @@ class Splitter:
 
 def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) -> Piece:
     """Understand one event and tidy it for the client. Raises BadUpstream."""
-    if not event.startswith(b"data:"):
+    if event.startswith(b":") and all(line.startswith(b":") for line in event.rstrip(b"\n").split(b"\n")):
         return Piece(Kind.OTHER, event)
+    if not event.startswith(b"data:") or len(event) > EVENT_BYTES_MAX:
+        raise BadUpstream("the engine sent an event that is not a completion chunk")
     payload = event[5:].strip()
     if payload == b"[DONE]":
         return Piece(Kind.DONE, DONE)

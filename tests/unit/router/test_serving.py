@@ -1,0 +1,142 @@
+"""The bill of one request: never above what was delivered, equal to it when complete, whatever the order of events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.events.route import RequestUsage
+from services.router.core.serving import CHECKPOINT_MS, CHECKPOINT_TOKENS, DUE_TOKENS, Finish, Serving, admit
+from tests.unit.router.heard import NOW
+from tests.unit.router.scene import KEY, a_route, key_entry
+
+PROMPT = 7
+
+
+def a_serving() -> Serving:
+    return Serving(admit(a_route(["http://a:1"]), key_entry(KEY), request_id="req-1", api="chat", now_ms=NOW))
+
+
+def relay(serving: Serving, end: int, running: int | None, *, pieces: int = 1, now_ms: int = NOW) -> None:
+    serving.relayed(end, pieces=pieces, running=running, prompt_tokens=PROMPT, now_ms=now_ms)
+
+
+@dataclass
+class Run:
+    """A request driven by the protocol, with the row that the journal holds."""
+
+    serving: Serving = field(default_factory=a_serving)
+    row: RequestUsage = field(init=False)
+    relayed: int = 0
+    delivered: int = 0
+    now_ms: int = NOW
+
+    def __post_init__(self) -> None:
+        self.row = self.serving.opening()
+
+    def step(self, tokens: int, taken: int, pause_ms: int) -> None:
+        self.now_ms += pause_ms
+        self.relayed += tokens
+        relay(self.serving, self.relayed, self.relayed, now_ms=self.now_ms)
+        self.delivered = max(self.delivered, self.relayed - taken)
+        self.row = self.serving.sent(self.delivered, self.now_ms) or self.row
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60), st.integers(0, 700)), max_size=40)
+
+
+def marks_of(steps: list[tuple[int, int, int]]) -> set[int]:
+    total, marks = 0, {0}
+    for tokens, _, _ in steps:
+        total += tokens
+        marks.add(total)
+    return marks
+
+
+@given(STEPS)
+def test_a_crash_at_any_time_bills_no_more_than_was_delivered(steps: list[tuple[int, int, int]]) -> None:
+    run = Run()
+    for step in steps:
+        run.step(*step)
+
+        assert run.row.completion_tokens <= run.delivered
+        assert run.row.finish == Finish.ROUTER_CRASH
+
+
+@given(STEPS)
+def test_a_crash_bills_at_most_a_checkpoint_below_the_pieces_that_were_delivered(
+    steps: list[tuple[int, int, int]],
+) -> None:
+    run = Run()
+    for step in steps:
+        run.step(*step)
+
+        whole_pieces = max(mark for mark in marks_of(steps) if mark <= run.delivered)
+        assert run.row.completion_tokens > whole_pieces - CHECKPOINT_TOKENS
+
+
+@given(STEPS)
+def test_an_interrupted_answer_is_billed_by_the_pieces_that_left_whole(steps: list[tuple[int, int, int]]) -> None:
+    run = Run()
+    for step in steps:
+        run.step(*step)
+
+    bill = run.serving.interrupted(Finish.CLIENT_DISCONNECT, run.now_ms)
+
+    assert bill.completion_tokens == max(mark for mark in marks_of(steps) if mark <= run.delivered)
+    assert bill.started_ms <= (bill.first_token_ms or bill.started_ms) <= bill.ended_ms
+
+
+@given(STEPS)
+def test_a_complete_answer_is_billed_by_the_engines_last_word(steps: list[tuple[int, int, int]]) -> None:
+    run = Run()
+    for step in steps:
+        run.step(*step)
+    run.serving.finish_reason("length")
+    run.serving.final(prompt_tokens=PROMPT, completion_tokens=run.relayed)
+    run.serving.sent(run.relayed, run.now_ms)
+
+    bill = run.serving.completed(run.now_ms)
+
+    assert (bill.completion_tokens, bill.prompt_tokens) == (run.relayed, PROMPT)
+    assert (bill.finish, bill.token_source) == ("length", "engine_final")
+
+
+def test_a_checkpoint_is_due_by_tokens_or_by_time_and_only_for_news() -> None:
+    serving = a_serving()
+    relay(serving, 10, DUE_TOKENS - 1)
+
+    assert serving.sent(10, NOW) is None
+    late = serving.sent(10, NOW + CHECKPOINT_MS)
+    assert late is not None
+    assert late.completion_tokens == DUE_TOKENS - 1
+    assert serving.sent(10, NOW + 9 * CHECKPOINT_MS) is None
+    relay(serving, 20, 2 * DUE_TOKENS)
+    assert serving.sent(19, NOW + 9 * CHECKPOINT_MS) is None
+    assert serving.sent(20, NOW + 9 * CHECKPOINT_MS) is not None
+
+
+def test_pieces_count_where_the_engine_gives_no_count() -> None:
+    serving = a_serving()
+    for end in (1, 2, 3):
+        serving.relayed(end, pieces=1, running=None, prompt_tokens=None, now_ms=NOW)
+    serving.sent(2, NOW)
+
+    bill = serving.interrupted(Finish.UPSTREAM_ERROR, NOW)
+
+    assert (bill.completion_tokens, bill.token_source, bill.prompt_tokens) == (2, "checkpoint", None)
+
+
+def test_a_request_is_billed_once() -> None:
+    serving = a_serving()
+    serving.interrupted(Finish.CLIENT_DISCONNECT, NOW)
+
+    with pytest.raises(AssertionError, match="billed already"):
+        serving.completed(NOW)
+
+
+def test_a_clock_that_goes_back_makes_no_request_end_before_it_began() -> None:
+    assert a_serving().interrupted(Finish.CLIENT_DISCONNECT, NOW - 5000).ended_ms == NOW

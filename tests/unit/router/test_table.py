@@ -1,0 +1,212 @@
+"""The data plane's table, its balancing, its load figures, and the copy that it starts from."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.bus.streams import KEYS, ROUTES
+from libs.common.clock import ManualClock
+from services.router.core.balancing import choose
+from services.router.core.load import LoadMeter
+from services.router.shell.copies import STALE_MS, Copies
+from services.router.shell.load import LoadReporter
+from services.router.shell.table import RouteTable
+from tests.unit.router.scene import ENDPOINT, NAME, PROJECT, TENANT, a_route
+
+A, B, C = "http://127.64.0.1:8000", "http://127.64.0.2:8000", "http://127.64.0.3:8000"
+
+
+class Request:
+    """A running request that notes being cut."""
+
+    def __init__(self) -> None:
+        self.is_cut = False
+
+    def cut(self) -> None:
+        self.is_cut = True
+
+
+def a_table(*urls: str) -> RouteTable:
+    table = RouteTable()
+    table.change(ENDPOINT, a_route(urls).model_dump_json().encode())
+    return table
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 1000))
+def test_no_replica_has_less_to_do_than_the_chosen_one(outstanding: list[int], turn: int) -> None:
+    assert outstanding[choose(outstanding, turn)] == min(outstanding)
+
+
+def test_equals_take_turns() -> None:
+    chosen = [choose([0, 0, 5, 0], turn) for turn in range(300)]
+
+    assert {each: chosen.count(each) for each in set(chosen)} == {0: 100, 1: 100, 3: 100}
+
+
+def test_a_retry_avoids_the_replica_that_failed_unless_it_is_the_only_one() -> None:
+    many, one = a_table(A, B), a_table(A)
+    for table, expected in ((many, {B}), (one, {A})):
+        target = table.enter(Request(), tenant_id=TENANT, project_id=PROJECT, name=NAME)
+        assert target is not None
+        failed = next(each for each in target.seats if each.url == A)
+        found = [target.choose(avoid=failed) for _ in range(4)]
+        assert {each.url for each in found if each} == expected
+
+
+def test_what_a_replica_has_to_do_is_remembered_when_others_come_and_go() -> None:
+    table = a_table(A, B)
+    before = table.enter(Request(), tenant_id=TENANT, project_id=PROJECT, name=NAME)
+    assert before is not None
+    next(each for each in before.seats if each.url == A).outstanding = 3
+
+    table.change(ENDPOINT, a_route([C, A]).model_dump_json().encode())
+
+    after = table.enter(Request(), tenant_id=TENANT, project_id=PROJECT, name=NAME)
+    assert after is not None
+    assert {each.url: each.outstanding for each in after.seats} == {C: 0, A: 3}
+
+
+def test_a_withdrawn_route_lets_nobody_in_and_counts_who_is_still_there() -> None:
+    table, running = a_table(A), Request()
+    table.enter(running, tenant_id=TENANT, project_id=PROJECT, name=NAME)
+
+    table.change(ENDPOINT, None)
+
+    assert table.enter(Request(), tenant_id=TENANT, project_id=PROJECT, name=NAME) is None
+    assert (table.held(ENDPOINT), table.live(ENDPOINT)) == (None, 1)
+    table.cut(ENDPOINT)
+    assert (running.is_cut, table.streams_cut(ENDPOINT)) == (True, 1)
+    table.leave(running, ENDPOINT)
+    assert table.live(ENDPOINT) == 0
+
+
+def test_an_entry_that_can_not_be_read_changes_nothing() -> None:
+    table = a_table(A)
+
+    table.change(ENDPOINT, b'{"half":')
+
+    assert table.held(ENDPOINT) == a_route([A])
+
+
+def test_names_are_those_of_one_project() -> None:
+    table = a_table(A)
+
+    assert table.find(tenant_id=TENANT, project_id=PROJECT, name=NAME) is not None
+    assert table.find(tenant_id="ten-b", project_id=PROJECT, name=NAME) is None
+    assert table.of_project(tenant_id=TENANT, project_id="prj-b") == []
+
+
+def test_load_is_the_mean_and_the_most_of_the_interval() -> None:
+    meter = LoadMeter(0)
+    meter.began("ep-a", 0)
+    meter.began("ep-a", 500)
+    meter.ended("ep-a", 1000)
+
+    (first,) = meter.report(2000)
+    (second,) = meter.report(4000)
+
+    assert (first.requests, first.concurrency_max, first.concurrency_avg_milli) == (2, 2, 1250)
+    assert (second.requests, second.concurrency_max, second.concurrency_avg_milli) == (0, 1, 1000)
+
+
+def test_load_is_told_once_more_when_it_falls_to_zero_and_then_no_longer() -> None:
+    clock = ManualClock(0)
+    meter = LoadMeter(0)
+    reporter = LoadReporter(meter, clock, instance="router-0", boot_id="b1")
+    meter.began("ep-a", 0)
+    meter.ended("ep-a", 1000)
+    reports = []
+    for _ in range(3):
+        clock.advance(2000)
+        reports.append(reporter.next_report())
+
+    first, last, none = reports
+    assert first is not None
+    assert last is not None
+    assert json.loads(first.body)["endpoints"][0]["concurrency_avg_milli"] == 500
+    assert json.loads(last.body)["endpoints"][0]["concurrency_max"] == 0
+    assert (json.loads(last.body)["from_ms"], json.loads(last.body)["to_ms"]) == (2000, 4000)
+    assert none is None
+    assert first.id != last.id
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 500)), max_size=50))
+def test_the_mean_is_never_above_the_most(steps: list[tuple[bool, int]]) -> None:
+    meter, now_ms, running = LoadMeter(0), 0, 0
+    for begins, pause_ms in steps:
+        now_ms += pause_ms
+        if begins:
+            meter.began("ep-a", now_ms)
+            running += 1
+        elif running:
+            meter.ended("ep-a", now_ms)
+            running -= 1
+
+    for load in meter.report(now_ms + 1):
+        assert 0 <= load.concurrency_avg_milli <= load.concurrency_max * 1000
+        assert load.concurrency_max <= load.requests
+    assert meter.in_flight("ep-a") == running
+
+
+class Applied(dict[str, bytes]):
+    """A table that a copy fills."""
+
+    def change(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.pop(key, None)
+        else:
+            self[key] = value
+
+
+def some_copies(path: Path, clock: ManualClock) -> tuple[Copies, Applied, Applied]:
+    routes, keys = Applied(), Applied()
+    return Copies(str(path), clock, {ROUTES: routes.change, KEYS: keys.change}), routes, keys
+
+
+def test_a_copy_gives_back_what_the_bus_had_told(tmp_path: Path) -> None:
+    clock = ManualClock()
+    copies, _, _ = some_copies(tmp_path / "tables.json", clock)
+    copies.watcher(ROUTES)("ep-a", b"route")
+    copies.watcher(KEYS)("key-a", b"key")
+    copies.watcher(KEYS)("key-b", b"gone")
+    copies.watcher(KEYS)("key-b", None)
+    copies.save()
+
+    again, routes, keys = some_copies(tmp_path / "tables.json", clock)
+
+    assert again.load() == 2
+    assert (routes, keys) == ({"ep-a": b"route"}, {"key-a": b"key"})
+    assert stat.S_IMODE((tmp_path / "tables.json").stat().st_mode) == 0o600
+
+
+def test_a_key_that_the_bus_no_longer_names_is_dropped_when_it_has_told_all(tmp_path: Path) -> None:
+    clock = ManualClock()
+    copies, _, _ = some_copies(tmp_path / "tables.json", clock)
+    for each in ("revoked", "kept"):
+        copies.watcher(KEYS)(each, b"key")
+    copies.save()
+    again, _, keys = some_copies(tmp_path / "tables.json", clock)
+    again.load()
+    again.watcher(KEYS)("kept", b"key")
+
+    again.settle()
+
+    assert keys == {"kept": b"key"}
+
+
+def test_a_stale_or_broken_copy_is_not_served_from(tmp_path: Path) -> None:
+    clock, path = ManualClock(), tmp_path / "tables.json"
+    copies, _, _ = some_copies(path, clock)
+    copies.watcher(KEYS)("key-a", b"key")
+    copies.save()
+    clock.advance(STALE_MS + 1)
+
+    assert some_copies(path, clock)[0].load() == 0
+    for broken in (b"", b"[]", b'{"saved_at_ms": 5}', b"\xff"):
+        path.write_bytes(broken)
+        assert some_copies(path, clock)[0].load() == 0
