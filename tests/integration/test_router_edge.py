@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 from concurrent.futures import Future
@@ -335,6 +336,47 @@ async def test_the_journal_out_of_order_means_no_service_rather_than_no_bill() -
         assert (answer.status, answer.error["code"]) == (503, "unavailable")
         assert engine.requests == []
         assert scene.table.live(ENDPOINT) == 0
+
+
+class HeldJournal(MemoryUsageJournal):
+    """A journal whose disk takes its time: each step is durable when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__("b1")
+        self.begun: Future[None] = Future()
+        self.finished: Future[None] = Future()
+
+    def begin(self, row: RequestUsage) -> Future[None]:
+        super().begin(row)
+        return self.begun
+
+    def finish(self, row: RequestUsage) -> Future[None]:
+        super().finish(row)
+        return self.finished
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_engine_waits_for_the_first_row_and_the_end_of_the_answer_for_the_last(stream: bool) -> None:
+    journal = HeldJournal()
+    async with running(Engine()) as engine, a_scene(engine.url, journal=journal) as scene:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(a_request(chat_body(stream=stream)))
+        await asyncio.sleep(0.1)
+        assert engine.requests == []
+
+        journal.begun.set_result(None)
+        seen = b""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                seen += await asyncio.wait_for(reader.read(65536), 0.3)
+        assert seen.count(b"tok ") == (5 if stream else 0)
+        assert b"[DONE]" not in seen
+        assert journal.backlog() == 1
+
+        journal.finished.set_result(None)
+        rest = await asyncio.wait_for(reader.read(65536), 5)
+        writer.close()
+        assert (b"[DONE]" if stream else b"completion_tokens") in rest
 
 
 class FullJournal(MemoryUsageJournal):

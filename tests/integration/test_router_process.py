@@ -100,6 +100,18 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: r\r\nauthorization: Bearer {KEY.plaintext}\r\n\r\n".encode()
 
 
+SECRET = "canary-of-a-prompt-7f3a"
+CANARY = chat_body(stream=True, messages=[{"role": "user", "content": SECRET}])
+
+
+def leaks(state: Path) -> list[Path]:
+    """Files below the state directory, the broker's among them, that hold a prompt, an answer or a key."""
+    files = [each for each in state.rglob("*") if each.is_file()]
+    assert {"router.log", "usage.db", "router.db"} <= {each.name for each in files}
+    secrets = (SECRET.encode(), b"tok ", KEY.plaintext.encode())
+    return [each for each in files if any(secret in each.read_bytes() for secret in secrets)]
+
+
 async def publish(server: NatsServer, *messages: Message) -> None:
     bus = NatsBus(server.url, name="test")
     await bus.start()
@@ -140,7 +152,7 @@ async def test_a_route_is_told_published_serves_is_billed_and_told_withdrawn(rou
     async with running(Engine(delay_s=0.02)) as engine:
         await publish(router.server, *map(message_of, (cache_warmed(engine.url), requested())))
         await until(router.serves)
-        (answer,) = await ask(router.port, a_request(chat_body(stream=True)))
+        (answer,) = await ask(router.port, a_request(CANARY))
 
         await until(lambda: _has(router, 1))
         (row,) = await reported(router.server)
@@ -152,6 +164,8 @@ async def test_a_route_is_told_published_serves_is_billed_and_told_withdrawn(rou
         await until(lambda: _told(router, RouteWithdrawn))
         (gone,) = await ask(router.port, a_request(chat_body()))
         assert gone.status == 404
+        await ask(router.port, a_request(CANARY[:-1]))
+        assert leaks(router.state) == []
         loads = await told(router.server, LOAD, TrafficObserved)
         assert (
             sum(

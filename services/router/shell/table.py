@@ -77,7 +77,7 @@ class RouteTable:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
-        self._by_name: dict[tuple[str, str, str], Target] = {}
+        self._by_name: dict[tuple[str, str, str], dict[str, Target]] = {}
         self._running: dict[str, set[Cuttable]] = {}
         self._cut: dict[str, int] = {}
         self.post: Callable[[Callable[[], None]], object] = lambda job: job()
@@ -90,32 +90,47 @@ class RouteTable:
             log.warning("route entry is unreadable; kept the one before", extra=fields(endpoint_id=endpoint_id))
             return
         with self._lock:
-            targets = dict(self._targets)
-            known = targets.pop(endpoint_id, None)
+            known = self._targets.pop(endpoint_id, None)
             if entry is not None:
-                targets[endpoint_id] = Target(entry, known)
-            self._by_name = {_name(each.entry): each for _, each in sorted(targets.items())}
-            self._targets = targets
-        metrics.ROUTES.set(len(targets))
+                self._targets[endpoint_id] = target = Target(entry, known)
+                self._by_name.setdefault(_name(entry), {})[endpoint_id] = target
+            if known is not None and (entry is None or _name(entry) != _name(known.entry)):
+                self._forget_name(known.entry)
+            count = len(self._targets)
+        metrics.ROUTES.set(count)
+
+    def _forget_name(self, entry: RouteEntry) -> None:
+        bearers = self._by_name[_name(entry)]
+        bearers.pop(entry.endpoint_id, None)
+        if not bearers:
+            del self._by_name[_name(entry)]
+
+    def _named(self, tenant_id: str, project_id: str, name: str) -> Target | None:
+        """The one put up last, should two bear a name for a moment: the other is on its way out."""
+        bearers = self._by_name.get((tenant_id, project_id, name))
+        if not bearers:
+            return None
+        return max(bearers.values(), key=lambda each: (each.entry.published_at_ms, each.entry.endpoint_id))
 
     def find(self, *, tenant_id: str, project_id: str, name: str) -> RouteEntry | None:
         """The route that this name has for this project."""
-        target = self._by_name.get((tenant_id, project_id, name))
+        with self._lock:
+            target = self._named(tenant_id, project_id, name)
         return target.entry if target else None
 
     def of_project(self, *, tenant_id: str, project_id: str) -> list[RouteEntry]:
         """The routes of a project."""
-        wanted = (tenant_id, project_id)
-        return [each.entry for name, each in self._by_name.items() if name[:2] == wanted]
-
-    def entries(self) -> list[RouteEntry]:
-        """All routes, by endpoint."""
-        return [each.entry for _, each in sorted(self._targets.items())]
+        with self._lock:
+            return [
+                each.entry
+                for each in self._targets.values()
+                if (each.entry.tenant_id, each.entry.project_id) == (tenant_id, project_id)
+            ]
 
     def enter(self, request: Cuttable, *, tenant_id: str, project_id: str, name: str) -> Target | None:
         """Count ``request`` as running on the endpoint of that name; None, and not counted, if there is none."""
         with self._lock:
-            target = self._by_name.get((tenant_id, project_id, name))
+            target = self._named(tenant_id, project_id, name)
             if target is not None:
                 self._running.setdefault(target.entry.endpoint_id, set()).add(request)
         return target

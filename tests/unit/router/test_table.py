@@ -101,6 +101,24 @@ def test_names_are_those_of_one_project() -> None:
     assert table.of_project(tenant_id=TENANT, project_id="prj-b") == []
 
 
+def test_of_two_that_bear_a_name_the_later_one_serves_and_the_other_stays_when_it_goes() -> None:
+    table = a_table(A)
+    later = a_route([B], endpoint="ep-b").model_copy(update={"published_at_ms": 1_900_000_000_000})
+    table.change("ep-b", later.model_dump_json().encode())
+
+    assert table.find(tenant_id=TENANT, project_id=PROJECT, name=NAME) == later
+    table.change("ep-b", None)
+    assert table.find(tenant_id=TENANT, project_id=PROJECT, name=NAME) == a_route([A])
+
+
+def test_a_renamed_endpoint_is_found_by_its_new_name_alone() -> None:
+    table = a_table(A)
+    table.change(ENDPOINT, a_route([A], name="renamed").model_dump_json().encode())
+
+    assert table.find(tenant_id=TENANT, project_id=PROJECT, name=NAME) is None
+    assert table.find(tenant_id=TENANT, project_id=PROJECT, name="renamed") is not None
+
+
 def test_load_is_the_mean_and_the_most_of_the_interval() -> None:
     meter = LoadMeter(0)
     meter.began("ep-a", 0)
