@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from libs.cli import demo as demonstration
-from libs.cli import endpoints, keys, local
+from libs.cli import endpoints, events, keys, local
 from libs.cli.client import Client, Credentials
-from libs.cli.output import OUTPUT, Output, console, one_line_errors, show, table
+from libs.cli.offers import model_table, tier_table
+from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings
-from libs.common.bus.tail import Stored, tail
+from libs.cli.usage import usage_table
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, help="Millrace: inference endpoints, from command to bill."
 )
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(keys.app, name="keys")
-events = typer.Typer(no_args_is_help=True, help="The event streams, as operators read them.")
-app.add_typer(events, name="events")
+app.add_typer(events.app, name="events")
 
+NEXT: Final = "millrace endpoints create hello --model millrace/ngram-1 --tier l40s-dedicated --wait"
 Settings = Annotated[Path, typer.Option("--settings", help="Settings file of the local profile (TOML).")]
 
 
@@ -38,19 +37,19 @@ def up(settings: Settings = DEFAULT_SETTINGS) -> None:
     found = json.loads(home.credentials.read_text())
     console.print()
     console.print(
-        table(
-            ("what", "where"),
+        card(
             [
                 ("endpoint API", f"{found['api_url']}/v1"),
                 ("model traffic (OpenAI)", found["router_url"]),
                 ("usage", f"{found['usage_url']}/v1/usage"),
                 ("events (NATS)", found["nats_url"]),
                 ("simulated cloud", f"{found['twin_url']}/twin/v1/inventory"),
-                ("key", f"in {home.credentials}"),
-                ("logs", str(home.logs)),
-            ],
+                ("API key", f"in {home.credentials}"),
+                ("logs", home.logs),
+            ]
         )
     )
+    console.print(f"\nnext: {NEXT}\nstop: millrace down", soft_wrap=True)
 
 
 @app.command()
@@ -64,11 +63,13 @@ def down() -> None:
 @one_line_errors
 def status(output: Output = OUTPUT) -> None:
     """Say which processes run, and which are ready."""
-    found = [asdict(each) for each in local.health(Home.default())]
-    rows = [(each["name"], each["pid"] or "", "yes" if each["ready"] else "no", each["restarts"]) for each in found]
-    show(output, found, lambda: table(("process", "pid", "ready", "restarts"), rows) if rows else "nothing is running")
+    home = Home.default()
+    found = [asdict(each) for each in local.health(home)] if local.is_up(home) else []
+    rows = [(each["name"], str(each["pid"] or ""), _yes(each["ready"]), each["restarts"]) for each in found]
+    columns = ("process", "pid", "ready", "restarts")
+    show(output, found, lambda: table(columns, rows) if rows else "nothing is running; `millrace up` starts it")
     if not found or not all(each["ready"] for each in found):
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -89,7 +90,9 @@ def chat(
             if output is Output.TABLE:
                 console.out(parts[-1], end="", highlight=False)
     if output is Output.TABLE:
-        console.print(f"\n[dim]{usage.get('prompt_tokens')} prompt + {usage.get('completion_tokens')} tokens[/]")
+        console.print(
+            f"\n\n[dim]{usage.get('prompt_tokens')} prompt tokens, {usage.get('completion_tokens')} answer tokens[/]"
+        )
     else:
         show(output, {"content": "".join(parts), "usage": usage}, lambda: "")
 
@@ -99,23 +102,25 @@ def chat(
 def usage(
     endpoint: Annotated[str | None, typer.Option(help="Only this endpoint (id).")] = None, output: Output = OUTPUT
 ) -> None:
-    """What was used, as the ledger has it."""
+    """What was used, as the ledger has it. GPU time is that of all GPUs together, by what the endpoint was doing."""
     found = Client(Credentials.read(Home.default())).usage("/v1/usage", query={"endpoint": endpoint})
-    show(output, found, lambda: demonstration.usage_table(found))
+    show(output, found, lambda: usage_table(found["items"]))
 
 
 @app.command()
 @one_line_errors
 def tiers(output: Output = OUTPUT) -> None:
     """The tiers on offer."""
-    _catalogue("tiers", output)
+    found = Client(Credentials.read(Home.default())).call("GET", "/v1/tiers")
+    show(output, found, lambda: tier_table(found["items"]))
 
 
 @app.command()
 @one_line_errors
 def models(output: Output = OUTPUT) -> None:
     """The models on offer."""
-    _catalogue("models", output)
+    found = Client(Credentials.read(Home.default())).call("GET", "/v1/models")
+    show(output, found, lambda: model_table(found["items"]))
 
 
 @app.command()
@@ -125,54 +130,8 @@ def demo(settings: Settings = DEFAULT_SETTINGS) -> None:
     demonstration.run(Home.default(), read_settings(settings))
 
 
-@events.command("tail")
-@one_line_errors
-def tail_(
-    stream: Annotated[str, typer.Option(help="MR_EVT, MR_USAGE, MR_LOAD, MR_CMD or MR_DLQ.")] = "MR_EVT",
-    subject: Annotated[str, typer.Option(help="NATS subject filter.")] = ">",
-    from_sequence: Annotated[int, typer.Option(help="Stream sequence to begin with.")] = 1,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
-    output: Output = OUTPUT,
-) -> None:
-    """Print a stream's events in order."""
-    url = Credentials.read(Home.default()).nats_url
-
-    async def read() -> None:
-        async for each in tail(url, stream=stream, subject=subject, from_sequence=from_sequence, follow=follow):
-            if output is Output.JSON:
-                sys.stdout.write(json.dumps(_document(each)) + "\n")
-            else:
-                _print_event(each)
-
-    asyncio.run(read())
-
-
-def _document(stored: Stored) -> dict[str, Any]:
-    headers = stored.message.headers
-    attributes = {name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")}
-    return {"stream_sequence": stored.sequence, **attributes, "data": json.loads(stored.message.body or b"null")}
-
-
-def _print_event(stored: Stored) -> None:
-    event = _document(stored)
-    data = json.dumps(event["data"])
-    console.print(
-        f"[dim]{event['stream_sequence']:>6} {event.get('time', '')}[/] [bold]{event.get('type', '?')}[/] "
-        f"{event.get('subject', '')} [dim]{data if len(data) <= 200 else data[:199] + '…'}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _catalogue(what: str, output: Output) -> None:
-    found = Client(Credentials.read(Home.default())).call("GET", f"/v1/{what}")
-    items = found["items"]
-    columns = list(items[0]) if items else []
-    show(output, found, lambda: table(columns, [[_cell(each[name]) for name in columns] for each in items]))
-
-
-def _cell(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
 
 
 def main() -> None:

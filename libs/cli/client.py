@@ -92,8 +92,8 @@ class Client:
                     raise _refused(answer)
                 for line in answer.iter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
-                        yield json.loads(line.removeprefix("data: "))
-        except httpx.TransportError as trouble:
+                        yield _chunk(line)
+        except (httpx.TransportError, httpx.InvalidURL) as trouble:
             raise _unreachable(url, trouble) from None
 
     def models(self) -> list[str]:
@@ -108,15 +108,26 @@ class Client:
         wanted = {name: value for name, value in (query or {}).items() if value is not None}
         try:
             answer = self._http.request(method, url, json=body, params=wanted)
-        except httpx.TransportError as trouble:
+        except (httpx.TransportError, httpx.InvalidURL) as trouble:
             raise _unreachable(url, trouble) from None
         if answer.is_error:
             raise _refused(answer)
-        result: Json = answer.json() if answer.content else {}
+        try:
+            result: Json = answer.json() if answer.content else {}
+        except ValueError:
+            raise MillraceError(f"{url} answered, but not in JSON: is that address right?") from None
         return result
 
 
-def _unreachable(url: str, trouble: httpx.TransportError) -> MillraceError:
+def _chunk(line: str) -> Json:
+    """An event of a stream. Raises MillraceError for the one that says that the answer ends here, unfinished."""
+    chunk: Json = json.loads(line.removeprefix("data: "))
+    if "error" in chunk:
+        raise MillraceError(f"the answer broke off: {chunk['error'].get('message')}")
+    return chunk
+
+
+def _unreachable(url: str, trouble: Exception) -> MillraceError:
     return MillraceError(f"{url} can't be reached ({type(trouble).__name__}): is it running? `millrace status` tells")
 
 

@@ -11,12 +11,12 @@ import time
 from typing import Any, Final
 
 import httpx
-from rich.table import Table
 
 from libs.cli import local, stages
 from libs.cli.client import Client, Credentials, Refused
 from libs.cli.output import console, table
 from libs.cli.profile import Home, LocalSettings
+from libs.cli.usage import usage_table
 from libs.common import keys
 from libs.common.bus.tail import Stored, tail
 from libs.common.errors import MillraceError
@@ -65,7 +65,7 @@ def _show(home: Home) -> None:
     _say("The customer deletes the endpoint")
     client.call("DELETE", f"/v1/endpoints/{endpoint['id']}")
     stages.watch(client, endpoint["id"], until=frozenset({"deleted"}), timeout_s=WAIT_S)
-    _nothing_left(home, client)
+    _nothing_left(home, client, endpoint["id"])
 
 
 def _chat(client: Client) -> int:
@@ -75,7 +75,7 @@ def _chat(client: Client) -> int:
         usage = chunk.get("usage") or usage
         for choice in chunk["choices"]:
             console.out(choice["delta"].get("content") or "", end="", highlight=False)
-    console.print(f"\n[dim]{usage['prompt_tokens']} prompt + {usage['completion_tokens']} completion tokens[/]")
+    console.print(f"\n\n[dim]{usage['prompt_tokens']} prompt tokens, {usage['completion_tokens']} answer tokens[/]")
     _require(usage["completion_tokens"] > 0, "the model said nothing")
     return int(usage["completion_tokens"])
 
@@ -96,14 +96,14 @@ def _bill(client: Client, credentials: Credentials, endpoint_id: str, answered: 
     events = _billing_events(credentials, endpoint_id)
     console.print(
         table(
-            ("usage event", "meter", "account", "quantity", "window start", "revision"),
+            ("usage event", "meter", "account", "quantity", "window (UTC)", "revision"),
             [
                 (
                     each["type"],
                     each["data"]["meter"],
                     each["data"]["account"],
                     each["data"]["quantity"],
-                    time.strftime("%H:%M:%S", time.gmtime(each["data"]["window_start_ms"] / 1000)),
+                    f"{_clock(each['data']['window_start_ms'])} to {_clock(each['data']['window_end_ms'])}",
                     each["data"]["revision"],
                 )
                 for each in events
@@ -112,7 +112,7 @@ def _bill(client: Client, credentials: Credentials, endpoint_id: str, answered: 
     )
     found = client.usage("/v1/usage", query={"endpoint": endpoint_id})
     console.print()
-    console.print(usage_table(found))
+    console.print(usage_table(found["items"]))
     billed = sum(each["quantity"] for each in found["items"] if each["meter"] == "completion_tokens")
     _require(billed == answered, f"{answered} tokens were answered but {billed} are in the ledger")
     console.print(f"[green]✓[/] {answered} tokens answered, {billed} tokens in the ledger")
@@ -140,25 +140,22 @@ def _event(stored: Stored) -> dict[str, Any]:
     return {"type": stored.message.headers["ce-type"], "data": json.loads(stored.message.body)}
 
 
-def _nothing_left(home: Home, client: Client) -> None:
+def _clock(at_ms: int) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(at_ms / 1000))
+
+
+def _nothing_left(home: Home, client: Client, endpoint_id: str) -> None:
     _say("What is left of it")
     found = json.loads(home.credentials.read_text())
     key = home.twin_key.read_text().strip()
     answer = httpx.get(f"{found['twin_url']}/twin/v1/inventory", headers={"authorization": f"Bearer {key}"}, timeout=10)
     inventory = answer.raise_for_status().json()
-    left = {kind: len(inventory[kind]) for kind in ("clusters", "claims", "nodes", "pods", "processes")}
-    left["routes"] = len(client.models())
-    console.print(table(("kind", "left"), sorted(left.items())))
+    kinds = ("clusters", "claims", "nodes", "pods", "processes")
+    # Only this endpoint's: the profile may have been running before, with others in it.
+    left = {kind: sum(endpoint_id in json.dumps(each) for each in inventory[kind]) for kind in kinds}
+    left["routes"] = client.models().count(NAME)
+    console.print(table(("kind", "left"), list(left.items())))
     _require(not any(left.values()), f"something is left: {left}")
-
-
-def usage_table(found: dict[str, Any]) -> Table | str:
-    """The totals of the ledger as a table."""
-    items = found["items"]
-    if not items:
-        return "nothing was used"
-    rows = [(each["endpoint_id"], each["meter"], each["account"], each["quantity"]) for each in items]
-    return table(("endpoint", "meter", "account", "quantity"), rows)
 
 
 def _say(what: str) -> None:

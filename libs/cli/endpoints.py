@@ -9,7 +9,7 @@ from rich.table import Table
 
 from libs.cli import stages
 from libs.cli.client import Client, Credentials
-from libs.cli.output import OUTPUT, Output, console, one_line_errors, show, table
+from libs.cli.output import OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import Home
 from libs.common.errors import MillraceError
 
@@ -31,7 +31,7 @@ def create(
     name: Annotated[str, typer.Argument(help="What clients put into `model`.")],
     model: Annotated[str, typer.Option(help="Model id; `millrace models` lists them.")],
     tier: Annotated[str, typer.Option(help="Tier; `millrace tiers` lists them.")],
-    region: Annotated[str, typer.Option()] = "eu-1",
+    region: Annotated[str, typer.Option(help="Region; `millrace tiers` lists where each tier is.")] = "eu-1",
     min_replicas: Annotated[int, typer.Option("--min", help="Fewest replicas.")] = 1,
     max_replicas: Annotated[int, typer.Option("--max", help="Most replicas.")] = 1,
     target_concurrency: Annotated[int, typer.Option(help="Requests in flight one replica should carry.")] = 8,
@@ -56,7 +56,7 @@ def get(name: Name, output: Output = OUTPUT) -> None:
     """Show one endpoint, with its stages."""
     endpoint = client().call("GET", f"/v1/endpoints/{name}")
     if output is Output.TABLE:
-        console.print(listing([endpoint]))
+        console.print(describe(endpoint))
         console.print()
     show(output, endpoint, lambda: stages.picture(endpoint))
 
@@ -92,20 +92,40 @@ def delete(name: Name, wait: Wait = False, output: Output = OUTPUT) -> None:
 def listing(endpoints: list[dict[str, Any]]) -> Table:
     """A table of endpoints."""
     return table(
-        ("name", "id", "stage", "ready", "model", "tier", "region", "url"),
+        ("name", "id", "stage", "ready", "model", "tier", "region"),
         [
             (
                 each["name"],
                 each["id"],
-                each["status"]["stage"],
+                each["status"]["stage"].replace("_", " "),
                 f"{each['status']['replicas']['ready']}/{each['status']['replicas']['desired']}",
                 each["spec"]["model"],
                 each["spec"]["tier"],
                 each["spec"]["region"],
-                each["status"].get("url") or "",
             )
             for each in endpoints
         ],
+        whole=("id", "ready", "model", "tier", "region"),
+    )
+
+
+def describe(endpoint: dict[str, Any]) -> Table:
+    """One endpoint, a line for each thing to know of it."""
+    spec, status = endpoint["spec"], endpoint["status"]
+    scaling, replicas = spec["scaling"], status["replicas"]
+    return card(
+        [
+            ("name", endpoint["name"]),
+            ("id", endpoint["id"]),
+            ("model", f"{spec['model']} ({status['model_state']})"),
+            ("where", f"{spec['tier']} in {spec['region']}"),
+            (
+                "replicas",
+                f"{replicas['ready']} of {replicas['desired']} ready (min {scaling['min']}, max {scaling['max']})",
+            ),
+            ("url", status["url"] or "none; it has one while it is served"),
+            ("created", endpoint["created_at"]),
+        ]
     )
 
 

@@ -48,7 +48,7 @@ def list_(output: Output = OUTPUT) -> None:
         (each["id"], each["name"], ", ".join(each["scopes"]), each["created_at"], each["revoked_at"] or "")
         for each in found["items"]
     ]
-    show(output, found, lambda: table(("id", "name", "scopes", "created", "revoked"), rows))
+    show(output, found, lambda: table(("id", "name", "scopes", "created", "revoked"), rows, whole=("id",)))
 
 
 @app.command()

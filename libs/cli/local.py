@@ -15,13 +15,17 @@ from typing import Final
 
 import httpx
 
-from libs.cli.profile import Home, LocalSettings, Program, programs, require_free
+from libs.cli.profile import Home, LocalSettings, Program, programs, require_free, write_private
+from libs.cli.running import runs
 from libs.common.bus.server import find_nats_server, render_config
-from libs.common.errors import Invalid, Unavailable
+from libs.common.errors import Unavailable
 
 READY_S: Final = 60.0  # A cold laptop starts all processes in under ten.
 STOP_S: Final = 60.0
+END_S: Final = 15.0  # For processes whose supervisor was killed; then they are too.
 POLL_S: Final = 0.1
+RESTARTS_MAX: Final = 5  # What ended this often before it was ready will not be, whatever we wait.
+LAST_WORDS_MAX: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,6 @@ class _State:
     """What the supervisor writes down."""
 
     supervisor: int
-    failed: str | None
     pids: dict[str, int]
     restarts: dict[str, int]
 
@@ -48,24 +51,22 @@ class _State:
 def up(home: Home, settings: LocalSettings, *, progress: Callable[[str], None]) -> None:
     """Start the profile and wait until every process is ready.
 
-    Raises Invalid or Unavailable, with one line that says what to do, if it can't be.
+    Raises Invalid or Unavailable, with one line that says what to do, if it can't be; what it started is stopped again.
     """
     if is_up(home):
         progress("already running")
-    else:
-        require_free(settings)
-        home.prepare(settings)
-        plan = programs(home, settings, _nats(home, settings))
-        home.plan.write_text(json.dumps([asdict(each) for each in plan]))
-        with (home.logs / "supervisor.log").open("ab") as log:
-            subprocess.Popen(
-                [sys.executable, "-m", "libs.cli.supervisor", str(home.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-    _wait_until_ready(home, progress)
+        _wait_until_ready(home, None, progress)
+        return
+    down(home)  # A supervisor that was killed leaves processes behind.
+    require_free(settings)
+    home.prepare(settings)
+    plan = programs(home, settings, _nats(home, settings))
+    home.plan.write_text(json.dumps([asdict(each) for each in plan]))
+    try:
+        _wait_until_ready(home, _supervise(home), progress)
+    except BaseException:  # Ctrl-C too: half a profile is of no use.
+        down(home)
+        raise
 
 
 def down(home: Home) -> bool:
@@ -73,32 +74,28 @@ def down(home: Home) -> bool:
     state = _state(home)
     if state is None:
         return False
-    if not _is_alive(state.supervisor):
-        for pid in state.pids.values():
-            _end(pid)
-        home.state.unlink(missing_ok=True)
+    if not is_up(home):
+        _end(home, state)
         return True
     os.kill(state.supervisor, signal.SIGTERM)
     deadline_s = time.monotonic() + STOP_S
-    while home.state.exists() or _is_alive(state.supervisor):
+    while runs(state.supervisor, _supervisor(home)):
         if time.monotonic() > deadline_s:
             raise Unavailable(f"still stopping after {STOP_S:.0f} s: see {home.logs}")
         time.sleep(POLL_S)
+    _end(home, _state(home) or state)  # It tidies up itself, unless it was stopped before it could.
     return True
 
 
 def is_up(home: Home) -> bool:
     """Whether a supervisor runs for this state directory."""
     state = _state(home)
-    return state is not None and _is_alive(state.supervisor)
+    return state is not None and runs(state.supervisor, _supervisor(home))
 
 
 def health(home: Home) -> tuple[Health, ...]:
     """Every process of the profile, in order of their start."""
-    if not home.plan.exists():
-        return ()
-    state = _state(home) or _State(0, None, {}, {})
-    plan = [Program(**each) for each in json.loads(home.plan.read_text())]
+    state = _state(home) or _State(0, {}, {})
     return tuple(
         Health(
             name=each.name,
@@ -107,9 +104,23 @@ def health(home: Home) -> tuple[Health, ...]:
             restarts=state.restarts.get(each.name, 0),
             url=each.ready_url or "",
         )
-        for each in plan
+        for each in _plan(home)
         if not each.once
     )
+
+
+def _supervisor(home: Home) -> tuple[str, ...]:
+    return (sys.executable, "-m", "libs.cli.supervisor", str(home.path))
+
+
+def _supervise(home: Home) -> subprocess.Popen[bytes]:
+    with (home.logs / "supervisor.log").open("ab") as log:
+        process = subprocess.Popen(
+            _supervisor(home), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    # So that it can be stopped from its first moment on; what it writes itself comes later.
+    write_private(home.state, json.dumps(asdict(_State(process.pid, {}, {}))))
+    return process
 
 
 def _nats(home: Home, settings: LocalSettings) -> Program:
@@ -123,13 +134,10 @@ def _nats(home: Home, settings: LocalSettings) -> Program:
     )
 
 
-def _wait_until_ready(home: Home, progress: Callable[[str], None]) -> None:
+def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes] | None, progress: Callable[[str], None]) -> None:
     deadline_s = time.monotonic() + READY_S
     told: set[str] = set()
     while time.monotonic() < deadline_s:
-        state = _state(home)
-        if state is not None and state.failed:
-            raise Invalid(f"{state.failed} failed: see {home.logs / state.failed}.log")
         found = health(home)
         for each in found:
             if each.ready and each.name not in told:
@@ -137,9 +145,24 @@ def _wait_until_ready(home: Home, progress: Callable[[str], None]) -> None:
                 progress(f"{each.name} is ready")
         if found and all(each.ready for each in found):
             return
+        if supervisor is not None and supervisor.poll() is not None:
+            raise Unavailable(f"it could not be started: {_last_words(home, 'supervisor')}")
+        hopeless = next((each for each in found if not each.ready and each.restarts >= RESTARTS_MAX), None)
+        if hopeless is not None:
+            raise Unavailable(f"{hopeless.name} does not start: {_last_words(home, hopeless.name)}")
         time.sleep(POLL_S)
     missing = [each.name for each in health(home) if not each.ready]
-    raise Unavailable(f"not ready after {READY_S:.0f} s: {', '.join(missing)}; see {home.logs}")
+    raise Unavailable(
+        f"not ready after {READY_S:.0f} s: {', '.join(missing)}; {missing[0]} says: {_last_words(home, missing[0])}"
+    )
+
+
+def _last_words(home: Home, name: str) -> str:
+    """The end of a log, in one line, and where to read on."""
+    path = home.logs / f"{name}.log"
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    said = next((each.strip() for each in reversed(lines) if each.strip()), "nothing")
+    return f"{said[:LAST_WORDS_MAX]} (more in {path})"
 
 
 def _is_ready(program: Program) -> bool:
@@ -151,6 +174,14 @@ def _is_ready(program: Program) -> bool:
         return False
 
 
+def _plan(home: Home) -> tuple[Program, ...]:
+    try:
+        written = json.loads(home.plan.read_text())
+    except FileNotFoundError:
+        return ()
+    return tuple(Program(**{**each, "argv": tuple(each["argv"])}) for each in written)
+
+
 def _state(home: Home) -> _State | None:
     try:
         return _State(**json.loads(home.state.read_text()))
@@ -158,16 +189,16 @@ def _state(home: Home) -> _State | None:
         return None
 
 
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # Where we started it ourselves, it stays a zombie until it is waited for.
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _end(pid: int) -> None:
-    if _is_alive(pid):
-        os.kill(pid, signal.SIGTERM)
+def _end(home: Home, state: _State) -> None:
+    """End what a supervisor that is gone left running."""
+    argv = {each.name: each.argv for each in _plan(home)}
+    left = {pid: argv[name] for name, pid in state.pids.items() if name in argv}
+    for signal_ in (signal.SIGTERM, signal.SIGKILL):
+        left = {pid: each for pid, each in left.items() if runs(pid, each)}
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal_)
+        deadline_s = time.monotonic() + END_S
+        while any(runs(pid, each) for pid, each in left.items()) and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
+    home.state.unlink(missing_ok=True)

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from libs.common.errors import MillraceError
+from libs.common.units import HOUR_MS, MINUTE_MS, SECOND_MS
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-console: Final = Console()
+WIDE: Final = 120  # Columns where there is no terminal to ask: a file, a pipe, a CI log.
 EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+SIZES: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+console: Final = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE, highlight=False)
 
 
 class Output(StrEnum):
@@ -36,32 +43,60 @@ def show(output: Output, value: object, table: Callable[[], Table | str]) -> Non
     """Print a value as JSON, or as the table made from it."""
     if output is Output.JSON:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    else:
-        console.print(table())
+        return
+    drawn = table()
+    console.print(drawn, soft_wrap=isinstance(drawn, str))  # A key that is broken in two is no key.
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
-    """A plain table; numbers to the right."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    whole: Collection[str] = (),
+    right: Collection[str] = (),
+) -> Table:
+    """A plain table; numbers and the columns in ``right`` to the right, those in ``whole`` never broken into lines."""
     rows = [list(each) for each in rows]
-    drawn = Table(
-        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    drawn = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
-        is_number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        drawn.add_column(column.upper(), justify="right" if is_number else "left", overflow="fold")
+        is_right = column in right or (bool(rows) and all(isinstance(row[index], int) for row in rows))
+        drawn.add_column(
+            column.upper(), justify="right" if is_right else "left", overflow="fold", no_wrap=column in whole
+        )
     for row in rows:
-        drawn.add_row(*(f"{each:,}" if isinstance(each, int) else str(each) for each in row))
+        drawn.add_row(*(f"{each:,}" if isinstance(each, int) else escape(str(each)) for each in row))
+    return drawn
+
+
+def card(lines: Iterable[tuple[str, object]]) -> Table:
+    """Names and values of one thing, a line each."""
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for name, value in lines:
+        drawn.add_row(name, escape(str(value)))
     return drawn
 
 
 def duration(elapsed_ms: int) -> str:
-    """A duration for reading: ``840 ms``, ``3.2 s``, ``4 min 10 s``."""
-    if elapsed_ms < 1000:
-        return f"{elapsed_ms} ms"
-    if elapsed_ms < 60_000:
-        return f"{elapsed_ms / 1000:.1f} s"
-    minutes, seconds = divmod(round(elapsed_ms / 1000), 60)
-    return f"{minutes} min {seconds} s"
+    """A duration for reading: ``840 ms``, ``3.2 s``, ``4 min 10 s``, ``3 h 5 min``."""
+    if elapsed_ms < SECOND_MS:
+        return f"{elapsed_ms} ms" if elapsed_ms else "0 s"
+    if elapsed_ms < MINUTE_MS:
+        return f"{elapsed_ms / SECOND_MS:.1f} s"
+    if elapsed_ms < HOUR_MS:
+        minutes, rest_ms = divmod(elapsed_ms, MINUTE_MS)
+        return f"{minutes} min {rest_ms // SECOND_MS} s"
+    hours, rest_ms = divmod(elapsed_ms, HOUR_MS)
+    return f"{hours:,} h {rest_ms // MINUTE_MS} min"
+
+
+def amount(size_bytes: int) -> str:
+    """A number of bytes for reading: ``64 MiB``, ``1.5 GiB``."""
+    for unit_bytes, name in SIZES:
+        if size_bytes >= unit_bytes:
+            return f"{size_bytes / unit_bytes:.1f}".removesuffix(".0") + f" {name}"
+    return f"{size_bytes} B"
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -72,9 +107,9 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except MillraceError as trouble:
-            sys.stderr.write(f"millrace: {trouble}\n")
+            sys.stderr.write(f"millrace: {' '.join(str(trouble).split())}\n")
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return wrapped

@@ -9,16 +9,19 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from libs.common import keys
 from libs.common.errors import Invalid, Unavailable
 from libs.common.events.event import Owner
 from libs.common.ids import SystemEntropy
 
-DEFAULT_SETTINGS: Final = Path(__file__).parents[2] / "deploy" / "local" / "local.toml"
+DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+DEFAULT_SETTINGS: Final = DEPLOY / "local" / "local.toml"
+CATALOGUE: Final = DEPLOY / "catalogue"
 SERVICES: Final = tuple(Owner)
 
 
@@ -26,21 +29,33 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
 class Ports(_Part):
     """Where things listen, on loopback."""
 
-    endpoint_api: int = 8700
-    router: int = 8800
-    usage: int = 8707
-    twin: int = 8600
-    nats: int = 8422
-    nats_monitor: int = 8423
-    admin_endpoint_api: int = 8701
-    admin_capacity_manager: int = 8702
-    admin_runtime_deployer: int = 8703
-    admin_router: int = 8704
-    admin_metering: int = 8705
-    admin_autoscaler: int = 8706
+    endpoint_api: Port = 8700
+    router: Port = 8800
+    usage: Port = 8707
+    twin: Port = 8600
+    nats: Port = 8422
+    nats_monitor: Port = 8423
+    admin_endpoint_api: Port = 8701
+    admin_capacity_manager: Port = 8702
+    admin_runtime_deployer: Port = 8703
+    admin_router: Port = 8704
+    admin_metering: Port = 8705
+    admin_autoscaler: Port = 8706
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        taken: dict[int, str] = {}
+        for name, port in self.model_dump().items():
+            if port in taken:
+                raise ValueError(f"{taken[port]} and {name} are both {port}; give each a port of its own")
+            taken[port] = name
+        return self
 
     def admin(self, service: Owner) -> int:
         """The health and metrics port of a service."""
@@ -85,11 +100,21 @@ def read_settings(path: Path) -> LocalSettings:
         return LocalSettings.model_validate(tomllib.loads(path.read_text()))
     except FileNotFoundError:
         raise Invalid(f"settings file {path} does not exist: name another with --settings") from None
-    except tomllib.TOMLDecodeError as wrong:
-        raise Invalid(f"settings file {path} is not TOML: {wrong}") from None
+    except OSError as trouble:
+        raise Invalid(
+            f"settings file {path} can't be read ({trouble.strerror}): name another with --settings"
+        ) from None
     except ValidationError as wrong:
-        places = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong.errors())
+        places = "; ".join(f"{'.'.join(map(str, each['loc']))}: {_reason(each)}" for each in wrong.errors())
         raise Invalid(f"settings file {path} is wrong: {places}") from None
+    except ValueError as wrong:  # Also of bytes that are no text.
+        raise Invalid(f"settings file {path} is not TOML: {wrong}") from None
+
+
+def _reason(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"there is no such setting; {DEFAULT_SETTINGS} has all there are"
+    return error["msg"].removeprefix("Value error, ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +160,12 @@ class Home:
 
     def prepare(self, settings: LocalSettings) -> None:
         """Make directories and, once, the keys; nobody else on the machine may read them."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
+        except OSError as trouble:
+            wrong = f"state directory {self.path} can't be made ({trouble.strerror}): set MILLRACE_HOME to another"
+            raise Invalid(wrong) from None
         if not self.twin_key.exists():
             write_private(self.twin_key, SystemEntropy().token_bytes(32).hex())
         key = self._key() or keys.mint(SystemEntropy()).plaintext
@@ -188,7 +217,8 @@ def programs(home: Home, settings: LocalSettings, nats: Program) -> tuple[Progra
     python = sys.executable
     ports = settings.ports
     nats_url = f"nats://127.0.0.1:{ports.nats}"
-    provision = (python, "-m", "libs.common.bus.provision", "--nats", nats_url)
+    monitor_url = f"http://127.0.0.1:{ports.nats_monitor}"
+    provision = (python, "-m", "libs.common.bus.provision", "--nats", nats_url, "--monitor", monitor_url)
     twin = (
         *(python, "-m", "libs.twin", "--port", str(ports.twin), "--access-key-file", str(home.twin_key)),
         *("--time-scale", str(settings.twin.time_scale), "--tokens-per-second", str(settings.twin.tokens_per_second)),
@@ -221,12 +251,13 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
         Owner.ENDPOINT_API: {
             "MILLRACE_HTTP_PORT": str(ports.endpoint_api),
             "MILLRACE_BOOTSTRAP_FILE": str(home.bootstrap),
+            "MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE)),
         },
         Owner.CAPACITY_MANAGER: {**platform, "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s)},
         Owner.RUNTIME_DEPLOYER: platform,
         Owner.ROUTER: {
             "MILLRACE_HTTP_PORT": str(ports.router),
-            "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}",
+            "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}/v1",
             "MILLRACE_USAGE_DB": str(home.path / "usage-journal.db"),
         },
         Owner.METERING: {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from libs.cli.client import Client
@@ -45,6 +46,8 @@ def watch(client: Client, name: str, *, until: frozenset[str], timeout_s: float)
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         for endpoint in follow(client, name, until=until, timeout_s=timeout_s):
             live.update(picture(endpoint))
+    if not console.is_terminal:
+        console.print()  # There the picture is drawn once, at the end, and its last line is left open.
     return endpoint
 
 
@@ -63,11 +66,8 @@ def follow(client: Client, name: str, *, until: frozenset[str], timeout_s: float
 
 
 def _note(stage: Json) -> str:
-    parts = []
-    if stage.get("waiting_on"):
-        parts.append(f"waiting for {stage['waiting_on']}")
-    if stage.get("reason"):
-        parts.append(stage["reason"])
-    if stage.get("message"):
-        parts.append(stage["message"])
-    return f"[dim]{': '.join(parts)}[/]"
+    """What people are told of the present stage, and who must act."""
+    who, said = stage.get("waiting_on") or "", stage.get("message") or stage.get("reason") or ""
+    if who and who not in said:
+        said = f"waiting for {who}: {said}"
+    return f"[dim]{escape(said)}[/]"

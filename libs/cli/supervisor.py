@@ -69,7 +69,7 @@ class Supervisor:
                 return True
             if self._stop.wait(RESTART_FIRST_S):
                 return True
-        self._note(failed=program.name)
+        sys.stderr.write(f"{program.name} failed {ONCE_TRIES_MAX} times: see {program.name}.log\n")
         return False
 
     def _start(self, program: Program) -> None:
@@ -120,10 +120,9 @@ class Supervisor:
                 process.wait()
         self._note()
 
-    def _note(self, *, failed: str | None = None) -> None:
+    def _note(self) -> None:
         document = {
             "supervisor": os.getpid(),
-            "failed": failed,
             "pids": {name: process.pid for name, process in self._running.items()},
             "restarts": self._restarts,
         }
