@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -33,10 +32,12 @@ class Profile:
         self.credentials = Credentials.read(home)
         self.client = Client(self.credentials)
 
-    def create(self, name: str, *, tier: str = "l40s-dedicated", max_replicas: int = 1) -> str:
+    def create(
+        self, name: str, *, model: str = "millrace/ngram-1", tier: str = "l40s-dedicated", max_replicas: int = 1
+    ) -> str:
         """Ask for an endpoint; its id. Patient with an API that is being killed: same key, same endpoint."""
         scaling = {"min": 1, "max": max_replicas, "target_concurrency": 2}
-        spec = {"model": "millrace/ngram-1", "tier": tier, "region": "eu-1", "scaling": scaling}
+        spec = {"model": model, "tier": tier, "region": "eu-1", "scaling": scaling}
         body = {"name": name, "spec": spec}
         answer = self.insist("POST", "/v1/endpoints", body=body, headers={"idempotency-key": f"create-{name}"})
         return str(answer["endpoint_id"])
@@ -93,11 +94,14 @@ class Profile:
         """The pid of one process now."""
         return next(each.pid for each in local.health(self.home) if each.name == process)
 
-    def kill(self, process: str) -> None:
-        """SIGKILL one process; the supervisor starts it again."""
+    def kill(self, process: str) -> bool:
+        """SIGKILL one process; the supervisor starts it again. False if it was dead already."""
         state = json.loads(self.home.state.read_text())
-        with contextlib.suppress(ProcessLookupError):  # It is just being started again.
+        try:
             os.kill(state["pids"][process], signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
     def wait_until_healthy(self) -> None:
         """Every process is ready."""

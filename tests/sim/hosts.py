@@ -59,7 +59,7 @@ ROOT: Final = Path(__file__).parents[2]
 ACCESS_KEY: Final = "twin-access-key"
 INSTANCE: Final = "router-1"
 TIME_SCALE: Final = 0.005  # An endpoint comes up within a few tens of steps.
-WINDOW_MS: Final = 10_000
+WINDOW_MS: Final = 6_000
 CONFIRM_GONE_MS: Final = 2_000
 RESEND_MS: Final = 8_000
 

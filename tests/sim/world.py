@@ -24,10 +24,10 @@ from tests.sim.faults import Crash, Faults
 from tests.sim.hosts import WINDOW_MS, Host, hosts, twin_of
 from tests.sim.serving import Traffic
 
-STEPS: Final = 260  # Twice: enough for three endpoints to come, to serve and to go, with room for trouble.
+STEPS: Final = 200  # Twice: enough for three endpoints to come, to serve and to go, with room for trouble.
 HEAL_ROUNDS_MAX: Final = 400
 STEP_MS_MEAN: Final = 120
-HEAL_STEP_MS: Final = 700
+HEAL_STEP_MS: Final = 1_500
 LAST_WINDOWS_ROUNDS: Final = 2 * (WINDOW_MS + SETTLE_MS) // HEAL_STEP_MS
 REORDER_WINDOW: Final = 8
 AT_REST: Final = "without trouble, the world comes to rest"
