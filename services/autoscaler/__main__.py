@@ -51,7 +51,12 @@ def main() -> int:
                 log.warning("count put off", extra=fields(reason=str(trouble)))
             await asyncio.sleep(COUNT_EVERY_S)
 
-    Process(service, NatsBus(settings.nats_url, name=Owner.AUTOSCALER), settings, also=(count,)).run()
+    Process(
+        service,
+        NatsBus(settings.nats_url, name=Owner.AUTOSCALER, threads=settings.handler_threads),
+        settings,
+        also=(count,),
+    ).run()
     return 0
 
 

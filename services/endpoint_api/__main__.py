@@ -69,7 +69,12 @@ def assemble(settings: Settings) -> Process:
     )
     serve = partial(web.serve, app, host=settings.http_host, port=settings.http_port)
     count = partial(_count_for_ever, partial(count_stages, endpoints, ports.store, ports.clock), settings.stages_poll_s)
-    process = Process(service, NatsBus(settings.nats_url, name=Owner.ENDPOINT_API), settings, also=[serve, count])
+    process = Process(
+        service,
+        NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads),
+        settings,
+        also=[serve, count],
+    )
     return process
 
 

@@ -58,7 +58,7 @@ def serve(settings: Settings, ports: Ports) -> None:
     """Run the service, its read API and its own audit until told to stop."""
     telemetry.configure(Owner.METERING, level=settings.log_level)
     service = build(ports)
-    bus = NatsBus(settings.nats_url, name=Owner.METERING)
+    bus = NatsBus(settings.nats_url, name=Owner.METERING, threads=settings.handler_threads)
     ring = Keyring()
     bus.watch(KEYS, partial(learn_key, ring))
     app = create_app(Reader(ports.store, ring, ports.clock))

@@ -63,8 +63,6 @@ class Simulation:
         # Now something is served: most of what happens is traffic, and the same troubles are back.
         self._live(STEPS, traffic=0.5)
         self.customers.stop()
-        self._come_to_rest()
-        self._check(finally_=True)
         self.customers.delete_all()
         self._come_to_rest()
         for _ in range(LAST_WINDOWS_ROUNDS):  # Billing windows close a while after the last that fell into them.
