@@ -1,0 +1,61 @@
+"""The installed `millrace` command as a test types it: a process of its own, on a terminal 100 columns wide."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from libs.cli.profile import Ports
+
+MILLRACE: Final = Path(sys.executable).with_name("millrace")
+COLUMNS: Final = 100
+PATIENCE_S: Final = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The output as a program reads it; fails unless the command succeeded."""
+        assert self.code == 0, self
+        return json.loads(self.out)
+
+    @property
+    def trouble(self) -> str:
+        """The one line that a refused command leaves; fails if it was not refused, or said more than that."""
+        assert self.code == 1, self
+        assert self.out == "", self
+        (line,) = self.err.splitlines()
+        assert line.startswith("millrace: "), line
+        return line.removeprefix("millrace: ")
+
+
+def millrace(home: Path, *arguments: str, more: Mapping[str, str] | None = None, columns: int = COLUMNS) -> Said:
+    """Run the command with this state directory, from the root of the disk: it must not matter where."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    env = {**inherited, "MILLRACE_HOME": str(home), "COLUMNS": str(columns), **(more or {})}
+    done = subprocess.run(
+        [str(MILLRACE), *arguments], env=env, cwd="/", capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def settings_file(path: Path, ports: Ports, **parts: Mapping[str, object]) -> Path:
+    """Write a settings file with these ports, and whatever else."""
+    lines = []
+    for name, values in {"ports": ports.model_dump(), **parts}.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
