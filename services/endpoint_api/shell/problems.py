@@ -34,7 +34,7 @@ STATUSES: Final[tuple[tuple[type[MillraceError], HTTPStatus], ...]] = (
 
 # Codes of refusals that the HTTP layer itself makes.
 HTTP_CODES: Final[Mapping[int, tuple[str, str]]] = {
-    400: ("malformed_request", "the request can't be read"),
+    400: ("malformed_request", "the body can't be read: send JSON in UTF-8, nested a few levels at most"),
     404: ("no_such_route", "there is nothing at this path"),
     405: ("method_not_allowed", "this path does not have this method; the Allow header lists those it has"),
 }
