@@ -70,7 +70,7 @@ async def test_more_failed_attempts_than_the_default_client_makes_are_outlived(b
     assert given_up.is_closed, "the outage was too short to prove anything"
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 async def test_an_outage_of_more_than_two_minutes_is_outlived(broker: NatsServer) -> None:
     await outlives(broker, away_s=125.0, patience=Patience(), back_within_s=10.0)
 

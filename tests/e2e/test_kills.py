@@ -105,7 +105,7 @@ async def _ignore(_trouble: Exception) -> None:
     """The broker is killed on purpose."""
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("process", PROCESSES)
 def test_an_endpoint_comes_and_goes_though_a_process_is_killed_at_every_stage(
     killed_profile: Profile, process: str

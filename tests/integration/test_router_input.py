@@ -151,7 +151,11 @@ async def test_a_body_that_can_not_be_served_is_refused_by_name_and_the_connecti
         assert scene.journal.backlog() == 0
 
 
-@pytest.mark.parametrize("key", ["", "nonsense", KEY.plaintext[:-1] + "!", KEY.plaintext.upper()])
+@pytest.mark.parametrize(
+    "key",
+    ["", "nonsense", KEY.plaintext[:-1] + "!", KEY.plaintext.upper()],
+    ids=["empty", "nonsense", "of another form", "in capitals"],
+)
 async def test_a_wrong_key_is_refused_before_the_body_is_read(key: str) -> None:
     async with a_scene("http://127.0.0.1:9") as scene:
         reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
