@@ -40,7 +40,7 @@ class Credentials:
         """From ``$MILLRACE_API_URL`` … ``$MILLRACE_API_KEY`` where set, else from what `up` wrote."""
         try:
             written = json.loads(home.credentials.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             written = {}
         values = {
             name: os.environ.get(variable, written.get(name, ""))

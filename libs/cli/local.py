@@ -24,7 +24,7 @@ READY_S: Final = 60.0  # A cold laptop starts all processes in under ten.
 STOP_S: Final = 60.0
 END_S: Final = 15.0  # For processes whose supervisor was killed; then they are too.
 POLL_S: Final = 0.1
-RESTARTS_MAX: Final = 5  # What ended this often before it was ready will not be, whatever we wait.
+RESTARTS_MAX: Final = 3  # What ended this often before it was ready will not be, whatever we wait.
 LAST_WORDS_MAX: Final = 300
 
 
@@ -177,7 +177,7 @@ def _is_ready(program: Program) -> bool:
 def _plan(home: Home) -> tuple[Program, ...]:
     try:
         written = json.loads(home.plan.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ()
     return tuple(Program(**{**each, "argv": tuple(each["argv"])}) for each in written)
 
@@ -185,7 +185,7 @@ def _plan(home: Home) -> tuple[Program, ...]:
 def _state(home: Home) -> _State | None:
     try:
         return _State(**json.loads(home.state.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
