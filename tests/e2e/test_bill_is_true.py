@@ -238,7 +238,7 @@ def mortal_profile(tmp_path: Path) -> Iterator[Profile]:
         yield running
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.xdist_group("mortal-profile")
 def test_the_bill_survives_the_death_of_router_metering_and_bus(mortal_profile: Profile) -> None:
     """A quarter and a half and three quarters through, one of them is killed. No answer that was complete is billed
