@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from libs.common.events.route import EndpointLoad
 
 
+# An endpoint that fell idle is told to be so this often, so that one lost report leaves no replica running for ever.
+IDLE_REPORTS: Final = 3
+
+
 class _Gauge:
-    __slots__ = ("area_ms", "begun", "in_flight", "most", "since_ms")
+    __slots__ = ("area_ms", "begun", "idle_reports", "in_flight", "most", "since_ms")
 
     def __init__(self, now_ms: int) -> None:
-        self.in_flight = self.most = self.begun = self.area_ms = 0
+        self.in_flight = self.most = self.begun = self.area_ms = self.idle_reports = 0
         self.since_ms = now_ms
 
     def step(self, change: int, now_ms: int) -> None:
@@ -56,12 +62,9 @@ class LoadMeter:
                     concurrency_avg_milli=average,
                 )
             )
+            is_idle = not (gauge.begun or gauge.most or gauge.in_flight)
+            gauge.idle_reports = gauge.idle_reports + 1 if is_idle else 0
             gauge.begun, gauge.area_ms, gauge.most = 0, 0, gauge.in_flight
         self.from_ms = now_ms
-        # Told once more at zero, so that its reader need not guess from silence; then forgotten.
-        self._gauges = {
-            load.endpoint_id: self._gauges[load.endpoint_id]
-            for load in loads
-            if load.requests or load.concurrency_max or self._gauges[load.endpoint_id].in_flight
-        }
+        self._gauges = {name: each for name, each in self._gauges.items() if each.idle_reports < IDLE_REPORTS}
         return tuple(loads)
