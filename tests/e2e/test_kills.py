@@ -12,6 +12,7 @@ from typing import Final
 
 import nats
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from libs.common.bus.tail import tail
@@ -84,7 +85,7 @@ class Killer:
         self._thread.join(10)
         self._loop.close()
 
-    async def _listen(self) -> nats.NATS:
+    async def _listen(self) -> Client:
         client = await nats.connect(
             self._profile.credentials.nats_url, max_reconnect_attempts=-1, reconnect_time_wait=0.02, error_cb=_ignore
         )

@@ -1,4 +1,4 @@
-"""What must hold in every run: after each step, and at rest. Each promise has a planted bug that breaks it (bugs.py)."""
+"""What must hold in every run, after each step and at rest. Each promise has a planted bug that breaks it (bugs.py)."""
 
 from __future__ import annotations
 

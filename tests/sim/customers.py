@@ -12,7 +12,7 @@ from libs.common.events.event import Owner
 from libs.common.ids import KeyId, OperationId, ProjectId, TenantId
 from services.endpoint_api.core.admission import Caller
 from services.endpoint_api.core.state import Endpoint
-from tests.sim.hosts import Host
+from tests.sim.hosts import ApiHost, Host
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
@@ -80,6 +80,7 @@ class Customers:
 
     def _create(self, name: str, spec: EndpointSpec) -> None:
         def ask(host: Host) -> str:
+            assert isinstance(host, ApiHost)
             operation = host.api.create_endpoint(
                 CALLER, name=name, spec=spec, idempotency_key=f"create-{name}", request_id=name
             )
@@ -97,6 +98,7 @@ class Customers:
 
     def _delete(self, endpoint_id: str) -> None:
         def ask(host: Host) -> str:
+            assert isinstance(host, ApiHost)
             try:
                 operation = host.api.delete_endpoint(CALLER, endpoint_id)
             except MillraceError as refusal:

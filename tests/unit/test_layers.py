@@ -18,11 +18,15 @@ PLANTED: Final = (
     ("libs never import services", "libs/common/clock.py", "services.router"),
     ("In a service: __main__ > service > shell > core", "services/router/core/state.py", "services.router.shell.ports"),
     ("A core is pure: no I/O, no clock, no chance, no logs", "services/metering/core/state.py", "random"),
-    ("The contract stands on nothing: events import only ids, units, errors", "libs/common/events/facts.py", "libs.common.clock"),
+    (
+        "The contract stands on nothing: events import only ids, units, errors",
+        "libs/common/events/facts.py",
+        "libs.common.clock",
+    ),
     ("libs.common knows neither the twin nor the command line", "libs/common/clock.py", "libs.twin"),
     ("Heavy libraries have their rooms: NATS", "services/metering/shell/settings.py", "nats"),
     ("Heavy libraries have their rooms: SQL", "services/metering/shell/settings.py", "sqlalchemy"),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lint(house: Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     return subprocess.run(command, cwd=house, capture_output=True, text=True, check=False)
 
 
