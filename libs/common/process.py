@@ -22,6 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from libs.common import web
 from libs.common.bus.port import Answer, Bus, Delivery, Message
 from libs.common.bus.streams import consumers_of
+from libs.common.clock import SystemClock
 from libs.common.service import Service
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import metrics
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 LOOP_STALL_S: Final = 5.0  # reliability.md L11: a blocked loop can't report its own death, so a thread does.
 EXIT_STALLED: Final = 70
+PRUNE_S: Final = 3600.0  # What is pruned was kept for days; an hour more is nothing.
 PUBLISH_TIMEOUT_S: Final = 10.0  # Beyond the bus's own timeout; only a lost loop gets here.
 
 
@@ -78,6 +80,7 @@ class Process:
             for each in (
                 ("relay", self._settings.relay_poll_s, self._wake_relay, self._relay_round()),
                 ("tick", self._settings.tick_s, None, self._tick_round),
+                ("prune", PRUNE_S, None, lambda: self._service.store.prune(SystemClock().now_ms())),
                 ("reconcile", self._settings.reconcile_s, self._wake_world, self._reconcile_round),
             )
         ]

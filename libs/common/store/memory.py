@@ -183,6 +183,11 @@ class MemoryStore:
                 sums[(each.account, each.meter)] = sums.get((each.account, each.meter), 0) + each.quantity
         return [Total(account_, meter, quantity) for (account_, meter), quantity in sorted(sums.items())]
 
+    def prune(self, now_ms: int) -> int:
+        """Nothing to forget: the process ends before anything is old."""
+        del now_ms
+        return 0
+
     def close(self) -> None:
         """Nothing to give back."""
 

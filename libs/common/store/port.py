@@ -164,5 +164,8 @@ class Store(Protocol):
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries over ``[from_ms, to_ms)``, by account and meter, in that order."""
 
+    def prune(self, now_ms: int) -> int:
+        """Forget what no repeat can ask for any more: old inbox rows, old sent messages; how many went."""
+
     def close(self) -> None:
         """Give back connections."""
