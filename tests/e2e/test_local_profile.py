@@ -54,6 +54,12 @@ def _arguments(process: Path) -> bytes:
     return (process / "cmdline").read_bytes()
 
 
+def noted(home: Path) -> set[str]:
+    """The processes that the supervisor wrote down."""
+    state = Home(home).state
+    return set(json.loads(state.read_text())["pids"]) if state.exists() else set()
+
+
 def nothing_runs(home: Path) -> None:
     """Neither in truth nor by the state directory's word."""
     assert alive(home) == []
@@ -202,7 +208,7 @@ def test_what_a_killed_supervisor_left_is_found_and_stopped(home: Path) -> None:
     ]
     Home(home).plan.write_text(json.dumps(plan))
     with subprocess.Popen([sys.executable, "-m", "libs.cli.supervisor", str(home)]) as supervisor:
-        wait_until(lambda: len(alive(home)) == 4, "they were not started")
+        wait_until(lambda: noted(home) == set(names), "they were not started")
         supervisor.kill()
 
     assert "nothing is running" in millrace(home, "status").out
