@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,12 +14,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from libs.common.clock import SystemClock
+from libs.common.ids import SystemEntropy
 from libs.twin.engines import SubprocessEngines
 from libs.twin.options import TwinOptions
 from libs.twin.server import serve
 from libs.twin.world import World
 
 EXIT_USAGE = 2
+SEED_BYTES = 6  # A process id would come again, in a container as the same one each time.
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -32,14 +33,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--options", type=Path, help="JSON file with any of TwinOptions")
     parser.add_argument("--time-scale", type=float, help="1 is real time, 0.01 a hundred times faster")
     parser.add_argument("--tokens-per-second", type=float, help="of the model servers; 0 is as fast as possible")
-    parser.add_argument("--seed", type=int, help="varies pod addresses; default: this process's id")
+    parser.add_argument("--seed", type=int, help="varies addresses, uids and made-up names; default: by chance")
     parser.add_argument("--log-dir", type=Path, help="where the engines' output goes; default: nowhere")
     return parser.parse_args(argv)
 
 
 def options_of(args: argparse.Namespace) -> TwinOptions:
     """The options: the file's, with the command line's on top. Raises ValidationError or OSError."""
-    values: dict[str, object] = {"seed": os.getpid()}
+    values: dict[str, object] = {"seed": int.from_bytes(SystemEntropy().token_bytes(SEED_BYTES))}
     if args.options is not None:
         values |= json.loads(args.options.read_text())
     if args.access_key_file is not None:

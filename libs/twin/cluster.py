@@ -39,7 +39,7 @@ class Cluster:
         address_of: Callable[[str, int], str],
     ) -> None:
         self.name = name
-        self.store = Store(name, history_max=options.history_max)
+        self.store = Store(f"{options.seed}/{name}", history_max=options.history_max)
         self.rules = ClusterRules(self.store, now_ms)
         self.rest = Rest(self.store, kinds.CLUSTER_KINDS, self.rules, now_ms)
         self.kubelet = Kubelet(name, self.store, engines, options, faults, address_of)

@@ -40,7 +40,7 @@ class TwinOptions(BaseModel):
     user: str = "inference-automation"
     loft_host: str = "platform.twin.local"
     kubernetes_version: str = "v1.36.5"
-    seed: int = 0  # Varies pod addresses, so that two twins on one machine stay apart.
+    seed: int = 0  # Varies pod addresses, uids and made-up names: two twins stay apart, and so do two lives of one.
     time_scale: float = Field(default=1.0, ge=0)
     node_types: tuple[NodeTypeOption, ...] = NODE_TYPES
     images: tuple[str, ...] = ("millrace/model-server", "millrace/model-fetch")  # Repositories that can be pulled.

@@ -29,7 +29,10 @@ class Change:
 
 
 class Store:
-    """Objects by kind, namespace and name. Not for threads: its world holds one lock."""
+    """Objects by kind, namespace and name. Not for threads: its world holds one lock.
+
+    Uids are computed from ``name``: no two stores that somebody could take for one another may share it.
+    """
 
     def __init__(self, name: str, *, history_max: int) -> None:
         self.name = name

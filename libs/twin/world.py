@@ -58,7 +58,7 @@ class World:
         self.faults = Faults()
         self.tenants: dict[tuple[str, str], Tenant] = {}
         self.now_ms = clock.now_ms()
-        self.store = Store("management", history_max=options.history_max)
+        self.store = Store(f"{options.seed}/management", history_max=options.history_max)
         seed(self.store, options, self.now_ms)
         self._rules = PlatformRules(self.store, options, self._now)
         self._rest = Rest(self.store, kinds.PLATFORM_KINDS, self._rules, self._now)

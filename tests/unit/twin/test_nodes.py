@@ -213,3 +213,16 @@ def test_time_can_be_scaled() -> None:
     scene.deploy(a_deployment())
     scene.later(SECOND)
     assert scene.deployment()["status"]["readyReplicas"] == 1
+
+
+def test_a_cloud_that_lost_everything_gives_no_name_a_second_time() -> None:
+    """Claims are known by their names: one that came again would be the old node, come back from the dead."""
+    scenes = [Scene(seed=seed) for seed in (1, 2)]
+    for scene in scenes:
+        scene.ready_cluster()
+
+    names = [claim["metadata"]["name"] for scene in scenes for claim in scene.items(CLAIMS)]
+    uids = [each["metadata"]["uid"] for scene in scenes for each in scene.items(INSTANCES)]
+
+    assert len(set(names)) == 2
+    assert len(set(uids)) == 2
