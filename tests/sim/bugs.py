@@ -154,6 +154,15 @@ def _renamed(line: Line, envelope: Envelope) -> Line:
     return replace(line, id=f"{prefix}/{request_id}/{meter}/{envelope.id}")
 
 
+class _CountsCheckpointsToo(MemoryUsageJournal):
+    """Adds the last word to what was noted on the way."""
+
+    def finish(self, row: RequestUsage) -> Any:
+        _, noted = self.file.live[row.request_id]
+        tokens = row.completion_tokens + noted.completion_tokens
+        return super().finish(row.model_copy(update={"completion_tokens": tokens}))
+
+
 class _DisconnectIsFree(MemoryUsageJournal):
     """Refunds whoever hangs up."""
 
@@ -174,8 +183,11 @@ def _usage_in_memory(simulation: Simulation) -> None:
     host.die = die_and_forget  # type: ignore[method-assign]
 
 
-def _disconnect_is_free(simulation: Simulation) -> None:
-    simulation.hosts[Owner.ROUTER].journal_kind = _DisconnectIsFree  # type: ignore[attr-defined]
+def _journals(kind: type[MemoryUsageJournal]) -> Callable[[Simulation], None]:
+    def plant(simulation: Simulation) -> None:
+        simulation.hosts[Owner.ROUTER].journal_kind = kind  # type: ignore[attr-defined]
+
+    return plant
 
 
 class _Hasty(Service):
@@ -232,16 +244,19 @@ BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
         "a batch that comes again is billed again": Bug(
             _decides(Owner.METERING, "producer", _bills_again_what_comes_again), frozenset({BILL_IS_TRUE, AT_REST})
         ),
-        "a client that hangs up pays nothing": Bug(_disconnect_is_free, frozenset({BILL_IS_TRUE})),
+        "a checkpoint is billed beside the final count": Bug(
+            _journals(_CountsCheckpointsToo), frozenset({BILL_IS_TRUE})
+        ),
+        "a client that hangs up pays nothing": Bug(_journals(_DisconnectIsFree), frozenset({BILL_IS_TRUE})),
         "usage lives in memory": Bug(_usage_in_memory, frozenset({BILL_IS_TRUE})),
         "deletes end and nobody is told": Bug(
             _decides(Owner.ENDPOINT_API, "endpoint", _deletes_end_silently), frozenset({COMMANDS_END})
         ),
         "a message is acknowledged before it is handled": Bug(
-            _in(Owner.CAPACITY_MANAGER, _acks_first), frozenset({AT_REST, NO_CLAIM, COMMANDS_END})
+            _in(Owner.CAPACITY_MANAGER, _acks_first), frozenset({AT_REST})
         ),
         "the relay trusts the bus": Bug(
-            _in(Owner.RUNTIME_DEPLOYER, _relays_once), frozenset({AT_REST, NO_CLAIM, COMMANDS_END})
+            _in(Owner.ENDPOINT_API, _relays_once), frozenset({AT_REST, NO_REGRESS, COMMANDS_END, READY_IS_REAL})
         ),
     }
 )

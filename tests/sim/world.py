@@ -25,9 +25,9 @@ from tests.sim.hosts import WINDOW_MS, Host, hosts, twin_of
 from tests.sim.serving import Traffic
 
 STEPS: Final = 200  # Twice: enough for three endpoints to come, to serve and to go, with room for trouble.
-HEAL_ROUNDS_MAX: Final = 400
+HEAL_ROUNDS_MAX: Final = 150  # Seven minutes and a half: well within the shortest deadline of a stage.
 STEP_MS_MEAN: Final = 120
-HEAL_STEP_MS: Final = 1_500
+HEAL_STEP_MS: Final = 3_000
 LAST_WINDOWS_ROUNDS: Final = 2 * (WINDOW_MS + SETTLE_MS) // HEAL_STEP_MS
 REORDER_WINDOW: Final = 8
 AT_REST: Final = "without trouble, the world comes to rest"
