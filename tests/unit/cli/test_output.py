@@ -1,0 +1,114 @@
+"""What the command prints: units that people read, and nothing that breaks on what others said."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from libs.cli import stages
+from libs.cli.events import line
+from libs.cli.output import amount, card, duration, one_line_errors, table
+from libs.cli.usage import usage_table
+from libs.common.errors import Unavailable
+
+HOUR_MS = 3_600_000
+
+
+def drawn(what: Table, *, width: int = 100) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(what)
+    return [each.rstrip() for each in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("elapsed_ms", "said"),
+    [
+        (0, "0 s"),
+        (840, "840 ms"),
+        (3_249, "3.2 s"),
+        (60_000, "1 min 0 s"),
+        (250_999, "4 min 10 s"),
+        (3 * HOUR_MS + 300_000, "3 h 5 min"),
+        (2_000 * HOUR_MS, "2,000 h 0 min"),
+    ],
+)
+def test_a_duration_is_said_in_the_units_of_its_size(elapsed_ms: int, said: str) -> None:
+    assert duration(elapsed_ms) == said
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"),
+    [(0, "0 B"), (1023, "1023 B"), (64 << 20, "64 MiB"), (3 << 29, "1.5 GiB"), (1 << 40, "1 TiB")],
+)
+def test_an_amount_is_said_in_the_units_of_its_size(size_bytes: int, said: str) -> None:
+    assert amount(size_bytes) == said
+
+
+def test_what_looks_like_markup_is_printed_as_it_is() -> None:
+    odd = "[/] [bold]x[/bold] [red"
+
+    assert odd in " ".join(drawn(table(("name",), [(odd,)])))
+    assert odd in " ".join(drawn(card([("name", odd)])))
+    stage = {"name": "joining_nodes", "elapsed_ms": 5, "waiting_on": "", "reason": "", "message": odd}
+    assert odd in " ".join(drawn(stages.picture({"status": {"stages": [stage]}})))
+
+
+def test_a_column_that_must_stay_whole_is_not_broken_where_others_are() -> None:
+    rows = [("ep-2mn3cz6phf", "words " * 20, 1_234_567)]
+
+    lines = drawn(table(("id", "said", "count"), rows, whole=("id",)), width=40)
+
+    assert lines[1].startswith("ep-2mn3cz6phf  ")
+    assert lines[1].endswith("1,234,567")
+    assert len(lines) > 3
+
+
+def test_who_is_waited_for_is_said_once() -> None:
+    stage = {"name": "joining_nodes", "elapsed_ms": 5, "waiting_on": "capacity-manager", "reason": "NodesPending"}
+
+    told = drawn(stages.picture({"status": {"stages": [{**stage, "message": "1 of 2 nodes have joined."}]}}))
+    known = drawn(stages.picture({"status": {"stages": [{**stage, "message": "capacity-manager is at work"}]}}))
+
+    assert told[0].endswith("waiting for capacity-manager: 1 of 2 nodes have joined.")
+    assert known[0].endswith("  capacity-manager is at work")
+
+
+def test_usage_has_one_line_for_each_endpoint_whatever_it_used() -> None:
+    found = [
+        {"endpoint_id": "ep-b", "meter": "gpu_ms", "account": "serving", "quantity": 61_000},
+        {"endpoint_id": "ep-a", "meter": "requests", "account": "", "quantity": 1_200},
+    ]
+
+    usage = usage_table(found)
+
+    assert isinstance(usage, Table)
+    assert [each.split() for each in drawn(usage, width=120)[1:]] == [
+        ["ep-a", "1,200", "0", "0", "0", "s", "0", "s", "0", "s"],
+        ["ep-b", "0", "0", "0", "0", "s", "1", "min", "1", "s", "0", "s"],
+    ]
+    assert usage_table([]) == "nothing was used"
+
+
+def test_an_event_without_a_body_or_with_an_unknown_one_still_has_its_line() -> None:
+    bare = {"stream_sequence": 7, "data": None}
+
+    assert line(bare).plain.split() == ["7", "?"]
+    assert line({**bare, "type": "t", "subject": "s", "data": {"a": 1, "b": None, "c": [2]}}).plain.split() == [
+        "7", "t", "s", "a=1", "c=[2]",
+    ]  # fmt: skip
+
+
+def test_an_error_of_ours_is_one_line_whatever_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    @one_line_errors
+    def command() -> None:
+        raise Unavailable("first\nand then\n  more")
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "millrace: first and then more\n"
