@@ -22,7 +22,7 @@ from tests.e2e.local_profile import free_ports, wait_until
 
 PROC: Final = Path("/proc")
 FAST: Final[dict[str, dict[str, object]]] = {
-    "twin": {"time_scale": 0.01, "tokens_per_second": 200.0},
+    "twin": {"time_scale": 0.003, "tokens_per_second": 200.0},
     "services": {"window_s": 2},
 }
 
