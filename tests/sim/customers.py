@@ -22,7 +22,7 @@ PROJECT: Final = "default"
 CALLER: Final = Caller(
     TenantId(TENANT), ProjectId(PROJECT), KeyId("aaaaaaaaaa"), frozenset({"manage", "read", "inference"})
 )
-ENDPOINTS_MAX: Final = 3  # Names in a run; small, so that each lives through much.
+ENDPOINTS_MAX: Final = 2  # Names in a run; small, so that each lives through much.
 CODEC: Final = TypeAdapter(Endpoint)
 AT_REST: Final = frozenset({Stage.READY, Stage.DELETED})  # Nothing here is wrong for good, so nothing may fail.
 

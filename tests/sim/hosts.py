@@ -61,7 +61,7 @@ INSTANCE: Final = "router-1"
 TIME_SCALE: Final = 0.005  # An endpoint comes up within a few tens of steps.
 WINDOW_MS: Final = 6_000
 CONFIRM_GONE_MS: Final = 2_000
-RESEND_MS: Final = 8_000
+RESEND_MS: Final = 2_000
 
 
 def twin_of(simulation: Simulation) -> Twin:

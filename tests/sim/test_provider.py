@@ -17,7 +17,7 @@ from tests.sim.world import Simulation
 ROOT: Final = Path(__file__).parents[2]
 SEEDS: Final = 1000
 BATCH: Final = 20  # Seeds a test: few enough that two workers share the work evenly.
-BUG_SEEDS: Final = 8  # The same ones in every run; each bug must be seen in one of them at least.
+BUG_SEEDS: Final = 10  # The same ones in every run; each bug must be seen in one of them at least.
 PAST: Final = [int(line) for line in (Path(__file__).parent / "seeds.txt").read_text().split() if line.isdigit()]
 
 

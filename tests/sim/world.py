@@ -16,6 +16,7 @@ from libs.common.bus.memory import Entry, MemoryBroker
 from libs.common.bus.port import Message
 from libs.common.clock import ManualClock
 from libs.common.events.event import Owner
+from libs.common.units import MINUTE_MS
 from libs.twin.world import World as Twin
 from services.metering.core.windows import SETTLE_MS
 from tests.sim.checkers import Checker, Violation, checkers
@@ -24,12 +25,14 @@ from tests.sim.faults import Crash, Faults
 from tests.sim.hosts import WINDOW_MS, Host, hosts, twin_of
 from tests.sim.serving import Traffic
 
-STEPS: Final = 200  # Twice: enough for three endpoints to come, to serve and to go, with room for trouble.
-HEAL_ROUNDS_MAX: Final = 150  # Seven minutes and a half: well within the shortest deadline of a stage.
+STEPS: Final = 180  # Twice: enough for two endpoints to come, to serve and to go, with room for trouble.
+HEAL_MS_MAX: Final = 8 * MINUTE_MS  # Well within the shortest deadline of a stage.
 STEP_MS_MEAN: Final = 120
 HEAL_STEP_MS: Final = 3_000
-LAST_WINDOWS_ROUNDS: Final = 2 * (WINDOW_MS + SETTLE_MS) // HEAL_STEP_MS
+LAST_ROUNDS: Final = 3
+IDLE_STEP_MS_MAX: Final = 15_000
 REORDER_WINDOW: Final = 8
+DIED: Final = "died"
 AT_REST: Final = "without trouble, the world comes to rest"
 
 
@@ -65,8 +68,8 @@ class Simulation:
         self.customers.stop()
         self.customers.delete_all()
         self._come_to_rest()
-        for _ in range(LAST_WINDOWS_ROUNDS):  # Billing windows close a while after the last that fell into them.
-            self._heal_round()
+        for _ in range(LAST_ROUNDS):  # Billing windows close a while after the last that fell into them.
+            self._heal_round(WINDOW_MS + SETTLE_MS)
         self.is_over = True
         self._check(finally_=True)
         return self._trace.hexdigest()
@@ -107,9 +110,9 @@ class Simulation:
 
     def on(self, owner: Owner, what: str, do: Callable[[Host], object]) -> bool:
         """Have a service do something; False if its process died of it. It is born again at once."""
-        return self._on(self.hosts[owner], what, do)
+        return self._on(self.hosts[owner], what, do) is not DIED
 
-    def _on(self, host: Host, what: str, do: Callable[[Host], object]) -> bool:
+    def _on(self, host: Host, what: str, do: Callable[[Host], object]) -> object:
         try:
             outcome = do(host)
         except Crash as death:
@@ -117,9 +120,9 @@ class Simulation:
             self.note(self.clock.now_ms(), host.name, what, "crashed", death)
             host.die()
             host.boot()
-            return False
+            return DIED
         self.note(self.clock.now_ms(), host.name, what, outcome)
-        return True
+        return outcome
 
     def _on_one(self, what: str, do: Callable[[Host], object], has_work: Callable[[Host], bool]) -> None:
         candidates = [each for each in self.hosts.values() if has_work(each)]
@@ -135,10 +138,10 @@ class Simulation:
         place = self.chance.randrange(min(len(due), REORDER_WINDOW)) if self.happens(self.faults.reordered) else 0
         entry = due[place]
         for _ in range(2 if self.happens(self.faults.duplicated) else 1):
-            if not self._hand(host, consumer, entry):
+            if self._hand(host, consumer, entry) is DIED:
                 return
 
-    def _hand(self, host: Host, consumer: str, entry: Entry) -> bool:
+    def _hand(self, host: Host, consumer: str, entry: Entry) -> object:
         if self.happens(self.faults.ack_lost):
             return self._on(
                 host, f"unacked {entry.message.subject}", lambda h: h.handle_without_answer(consumer, entry)
@@ -162,19 +165,26 @@ class Simulation:
             raise Crash(where)
 
     def _come_to_rest(self) -> None:
-        for _ in range(HEAL_ROUNDS_MAX):
-            if not self._heal_round() and not self._unrest():
+        until_ms = self.clock.now_ms() + HEAL_MS_MAX
+        step_ms = HEAL_STEP_MS
+        while self.clock.now_ms() < until_ms:
+            if self._heal_round(step_ms):
+                step_ms = HEAL_STEP_MS
+            elif not self._unrest():
                 return
+            else:  # All that is left is waiting for its time.
+                step_ms = min(2 * step_ms, IDLE_STEP_MS_MAX)
         raise Violation(self, AT_REST, self._unrest())
 
-    def _heal_round(self) -> bool:
-        """Everybody once, without trouble; whether there was anything to do."""
-        self.clock.advance(HEAL_STEP_MS)
+    def _heal_round(self, step_ms: int) -> bool:
+        """Everybody once, without trouble; whether anybody did anything."""
+        self.clock.advance(step_ms)
         self.twin.advance()
         busy = self.traffic.finish()
         for host in self.hosts.values():
-            for each in (Host.tick, Host.reconcile, Host.relay):
-                self._on(host, each.__name__, each)
+            busy |= bool(self._on(host, "tick", Host.tick))
+            busy |= bool(self._on(host, "reconcile", Host.reconcile))
+            busy |= bool(self._on(host, "relay", Host.relay))
             for consumer in host.consumers:
                 for entry in self.broker.due(consumer):
                     busy = True
