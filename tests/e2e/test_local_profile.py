@@ -156,6 +156,7 @@ def test_without_nats_server_it_says_what_to_install(tmp_path: Path, home: Path)
     nothing_runs(home)
 
 
+@pytest.mark.chaos
 @pytest.mark.xdist_group("own-profile")
 def test_a_service_that_can_not_start_is_named_with_its_last_words_and_the_rest_is_stopped(
     tmp_path: Path, home: Path
@@ -232,6 +233,7 @@ def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(home: Path) -> None:
     nothing_runs(home)
 
 
+@pytest.mark.chaos
 @pytest.mark.xdist_group("demo")
 def test_the_demo_shows_everything_and_leaves_nothing(tmp_path: Path, home: Path) -> None:
     ports = free_ports()
