@@ -6,7 +6,6 @@ from typing import Final
 
 from libs.common.events.route import EndpointLoad
 
-
 # An endpoint that fell idle is told to be so this often, so that one lost report leaves no replica running for ever.
 IDLE_REPORTS: Final = 3
 
