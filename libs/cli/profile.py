@@ -77,9 +77,13 @@ class TenantPart(_Part):
     project: str = "default"
 
 
+SQLITE: Final = "sqlite:///{home}/{service}.db"
+
+
 class ServicesPart(_Part):
     """What all services are told."""
 
+    database_url: str = SQLITE
     confirm_gone_s: float = 1.0
     window_s: int = Field(default=10, ge=1)
     log_level: str = "INFO"
@@ -235,13 +239,19 @@ def _service(home: Home, settings: LocalSettings, service: Owner) -> Program:
     ports = settings.ports
     env = {
         "MILLRACE_NATS_URL": f"nats://127.0.0.1:{ports.nats}",
-        "MILLRACE_DATABASE_URL": f"sqlite:///{home.path / service}.db",
+        "MILLRACE_DATABASE_URL": _database_url(home, settings, service),
         "MILLRACE_ADMIN_PORT": str(ports.admin(service)),
         "MILLRACE_LOG_LEVEL": settings.services.log_level,
         **_own_settings(home, settings).get(service, {}),
     }
     ready = f"http://127.0.0.1:{ports.admin(service)}/readyz"
     return Program(service, (sys.executable, "-m", f"services.{service.replace('-', '_')}"), env, ready)
+
+
+def _database_url(home: Home, settings: LocalSettings, service: Owner) -> str:
+    """The setting with the places for ``{home}`` and ``{service}`` filled: a database a service."""
+    url = settings.services.database_url.replace("{home}", str(home.path))
+    return url.replace("{service}", service.replace("-", "_"))
 
 
 def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, str]]:
