@@ -6,7 +6,7 @@ inbox, counters, ledger, wake-up. Only then ack. A crash anywhere, and the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -26,6 +26,7 @@ from libs.common.store.port import Attention, Entry, JournalRow, Record, Store, 
 S = TypeVar("S")
 
 STALE_RETRIES_MAX: Final = 16  # Writers of one record take turns; sixteen losses in a row means something is wrong.
+PAGE: Final = 200  # Records read at once where all are wanted; bounds memory.
 DUE_MAX: Final = 256  # Wake-ups handled in one tick; the rest are due in the next.
 
 
@@ -113,6 +114,13 @@ class Runner(Generic[S]):
     def states(self, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[S]:
         """States in order of their key."""
         return [self.parse(each) for each in self._store.page(self.owned.kind, scope=scope, after=after, limit=limit)]
+
+    def every(self, *, scope: str | None = None) -> Iterator[S]:
+        """All states in order of their key, read a page at a time."""
+        page = self._store.page(self.owned.kind, scope=scope, limit=PAGE)
+        while page:
+            yield from map(self.parse, page)
+            page = self._store.page(self.owned.kind, scope=scope, after=page[-1].key, limit=PAGE)
 
     def _apply(self, unit: Transaction, key: str, envelope: Envelope) -> S:
         owned = self.owned

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any, Final
 
 from libs.common import settings as reading
@@ -18,7 +17,6 @@ from libs.common.runner import Runner
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
-from services.autoscaler.core.state import Scaler
 from services.autoscaler.service import build
 from services.autoscaler.shell import metrics
 from services.autoscaler.shell.ports import Ports
@@ -28,7 +26,6 @@ log = logging.getLogger(__name__)
 
 EXIT_WRONG: Final = 2
 COUNT_EVERY_S: Final = 15.0  # How old the gauges may be.
-PAGE: Final = 500
 
 
 def main() -> int:
@@ -62,15 +59,7 @@ def main() -> int:
 
 def count_once(runner: Runner[Any], ports: Ports) -> None:
     """Set the gauges from what is stored."""
-    metrics.count(every(runner), now_ms=ports.clock.now_ms(), policy=ports.policy)
-
-
-def every(runner: Runner[Any]) -> Iterator[Scaler]:
-    """Every scaler, a page at a time."""
-    page = runner.states(limit=PAGE)
-    while page:
-        yield from page
-        page = runner.states(after=page[-1].endpoint_id, limit=PAGE)
+    metrics.count(runner.every(), now_ms=ports.clock.now_ms(), policy=ports.policy)
 
 
 if __name__ == "__main__":

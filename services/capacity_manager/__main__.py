@@ -15,7 +15,7 @@ from libs.common.service import Service
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
-from services.capacity_manager.service import build, live_claims
+from services.capacity_manager.service import LIVE, build
 from services.capacity_manager.shell import metrics
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
@@ -61,9 +61,7 @@ async def count(service: Service, ports: Ports) -> None:
     """Keep the gauges that describe all claims fresh."""
     (runner,) = service.runners
     while True:
-        await asyncio.to_thread(
-            lambda: metrics.count_claims(live_claims(ports.store, runner), now_ms=ports.clock.now_ms())
-        )
+        await asyncio.to_thread(lambda: metrics.count_claims(runner.every(scope=LIVE), now_ms=ports.clock.now_ms()))
         await asyncio.sleep(COUNT_EVERY_S)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -15,7 +15,6 @@ from libs.common.ids import EndpointId
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
-from libs.common.store.port import Store
 from services.capacity_manager.core.decide import Rules, decider
 from services.capacity_manager.core.lifecycle import attention_of
 from services.capacity_manager.core.plan import plan
@@ -25,7 +24,6 @@ from services.capacity_manager.shell.ports import Ports
 CLAIM: Final = "claim"
 LIVE: Final = "live"
 RELEASED: Final = "released"
-PAGE: Final = 200
 
 HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = MappingProxyType(
     {
@@ -62,11 +60,3 @@ def owned(rules: Rules) -> Owned[Claim]:
         scope=lambda claim: RELEASED if claim.is_released else LIVE,
         attention=attention_of,
     )
-
-
-def live_claims(store: Store, runner: Runner[Claim]) -> Iterable[Claim]:
-    """Every claim that is not released."""
-    page = store.page(CLAIM, scope=LIVE, limit=PAGE)
-    while page:
-        yield from (runner.parse(each) for each in page)
-        page = store.page(CLAIM, scope=LIVE, after=page[-1].key, limit=PAGE)

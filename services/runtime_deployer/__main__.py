@@ -15,7 +15,7 @@ from libs.common.service import Service
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
-from services.runtime_deployer.service import build, live_runtimes
+from services.runtime_deployer.service import LIVE, build
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.connections import Connections, access_key_from
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
@@ -65,7 +65,7 @@ async def count(service: Service) -> None:
     """Keep the gauges that describe all runtimes fresh."""
     (runner,) = service.runners
     while True:
-        await asyncio.to_thread(lambda: metrics.count_runtimes(live_runtimes(service.store, runner)))
+        await asyncio.to_thread(lambda: metrics.count_runtimes(runner.every(scope=LIVE)))
         await asyncio.sleep(COUNT_EVERY_S)
 
 

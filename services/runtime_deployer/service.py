@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -16,7 +16,6 @@ from libs.common.ids import EndpointId
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
-from libs.common.store.port import Store
 from services.runtime_deployer.core.decide import decider
 from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
 from services.runtime_deployer.core.plan import plan
@@ -27,7 +26,6 @@ from services.runtime_deployer.shell.ports import Ports
 RUNTIME: Final = "runtime"
 LIVE: Final = "live"
 REMOVED: Final = "removed"
-PAGE: Final = 200
 
 HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = MappingProxyType(
     {
@@ -65,11 +63,3 @@ def owned(templates: Mapping[str, Template]) -> Owned[Runtime]:
         scope=lambda runtime: REMOVED if stage_of(runtime) is Stage.REMOVED else LIVE,
         attention=attention_of,
     )
-
-
-def live_runtimes(store: Store, runner: Runner[Runtime]) -> Iterable[Runtime]:
-    """Every runtime that is not removed."""
-    page = store.page(RUNTIME, scope=LIVE, limit=PAGE)
-    while page:
-        yield from (runner.parse(each) for each in page)
-        page = store.page(RUNTIME, scope=LIVE, after=page[-1].key, limit=PAGE)

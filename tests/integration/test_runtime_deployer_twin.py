@@ -12,7 +12,7 @@ from libs.common.units import GIB, MINUTE_MS, SECOND_MS
 from libs.twin.options import TwinOptions
 from services.runtime_deployer.core.lifecycle import Stage
 from services.runtime_deployer.core.manifests import DIGEST, GENERATION
-from services.runtime_deployer.service import live_runtimes
+from services.runtime_deployer.service import LIVE
 from services.runtime_deployer.shell.kubernetes import FIELD_MANAGER
 from tests.integration.runtime_bench import DEPLOYMENT, INFERENCE, INSTANCES, STEPS, Bench, CrashAt
 from tests.unit.runtime_deployer.a_runtime import (
@@ -119,7 +119,7 @@ def test_after_removal_nothing_is_left_but_the_shared_namespace() -> None:
     assert bench.objects() == set()
     assert bench.engines.running() == ()
     assert bench.kinds.count("runtime.removed") == 1
-    assert list(live_runtimes(bench.store, bench.service.runners[0])) == []
+    assert list(bench.service.runners[0].every(scope=LIVE)) == []
 
 
 def test_removal_in_the_middle_of_an_installation_leaves_nothing() -> None:

@@ -24,7 +24,6 @@ from services.endpoint_api.shell.ports import Ports
 
 log = logging.getLogger(__name__)
 
-PAGE: Final = 200  # Keys read at once; a project has at most a few hundred.
 NO_KEY: Final = "no such key in this project"  # The same for another tenant's and for one that never was.
 
 
@@ -95,10 +94,7 @@ class KeyVerbs:
         """All keys of the caller's project, revoked ones too, without their secrets."""
         caller.needs(Scope.READ)
         home = home_of(caller.tenant_id, caller.project_id)
-        found: list[Key] = []
-        while page := self._keys.states(scope=home, after=found[-1].id if found else "", limit=PAGE):
-            found += page
-        return tuple(status.key_view(each) for each in found)
+        return tuple(status.key_view(each) for each in self._keys.every(scope=home))
 
     def revoke_key(self, caller: Caller, key_id: str, *, traceparent: str = "") -> KeyView:
         """Refuse a key from now on; revoking it again changes nothing."""

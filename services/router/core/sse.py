@@ -107,11 +107,6 @@ class Splitter:
             raise BadUpstream("an event of the engine's stream is larger than we read")
         return [each + b"\n\n" for each in events if each]
 
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is left over."""
-        return not self._rest.strip()
-
 
 def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) -> Piece:
     """Understand one event and tidy it for the client. Raises BadUpstream."""

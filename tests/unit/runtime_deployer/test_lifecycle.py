@@ -13,7 +13,7 @@ from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Attention
 from services.runtime_deployer.core.lifecycle import LIFECYCLE, Stage, attention_of
 from services.runtime_deployer.core.trouble import trouble_of
-from services.runtime_deployer.service import build, live_runtimes
+from services.runtime_deployer.service import LIVE, build
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
@@ -82,12 +82,12 @@ def test_operators_see_runtimes_by_stage_without_those_removed() -> None:
     service.handle(requested())
     (runner,) = service.runners
 
-    metrics.count_runtimes(live_runtimes(store, runner))
+    metrics.count_runtimes(runner.every(scope=LIVE))
     assert REGISTRY.get_sample_value("runtime_deployer_runtimes", {"stage": "waiting_for_gpu"}) == 1
 
     service.handle(deletion_requested())
     service.handle(withdrawn())
-    metrics.count_runtimes(live_runtimes(store, runner))
+    metrics.count_runtimes(runner.every(scope=LIVE))
     assert REGISTRY.get_sample_value("runtime_deployer_runtimes", {"stage": "waiting_for_gpu"}) == 0
     assert REGISTRY.get_sample_value("runtime_deployer_runtimes", {"stage": "removed"}) == 0
 
