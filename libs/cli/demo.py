@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import aclosing
 from typing import Any, Final
 
 import httpx
@@ -32,7 +33,7 @@ SPEC: Final = {
 PROMPT: Final = "Tell me what a millrace is for."
 MAX_TOKENS: Final = 48
 WAIT_S: Final = 120.0
-POLL_S: Final = 0.25
+USAGE: Final = "mr.v1.evt.metering.usage-recorded.>"
 
 
 def run(home: Home, settings: LocalSettings) -> None:
@@ -120,20 +121,24 @@ def _bill(client: Client, credentials: Credentials, endpoint_id: str, answered: 
 
 def _billing_events(credentials: Credentials, endpoint_id: str) -> list[dict[str, Any]]:
     """The usage events of the endpoint, once its tokens are among them: a window must close first."""
-    deadline_s = time.monotonic() + WAIT_S
     with console.status("waiting for the billing window to close"):
-        while time.monotonic() < deadline_s:
-            found = asyncio.run(_recorded(credentials.nats_url, endpoint_id))
-            if any(each["data"]["meter"] == "completion_tokens" for each in found):
-                return found
-            time.sleep(POLL_S)
-    raise MillraceError(f"no usage event for the answer within {WAIT_S:.0f} s")
+        try:
+            return asyncio.run(_recorded(credentials.nats_url, endpoint_id))
+        except TimeoutError:
+            raise MillraceError(f"no usage event for the answer within {WAIT_S:.0f} s") from None
 
 
 async def _recorded(url: str, endpoint_id: str) -> list[dict[str, Any]]:
-    subject = "mr.v1.evt.metering.usage-recorded.>"
-    found = [_event(each) async for each in tail(url, stream="MR_EVT", subject=subject)]
-    return [each for each in found if each["data"]["endpoint_id"] == endpoint_id]
+    found: list[dict[str, Any]] = []
+    reading = tail(url, stream="MR_EVT", subject=USAGE, follow=True)
+    async with asyncio.timeout(WAIT_S), aclosing(reading):
+        async for stored in reading:
+            event = _event(stored)
+            if event["data"]["endpoint_id"] == endpoint_id:
+                found.append(event)
+            if any(each["data"]["meter"] == "completion_tokens" for each in found):
+                break
+    return found
 
 
 def _event(stored: Stored) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from pathlib import Path
 import nats
 import pytest
 from nats.aio.client import Client
-from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import AckPolicy, ConsumerConfig
 
 from libs.common.bus.port import Message
 from libs.common.bus.server import NatsServer, find_nats_server
+from libs.common.bus.tail import tail
 from libs.common.errors import Unavailable
 
 UNTIL_WE_END = 'cat > /dev/null; test -f "$0" && kill -9 $(cat "$0")'
@@ -72,19 +71,7 @@ async def connected(url: str) -> AsyncIterator[Client]:
 
 async def stored(url: str, stream: str) -> list[Message]:
     """What lies in a stream, in its order."""
-    found: list[Message] = []
-    async with connected(url) as client:
-        context = client.jetstream()
-        await context.add_consumer(stream, ConsumerConfig(name="look", ack_policy=AckPolicy.NONE, mem_storage=True))
-        pull = await context.pull_subscribe_bind("look", stream)
-        with contextlib.suppress(NatsTimeout, TimeoutError):
-            while True:
-                for each in await pull.fetch(100, timeout=0.3):
-                    headers = each.headers or {}
-                    ours = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
-                    found.append(Message(headers.get("Nats-Msg-Id", ""), stream, each.subject, each.data, ours))
-        await context.delete_consumer(stream, "look")
-    return found
+    return [each.message async for each in tail(url, stream=stream)]
 
 
 async def _ignore(_error: Exception) -> None:

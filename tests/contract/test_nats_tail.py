@@ -1,0 +1,63 @@
+"""An operator reads a stream: whole and in order, or told that it is not whole."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from libs.common.bus.server import NatsServer
+from libs.common.bus.streams import EVT
+from libs.common.bus.tail import BATCH, tail
+from libs.common.errors import Unavailable
+from tests.contract.bus_promises import Hears, a_message, running
+from tests.contract.nats_scene import a_bus
+
+
+async def published(broker: NatsServer, count: int) -> list[str]:
+    """As many messages as asked for, in the stream; their ids."""
+    messages = [a_message(f"m{place}") for place in range(count)]
+    async with running(a_bus(broker, Hears())) as bus:
+        assert await bus.publish(messages) == count
+    return [each.id for each in messages]
+
+
+async def test_more_than_a_batch_is_read_in_order_and_ends(broker: NatsServer) -> None:
+    ids = await published(broker, BATCH + 5)
+
+    assert [each.message.id async for each in tail(broker.url, stream=EVT)] == ids
+    assert [each.sequence async for each in tail(broker.url, stream=EVT, from_sequence=BATCH)] == list(
+        range(BATCH, BATCH + 6)
+    )
+
+
+async def test_nothing_is_read_where_no_subject_fits(broker: NatsServer) -> None:
+    await published(broker, 2)
+
+    assert [each async for each in tail(broker.url, stream=EVT, subject="mr.v1.evt.nobody.>")] == []
+
+
+async def test_a_follower_hears_what_comes_later(broker: NatsServer) -> None:
+    first = await published(broker, 1)
+    reading = tail(broker.url, stream=EVT, follow=True)
+    async with asyncio.timeout(20), aclosing(reading):
+        assert (await anext(reading)).message.id == first[0]
+        async with running(a_bus(broker, Hears())) as bus:
+            await bus.publish([a_message("later")])
+        assert (await anext(reading)).message.id == "later"
+
+
+async def test_a_broker_that_dies_half_way_is_not_taken_for_the_end(broker: NatsServer) -> None:
+    await published(broker, 2 * BATCH)
+    reading = tail(broker.url, stream=EVT)
+    await anext(reading)
+    await asyncio.to_thread(broker.kill)
+
+    with pytest.raises(Unavailable):
+        _ = [each async for each in reading]
+
+
+async def test_an_unknown_stream_is_named(broker: NatsServer) -> None:
+    with pytest.raises(Unavailable, match="MR_NOBODY"):
+        _ = [each async for each in tail(broker.url, stream="MR_NOBODY")]
