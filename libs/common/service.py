@@ -38,6 +38,10 @@ class Service:
     runners: tuple[Runner[Any], ...]
     reconcilers: tuple[Reconciler[Any, Any, Any], ...] = ()
 
+    def runner(self, kind: str) -> Runner[Any]:
+        """The runner of a kind of thing that we own."""
+        return next(each for each in self.runners if each.owned.kind == kind)
+
     def deliver(self, delivery: Delivery) -> Answer:
         """Handle a message of the bus and say what becomes of it. Never raises: this loop owns the message."""
         kind = delivery.message.headers.get("ce-type", "?")

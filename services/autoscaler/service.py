@@ -9,6 +9,7 @@ from typing import Final
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointStageChanged,
 )
@@ -44,6 +45,7 @@ def scalers(policy: Policy) -> Owned[Scaler]:
             EndpointStageChanged: its_subject,
             EndpointDeletionRequested: its_subject,
             EndpointFailed: its_subject,
+            EndpointPauseRequested: its_subject,
             ReplicasChanged: its_subject,
             TrafficObserved: observed_endpoints,
         },

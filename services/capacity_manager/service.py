@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
+    EndpointRequested,
+)
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.runtime import ReplicasChanged, RuntimeRemoved
@@ -32,6 +37,7 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = Mappin
             EndpointRequested,
             EndpointDeletionRequested,
             EndpointFailed,
+            EndpointPauseRequested,
             RuntimeRemoved,
             ReplicasChanged,
             ScaleDecided,

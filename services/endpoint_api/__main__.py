@@ -20,13 +20,13 @@ from libs.common.settings import read
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry.logging import configure, fields
 from services.endpoint_api.service import build
-from services.endpoint_api.shell.api import EndpointApi
+from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.bootstrap import record_bootstrap_key
 from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.metrics import count_stages
 from services.endpoint_api.shell.ports import Ports
-from services.endpoint_api.shell.routes import create_app
+from services.endpoint_api.shell.routes.app import create_app
 from services.endpoint_api.shell.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,18 +57,21 @@ def assemble(settings: Settings) -> Process:
         keys_max=settings.keys_max,
     )
     service = build(ports)
-    api = EndpointApi(service, ports)
+    api = Api(service, ports)
     if settings.bootstrap_file is not None:
-        record_bootstrap_key(api, settings.bootstrap_file)
-    endpoints, keys = service.runners
+        record_bootstrap_key(api.keys, settings.bootstrap_file)
     app = create_app(
         api,
-        Authenticator(keys, ports.clock),
+        Authenticator(service.runner("key"), ports.clock),
         entropy=ports.entropy,
         committed=lambda: process.wake(),  # Made below: it needs the app.
     )
     serve = partial(web.serve, app, host=settings.http_host, port=settings.http_port)
-    count = partial(_count_for_ever, partial(count_stages, endpoints, ports.store, ports.clock), settings.stages_poll_s)
+    count = partial(
+        _count_for_ever,
+        partial(count_stages, service.runner("endpoint"), ports.store, ports.clock),
+        settings.stages_poll_s,
+    )
     process = Process(
         service,
         NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads),

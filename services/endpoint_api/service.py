@@ -49,7 +49,7 @@ KEYS: Final = Owned(
 
 
 def build(ports: Ports) -> Service:
-    """The service on ``ports``; `shell.api.EndpointApi` is its face to those who ask."""
+    """The service on ``ports``; `shell.api.Api` is its face to those who ask."""
     return Service(
         Owner.ENDPOINT_API,
         ports.store,

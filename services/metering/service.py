@@ -11,6 +11,7 @@ from libs.common.events.capacity import NodeJoined, NodeReleased
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointStageChanged,
 )
@@ -65,6 +66,7 @@ def meters(windows: Windows) -> Owned[Meter]:
             EndpointStageChanged: its_subject,
             EndpointDeletionRequested: its_subject,
             EndpointFailed: its_subject,
+            EndpointPauseRequested: its_subject,
             NodeJoined: its_subject,
             NodeReleased: its_subject,
             UsageReported: served_endpoints,

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
+    EndpointRequested,
+)
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.runtime import CacheWarmed, ReplicasChanged
@@ -29,6 +34,7 @@ HEARS: Final[tuple[type[Event], ...]] = (
     EndpointRequested,
     EndpointDeletionRequested,
     EndpointFailed,
+    EndpointPauseRequested,
     CacheWarmed,
     ReplicasChanged,
 )

@@ -7,7 +7,12 @@ from types import MappingProxyType
 from typing import Final
 
 from libs.common.events.capacity import ClusterReady, GpuReady
-from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
+    EndpointRequested,
+)
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.route import RouteWithdrawn
@@ -34,6 +39,7 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = Mappin
             EndpointRequested,
             EndpointDeletionRequested,
             EndpointFailed,
+            EndpointPauseRequested,
             ClusterReady,
             GpuReady,
             RouteWithdrawn,

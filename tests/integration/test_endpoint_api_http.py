@@ -27,11 +27,11 @@ from libs.common.process import Process
 from libs.common.settings import CommonSettings
 from libs.common.store.sql import SqlStore
 from services.endpoint_api.service import build
-from services.endpoint_api.shell.api import EndpointApi
+from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.ports import Ports
-from services.endpoint_api.shell.routes import create_app
+from services.endpoint_api.shell.routes.app import create_app
 from tests.support.nats import free_port
 
 CATALOGUE = read_catalogue(Path(__file__).parents[2] / "deploy/catalogue")
@@ -68,8 +68,8 @@ async def running(directory: Path, broker: MemoryBroker, *, endpoints_max: int =
     url = f"sqlite:///{directory}/endpoint-api.db"
     ports = Ports(SqlStore(url), clock, CATALOGUE, SystemEntropy(), endpoints_max=endpoints_max)
     service = build(ports)
-    api = EndpointApi(service, ports)
-    api.record_key(KEY, tenant_id="acme", project_id="main", name="first", scopes=["read", "manage"])
+    api = Api(service, ports)
+    api.keys.record(KEY, tenant_id="acme", project_id="main", name="first", scopes=["read", "manage"])
     app = create_app(
         api,
         Authenticator(service.runners[1], clock),

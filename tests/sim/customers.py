@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 from libs.common.errors import MillraceError
 from libs.common.events.endpoint import EndpointSpec, Scaling, Stage
 from libs.common.events.event import Owner
-from libs.common.ids import KeyId, OperationId, ProjectId, TenantId
-from services.endpoint_api.core.admission import Caller
+from libs.common.ids import OperationId, ProjectId, TenantId
+from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.state import Endpoint
 from tests.sim.hosts import ApiHost, Host
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TENANT: Final = "acme"
 PROJECT: Final = "default"
 CALLER: Final = Caller(
-    TenantId(TENANT), ProjectId(PROJECT), KeyId("aaaaaaaaaa"), frozenset({"manage", "read", "inference"})
+    TenantId(TENANT), ProjectId(PROJECT), "key:aaaaaaaaaa", frozenset({"manage", "read", "inference"})
 )
 ENDPOINTS_MAX: Final = 2  # Names in a run; small, so that each lives through much.
 CODEC: Final = TypeAdapter(Endpoint)
@@ -81,9 +81,7 @@ class Customers:
     def _create(self, name: str, spec: EndpointSpec) -> None:
         def ask(host: Host) -> str:
             assert isinstance(host, ApiHost)
-            operation = host.api.create_endpoint(
-                CALLER, name=name, spec=spec, idempotency_key=f"create-{name}", request_id=name
-            )
+            operation = host.api.endpoints.create(Ask(CALLER, name, f"create-{name}"), name=name, spec=spec)
             self.accepted[OperationId(operation.id)] = operation.endpoint_id
             return str(operation.id)
 
@@ -100,7 +98,7 @@ class Customers:
         def ask(host: Host) -> str:
             assert isinstance(host, ApiHost)
             try:
-                operation = host.api.delete_endpoint(CALLER, endpoint_id)
+                operation = host.api.endpoints.delete(Ask(CALLER), endpoint_id)
             except MillraceError as refusal:
                 return type(refusal).__name__
             self.accepted[OperationId(operation.id)] = endpoint_id

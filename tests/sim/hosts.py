@@ -31,7 +31,7 @@ from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports as CapacityPorts
 from services.endpoint_api import service as endpoint_api
 from services.endpoint_api.core.catalogue import Catalogue
-from services.endpoint_api.shell.api import EndpointApi
+from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.ports import Ports as ApiPorts
 from services.metering import service as metering
@@ -136,7 +136,7 @@ class Host:
 class ApiHost(Host):
     """endpoint-api, with the face that customers see."""
 
-    api: EndpointApi
+    api: Api
 
 
 class RouterHost(Host):
@@ -219,7 +219,7 @@ def _api(host: Host) -> Service:
     ports = ApiPorts(store=host.store, clock=host.sim.clock, catalogue=_catalogue())
     service = endpoint_api.build(ports)
     assert isinstance(host, ApiHost)
-    host.api = EndpointApi(service, ports)
+    host.api = Api(service, ports)
     return service
 
 

@@ -23,6 +23,7 @@ DLQ: Final = "MR_DLQ"
 
 ROUTES: Final = "routes"
 KEYS: Final = "keys"
+QUOTAS: Final = "quotas"
 
 DEDUPE_S: Final = 10 * MINUTE_S  # Longer than any relay's retry after an outage it survives; costs memory by rate.
 
@@ -81,7 +82,11 @@ STREAMS: Final = (
     Stream(DLQ, ("mr.v1.dlq.>",), 180 * DAY_S, 5 * GIB, max_msg_size_bytes=272 * KIB, dedupe_s=1 * HOUR_S),
 )
 
-BUCKETS: Final = (Bucket(ROUTES, history=5, max_bytes=256 * MIB), Bucket(KEYS, history=1, max_bytes=1 * GIB))
+BUCKETS: Final = (
+    Bucket(ROUTES, history=5, max_bytes=256 * MIB),
+    Bucket(KEYS, history=1, max_bytes=1 * GIB),
+    Bucket(QUOTAS, history=1, max_bytes=64 * MIB),
+)
 
 # Events that travel in a stream of their own rather than in EVT, with the first tokens of their subject there.
 OWN_STREAM: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(

@@ -31,6 +31,9 @@ class Stage(StrEnum):
     PUBLISHING_ROUTE = "publishing_route"
     READY = "ready"
     DEGRADED = "degraded"
+    UPDATING = "updating"
+    PAUSING = "pausing"
+    PAUSED = "paused"
     DRAINING = "draining"
     DELETING = "deleting"
     DELETED = "deleted"
@@ -53,6 +56,13 @@ class Scaling(Contract):
         return self
 
 
+class Limits(Contract):
+    """What an endpoint takes at most, whoever asks; left out, only the quotas of the project and tenant hold."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Prompt and completion.")
+
+
 class EndpointSpec(Contract):
     """What the tenant asks for."""
 
@@ -60,6 +70,8 @@ class EndpointSpec(Contract):
     tier: str = Field(description="Name of a tier in the catalogue.")
     region: str = Field(description="A region in which the tier is sold.")
     scaling: Scaling = Scaling()
+    template: str = Field(default="", description="Runtime recipe, `<name>@<version>`; empty: the tier's newest.")
+    limits: Limits = Limits()
 
 
 class Placement(Contract):
@@ -80,7 +92,11 @@ class Placement(Contract):
 
 
 class EndpointRequested(Event):
-    """A tenant asked for this endpoint and it was accepted: make it so."""
+    """A tenant asked for this endpoint and it was accepted: make it so.
+
+    Told again with a higher generation for every change of the spec, and to bring back what was paused or failed. Of
+    this, a pause, a failure and a deletion, the highest generation is what is wanted; a deletion is for ever.
+    """
 
     kind: ClassVar[str] = "endpoint.requested"
     owner: ClassVar[Owner] = Owner.ENDPOINT_API
@@ -101,6 +117,19 @@ class EndpointDeletionRequested(Event):
     owner: ClassVar[Owner] = Owner.ENDPOINT_API
     consumers: ClassVar[frozenset[Owner]] = EVERYBODY
     fact: ClassVar[Fact | None] = Fact.DELETION_REQUESTED
+
+    tenant_id: str
+    project_id: str
+    drain_deadline_ms: int = Field(description="Milliseconds that live streams may still run after the route is gone.")
+
+
+class EndpointPauseRequested(Event):
+    """The tenant wants it kept but not running: give back everything, in the order of a delete, until asked anew."""
+
+    kind: ClassVar[str] = "endpoint.pause_requested"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+    consumers: ClassVar[frozenset[Owner]] = EVERYBODY
+    fact: ClassVar[Fact | None] = Fact.PAUSE_REQUESTED
 
     tenant_id: str
     project_id: str

@@ -51,6 +51,7 @@ REQUEST: Final = route.RequestUsage(
 EXAMPLES: Final[tuple[Event, ...]] = (
     endpoint.EndpointRequested(**TENANT, name="chat", spec=SPEC, placement=PLACEMENT),
     endpoint.EndpointDeletionRequested(**TENANT, drain_deadline_ms=120_000),
+    endpoint.EndpointPauseRequested(**TENANT, drain_deadline_ms=120_000),
     endpoint.EndpointFailed(**TENANT, reason="ImagePullBackOff", message="The runtime's image can't be pulled."),
     endpoint.EndpointStageChanged(
         **TENANT,

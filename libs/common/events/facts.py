@@ -16,6 +16,7 @@ class Fact(StrEnum):
 
     REQUESTED = "endpoint.requested"
     DELETION_REQUESTED = "endpoint.deletion_requested"
+    PAUSE_REQUESTED = "endpoint.pause_requested"
     ENDPOINT_FAILED = "endpoint.failed"
     CAPACITY_QUEUED = "capacity.queued"
     CAPACITY_RESERVED = "capacity.reserved"

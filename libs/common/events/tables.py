@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from libs.common.events.endpoint import Limits
 from libs.common.events.event import Contract
 from libs.common.events.runtime import Replica
 
@@ -17,6 +18,8 @@ class KeyEntry(Contract):
     project_id: str
     scopes: tuple[str, ...] = Field(description="inference, read, manage.")
     expires_at_ms: int | None = None
+    models: tuple[str, ...] = Field(default=(), description="Names of the only endpoints it may use; empty: all.")
+    allowed_ips: tuple[str, ...] = Field(default=(), description="CIDR blocks it may be used from; empty: any.")
 
 
 class RouteEntry(Contract):
@@ -32,3 +35,13 @@ class RouteEntry(Contract):
     region: str
     replicas: tuple[Replica, ...]
     published_at_ms: int
+    limits: Limits = Limits()
+
+
+class QuotaEntry(Contract):
+    """What a tenant, or a project of it, may send per minute. Bucket key: `<tenant>` or `<tenant>.<project>`."""
+
+    tenant_id: str
+    project_id: str = Field(default="", description="Empty: for the tenant as a whole.")
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = Field(default=None, description="Prompt and completion.")

@@ -8,6 +8,7 @@ from libs.common.decision import Decision
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointStageChanged,
     Scaling,
@@ -54,7 +55,7 @@ def _learn(scaler: Scaler, envelope: Envelope, policy: Policy) -> Scaler:
             if facts == scaler.facts:
                 return scaler
             return replace(scaler, facts=facts, limits=requested.spec.scaling, generation=envelope.generation)
-        case EndpointDeletionRequested() | EndpointFailed():
+        case EndpointDeletionRequested() | EndpointPauseRequested() | EndpointFailed():
             heard = envelope.heard()
             assert heard is not None
             return replace(scaler, facts=scaler.facts.learn(heard))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
+    EndpointRequested,
+)
 from libs.common.events.envelope import Envelope
 from libs.common.events.facts import Fact
 from libs.common.events.runtime import ReplicasChanged
@@ -36,6 +41,7 @@ def _learn(claim: Claim, envelope: Envelope) -> Claim:
             return replace(known, facts=facts, spec=spec, placement=placement)
         case (
             EndpointDeletionRequested(tenant_id=tenant, project_id=project)
+            | EndpointPauseRequested(tenant_id=tenant, project_id=project)
             | EndpointFailed(tenant_id=tenant, project_id=project)
         ):
             return replace(_identified(claim, tenant, project), facts=facts)

@@ -12,7 +12,7 @@ from libs.common.ids import EndpointId, ProjectId, TenantId
 NO_TENANT: Final = TenantId("")
 NO_PROJECT: Final = ProjectId("")
 NOTHING_HEARD: Final = Facts()
-UNWANTED_BY: Final = (Fact.DELETION_REQUESTED, Fact.ENDPOINT_FAILED)
+UNWANTED_BY: Final = (Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from libs.common.events.endpoint import EndpointSpec
-from libs.common.ids import EndpointId, KeyId, ProjectId, TenantId, short_id
-from services.endpoint_api.core.refusal import FieldRefused, Forbidden
+from libs.common.ids import EndpointId, short_id
+from services.endpoint_api.core.caller import Caller, Scope
+from services.endpoint_api.core.refusal import FieldRefused
 
 NAME_MAX: Final = 40  # A DNS label is 63; the rest is room for what adapters put around a name.
 NAME_FORM: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -21,30 +20,6 @@ REQUEST_KEY_FORM: Final = re.compile(r"[!-~]{1,255}")
 REQUEST_KEY_MAX: Final = 255
 EXPIRY_MIN_S: Final = 60  # Shorter than a router's worst view of the keys bucket would be a key that never works.
 EXPIRY_MAX_S: Final = 10 * 365 * 24 * 3600  # Ten years; for ever is said by leaving it out.
-
-
-class Scope(StrEnum):
-    """What a key may do."""
-
-    INFERENCE = "inference"
-    READ = "read"
-    MANAGE = "manage"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: a key's tenant, project and scopes. Nothing in a request can say otherwise."""
-
-    tenant_id: TenantId
-    project_id: ProjectId
-    key_id: KeyId
-    scopes: frozenset[str]
-
-    def needs(self, scope: Scope) -> None:
-        """Raises Forbidden if the key lacks ``scope``; to manage includes to read."""
-        held = self.scopes | ({Scope.READ} if Scope.MANAGE in self.scopes else set())
-        if scope not in held:
-            raise Forbidden(f"this key lacks the scope {scope.value}; use a key that has it")
 
 
 def check_name(name: str, *, field: str = "name") -> None:

@@ -10,11 +10,19 @@ from libs.common.events.event import Internal, Owner
 from libs.common.ids import event_id
 
 
-class CreateEndpoint(Internal):
+class Command(Internal):
+    """An admitted change: who asked (`actor`, see Caller) and in which request."""
+
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    actor: str = ""
+    request_id: str = ""
+
+
+class CreateEndpoint(Command):
     """Make this endpoint; the placement was looked up, the limit read, when the command was admitted."""
 
     kind: ClassVar[str] = "internal.create_endpoint"
-    owner: ClassVar[Owner] = Owner.ENDPOINT_API
 
     tenant_id: str
     project_id: str
@@ -23,23 +31,18 @@ class CreateEndpoint(Internal):
     placement: Placement
     request_digest: str
     endpoints_max: int
-    by_key: str
 
 
-class DeleteEndpoint(Internal):
+class DeleteEndpoint(Command):
     """Take this endpoint away."""
 
     kind: ClassVar[str] = "internal.delete_endpoint"
-    owner: ClassVar[Owner] = Owner.ENDPOINT_API
-
-    by_key: str
 
 
-class CreateKey(Internal):
+class CreateKey(Command):
     """Record a key that was minted outside: its id and hash, never itself."""
 
     kind: ClassVar[str] = "internal.create_key"
-    owner: ClassVar[Owner] = Owner.ENDPOINT_API
 
     tenant_id: str
     project_id: str
@@ -49,19 +52,19 @@ class CreateKey(Internal):
     expires_at_ms: int | None
     request: str
     keys_max: int
-    by_key: str
 
 
-class RevokeKey(Internal):
+class RevokeKey(Command):
     """Refuse a key from now on."""
 
     kind: ClassVar[str] = "internal.revoke_key"
-    owner: ClassVar[Owner] = Owner.ENDPOINT_API
-
-    by_key: str
 
 
-def command_envelope(key: str, command: Internal, now_ms: int, traceparent: str = "") -> Envelope:
-    """The envelope of a command to the record ``key``: each kind of command has one id a record, so it happens once."""
-    cause = event_id(key, f"{command.owner}|{command.kind}", 0)
+def command_envelope(key: str, command: Command, now_ms: int, traceparent: str = "", *, ask: str = "") -> Envelope:
+    """The envelope of a command to the record ``key``.
+
+    The same ``ask`` (what makes two requests one) has the same id, so it happens once. Left out, the kind of command
+    can happen to the record once only.
+    """
+    cause = event_id(key, f"{command.owner}|{command.kind}|{ask}" if ask else f"{command.owner}|{command.kind}", 0)
     return Envelope(cause, command, subject=key, time_ms=now_ms, traceparent=traceparent)

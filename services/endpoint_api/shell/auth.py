@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from libs.common.clock import Clock
-from libs.common.ids import KeyId, ProjectId, TenantId
+from libs.common.ids import ProjectId, TenantId
 from libs.common.keys import Keyring, key_id_of
 from libs.common.runner import Runner
-from services.endpoint_api.core.admission import Caller
+from services.endpoint_api.core.caller import Caller
 from services.endpoint_api.core.keys import entry_of
 from services.endpoint_api.core.refusal import Unauthorized
 from services.endpoint_api.core.state import Key
@@ -33,4 +33,5 @@ class Authenticator:
         good = Keyring({entry.key_id: entry}).check(plaintext, now_ms=self._clock.now_ms()) if entry else None
         if good is None:
             raise Unauthorized(REFUSAL)
-        return Caller(TenantId(good.tenant_id), ProjectId(good.project_id), KeyId(good.key_id), frozenset(good.scopes))
+        actor, scopes = f"key:{good.key_id}", frozenset(good.scopes)
+        return Caller(TenantId(good.tenant_id), ProjectId(good.project_id), actor, scopes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from libs.common.errors import Invalid
-from services.endpoint_api.shell.key_verbs import KeyVerbs
+from services.endpoint_api.shell.verbs.keys import KeyVerbs
 
 
 class _Bootstrap(BaseModel):
@@ -23,7 +23,7 @@ def record_bootstrap_key(verbs: KeyVerbs, path: Path) -> None:
     """Record the key in ``path``; starting again changes nothing. Raises Invalid: one line, without the key."""
     try:
         given = _Bootstrap.model_validate_json(path.read_bytes())
-        verbs.record_key(
+        verbs.record(
             given.key, tenant_id=given.tenant_id, project_id=given.project_id, name="bootstrap", scopes=given.scopes
         )
     except OSError as missing:

@@ -46,6 +46,9 @@ ACCOUNT_OF_STAGE: Final[Mapping[Stage, Account]] = MappingProxyType(
         Stage.WARMING_CACHE: Account.LOADING,
         Stage.PUBLISHING_ROUTE: Account.LOADING,
         Stage.READY: Account.SERVING,
+        Stage.UPDATING: Account.SERVING,
+        Stage.PAUSING: Account.DRAINING,
+        Stage.PAUSED: Account.DRAINING,
         Stage.DEGRADED: Account.SERVING,  # Held for the customer and answering again by itself; a credit is rating's.
         Stage.DRAINING: Account.DRAINING,
         Stage.DELETING: Account.DRAINING,

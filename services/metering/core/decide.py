@@ -15,6 +15,7 @@ from libs.common.events.capacity import NodeJoined, NodeReleased
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointStageChanged,
 )
@@ -137,7 +138,7 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
             return _requested(meter, envelope, requested)
         case EndpointStageChanged() as changed:
             return _staged(meter, StageSince(envelope.sequence, changed.since_ms, changed.stage))
-        case EndpointDeletionRequested() | EndpointFailed():
+        case EndpointDeletionRequested() | EndpointPauseRequested() | EndpointFailed():
             heard = envelope.heard()
             assert heard is not None
             return replace(meter, facts=meter.facts.learn(heard))

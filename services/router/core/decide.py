@@ -7,7 +7,12 @@ from typing import Final
 
 from libs.common.bus.streams import ROUTES
 from libs.common.decision import Decision, Put
-from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
+    EndpointRequested,
+)
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
@@ -43,13 +48,13 @@ def decide(route: Route, envelope: Envelope, now_ms: int, *, url: str) -> Decisi
 
 def _learn(route: Route, envelope: Envelope) -> Route:
     data = envelope.data
-    if isinstance(data, EndpointRequested | EndpointDeletionRequested | EndpointFailed):
+    if isinstance(data, EndpointRequested | EndpointDeletionRequested | EndpointPauseRequested | EndpointFailed):
         route = replace(route, generation=max(route.generation, envelope.generation))
     if isinstance(data, EndpointRequested):
         known = route.facts.of(Fact.REQUESTED)
         if known is not None and known.generation == envelope.generation:
             route = replace(route, endpoint=_endpoint(data))
-    elif isinstance(data, EndpointDeletionRequested):
+    elif isinstance(data, EndpointDeletionRequested | EndpointPauseRequested):
         route = replace(route, drain_ms=data.drain_deadline_ms)
     elif isinstance(data, EndpointFailed):
         route = replace(route, drain_ms=route.drain_ms or FAILED_DRAIN_MS)

@@ -26,7 +26,7 @@ LEAVING: Final = frozenset({RouteStage.DRAINING, RouteStage.WITHDRAWN})
 _EXITS: Final = tuple(
     Row(stage, fact, RouteStage.DRAINING)
     for stage in (RouteStage.UNHEARD, RouteStage.WAITING, RouteStage.PUBLISHING, RouteStage.PUBLISHED)
-    for fact in (Fact.DELETION_REQUESTED, Fact.ENDPOINT_FAILED)
+    for fact in (Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)
 )
 
 ROUTE: Final = Lifecycle(

@@ -69,9 +69,11 @@ class Route:
 
     def _holding(self) -> frozenset[Fact]:
         holding = self.facts.holding()
-        requested, failed = self.facts.of(Fact.REQUESTED), self.facts.of(Fact.ENDPOINT_FAILED)
-        if requested and failed and failed.generation < requested.generation:
-            holding -= {Fact.ENDPOINT_FAILED}  # Asked for anew since: an older failure must not undo newer desire.
+        requested = self.facts.of(Fact.REQUESTED)
+        for fact in (Fact.ENDPOINT_FAILED, Fact.PAUSE_REQUESTED):
+            ended = self.facts.of(fact)
+            if requested and ended and ended.generation < requested.generation:
+                holding -= {fact}  # Asked for anew since: an older end must not undo newer desire.
         if self.told_published and self.told_published == self.generation:
             holding |= {Fact.ROUTE_PUBLISHED}
         if self.told_withdrawn and self.told_withdrawn == self.generation:

@@ -10,7 +10,12 @@ from dataclasses import replace
 
 from libs.common.decision import Decide, Decision
 from libs.common.events.capacity import ClusterReady, GpuReady
-from libs.common.events.endpoint import EndpointDeletionRequested, EndpointFailed, EndpointRequested
+from libs.common.events.endpoint import (
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
+    EndpointRequested,
+)
 from libs.common.events.envelope import Envelope
 from libs.common.events.facts import Fact
 from libs.common.events.route import RouteWithdrawn
@@ -50,7 +55,9 @@ def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, templates: Mappi
             if learned is runtime:
                 return runtime
             return replace(learned, cluster=Cluster(ready.platform_project, ready.cluster))
-        case EndpointDeletionRequested() | EndpointFailed() | RouteWithdrawn() | ClusterReady():
+        case EndpointDeletionRequested() | EndpointPauseRequested() | EndpointFailed():
+            return _learn(runtime, envelope)
+        case RouteWithdrawn() | ClusterReady():
             return _learn(runtime, envelope)
         case ScaleDecided() as decided:
             if runtime.decided is not None and runtime.decided.sequence >= envelope.sequence:

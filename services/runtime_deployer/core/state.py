@@ -133,4 +133,4 @@ class Runtime:
         return heard.generation if heard is not None and heard.holds else 0
 
 
-_ORDERS = (Fact.REQUESTED, Fact.DELETION_REQUESTED, Fact.ENDPOINT_FAILED)
+_ORDERS = (Fact.REQUESTED, Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)

@@ -16,22 +16,22 @@ from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
-from libs.common.ids import EndpointId, KeyId, ProjectId, TenantId, event_id
+from libs.common.ids import EndpointId, ProjectId, TenantId, event_id
 from libs.common.keys import Minted, mint
 from libs.common.runner import Runner, Woke
 from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
-from services.endpoint_api.core.admission import Caller
+from services.endpoint_api.core.caller import Caller
 from services.endpoint_api.core.catalogue import Catalogue
 from services.endpoint_api.core.commands import CreateEndpoint, DeleteEndpoint, command_envelope
 from services.endpoint_api.core.decide import decide
 from services.endpoint_api.core.state import Endpoint, Key
 from services.endpoint_api.service import build
-from services.endpoint_api.shell.api import EndpointApi
+from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.ports import Ports
-from services.endpoint_api.shell.routes import create_app
+from services.endpoint_api.shell.routes.app import create_app
 
 NOW: Final = 1_800_000_000_000
 ID: Final = EndpointId("ep-abcdefghij")
@@ -79,14 +79,14 @@ def create(name: str = "chat", *, endpoints_max: int = 20, tenant: str = "acme")
     """The command that makes the endpoint."""
     command = CreateEndpoint(
         tenant_id=tenant, project_id="main", name=name, spec=SPEC, placement=PLACEMENT, request_digest="d",
-        endpoints_max=endpoints_max, by_key="k",
+        endpoints_max=endpoints_max, actor="key:k",
     )  # fmt: skip
     return command_envelope(ID, command, NOW)
 
 
 def delete() -> Envelope:
     """The command that ends the endpoint."""
-    return command_envelope(ID, DeleteEndpoint(by_key="k"), NOW)
+    return command_envelope(ID, DeleteEndpoint(actor="key:k"), NOW)
 
 
 def woke(due_ms: int) -> Envelope:
@@ -118,7 +118,7 @@ def fact_of(event: Event) -> Fact:
 
 def a_caller(tenant: str = "acme", project: str = "main", scopes: frozenset[str] = EVERYTHING) -> Caller:
     """Somebody who asks."""
-    return Caller(TenantId(tenant), ProjectId(project), KeyId("aaaaaaaaaa"), scopes)
+    return Caller(TenantId(tenant), ProjectId(project), "key:aaaaaaaaaa", scopes)
 
 
 class CountingEntropy:
@@ -145,7 +145,7 @@ class Stand:
     commits: list[str] = field(default_factory=list)
     ports: Ports = field(init=False)
     service: Service = field(init=False)
-    api: EndpointApi = field(init=False)
+    api: Api = field(init=False)
     client: TestClient = field(init=False)
     entropy: CountingEntropy = field(default_factory=CountingEntropy)
 
@@ -156,7 +156,7 @@ class Stand:
             keys_max=self.keys_max,
         )  # fmt: skip
         self.service = build(self.ports)
-        self.api = EndpointApi(self.service, self.ports)
+        self.api = Api(self.service, self.ports)
         app = create_app(
             self.api,
             Authenticator(self.keys, self.clock),
@@ -180,7 +180,8 @@ class Stand:
     def a_key(self, tenant: str = "acme", project: str = "main", scopes: frozenset[str] = EVERYTHING) -> str:
         """A key that is good, as the operator would record it."""
         minted: Minted = mint(self.entropy)
-        self.api.record_key(minted.plaintext, tenant_id=tenant, project_id=project, name="first", scopes=sorted(scopes))
+        held = sorted(scopes)
+        self.api.keys.record(minted.plaintext, tenant_id=tenant, project_id=project, name="first", scopes=held)
         return minted.plaintext
 
     def headers(self, tenant: str = "acme", project: str = "main", **more: str) -> dict[str, str]:

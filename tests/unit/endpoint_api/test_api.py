@@ -9,7 +9,7 @@ import pytest
 from libs.common.errors import Conflict, Invalid, MillraceError, NotFound, QuotaExceeded
 from libs.common.events.endpoint import EndpointSpec, Stage
 from libs.common.store.memory import MemoryStore
-from services.endpoint_api.core.admission import Caller
+from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.status import OperationView
 from services.endpoint_api.shell.metrics import COMMANDS, ENDPOINTS, OVERDUE, STAGE_SECONDS, count_stages
@@ -26,7 +26,7 @@ def ask(
     stand: Stand, name: str = "chat", *, key: str | None = "k1", spec: EndpointSpec = SPEC, who: Caller | None = None
 ) -> OperationView:
     """A create."""
-    return stand.api.create_endpoint(who or a_caller(), name=name, spec=spec, idempotency_key=key, request_id="r1")
+    return stand.api.endpoints.create(Ask(who or a_caller(), "r1", key), name=name, spec=spec)
 
 
 def test_the_same_key_and_body_is_the_same_operation() -> None:
@@ -119,9 +119,9 @@ def test_a_crash_after_the_commit_of_a_delete_makes_one_delete() -> None:
     created = ask(stand)
     crashing.append(True)
     with pytest.raises(Crash):
-        stand.api.delete_endpoint(a_caller(), created.endpoint_id)
+        stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id)
 
-    again = stand.api.delete_endpoint(a_caller(), created.endpoint_id)
+    again = stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id)
 
     kinds = [each.headers["ce-type"] for each in stand.store.outbox.values()]
     assert kinds.count("endpoint.deletion_requested.v1") == 1
@@ -138,7 +138,7 @@ def test_a_name_that_is_taken_is_refused_until_it_is_free() -> None:
 
     assert refusal.value.code == "name_taken"
     assert stand.stored() == before
-    stand.api.delete_endpoint(a_caller(), "chat")
+    stand.api.endpoints.delete(Ask(a_caller()), "chat")
     stand.hear(created.endpoint_id, TEARDOWN, generation=2)
     assert ask(stand, key="k2").endpoint_id != created.endpoint_id
     assert stand.store.counter("endpoints/acme") == 1
@@ -185,7 +185,7 @@ def test_a_refused_create_can_be_asked_again_with_the_same_key() -> None:
     with pytest.raises(QuotaExceeded):
         ask(stand, "second", key="k2")
 
-    stand.api.delete_endpoint(a_caller(), "first")
+    stand.api.endpoints.delete(Ask(a_caller()), "first")
     stand.hear(created.endpoint_id, TEARDOWN, generation=2)
 
     assert ask(stand, "second", key="k2").status == "running"
@@ -210,33 +210,33 @@ def test_a_name_that_is_a_label_is_taken(name: str) -> None:
 
     ask(stand, name)
 
-    assert stand.api.get_endpoint(a_caller(), name).name == name
+    assert stand.api.endpoints.get(a_caller(), name).name == name
 
 
 def test_another_tenants_things_are_refused_in_the_words_for_what_never_was() -> None:
     stand = Stand()
     mine = ask(stand)
-    key = stand.api.create_key(a_caller(), name="ci", scopes=["read"])
+    key = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["read"])
     for stranger in (a_caller(tenant="spy"), a_caller(project="side")):
         for real, never in (
-            (lambda s=stranger: stand.api.get_endpoint(s, mine.endpoint_id), "ep-aaaaaaaaaa"),
-            (lambda s=stranger: stand.api.get_endpoint(s, "chat"), "ep-aaaaaaaaaa"),
+            (lambda s=stranger: stand.api.endpoints.get(s, mine.endpoint_id), "ep-aaaaaaaaaa"),
+            (lambda s=stranger: stand.api.endpoints.get(s, "chat"), "ep-aaaaaaaaaa"),
         ):
-            assert words(real) == words(lambda s=stranger, n=never: stand.api.get_endpoint(s, n))
-        assert words(lambda s=stranger: stand.api.delete_endpoint(s, mine.endpoint_id)) == words(
-            lambda s=stranger: stand.api.delete_endpoint(s, "ep-aaaaaaaaaa")
+            assert words(real) == words(lambda s=stranger, n=never: stand.api.endpoints.get(s, n))
+        assert words(lambda s=stranger: stand.api.endpoints.delete(Ask(s), mine.endpoint_id)) == words(
+            lambda s=stranger: stand.api.endpoints.delete(Ask(s), "ep-aaaaaaaaaa")
         )
-        assert words(lambda s=stranger: stand.api.get_operation(s, mine.id)) == words(
-            lambda s=stranger: stand.api.get_operation(s, "op-aaaaaaaaaa-1")
+        assert words(lambda s=stranger: stand.api.endpoints.operation(s, mine.id)) == words(
+            lambda s=stranger: stand.api.endpoints.operation(s, "op-aaaaaaaaaa-1")
         )
-        assert words(lambda s=stranger: stand.api.revoke_key(s, key.key.id)) == words(
-            lambda s=stranger: stand.api.revoke_key(s, "aaaaaaaaaa")
+        assert words(lambda s=stranger: stand.api.keys.revoke(Ask(s), key.key.id)) == words(
+            lambda s=stranger: stand.api.keys.revoke(Ask(s), "aaaaaaaaaa")
         )
-        assert stand.api.list_endpoints(stranger).items == ()
-        assert stand.api.list_keys(stranger) == ()
+        assert stand.api.endpoints.list(stranger).items == ()
+        assert stand.api.keys.list(stranger) == ()
 
-    assert stand.api.get_endpoint(a_caller(), "chat").status.stage is Stage.REQUESTED
-    assert stand.api.list_keys(a_caller())[0].revoked_at is None
+    assert stand.api.endpoints.get(a_caller(), "chat").status.stage is Stage.REQUESTED
+    assert stand.api.keys.list(a_caller())[0].revoked_at is None
 
 
 def words(ask_for: object) -> tuple[type[MillraceError], str, str]:
@@ -259,12 +259,12 @@ def test_a_list_is_paged_without_gaps_or_repeats_and_leaves_out_the_deleted() ->
     stand = Stand()
     made = {ask(stand, f"chat-{n}", key=f"k{n}").endpoint_id for n in range(7)}
     gone = sorted(made)[3]
-    stand.api.delete_endpoint(a_caller(), gone)
+    stand.api.endpoints.delete(Ask(a_caller()), gone)
     stand.hear(gone, TEARDOWN, generation=2)
 
     seen, cursor, pages = [], "", 0
     while True:
-        page = stand.api.list_endpoints(a_caller(), cursor=cursor, limit=2)
+        page = stand.api.endpoints.list(a_caller(), cursor=cursor, limit=2)
         seen += [each.id for each in page.items]
         pages += 1
         if page.next_cursor is None:
@@ -278,29 +278,29 @@ def test_a_list_is_paged_without_gaps_or_repeats_and_leaves_out_the_deleted() ->
 @pytest.mark.parametrize("cursor", ["!", "AAAA", "ZXAtMQ==", "é"])
 def test_a_cursor_that_no_list_gave_is_refused(cursor: str) -> None:
     with pytest.raises(FieldRefused):
-        Stand().api.list_endpoints(a_caller(), cursor=cursor)
+        Stand().api.endpoints.list(a_caller(), cursor=cursor)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 201])
 def test_a_limit_out_of_bounds_is_refused(limit: int) -> None:
     with pytest.raises(FieldRefused):
-        Stand().api.list_endpoints(a_caller(), limit=limit)
+        Stand().api.endpoints.list(a_caller(), limit=limit)
 
 
 def test_a_deleted_endpoint_is_found_by_id_and_not_by_name() -> None:
     stand = Stand()
     created = ask(stand)
-    deleted = stand.api.delete_endpoint(a_caller(), "chat")
+    deleted = stand.api.endpoints.delete(Ask(a_caller()), "chat")
     stand.hear(created.endpoint_id, TEARDOWN, generation=2)
 
-    view = stand.api.get_endpoint(a_caller(), created.endpoint_id)
+    view = stand.api.endpoints.get(a_caller(), created.endpoint_id)
 
     assert view.status.stage is Stage.DELETED
-    assert stand.api.get_operation(a_caller(), deleted.id).status == "succeeded"
-    assert stand.api.get_operation(a_caller(), created.id).status == "superseded"
-    assert stand.api.delete_endpoint(a_caller(), created.endpoint_id).id == deleted.id
+    assert stand.api.endpoints.operation(a_caller(), deleted.id).status == "succeeded"
+    assert stand.api.endpoints.operation(a_caller(), created.id).status == "superseded"
+    assert stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id).id == deleted.id
     with pytest.raises(NotFound):
-        stand.api.get_endpoint(a_caller(), "chat")
+        stand.api.endpoints.get(a_caller(), "chat")
 
 
 def test_scopes_decide_what_a_key_may_do() -> None:
@@ -309,14 +309,14 @@ def test_scopes_decide_what_a_key_may_do() -> None:
     reader, server = a_caller(scopes=frozenset({"read"})), a_caller(scopes=frozenset({"inference"}))
     manager = a_caller(scopes=frozenset({"manage"}))
 
-    assert stand.api.get_endpoint(reader, "chat").name == "chat"
-    assert stand.api.get_endpoint(manager, "chat").name == "chat"
+    assert stand.api.endpoints.get(reader, "chat").name == "chat"
+    assert stand.api.endpoints.get(manager, "chat").name == "chat"
     for refused in (
         lambda: ask(stand, "b", key="b", who=reader),
-        lambda: stand.api.delete_endpoint(reader, "chat"),
-        lambda: stand.api.get_endpoint(server, "chat"),
-        lambda: stand.api.list_endpoints(server),
-        lambda: stand.api.list_tiers(server),
+        lambda: stand.api.endpoints.delete(Ask(reader), "chat"),
+        lambda: stand.api.endpoints.get(server, "chat"),
+        lambda: stand.api.endpoints.list(server),
+        lambda: stand.api.offers.tiers(server),
     ):
         with pytest.raises(Forbidden):
             refused()
@@ -330,7 +330,7 @@ def test_the_status_of_a_ready_endpoint_says_so_in_every_way() -> None:
         stand.hear(created.endpoint_id, (each,), first=index + 1)
     stand.clock.advance(500)
 
-    status = stand.api.get_endpoint(a_caller(), "chat").status
+    status = stand.api.endpoints.get(a_caller(), "chat").status
 
     assert status.stage is Stage.READY
     assert status.url == "http://127.0.0.1:8800/v1"
@@ -348,7 +348,7 @@ def test_a_waiting_endpoint_says_on_whom_and_until_when() -> None:
     ask(stand)
     stand.clock.advance(2_000)
 
-    [stage] = stand.api.get_endpoint(a_caller(), "chat").status.stages
+    [stage] = stand.api.endpoints.get(a_caller(), "chat").status.stages
 
     assert (stage.name, stage.elapsed_ms, stage.waiting_on) == ("requested", 2_000, "capacity-manager")
     assert stage.since == "2027-01-15T08:00:00.000Z"
@@ -365,12 +365,12 @@ def test_a_deadline_that_passes_fails_the_endpoint_by_the_clock_alone() -> None:
     assert stand.service.tick() == 1
     assert stand.service.tick() == 0
 
-    view = stand.api.get_endpoint(a_caller(), "chat")
+    view = stand.api.endpoints.get(a_caller(), "chat")
     assert view.status.stage is Stage.FAILED
     assert view.status.replicas.desired == 0
     assert view.status.reason == "DeadlinePassed"
     assert "capacity.queued" in view.status.message
-    assert "capacity-manager" in stand.api.get_operation(a_caller(), created.id).message
+    assert "capacity-manager" in stand.api.endpoints.operation(a_caller(), created.id).message
     assert "endpoint.failed.v1" in [each.headers["ce-type"] for each in stand.store.outbox.values()]
 
 
@@ -379,7 +379,7 @@ def test_the_gauges_count_what_is_stored() -> None:
     ids = [ask(stand, f"chat-{n}", key=f"k{n}").endpoint_id for n in range(3)]
     stand.hear(ids[0], PROGRESS)
     for ended in ids[1:]:
-        stand.api.delete_endpoint(a_caller(), ended)
+        stand.api.endpoints.delete(Ask(a_caller()), ended)
     stand.hear(ids[2], TEARDOWN, generation=2)
     stand.clock.advance(16 * 60_000)
 
@@ -411,8 +411,8 @@ def test_one_name_can_live_and_die_many_times() -> None:
 
     for n in range(3):
         created = ask(stand, key=f"k{n}")
-        stand.api.delete_endpoint(a_caller(), "chat")
+        stand.api.endpoints.delete(Ask(a_caller()), "chat")
         stand.hear(created.endpoint_id, TEARDOWN, generation=2)
-        assert stand.api.get_endpoint(a_caller(), created.endpoint_id).status.stage is Stage.DELETED
+        assert stand.api.endpoints.get(a_caller(), created.endpoint_id).status.stage is Stage.DELETED
 
     assert stand.store.counter("endpoints/acme") == 0

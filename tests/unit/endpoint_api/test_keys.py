@@ -14,6 +14,7 @@ from libs.common.events.tables import KeyEntry
 from libs.common.ids import KeyId
 from libs.common.keys import Keyring, mint
 from services.endpoint_api.core import keys
+from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_envelope
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.state import Key
@@ -22,7 +23,7 @@ from tests.unit.endpoint_api.given import NOW, CountingEntropy, Stand, a_caller,
 
 MADE = CreateKey(
     tenant_id="acme", project_id="main", name="ci", scopes=("read",), sha256="ab" * 32, expires_at_ms=None,
-    request="", keys_max=3, by_key="k",
+    request="", keys_max=3, actor="key:k",
 )  # fmt: skip
 KEY = KeyId("abcdefghij")
 
@@ -41,8 +42,8 @@ def test_a_made_key_is_told_and_put_where_routers_look() -> None:
 def test_a_revoked_key_is_taken_from_routers_and_stays_revoked() -> None:
     made = keys.decide(Key(KEY), command_envelope(KEY, MADE, NOW), NOW).state
 
-    gone = keys.decide(made, command_envelope(KEY, RevokeKey(by_key="k"), NOW), NOW + 5)
-    again = keys.decide(gone.state, command_envelope(KEY, RevokeKey(by_key="k"), NOW), NOW + 9)
+    gone = keys.decide(made, command_envelope(KEY, RevokeKey(actor="key:k"), NOW), NOW + 5)
+    again = keys.decide(gone.state, command_envelope(KEY, RevokeKey(actor="key:k"), NOW), NOW + 9)
 
     assert kinds(gone) == ["key.revoked"]
     assert gone.puts == (Put("keys", KEY, None),)
@@ -53,14 +54,14 @@ def test_a_revoked_key_is_taken_from_routers_and_stays_revoked() -> None:
 
 def test_a_key_that_never_was_can_not_be_revoked() -> None:
     with pytest.raises(NotFound):
-        keys.decide(Key(KEY), command_envelope(KEY, RevokeKey(by_key="k"), NOW), NOW)
+        keys.decide(Key(KEY), command_envelope(KEY, RevokeKey(actor="key:k"), NOW), NOW)
 
 
 def test_the_secret_is_in_the_answer_and_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
     stand = Stand()
     caplog.set_level(logging.DEBUG)
 
-    made = stand.api.create_key(a_caller(), name="ci", scopes=["inference"])
+    made = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"])
 
     secret = made.plaintext.split("_")[3]
     kept = repr([stand.store.records, stand.store.rows, stand.store.outbox, stand.store.inbox, made, caplog.records])
@@ -72,7 +73,7 @@ def test_the_secret_is_in_the_answer_and_nowhere_else(caplog: pytest.LogCaptureF
 
 def test_what_routers_hold_lets_the_new_key_in_and_nothing_else() -> None:
     stand = Stand()
-    made = stand.api.create_key(a_caller(), name="ci", scopes=["inference"])
+    made = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"])
 
     [put] = [each for each in stand.store.outbox.values() if each.subject == f"$KV.keys.{made.key.id}"]
     ring = Keyring({made.key.id: KeyEntry.model_validate_json(put.body)})
@@ -83,57 +84,57 @@ def test_what_routers_hold_lets_the_new_key_in_and_nothing_else() -> None:
 
 def test_an_idempotency_key_makes_one_key() -> None:
     stand = Stand()
-    stand.api.create_key(a_caller(), name="ci", scopes=["read"], idempotency_key="once")
+    stand.api.keys.create(Ask(a_caller(), idempotency_key="once"), name="ci", scopes=["read"])
 
     with pytest.raises(Conflict) as refusal:
-        stand.api.create_key(a_caller(), name="ci", scopes=["read"], idempotency_key="once")
+        stand.api.keys.create(Ask(a_caller(), idempotency_key="once"), name="ci", scopes=["read"])
 
     assert refusal.value.code == "key_already_made"
-    assert len(stand.api.list_keys(a_caller())) == 1
+    assert len(stand.api.keys.list(a_caller())) == 1
     assert stand.store.counter("keys/acme") == 1
-    stand.api.create_key(a_caller(tenant="other"), name="ci", scopes=["read"], idempotency_key="once")
+    stand.api.keys.create(Ask(a_caller(tenant="other"), idempotency_key="once"), name="ci", scopes=["read"])
 
 
 def test_keys_are_counted_and_a_revoked_one_makes_room() -> None:
     stand = Stand(keys_max=2)
-    first = stand.api.create_key(a_caller(), name="a", scopes=["read"])
-    stand.api.create_key(a_caller(), name="b", scopes=["read"])
+    first = stand.api.keys.create(Ask(a_caller()), name="a", scopes=["read"])
+    stand.api.keys.create(Ask(a_caller()), name="b", scopes=["read"])
     with pytest.raises(QuotaExceeded):
-        stand.api.create_key(a_caller(), name="c", scopes=["read"])
+        stand.api.keys.create(Ask(a_caller()), name="c", scopes=["read"])
 
-    stand.api.revoke_key(a_caller(), first.key.id)
-    stand.api.revoke_key(a_caller(), first.key.id)
+    stand.api.keys.revoke(Ask(a_caller()), first.key.id)
+    stand.api.keys.revoke(Ask(a_caller()), first.key.id)
 
-    stand.api.create_key(a_caller(), name="c", scopes=["read"])
+    stand.api.keys.create(Ask(a_caller()), name="c", scopes=["read"])
     with pytest.raises(QuotaExceeded):
-        stand.api.create_key(a_caller(), name="d", scopes=["read"])
+        stand.api.keys.create(Ask(a_caller()), name="d", scopes=["read"])
 
 
 def test_all_keys_of_a_project_are_listed_however_many() -> None:
     stand = Stand(keys_max=450)
     for n in range(401):
-        stand.api.create_key(a_caller(), name=f"k{n}", scopes=["read"])
+        stand.api.keys.create(Ask(a_caller()), name=f"k{n}", scopes=["read"])
 
-    assert len(stand.api.list_keys(a_caller())) == 401
+    assert len(stand.api.keys.list(a_caller())) == 401
 
 
 @pytest.mark.parametrize("scopes", [[], ["root"], ["read", "read"]])
 def test_scopes_that_do_not_exist_are_refused(scopes: list[str]) -> None:
     with pytest.raises(FieldRefused):
-        Stand().api.create_key(a_caller(), name="ci", scopes=scopes)
+        Stand().api.keys.create(Ask(a_caller()), name="ci", scopes=scopes)
 
 
 @pytest.mark.parametrize("life_s", [0, -1, 59, 10**9])
 def test_a_life_that_is_too_short_or_too_long_is_refused(life_s: int) -> None:
     with pytest.raises(FieldRefused):
-        Stand().api.create_key(a_caller(), name="ci", scopes=["read"], expires_in_s=life_s)
+        Stand().api.keys.create(Ask(a_caller()), name="ci", scopes=["read"], expires_in_s=life_s)
 
 
 def test_a_key_that_may_only_read_makes_no_keys() -> None:
     reader = a_caller(scopes=frozenset({"read"}))
 
     with pytest.raises(Forbidden):
-        Stand().api.create_key(reader, name="ci", scopes=["read"])
+        Stand().api.keys.create(Ask(reader), name="ci", scopes=["read"])
 
 
 def bootstrap(tmp_path: Path, **changes: object) -> Path:
@@ -147,23 +148,23 @@ def bootstrap(tmp_path: Path, **changes: object) -> Path:
 def test_the_bootstrap_key_is_recorded_once(tmp_path: Path) -> None:
     stand, path = Stand(), bootstrap(tmp_path)
 
-    record_bootstrap_key(stand.api, path)
+    record_bootstrap_key(stand.api.keys, path)
     before = stand.stored()
-    record_bootstrap_key(stand.api, path)
+    record_bootstrap_key(stand.api.keys, path)
 
     assert stand.stored() == before
-    assert [each.name for each in stand.api.list_keys(a_caller())] == ["bootstrap"]
+    assert [each.name for each in stand.api.keys.list(a_caller())] == ["bootstrap"]
 
 
 def test_a_bootstrap_key_that_was_revoked_stays_revoked(tmp_path: Path) -> None:
     stand, path = Stand(), bootstrap(tmp_path)
-    record_bootstrap_key(stand.api, path)
-    [key] = stand.api.list_keys(a_caller())
-    stand.api.revoke_key(a_caller(), key.id)
+    record_bootstrap_key(stand.api.keys, path)
+    [key] = stand.api.keys.list(a_caller())
+    stand.api.keys.revoke(Ask(a_caller()), key.id)
 
-    record_bootstrap_key(stand.api, path)
+    record_bootstrap_key(stand.api.keys, path)
 
-    assert stand.api.list_keys(a_caller())[0].revoked_at is not None
+    assert stand.api.keys.list(a_caller())[0].revoked_at is not None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_wrong_bootstrap_file_is_refused_in_one_line(tmp_path: Path, changes: 
     stand = Stand()
 
     with pytest.raises(Invalid, match=says) as refusal:
-        record_bootstrap_key(stand.api, bootstrap(tmp_path, **changes))
+        record_bootstrap_key(stand.api.keys, bootstrap(tmp_path, **changes))
 
     assert "\n" not in str(refusal.value)
     assert "mr_live" not in str(refusal.value)
@@ -190,10 +191,10 @@ def test_a_wrong_bootstrap_file_is_refused_in_one_line(tmp_path: Path, changes: 
 
 def test_a_bootstrap_key_of_the_same_id_for_another_tenant_is_refused(tmp_path: Path) -> None:
     stand = Stand()
-    record_bootstrap_key(stand.api, bootstrap(tmp_path))
+    record_bootstrap_key(stand.api.keys, bootstrap(tmp_path))
 
     with pytest.raises(Invalid, match="recorded before"):
-        record_bootstrap_key(stand.api, bootstrap(tmp_path, tenant_id="other"))
+        record_bootstrap_key(stand.api.keys, bootstrap(tmp_path, tenant_id="other"))
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])
@@ -203,4 +204,4 @@ def test_an_unreadable_bootstrap_file_is_refused(tmp_path: Path, text: str | Non
         path.write_text(text)
 
     with pytest.raises(Invalid, match="bootstrap file"):
-        record_bootstrap_key(Stand().api, path)
+        record_bootstrap_key(Stand().api.keys, path)

@@ -14,7 +14,7 @@ from libs.common.store.port import Taken
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.endpoint_api.core import admission, status
-from services.endpoint_api.core.admission import Caller, Scope
+from services.endpoint_api.core.caller import Ask, Caller, Scope
 from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_envelope
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Key, home_of, scope_of_key
@@ -46,41 +46,34 @@ class KeyVerbs:
         self._keys = keys
         self._ports = ports
 
-    def create_key(
-        self,
-        caller: Caller,
-        *,
-        name: str,
-        scopes: Sequence[str],
-        expires_in_s: int | None = None,
-        idempotency_key: str | None = None,
-        traceparent: str = "",
-    ) -> NewKey:
+    def create(self, ask: Ask, *, name: str, scopes: Sequence[str], expires_in_s: int | None = None) -> NewKey:
         """Make a key for the caller's project; its plaintext is in this answer only.
 
         Raises Conflict if the Idempotency-Key made a key before: a secret can't be shown twice.
         """
         with metrics.counted("create_key"):
-            caller.needs(Scope.MANAGE)
+            ask.caller.needs(Scope.MANAGE)
             admission.check_name(name)
             admission.check_scopes(tuple(scopes))
             admission.check_expiry(expires_in_s)
-            request = admission.request_key(idempotency_key=idempotency_key, request_id="") if idempotency_key else ""
+            once = ask.idempotency_key
+            request = admission.request_key(idempotency_key=once, request_id="") if once else ""
             minted = mint(self._ports.entropy)
             now_ms = self._ports.clock.now_ms()
             command = CreateKey(
-                tenant_id=caller.tenant_id,
-                project_id=caller.project_id,
+                actor=ask.caller.actor,
+                request_id=ask.request_id,
+                tenant_id=ask.caller.tenant_id,
+                project_id=ask.caller.project_id,
                 name=name,
                 scopes=tuple(sorted(scopes)),
                 sha256=minted.sha256,
                 expires_at_ms=None if expires_in_s is None else now_ms + expires_in_s * SECOND_MS,
                 request=request,
                 keys_max=self._ports.keys_max,
-                by_key=caller.key_id,
             )
             try:
-                key = self._keys.take(minted.key_id, command_envelope(minted.key_id, command, now_ms, traceparent))
+                key = self._keys.take(minted.key_id, command_envelope(minted.key_id, command, now_ms, ask.traceparent))
             except Taken:
                 raise Conflict(
                     "this Idempotency-Key made a key before, and a secret is shown once; revoke that key if its secret"
@@ -90,25 +83,26 @@ class KeyVerbs:
         log.info("key created", extra=fields(key_id=key.id, tenant_id=key.tenant_id))
         return NewKey(status.key_view(key), minted.plaintext)
 
-    def list_keys(self, caller: Caller) -> tuple[KeyView, ...]:
+    def list(self, caller: Caller) -> tuple[KeyView, ...]:
         """All keys of the caller's project, revoked ones too, without their secrets."""
         caller.needs(Scope.READ)
         home = home_of(caller.tenant_id, caller.project_id)
         return tuple(status.key_view(each) for each in self._keys.every(scope=home))
 
-    def revoke_key(self, caller: Caller, key_id: str, *, traceparent: str = "") -> KeyView:
+    def revoke(self, ask: Ask, key_id: str) -> KeyView:
         """Refuse a key from now on; revoking it again changes nothing."""
         with metrics.counted("revoke_key"):
-            caller.needs(Scope.MANAGE)
+            ask.caller.needs(Scope.MANAGE)
             key = self._keys.state(key_id) if admission.KEY_ID_FORM.fullmatch(key_id) else None
-            if key is None or scope_of_key(key) != home_of(caller.tenant_id, caller.project_id):
+            if key is None or scope_of_key(key) != home_of(ask.caller.tenant_id, ask.caller.project_id):
                 raise NotFound(NO_KEY)
-            command = RevokeKey(by_key=caller.key_id)
-            key = self._keys.take(key_id, command_envelope(key_id, command, self._ports.clock.now_ms(), traceparent))
+            command = RevokeKey(actor=ask.caller.actor, request_id=ask.request_id)
+            now_ms = self._ports.clock.now_ms()
+            key = self._keys.take(key_id, command_envelope(key_id, command, now_ms, ask.traceparent))
         log.info("key revoked", extra=fields(key_id=key.id, tenant_id=key.tenant_id))
         return status.key_view(key)
 
-    def record_key(self, plaintext: str, *, tenant_id: str, project_id: str, name: str, scopes: Sequence[str]) -> None:
+    def record(self, plaintext: str, *, tenant_id: str, project_id: str, name: str, scopes: Sequence[str]) -> None:
         """Record a key that the operator made, once; a revoked one stays revoked.
 
         Raises Invalid for a malformed key or name, or if the same id was recorded with another secret.
@@ -129,7 +123,6 @@ class KeyVerbs:
             expires_at_ms=None,
             request="",
             keys_max=self._ports.keys_max,
-            by_key=key_id,
         )
         key = self._keys.state(key_id)  # Asked first: an inbox forgets after a while, a record does not.
         if key is None:

@@ -1,0 +1,48 @@
+"""The ASGI app: all routes behind the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from libs.common.errors import MillraceError
+from libs.common.ids import Entropy
+from services.endpoint_api.shell import problems
+from services.endpoint_api.shell.api import Api
+from services.endpoint_api.shell.auth import Authenticator
+from services.endpoint_api.shell.edge import Edge
+from services.endpoint_api.shell.routes import endpoints, keys, offers
+from services.endpoint_api.shell.routes.asking import REFUSALS
+
+ROUTERS: Final = (endpoints.router, keys.router, offers.router)
+
+
+def create_app(
+    api: Api,
+    authenticator: Authenticator,
+    *,
+    entropy: Entropy,
+    committed: Callable[[], None] = lambda: None,
+) -> Edge:
+    """The ASGI app. ``committed`` is called after each command, so that its events leave at once."""
+    app = FastAPI(title="Millrace", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.api = api
+    app.state.authenticator = authenticator
+    app.state.committed = committed
+    for router in ROUTERS:
+        app.include_router(router, prefix="/v1", responses=REFUSALS)
+    app.add_api_route("/healthz", healthz, methods=["GET"])
+    app.add_exception_handler(MillraceError, problems.refused)
+    app.add_exception_handler(RequestValidationError, problems.invalid)
+    app.add_exception_handler(HTTPException, problems.http_refused)
+    app.add_exception_handler(Exception, problems.broken)
+    return Edge(app, entropy=entropy)
+
+
+def healthz() -> dict[str, str]:
+    """Whether the process answers."""
+    return {"status": "ok"}

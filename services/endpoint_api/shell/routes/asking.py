@@ -1,0 +1,45 @@
+"""What every route begins with: whose request it is, and the verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Header, Request
+
+from services.endpoint_api.core.caller import Ask, Caller
+from services.endpoint_api.shell import problems
+from services.endpoint_api.shell.api import Api
+from services.endpoint_api.shell.auth import Authenticator
+
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    code: {"model": problems.Problem, "content": {problems.MEDIA_TYPE: {}}}
+    for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+}
+
+IdempotencyKey = Annotated[str | None, Header(description="Makes a repeat of this request the same request.")]
+
+
+def committed(request: Request) -> None:
+    """Let the events of a command leave at once."""
+    request.app.state.committed()
+
+
+def _api(request: Request) -> Api:
+    api: Api = request.app.state.api
+    return api
+
+
+def _caller(request: Request) -> Caller:
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator.caller(request.headers.get("authorization", ""))
+
+
+Verbs = Annotated[Api, Depends(_api)]
+Who = Annotated[Caller, Depends(_caller)]
+
+
+def _ask(request: Request, who: Who, idempotency_key: IdempotencyKey = None) -> Ask:
+    return Ask(who, request.state.request_id, idempotency_key, request.state.traceparent)
+
+
+Asking = Annotated[Ask, Depends(_ask)]
