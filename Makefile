@@ -27,6 +27,8 @@ test: install ## All tests but chaos: no Docker, no cluster
 	$(BIN)/python -m pytest -q
 chaos: install ## SIGKILL of every process at every stage, outages of minutes: about five minutes
 	$(BIN)/python -m pytest -q -m chaos
+interop: install ## Somebody else's programs against ours; needs node and npm
+	$(BIN)/python -m pytest -q -m interop
 sim: install ## Repeat one seed of the simulation: make sim SEED=n
 	$(BIN)/python -m tests.sim --seed $(SEED)
 check: install ## Format, lint, layers, types, contract
@@ -46,4 +48,4 @@ lock: install ## Renew constraints.txt from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file constraints.txt pyproject.toml
 clean: ## Remove what was built and what ran
 	rm -rf $(VENV) .millrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
-.PHONY: help install demo up down test chaos sim check deploy-check schemas bench lock clean
+.PHONY: help install demo up down test chaos interop sim check deploy-check schemas bench lock clean
