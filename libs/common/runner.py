@@ -17,9 +17,10 @@ from libs.common.bus.port import bucket_delete, bucket_put
 from libs.common.bus.streams import message_of
 from libs.common.clock import Clock
 from libs.common.decision import Decide, Decision, Give, Line, Take
+from libs.common.deeds import deed_of, told_of
 from libs.common.errors import Conflict, QuotaExceeded, Stale, Unavailable
 from libs.common.events.envelope import Envelope, effect
-from libs.common.events.event import Event, Internal, Owner
+from libs.common.events.event import Command, Event, Internal, Owner
 from libs.common.ids import event_id
 from libs.common.store.port import Attention, Entry, JournalRow, Record, Store, Transaction
 
@@ -54,7 +55,7 @@ class Owned(Generic[S]):
     """A kind of thing that a service owns: how it begins, what it hears, how it decides.
 
     `hears` maps each event class to the keys of the records it concerns. `scope` and `label` make names unique;
-    `attention` says how closely a reconciler follows it.
+    `attention` says how closely a reconciler follows it; `tenant` in whose part of the audit its changes are.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Owned(Generic[S]):
     scope: Callable[[S], str] = lambda _state: ""
     label: Callable[[S], str | None] = lambda _state: None
     attention: Callable[[S], Attention] = lambda _state: Attention.NONE
+    tenant: Callable[[S], str] = lambda _state: ""
 
 
 class Runner(Generic[S]):
@@ -137,6 +139,10 @@ class Runner(Generic[S]):
         self._tell(unit, record, decision, envelope, now_ms)
         unit.journal(_journal_row(owned.kind, key, record.version + 1, envelope, now_ms))
         unit.save(self._next(record, decision), was=record.version)
+        if isinstance(envelope.data, Command):
+            tenant_id, after = owned.tenant(decision.state), self._codec.dump_json(decision.state)
+            row = unit.seal(deed_of(envelope, record, tenant_id=tenant_id, after=after, now_ms=now_ms))
+            unit.enqueue(message_of(told_of(row, envelope, record)))
         return decision.state
 
     def _next(self, record: Record, decision: Decision[S]) -> Record:

@@ -30,6 +30,7 @@ ENDPOINTS: Final = Owned(
     decide=metrics.timed(decide.decide),
     hears={each: its_subject for each in heard_by(Owner.ENDPOINT_API)},
     scope=scope_of_endpoint,
+    tenant=lambda endpoint: endpoint.tenant_id,
     label=label_of_endpoint,
     # No reconciler follows them; being watched is how the gauges find those that live.
     attention=lambda endpoint: (
@@ -44,6 +45,7 @@ KEYS: Final = Owned(
     decide=keys.decide,
     hears={},
     scope=scope_of_key,
+    tenant=lambda key: key.tenant_id,
     label=label_of_key,
 )
 

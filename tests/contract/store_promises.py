@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from libs.common.audit import Deed, flaws
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, Stale
 from libs.common.store.port import Attention, Entry, JournalRow, Record, Store, Taken, Total, Transaction
@@ -34,6 +35,10 @@ def an_entry(id: str, **changes: object) -> Entry:
 
 def a_row(cause: str, key: str = "ep-1", version: int = 1) -> JournalRow:
     return JournalRow("endpoint", key, version, 5, cause, "x.v1", b"{}")
+
+
+def a_deed(tenant: str, target: str) -> Deed:
+    return Deed(1_000, tenant, "key:abcdefghij", "create_endpoint", target, "req-ü", "", "f00d")
 
 
 def save(store: Store, *records: Record) -> None:
@@ -347,6 +352,34 @@ def totals_are_sums_over_a_half_open_time(store: Store) -> None:
     assert [each.id for each in store.entries(from_ms=1_001, limit=2)] == ["d", "e"]
 
 
+def the_audit_is_one_chain_among_many(store: Store) -> None:
+    """No gap, no branch, each tenant's rows a chain of their own; a unit that fails leaves no row."""
+
+    def seal(worker: int, step: int) -> None:
+        with store.transaction() as unit:
+            unit.journal(a_row(f"{worker}-{step}"))
+            unit.seal(a_deed(f"t-{worker % 2}", f"{worker}-{step}"))
+
+    def act(worker: int) -> None:
+        for step in range(5):
+            persistently(partial(seal, worker, step))
+
+    refuses(Boom, store, _seal_and_fail)
+    together(6, act)
+
+    rows = list(store.deeds(limit=100))
+    assert [each.seq for each in rows] == list(range(1, 31))
+    assert not list(flaws(rows, {each.seq: each.hash for each in rows}))
+    assert {each.deed for each in rows} == {a_deed(f"t-{w % 2}", f"{w}-{s}") for w in range(6) for s in range(5)}
+    mine = store.deeds(tenant_id="t-0", after=rows[0].seq, limit=100)
+    assert list(mine) == [each for each in rows[1:] if each.deed.tenant_id == "t-0"]
+
+
+def _seal_and_fail(unit: Transaction) -> None:
+    unit.seal(a_deed("t-0", "never"))
+    raise Boom
+
+
 def records_are_paged_by_key(store: Store) -> None:
     keys = ["B", "a", "a-1", "a_1", "aa", "z", "é"]  # By code point, whatever a database's locale thinks.
     save(store, *(a_record(key, scope=f"t-{index % 2}") for index, key in enumerate(keys)), a_record("m", kind="claim"))
@@ -459,5 +492,6 @@ PROMISES: Final[tuple[Callable[[Store], None], ...]] = (
     totals_are_sums_over_a_half_open_time,
     records_are_paged_by_key,
     attention_and_wake_ups_are_found,
+    the_audit_is_one_chain_among_many,
     the_journal_can_be_followed_among_many_writers,
 )

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from libs.common.audit import Deed, Sealed
 from libs.common.bus.port import Message
 from libs.common.store.database import Database
 from libs.common.store.memory import MemoryStore
@@ -119,6 +120,17 @@ class OverwritesTheLedger(Faulty):
         return self.Unit(unit, self._inner)
 
 
+class ForgetsTheTenant(Faulty):
+    """Has one chain for all."""
+
+    class Unit(Worse):
+        def seal(self, deed: Deed) -> Sealed:
+            return self._unit.seal(replace(deed, tenant_id=""))
+
+    def worsened(self, unit: Transaction) -> Any:
+        return self.Unit(unit, self._inner)
+
+
 class PublishesBeforeItCommits(Faulty):
     """Has messages in the outbox of a unit that failed later."""
 
@@ -188,6 +200,7 @@ class GivesTheNewestFirst(Faulty):
         (GivesTheNewestFirst, promises.the_outbox_gives_in_order_until_marked),
         (ForgetsLabels, promises.a_label_is_unique_in_its_scope),
         (OverwritesTheLedger, promises.a_ledger_entry_is_itself_for_ever),
+        (ForgetsTheTenant, promises.the_audit_is_one_chain_among_many),
     ],
     ids=lambda each: each.__name__,
 )

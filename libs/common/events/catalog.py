@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Final
 
-from libs.common.events import capacity, endpoint, route, runtime, scale, usage
-from libs.common.events.event import Event, Internal, Owner
+from libs.common.events import audit, capacity, endpoint, route, runtime, scale, usage
+from libs.common.events.event import Command, Event, Internal, Owner
 
-MODULES: Final[tuple[ModuleType, ...]] = (endpoint, capacity, runtime, route, usage, scale)
+MODULES: Final[tuple[ModuleType, ...]] = (endpoint, audit, capacity, runtime, route, usage, scale)
 
 
 def _collect() -> Mapping[str, type[Event]]:
     found: dict[str, type[Event]] = {}
     for module in MODULES:
         for each in vars(module).values():
-            if not (isinstance(each, type) and issubclass(each, Event)) or each in (Event, Internal):
+            if not (isinstance(each, type) and issubclass(each, Event)) or each in (Event, Internal, Command):
                 continue
             name = f"{each.kind}.v{each.version}"
             assert found.get(name, each) is each, f"two events are called {name}"

@@ -47,3 +47,10 @@ class Event(Contract):
 
 class Internal(Event):
     """What a service tells only itself (a command taken in, a wake-up, an observation): journalled, never published."""
+
+
+class Command(Internal):
+    """A change that somebody asked for: `actor` did, in the request `request_id`. Every one taken is in the audit."""
+
+    actor: str = ""
+    request_id: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.common.events import capacity, endpoint, route, runtime, scale, usage
+from libs.common.events import audit, capacity, endpoint, route, runtime, scale, usage
 from libs.common.events.event import Event
 
 WHEN_MS: Final = 1_800_000_000_000
@@ -49,6 +49,16 @@ REQUEST: Final = route.RequestUsage(
 )
 
 EXAMPLES: Final[tuple[Event, ...]] = (
+    audit.AuditRecorded(
+        seq=41,
+        hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        at_ms=WHEN_MS,
+        tenant_id="acme",
+        actor="key:abcdefghij",
+        action="create_endpoint",
+        target="ep-abcdefghij",
+        request_id="req-1",
+    ),
     endpoint.EndpointRequested(**TENANT, name="chat", spec=SPEC, placement=PLACEMENT),
     endpoint.EndpointDeletionRequested(**TENANT, drain_deadline_ms=120_000),
     endpoint.EndpointPauseRequested(**TENANT, drain_deadline_ms=120_000),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, Stale
 from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Taken, Total
@@ -23,6 +24,7 @@ class _Unit:
     messages: list[Message] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
+    sealed: list[Sealed] = field(default_factory=list)
 
     def seen(self, reader: str, event_id: str) -> bool:
         """Whether ``reader`` took this event before; if not, it has now."""
@@ -81,6 +83,14 @@ class _Unit:
             raise Conflict(f"entry {entry.id} is in the ledger with other content", code="entry_conflict")
         self.entries[entry.id] = entry
 
+    def seal(self, deed: Deed) -> Sealed:
+        """Append to the audit."""
+        chain = [*self.store.audit, *self.sealed]
+        of_tenant = (each.hash for each in reversed(chain) if each.deed.tenant_id == deed.tenant_id)
+        previous, tenant_previous = chain[-1].hash if chain else NOTHING_BEFORE, next(of_tenant, NOTHING_BEFORE)
+        self.sealed.append(sealed(deed, seq=len(chain) + 1, previous=previous, tenant_previous=tenant_previous))
+        return self.sealed[-1]
+
 
 class MemoryStore:
     """A database that forgets when the process ends; `on_commit` is called before and after each commit."""
@@ -94,6 +104,7 @@ class MemoryStore:
         self.outbox: dict[int, Message] = {}
         self.counters: dict[str, int] = {}
         self.ledger: dict[str, Entry] = {}
+        self.audit: list[Sealed] = []
         self._position = 0
 
     @contextmanager
@@ -116,6 +127,7 @@ class MemoryStore:
             self.outbox[self._position] = message
         self.counters.update(unit.counters)
         self.ledger.update(unit.entries)
+        self.audit += unit.sealed
 
     def load(self, kind: str, key: str) -> Record | None:
         """Read one record."""
@@ -174,6 +186,10 @@ class MemoryStore:
             if account in (None, each.account) and each.at_ms >= from_ms and (to_ms is None or each.at_ms < to_ms)
         ]
         return sorted(found, key=lambda each: (each.at_ms, each.id))[:limit]
+
+    def deeds(self, *, tenant_id: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[Sealed]:
+        """The audit in its order."""
+        return [each for each in self.audit[after:] if tenant_id in (None, each.deed.tenant_id)][:limit]
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""

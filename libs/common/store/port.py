@@ -5,7 +5,8 @@
 3. An event is seen once: the second time `seen` says so, also after a crash.
 4. A counter never passes its limit, however many take from it at once.
 5. The outbox gives messages in the order in which they were committed, until they are marked as sent.
-6. `label` is unique among the records of a kind within a scope; Taken otherwise, and nothing changed.
+6. The audit is one chain without a gap, in the order of commits, whoever writes to it at once.
+7. `label` is unique among the records of a kind within a scope; Taken otherwise, and nothing changed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from libs.common.audit import Deed, Sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict
 
@@ -122,6 +124,9 @@ class Transaction(Protocol):
     def enter(self, entry: Entry) -> None:
         """Add an entry to the ledger. Raises Conflict if the id is there with other content; the unit can go on."""
 
+    def seal(self, deed: Deed) -> Sealed:
+        """Append to the audit. The last thing in a unit: from here to the commit all other writers of it wait."""
+
 
 class Store(Protocol):
     """A service's own database."""
@@ -160,6 +165,9 @@ class Store(Protocol):
         self, *, account: str | None = None, from_ms: int = 0, to_ms: int | None = None, limit: int = 1000
     ) -> Sequence[Entry]:
         """Ledger entries by time, half-open ``[from_ms, to_ms)``."""
+
+    def deeds(self, *, tenant_id: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[Sealed]:
+        """The audit in its order, from behind ``after``; of one tenant if one is given."""
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries over ``[from_ms, to_ms)``, by account and meter, in that order."""

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, Executable, Row, Table, delete, func, select, text, tuple_, update
 
+from libs.common.audit import Sealed
 from libs.common.bus.port import Message
 from libs.common.clock import Clock, SystemClock
 from libs.common.store.database import Database, meaning
 from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Total
-from libs.common.store.tables import COUNTERS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
-from libs.common.store.unit import LOAD, SqlUnit, Statements, entry_of, record_of
+from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
+from libs.common.store.unit import LOAD, SqlUnit, Statements, entry_of, record_of, sealed_of
 from libs.common.units import DAY_MS
 
 INBOX_KEPT_MS: Final = 35 * DAY_MS  # reliability.md R7: longer than a stream or a backup can bring an event again.
@@ -113,6 +114,12 @@ class SqlStore:
         """Ledger entries by time."""
         wanted = select(ENTRIES).where(*_within(account, from_ms, to_ms))
         return [entry_of(row) for row in self._read(wanted.order_by(ENTRIES.c.at_ms, ENTRIES.c.id).limit(limit))]
+
+    def deeds(self, *, tenant_id: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[Sealed]:
+        """The audit in its order."""
+        wanted = select(DEEDS).where(DEEDS.c.seq > after).order_by(DEEDS.c.seq).limit(limit)
+        of_tenant = wanted if tenant_id is None else wanted.where(DEEDS.c.tenant_id == tenant_id)
+        return [sealed_of(row) for row in self._read(of_tenant)]
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""

@@ -119,6 +119,37 @@ class EntryRow(StoreTable, table=True):
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
+class DeedRow(StoreTable, table=True):
+    """A row of the audit, never changed and never deleted."""
+
+    __tablename__ = "deeds"
+    __table_args__ = (Index("deeds_tenant", "tenant_id", "seq"),)
+
+    seq: int = Field(sa_column=Column(NUMBER, primary_key=True, autoincrement=False))
+    at_ms: int = Field(sa_column=Column(NUMBER, nullable=False))
+    tenant_id: str = Field(sa_column=Column(WORDS, nullable=False))
+    actor: str = Field(sa_column=Column(WORDS, nullable=False))
+    action: str = Field(sa_column=Column(WORDS, nullable=False))
+    target: str = Field(sa_column=Column(WORDS, nullable=False))
+    request_id: str = Field(sa_column=Column(WORDS, nullable=False))
+    before_sha256: str = Field(sa_column=Column(WORDS, nullable=False))
+    after_sha256: str = Field(sa_column=Column(WORDS, nullable=False))
+    previous: str = Field(sa_column=Column(WORDS, nullable=False))
+    tenant_previous: str = Field(sa_column=Column(WORDS, nullable=False))
+    hash: str = Field(sa_column=Column(WORDS, nullable=False))
+
+
+class ChainRow(StoreTable, table=True):
+    """The end of a chain of the audit: of the whole (``*``), or of a tenant. Its row is the lock on the chain."""
+
+    __tablename__ = "chains"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    chain: str = Field(sa_column=Column(WORDS, primary_key=True))
+    seq: int = Field(sa_column=Column(NUMBER, nullable=False))
+    hash: str = Field(sa_column=Column(WORDS, nullable=False))
+
+
 SCHEMA: Final[MetaData] = StoreTable.metadata
 RECORDS: Final[Table] = SCHEMA.tables["records"]
 INBOX: Final[Table] = SCHEMA.tables["inbox"]
@@ -126,3 +157,5 @@ OUTBOX: Final[Table] = SCHEMA.tables["outbox"]
 JOURNAL: Final[Table] = SCHEMA.tables["journal"]
 COUNTERS: Final[Table] = SCHEMA.tables["counters"]
 ENTRIES: Final[Table] = SCHEMA.tables["entries"]
+DEEDS: Final[Table] = SCHEMA.tables["deeds"]
+CHAINS: Final[Table] = SCHEMA.tables["chains"]

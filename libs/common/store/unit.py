@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, CursorResult, Executable, bindparam, case, insert, select, update
 
+from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, MillraceError, Stale
 from libs.common.store.database import Database, Duplicate, meaning
 from libs.common.store.port import Attention, Entry, JournalRow, Record, Taken
-from libs.common.store.tables import COUNTERS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS, WORDS
+from libs.common.store.tables import CHAINS, COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS, WORDS
 
 COUNTED: Final = {"preserve_rowcount": True}
 
@@ -26,6 +28,9 @@ APPEND: Final = insert(JOURNAL).inline()
 ENQUEUE: Final = insert(OUTBOX).inline()
 ENTRY: Final = select(ENTRIES).where(ENTRIES.c.id == bindparam("id"))
 LEFT: Final = COUNTERS.c.value - bindparam("amount")
+EXTEND: Final = update(CHAINS).where(CHAINS.c.chain == bindparam("of")).values(hash=bindparam("to"))
+SEAL: Final = insert(DEEDS).inline()
+ALL: Final = "*"  # The chain of all rows; a tenant's has its id, which is never this.
 GIVE: Final = update(COUNTERS).where(COUNTERS.c.name == bindparam("of")).values(value=case((LEFT > 0, LEFT), else_=0))
 
 
@@ -40,6 +45,12 @@ class Statements:
         self.see: Executable = make(INBOX).on_conflict_do_nothing().execution_options(**COUNTED)
         self.create: Executable = make(RECORDS).on_conflict_do_nothing().execution_options(**COUNTED)
         self.enter: Executable = make(ENTRIES).on_conflict_do_nothing().execution_options(**COUNTED)
+        self.chain: Executable = (
+            make(CHAINS)
+            .values(chain=bindparam("of"), seq=1, hash=NOTHING_BEFORE)
+            .on_conflict_do_update(index_elements=["chain"], set_={"seq": CHAINS.c.seq + 1})
+            .returning(CHAINS.c.seq, CHAINS.c.hash)
+        )
         self.take: Executable = (
             make(COUNTERS)
             .from_select(["name", "value"], first)
@@ -132,6 +143,17 @@ class SqlUnit:
         if entry_of(known) != entry:
             raise Conflict(f"entry {entry.id} is in the ledger with other content", code="entry_conflict")
 
+    def seal(self, deed: Deed) -> Sealed:
+        """Append to the audit."""
+        end = self._run(self._statements.chain, {"of": ALL}).one()
+        of_tenant = self._run(self._statements.chain, {"of": deed.tenant_id}).one()
+        row = sealed(deed, seq=end.seq, previous=end.hash, tenant_previous=of_tenant.hash)
+        chained = {"previous": row.previous, "tenant_previous": row.tenant_previous, "hash": row.hash}
+        self._run(SEAL, {"seq": row.seq, **asdict(deed), **chained})
+        for chain in (ALL, deed.tenant_id):
+            self._run(EXTEND, {"of": chain, "to": row.hash})
+        return row
+
     def _why_not_created(self, record: Record) -> MillraceError:
         if self.load(record.kind, record.key) is None:
             return _taken(record)
@@ -155,6 +177,13 @@ def record_of(row: Sequence[Any]) -> Record:
 def entry_of(row: Sequence[Any]) -> Entry:
     """The ledger entry in a row of its table."""
     return Entry(*row)
+
+
+def sealed_of(row: Sequence[Any]) -> Sealed:
+    """The row of the audit in a row of its table."""
+    seq, at_ms, tenant_id, actor, action, target, request_id, before, after, previous, tenant_previous, digest = row
+    deed = Deed(at_ms, tenant_id, actor, action, target, request_id, before, after)
+    return Sealed(seq, deed, previous, tenant_previous, digest)
 
 
 def _taken(record: Record) -> Taken:

@@ -6,17 +6,15 @@ from typing import ClassVar
 
 from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.envelope import Envelope
-from libs.common.events.event import Internal, Owner
+from libs.common.events.event import Command as Asked
+from libs.common.events.event import Owner
 from libs.common.ids import event_id
 
 
-class Command(Internal):
-    """An admitted change: who asked (`actor`, see Caller) and in which request."""
+class Command(Asked):
+    """An admitted change: who asked (`actor`, see Caller) and in which request. Each is in the audit."""
 
     owner: ClassVar[Owner] = Owner.ENDPOINT_API
-
-    actor: str = ""
-    request_id: str = ""
 
 
 class CreateEndpoint(Command):

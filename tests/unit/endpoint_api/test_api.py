@@ -90,7 +90,8 @@ def test_a_crash_between_commit_and_answer_makes_one_endpoint() -> None:
     again = ask(stand)
 
     assert stand.stored()[0] == 1
-    assert [each.headers["ce-type"] for each in stand.store.outbox.values()] == ["endpoint.requested.v1"]
+    kinds = [each.headers["ce-type"] for each in stand.store.outbox.values()]
+    assert kinds == ["endpoint.requested.v1", "audit.recorded.v1"]
     assert stand.store.counter("endpoints/acme") == 1
     assert again.status == "running"
 
