@@ -39,9 +39,15 @@ class Conflict(Rejected):
 
 
 class QuotaExceeded(Rejected):
-    """A counter would pass its limit; nothing was taken."""
+    """A counter would pass its limit; nothing was taken. Who knows what the counter counts can say it in words."""
 
     code = "quota_exceeded"
+
+    def __init__(self, message: str, *, counter: str = "", wanted: int = 0, limit: int = 0) -> None:
+        super().__init__(message)
+        self.counter = counter
+        self.wanted = wanted
+        self.limit = limit
 
 
 class UnknownEvent(Rejected):

@@ -165,7 +165,7 @@ class Runner(Generic[S]):
             elif unit.take(change.counter, change.amount, change.limit):
                 taken.append(change)
             elif decision.otherwise is None:
-                raise QuotaExceeded(_over(change))
+                raise _over(change)
             else:
                 assert not any(isinstance(each, Give) for each in decision.counters), "a give can't be undone exactly"
                 for each in taken:
@@ -204,8 +204,9 @@ def _enter(unit: Transaction, line: Line) -> None:
         _enter(unit, line.otherwise)
 
 
-def _over(take: Take) -> str:
-    return f"{take.counter} would pass its limit of {take.limit}; free some or ask for a higher limit"
+def _over(take: Take) -> QuotaExceeded:
+    message = f"{take.counter} would pass its limit of {take.limit}; free some or ask for a higher limit"
+    return QuotaExceeded(message, counter=take.counter, wanted=take.amount, limit=take.limit)
 
 
 def _journal_row(kind: str, key: str, version: int, cause: Envelope, now_ms: int) -> JournalRow:

@@ -8,7 +8,7 @@ from typing import Final
 
 from libs.common.events.endpoint import EndpointSpec
 from libs.common.ids import EndpointId, short_id
-from services.endpoint_api.core.caller import Caller, Scope
+from services.endpoint_api.core.caller import KEY_SCOPES, Caller
 from services.endpoint_api.core.refusal import FieldRefused
 
 NAME_MAX: Final = 40  # A DNS label is 63; the rest is room for what adapters put around a name.
@@ -45,8 +45,8 @@ def request_key(*, idempotency_key: str | None, request_id: str) -> str:
 
 def check_scopes(scopes: tuple[str, ...]) -> None:
     """Raises FieldRefused unless ``scopes`` names at least one scope, and each once."""
-    known = ", ".join(Scope)
-    if not scopes or set(scopes) - set(Scope) or len(set(scopes)) < len(scopes):
+    known = ", ".join(KEY_SCOPES)
+    if not scopes or set(scopes) - set(KEY_SCOPES) or len(set(scopes)) < len(scopes):
         raise FieldRefused("scopes", f"must name one or more of {known}, each once")
 
 
