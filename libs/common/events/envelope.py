@@ -6,6 +6,7 @@ Extensions of ours: `generation` (of the endpoint), `sequence` (the owner's, per
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,13 @@ from libs.common.errors import Invalid, UnknownEvent
 from libs.common.events.catalog import EVENTS
 from libs.common.events.event import Event, Internal, Owner
 from libs.common.events.facts import Heard
+from libs.common.events.upcasts import UPCASTS, Upcasts, upcast
 from libs.common.ids import EventId, event_id
 
 SPEC_VERSION: Final = "1.0"
 # CloudEvents NATS binding, 3.1.3.2: everything but printable ASCII without space, quote and percent is escaped.
 SAFE: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+COUNT: Final = re.compile(r"[0-9]{1,18}")  # Fits the 64 bits of a database column.
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,14 @@ def to_body(envelope: Envelope) -> bytes:
     return envelope.data.model_dump_json().encode()
 
 
-def from_wire(headers: Mapping[str, str], body: bytes) -> Envelope:
-    """Read an event off the wire.
+def from_wire(
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    events: Mapping[str, type[Event]] = EVENTS,
+    upcasts: Upcasts = UPCASTS,
+) -> Envelope:
+    """Read an event off the wire; one of an older version as the newest that says the same.
 
     Raises UnknownEvent for a type or version that this build does not know, Invalid for anything malformed.
     """
@@ -130,7 +139,7 @@ def from_wire(headers: Mapping[str, str], body: bytes) -> Envelope:
         for name, value in headers.items()
         if name.lower().startswith("ce-")
     }
-    kind = EVENTS.get(attributes.get("type", ""))
+    kind = events.get(attributes.get("type", ""))
     if kind is None:
         raise UnknownEvent(f"no event type {attributes.get('type', '')!r} in this build; upgrade, then re-drive")
     if attributes.get("source") != f"/{kind.owner}":
@@ -138,11 +147,11 @@ def from_wire(headers: Mapping[str, str], body: bytes) -> Envelope:
     try:
         return Envelope(
             id=EventId(attributes["id"]),
-            data=kind.model_validate_json(body),
+            data=upcast(kind.model_validate_json(body), upcasts),
             subject=attributes["subject"],
             time_ms=_epoch_ms(attributes["time"]),
-            generation=int(attributes.get("generation", "0")),
-            sequence=int(attributes.get("sequence", "0")),
+            generation=_count(attributes.get("generation", "0")),
+            sequence=_count(attributes.get("sequence", "0")),
             causation_id=attributes.get("causationid", ""),
             traceparent=attributes.get("traceparent", ""),
         )
@@ -156,4 +165,14 @@ def from_wire(headers: Mapping[str, str], body: bytes) -> Envelope:
 
 
 def _epoch_ms(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        raise ValueError("time has no zone: end it with Z")
+    return round(when.timestamp() * 1000)
+
+
+def _count(text: str) -> int:
+    """A number as we write it: digits alone. `int` would also read a sign, blanks, underscores and other scripts."""
+    if not COUNT.fullmatch(text):
+        raise ValueError("generation and sequence are whole numbers from 0 on")
+    return int(text)

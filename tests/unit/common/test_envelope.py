@@ -95,7 +95,20 @@ def test_a_missing_attribute_is_named(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("sequence", "many"), ("sequence", "1.5"), ("generation", ""), ("time", "yesterday"), ("time", "")],
+    [
+        ("sequence", "many"),
+        ("sequence", "1.5"),
+        ("sequence", "-1"),
+        ("sequence", "1_000"),
+        ("sequence", "9" * 19),
+        ("generation", ""),
+        ("generation", "-3"),
+        ("generation", "+3"),
+        ("time", "yesterday"),
+        ("time", ""),
+        ("time", "2027-01-15T08:00:00.000"),
+        ("time", "2027-01-15"),
+    ],
 )
 def test_a_malformed_attribute_is_refused(name: str, value: str) -> None:
     with pytest.raises(Invalid, match="malformed"):
