@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from libs.cli import audit, endpoints, events, keys, local
 from libs.cli import demo as demonstration
-from libs.cli import endpoints, events, keys, local
 from libs.cli.client import Client, Credentials
 from libs.cli.offers import model_table, tier_table
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(keys.app, name="keys")
 app.add_typer(events.app, name="events")
+app.add_typer(audit.app, name="audit")
 
 NEXT: Final = "millrace endpoints create hello --model millrace/ngram-1 --tier l40s-dedicated --wait"
 Settings = Annotated[Path, typer.Option("--settings", help="Settings file of the local profile (TOML).")]

@@ -239,7 +239,7 @@ def _service(home: Home, settings: LocalSettings, service: Owner) -> Program:
     ports = settings.ports
     env = {
         "MILLRACE_NATS_URL": f"nats://127.0.0.1:{ports.nats}",
-        "MILLRACE_DATABASE_URL": _database_url(home, settings, service),
+        "MILLRACE_DATABASE_URL": database_url(home, settings, service),
         "MILLRACE_ADMIN_PORT": str(ports.admin(service)),
         "MILLRACE_LOG_LEVEL": settings.services.log_level,
         **_own_settings(home, settings).get(service, {}),
@@ -248,7 +248,7 @@ def _service(home: Home, settings: LocalSettings, service: Owner) -> Program:
     return Program(service, (sys.executable, "-m", f"services.{service.replace('-', '_')}"), env, ready)
 
 
-def _database_url(home: Home, settings: LocalSettings, service: Owner) -> str:
+def database_url(home: Home, settings: LocalSettings, service: Owner) -> str:
     """The setting with the places for ``{home}`` and ``{service}`` filled: a database a service."""
     url = settings.services.database_url.replace("{home}", str(home.path))
     return url.replace("{service}", service.replace("-", "_"))

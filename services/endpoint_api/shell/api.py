@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from libs.common.service import Service
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.verbs.audit import AuditVerbs
 from services.endpoint_api.shell.verbs.endpoints import EndpointVerbs
 from services.endpoint_api.shell.verbs.keys import KeyVerbs
 from services.endpoint_api.shell.verbs.offers import OfferVerbs
@@ -16,3 +17,4 @@ class Api:
         self.endpoints = EndpointVerbs(service.runner("endpoint"), ports)
         self.keys = KeyVerbs(service.runner("key"), ports)
         self.offers = OfferVerbs(ports)
+        self.audit = AuditVerbs(ports)

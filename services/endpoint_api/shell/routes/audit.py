@@ -1,0 +1,65 @@
+"""The route on the audit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.audit import Sealed
+from services.endpoint_api.core.status import rfc3339
+from services.endpoint_api.shell.routes.asking import Verbs, Who
+
+router: Final = APIRouter(tags=["audit"])
+
+
+class AuditRow(BaseModel):
+    """Who changed what. `hash` covers the row and those before it: with the newest kept, nobody can unsay the rest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seq: int = Field(description="Place in the audit of all tenants, so a tenant's rows have gaps.")
+    at: str
+    actor: str = Field(description="key:<id>, user:<subject>, frontend:<actor> or operator:<id>.")
+    action: str
+    target: str
+    request_id: str
+    before_sha256: str = Field(description="Of the record before; empty if there was none.")
+    after_sha256: str
+    previous: str = Field(description="Hash of the tenant's row before; empty for its first.")
+    hash: str
+
+
+class AuditList(BaseModel):
+    """Some rows, oldest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: tuple[AuditRow, ...]
+    next_after: int | None
+
+
+@router.get("/audit")
+def list_audit(
+    who: Who, verbs: Verbs, after: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> AuditList:
+    """Every change that was asked for in the tenant, oldest first, from behind row `after`."""
+    page = verbs.audit.list(who, after=after, limit=limit)
+    return AuditList(items=tuple(_row(each) for each in page.items), next_after=page.next_after)
+
+
+def _row(sealed: Sealed) -> AuditRow:
+    deed = sealed.deed
+    return AuditRow(
+        seq=sealed.seq,
+        at=rfc3339(deed.at_ms),
+        actor=deed.actor,
+        action=deed.action,
+        target=deed.target,
+        request_id=deed.request_id,
+        before_sha256=deed.before_sha256,
+        after_sha256=deed.after_sha256,
+        previous=sealed.tenant_previous,
+        hash=sealed.hash,
+    )

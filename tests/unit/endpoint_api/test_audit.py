@@ -1,0 +1,78 @@
+"""Every change that somebody asked for can be read back by its tenant, and by nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from libs.common.audit import flaws
+from libs.common.events.audit import AuditRecorded
+from libs.common.events.envelope import from_wire
+from services.endpoint_api.core.caller import Ask
+from services.endpoint_api.core.refusal import Forbidden
+from tests.unit.endpoint_api.given import BODY, NOW, SPEC, Stand, a_caller
+
+
+def test_each_change_is_one_row_that_says_who_asked() -> None:
+    stand = Stand()
+    made = stand.api.endpoints.create(Ask(a_caller(), "r1", "k1"), name="chat", spec=SPEC)
+    stand.api.endpoints.create(Ask(a_caller(), "r2", "k1"), name="chat", spec=SPEC)
+    stand.api.endpoints.delete(Ask(a_caller(), "r3"), "chat")
+
+    rows = stand.api.audit.list(a_caller()).items
+
+    assert [(each.deed.action, each.deed.target, each.deed.request_id) for each in rows] == [
+        ("create_endpoint", made.endpoint_id, "r1"),
+        ("delete_endpoint", made.endpoint_id, "r3"),
+    ]
+    assert {each.deed.actor for each in rows} == {"key:aaaaaaaaaa"}
+    assert rows[1].deed.before_sha256 == rows[0].deed.after_sha256
+    assert rows[0].deed.at_ms == NOW
+
+
+def test_the_bus_is_told_what_the_audit_has() -> None:
+    stand = Stand()
+    stand.api.endpoints.create(Ask(a_caller(), "r1", "k1"), name="chat", spec=SPEC)
+    stand.api.endpoints.delete(Ask(a_caller(), "r3"), "chat")
+
+    rows = stand.store.deeds()
+    envelopes = [from_wire(each.headers, each.body) for each in stand.store.outbox.values()]
+    told = {each.data.seq: each.data.hash for each in envelopes if isinstance(each.data, AuditRecorded)}
+
+    assert told == {each.seq: each.hash for each in rows}
+    assert not list(flaws(rows, told))
+
+
+def test_a_refused_change_leaves_no_row() -> None:
+    stand = Stand(endpoints_max=0)
+
+    answer = stand.client.post("/v1/endpoints", json=BODY, headers=stand.headers())
+
+    assert answer.is_client_error
+    assert [each.deed.action for each in stand.store.deeds()] == ["create_key"]
+
+
+def test_a_tenant_reads_its_own_rows_only() -> None:
+    stand = Stand()
+    stand.api.endpoints.create(Ask(a_caller(), "r1", "k1"), name="chat", spec=SPEC)
+    stand.api.endpoints.create(Ask(a_caller(tenant="spy"), "r1", "k1"), name="chat", spec=SPEC)
+
+    [row] = stand.api.audit.list(a_caller(tenant="spy")).items
+
+    assert row.deed.tenant_id == "spy"
+    with pytest.raises(Forbidden):
+        stand.api.audit.list(a_caller(scopes=frozenset({"read"})))
+
+
+def test_the_audit_is_read_a_page_at_a_time_over_http() -> None:
+    stand = Stand()
+    headers = stand.headers()
+    for number in range(3):
+        stand.api.endpoints.create(Ask(a_caller(), f"r{number}", f"k{number}"), name=f"n{number}", spec=SPEC)
+
+    first = stand.client.get("/v1/audit", params={"limit": 2}, headers=headers).json()
+    second = stand.client.get("/v1/audit", params={"limit": 2, "after": first["next_after"]}, headers=headers).json()
+
+    assert [each["action"] for each in first["items"] + second["items"]] == ["create_key"] + ["create_endpoint"] * 3
+    assert second["next_after"] is None
+    assert second["items"][1]["previous"] == second["items"][0]["hash"]
+    assert stand.client.get("/v1/audit", params={"limit": 0}, headers=headers).status_code == 422
