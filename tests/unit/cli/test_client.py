@@ -1,0 +1,115 @@
+"""The Python client: what it repeats, what it gives up on, and how it reads a stream that breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from libs.client.transport import TRIES_MAX, Refused, Transport, Unreachable
+from libs.client.watching import events, frames
+
+Answer = Callable[[httpx.Request], httpx.Response]
+BUSY = {"code": "unavailable", "detail": "later", "retryable": True}
+
+
+class Server:
+    """Answers in the order given, and remembers what was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self._answers = list(answers)
+        self.asked: list[httpx.Request] = []
+        self.pauses: list[float] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @property
+    def transport(self) -> Transport:
+        http = httpx.Client(transport=httpx.MockTransport(self))
+        return Transport("http://api", "mr_test", http=http, pause=self.pauses.append)
+
+
+def test_a_change_that_got_no_answer_is_asked_again_as_the_same_request() -> None:
+    server = Server(httpx.ReadTimeout("gone"), httpx.Response(202, json={"id": "op-1"}))
+
+    assert server.transport.call("POST", "/v1/endpoints", body={"name": "chat"}) == {"id": "op-1"}
+
+    first, second = server.asked
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert first.content == second.content
+
+
+def test_two_changes_are_two_requests() -> None:
+    server = Server(httpx.Response(202, json={}), httpx.Response(202, json={}))
+    transport = server.transport
+    transport.call("POST", "/v1/keys")
+    transport.call("POST", "/v1/keys")
+
+    assert len({each.headers["idempotency-key"] for each in server.asked}) == 2
+
+
+def test_what_may_succeed_later_is_asked_again_when_the_service_says() -> None:
+    server = Server(
+        httpx.Response(503, json=BUSY, headers={"retry-after": "3"}), httpx.Response(200, json={"items": []})
+    )
+
+    assert server.transport.call("GET", "/v1/keys") == {"items": []}
+    assert server.pauses == [3.0]
+
+
+def test_a_refusal_for_good_is_not_repeated() -> None:
+    server = Server(httpx.Response(409, json={"code": "name_taken", "detail": "taken", "retryable": False}))
+
+    with pytest.raises(Refused) as refusal:
+        server.transport.call("POST", "/v1/endpoints")
+
+    assert (refusal.value.status, refusal.value.code) == (409, "name_taken")
+    assert len(server.asked) == 1
+
+
+def test_patience_ends() -> None:
+    server = Server(*(httpx.Response(503, json=BUSY) for _ in range(TRIES_MAX)))
+
+    with pytest.raises(Refused):
+        server.transport.call("GET", "/v1/keys")
+    assert len(server.asked) == TRIES_MAX
+    assert server.pauses == sorted(server.pauses)
+
+
+def test_where_nobody_listens_is_said_at_once() -> None:
+    server = Server(httpx.ConnectError("refused"))
+
+    with pytest.raises(Unreachable, match="can't be reached"):
+        server.transport.call("GET", "/v1/keys")
+    assert len(server.asked) == 1
+
+
+def test_a_stream_that_breaks_goes_on_behind_the_last_event() -> None:
+    def part(first: int, count: int) -> httpx.Response:
+        text = "".join(
+            f'id: {n}\nevent: endpoint.stage_changed\ndata: {{"n": {n}}}\n\n' for n in range(first, first + count)
+        )
+        return httpx.Response(200, text=f": hello\n\n{text}", headers={"content-type": "text/event-stream"})
+
+    server = Server(part(1, 2), httpx.ReadError("cut"), part(3, 1), httpx.Response(410, json={"code": "too_old"}))
+    read = events(server.transport, "/v1/watch", pause=server.pauses.append)
+
+    assert [next(read)["data"]["n"] for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(Refused):
+        next(read)
+    assert [each.headers.get("last-event-id") for each in server.asked] == [None, "2", "2", "3"]
+
+
+def test_an_event_in_several_lines_is_one_and_comments_are_none() -> None:
+    lines = [": keep-alive", "", "id: 7", "data: {", 'data: "a": 1}', "", "event: x", "data: plain", "", "data"]
+
+    assert list(frames(iter(lines))) == [
+        {"id": "7", "event": "message", "data": {"a": 1}},
+        {"id": "7", "event": "x", "data": "plain"},
+    ]
