@@ -7,11 +7,12 @@ from typing import Final
 from libs.common.events.catalog import heard_by
 from libs.common.events.endpoint import Stage
 from libs.common.events.event import Owner
-from libs.common.ids import EndpointId, KeyId
+from libs.common.ids import EndpointId, KeyId, TenantId
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
 from libs.common.store.port import Attention
-from services.endpoint_api.core import decide, keys
+from services.endpoint_api.core import decide, keys, members, tenants
+from services.endpoint_api.core.members import Member, scope_of_member
 from services.endpoint_api.core.state import (
     Endpoint,
     Key,
@@ -20,6 +21,7 @@ from services.endpoint_api.core.state import (
     scope_of_endpoint,
     scope_of_key,
 )
+from services.endpoint_api.core.tenants import Tenant
 from services.endpoint_api.shell import metrics
 from services.endpoint_api.shell.ports import Ports
 
@@ -49,6 +51,25 @@ KEYS: Final = Owned(
     label=label_of_key,
 )
 
+TENANTS: Final = Owned(
+    kind="tenant",
+    state=Tenant,
+    empty=lambda key: Tenant(TenantId(key)),
+    decide=tenants.decide,
+    hears={},
+    tenant=lambda tenant: tenant.id,
+)
+
+MEMBERS: Final = Owned(
+    kind="member",
+    state=Member,
+    empty=Member,
+    decide=members.decide,
+    hears={},
+    scope=scope_of_member,
+    tenant=lambda member: member.tenant_id,
+)
+
 
 def build(ports: Ports) -> Service:
     """The service on ``ports``; `shell.api.Api` is its face to those who ask."""
@@ -58,5 +79,7 @@ def build(ports: Ports) -> Service:
         runners=(
             Runner(ENDPOINTS, store=ports.store, clock=ports.clock),
             Runner(KEYS, store=ports.store, clock=ports.clock),
+            Runner(TENANTS, store=ports.store, clock=ports.clock),
+            Runner(MEMBERS, store=ports.store, clock=ports.clock),
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.common.events import audit, capacity, endpoint, route, runtime, scale, usage
+from libs.common.events import audit, capacity, endpoint, route, runtime, scale, tenant, usage
 from libs.common.events.event import Event
 
 WHEN_MS: Final = 1_800_000_000_000
@@ -75,6 +75,17 @@ EXAMPLES: Final[tuple[Event, ...]] = (
     endpoint.OperationFinished(tenant_id="acme", operation_id="op-7f3akq2xpd-1", verb="create", outcome="succeeded"),
     endpoint.KeyCreated(**TENANT, key_id="k3yabcdefg", scopes=("inference",)),
     endpoint.KeyRevoked(**TENANT, key_id="k3yabcdefg"),
+    tenant.TenantChanged(
+        tenant_id="acme",
+        display_name="Acme Research",
+        tiers=("h100-dedicated",),
+        quota=tenant.Quota(endpoints=20, replicas=64, gpus={"metal3.gpu-h100": 64, "*": 16}, requests_per_minute=6000),
+        suspended=False,
+    ),
+    tenant.ProjectChanged(tenant_id="acme", project_id="default", quota=tenant.Quota(endpoints=5)),
+    tenant.MemberChanged(
+        tenant_id="acme", project_id="", member_id="mb-7f3akq2xpd", member_kind="person", role="developer"
+    ),
     capacity.CapacityQueued(),
     capacity.CapacityWaiting(reason="NoCapacity", message="All 4 nodes of metal3.gpu-h100 are taken."),
     capacity.CapacityReserved(**CLUSTER, node_type="metal3.gpu-h100", nodes=1),

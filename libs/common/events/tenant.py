@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar, Final
 
 from pydantic import Field
 
-from libs.common.events.event import Contract
+from libs.common.events.event import Contract, Event, Owner
 
 EVERY_OTHER = "*"
 
@@ -24,8 +25,50 @@ class Quota(Contract):
     tokens_per_minute: int | None = Field(default=None, ge=0, description="Prompt and completion.")
 
 
+NO_LIMITS: Final = Quota()
+
+
 class Quotas(Contract):
     """Both quotas that hold for a change, as they were when it was admitted."""
 
-    tenant: Quota = Quota()
-    project: Quota = Quota()
+    tenant: Quota = NO_LIMITS
+    project: Quota = NO_LIMITS
+
+
+class TenantChanged(Event):
+    """A tenant was made, or what the operator says of it changed: this is how it is now."""
+
+    kind: ClassVar[str] = "tenant.changed"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    display_name: str
+    tiers: tuple[str, ...] = Field(description="Tiers it may use besides those open to everybody; `*`: all.")
+    quota: Quota
+    suspended: bool = Field(description="Nobody in it may ask for anything; what runs goes on, its traffic is refused.")
+
+
+class ProjectChanged(Event):
+    """A project of a tenant was made, got another quota, or was taken away: this is how it is now."""
+
+    kind: ClassVar[str] = "project.changed"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    project_id: str
+    quota: Quota
+    removed: bool = False
+
+
+class MemberChanged(Event):
+    """Somebody has a role in a tenant or project from now on, or no longer. Who it is, only the API says."""
+
+    kind: ClassVar[str] = "member.changed"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    project_id: str = Field(description="Empty: in the tenant as a whole.")
+    member_id: str
+    member_kind: str = Field(description="person or service_account.")
+    role: str = Field(description="owner, developer, viewer or billing.")
+    removed: bool = False

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from libs.common.events.endpoint import REPLICAS_MAX, EndpointSpec, Placement
 from services.endpoint_api.core.refusal import FieldRefused
 
-EVERYBODY = "*"
+EVERY_TIER: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """What a customer buys by one name: how it is isolated, on which GPUs, where, at which price class."""
+    """What a customer buys by one name: how it is isolated, on which GPUs, where, at which price class.
+
+    The first of `runtime_templates` is what an endpoint gets that names none. `open`: every tenant may use it, else
+    those that are entitled to it. `licences` are features of the Platform without which it can't be served.
+    """
 
     name: str
     description: str
@@ -25,9 +30,10 @@ class Tier:
     gpus_per_replica: int
     replicas_max: int
     cluster_template: str
-    runtime_template: str
+    runtime_templates: tuple[str, ...]
     price_class: str
-    tenants: tuple[str, ...] = (EVERYBODY,)
+    open: bool = True
+    licences: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
 
@@ -50,9 +56,10 @@ class Catalogue:
     tiers: tuple[Tier, ...]
     models: tuple[Model, ...]
 
-    def for_tenant(self, tenant_id: str) -> Catalogue:
-        """What this tenant may buy, and nothing that hints at the rest: the entitlement seam."""
-        tiers = tuple(each for each in self.tiers if EVERYBODY in each.tenants or tenant_id in each.tenants)
+    def for_tenant(self, entitled: Collection[str]) -> Catalogue:
+        """What a tenant may buy that is ``entitled`` to these tiers (`*`: all), and nothing that hints at the rest."""
+        every = EVERY_TIER in entitled
+        tiers = tuple(each for each in self.tiers if each.open or every or each.name in entitled)
         names = {each.name for each in tiers}
         models = (replace(each, tiers=tuple(t for t in each.tiers if t in names)) for each in self.models)
         return Catalogue(tiers, tuple(each for each in models if each.tiers))
@@ -72,7 +79,10 @@ class Catalogue:
         if spec.scaling.max > tier.replicas_max:
             message = f"{tier.name} allows at most {tier.replicas_max} replicas an endpoint"
             raise FieldRefused("spec.scaling.max", message, code="too_many_replicas")
-        return _placement(tier, model)
+        if spec.template and spec.template not in tier.runtime_templates:
+            what = f"{tier.name} has no such template"
+            raise _refused("template", "unknown_template", what, tier.runtime_templates)
+        return _placement(tier, model, spec.template or tier.runtime_templates[0])
 
     def contradictions(self) -> Iterator[str]:
         """What can't be true of this catalogue, one line each; none if it is sound."""
@@ -84,6 +94,7 @@ class Catalogue:
             if tier.replicas_max > REPLICAS_MAX:
                 yield f"tier {tier.name}: replicas_max is over {REPLICAS_MAX}"
             yield from _repeated(f"tier {tier.name}: region", tier.regions)
+            yield from _repeated(f"tier {tier.name}: template", tier.runtime_templates)
         names = {each.name for each in self.tiers}
         for model in self.models:
             for missing in sorted(set(model.tiers) - names):
@@ -91,14 +102,14 @@ class Catalogue:
             yield from _repeated(f"model {model.id}: tier", model.tiers)
 
 
-def _placement(tier: Tier, model: Model) -> Placement:
+def _placement(tier: Tier, model: Model, template: str) -> Placement:
     return Placement(
         tenancy=tier.tenancy,
         node_type=tier.node_type,
         gpus_per_node=tier.gpus_per_node,
         gpus_per_replica=tier.gpus_per_replica,
         cluster_template=tier.cluster_template,
-        runtime_template=tier.runtime_template,
+        runtime_template=template,
         model_digest=model.digest,
         model_size_bytes=model.size_bytes,
         price_class=tier.price_class,

@@ -96,6 +96,28 @@ def limit_of(quota: Quota, resource: str) -> int:
     return UNLIMITED if limit is None else limit
 
 
+def with_default(quota: Quota, *, endpoints: int) -> Quota:
+    """The quota with the install's limit of endpoints where it says none."""
+    return quota if quota.endpoints is not None else quota.model_copy(update={"endpoints": endpoints})
+
+
+def is_quota(counter: str) -> bool:
+    """Whether a counter of the store is one of ours."""
+    return counter.partition("/")[0].partition(":")[0] in (ENDPOINTS, REPLICAS, GPUS)
+
+
+def above(quota: Quota, most: Quota) -> str:
+    """The first field in which ``quota`` allows more than ``most``; empty if there is none."""
+    for name in ("endpoints", "replicas", "requests_per_minute", "tokens_per_minute"):
+        limit, bound = getattr(quota, name), getattr(most, name)
+        if limit is not None and bound is not None and limit > bound:
+            return name
+    for node_type, limit in quota.gpus.items():
+        if limit > limit_of(most, gpus_of(node_type)):
+            return f"gpus.{node_type}"
+    return ""
+
+
 def over(counter: str, *, wanted: int, limit: int, held: int) -> str:
     """Why a change is refused: which quota, its limit, what is held, and what to do."""
     resource, _, place = counter.partition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from libs.common.service import Service
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.tenancy import Tenancy
 from services.endpoint_api.shell.verbs.audit import AuditVerbs
 from services.endpoint_api.shell.verbs.endpoints import EndpointVerbs
 from services.endpoint_api.shell.verbs.keys import KeyVerbs
@@ -14,7 +15,8 @@ class Api:
     """The verbs, by noun."""
 
     def __init__(self, service: Service, ports: Ports) -> None:
-        self.endpoints = EndpointVerbs(service.runner("endpoint"), ports)
+        tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
+        self.endpoints = EndpointVerbs(service.runner("endpoint"), ports, tenancy)
         self.keys = KeyVerbs(service.runner("key"), ports)
-        self.offers = OfferVerbs(ports)
+        self.offers = OfferVerbs(tenancy)
         self.audit = AuditVerbs(ports)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from libs.common.errors import Invalid
-from services.endpoint_api.core.catalogue import EVERYBODY, Catalogue, Model, Tier
+from services.endpoint_api.core.catalogue import Catalogue, Model, Tier
 
 BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it is a mistake.
 
@@ -33,9 +33,10 @@ class _TierEntry(_Strict):
     gpus_per_replica: int = Field(ge=1, le=16)
     replicas_max: int = Field(ge=1)
     cluster_template: Versioned
-    runtime_template: Versioned
+    runtime_templates: tuple[Versioned, ...] = Field(min_length=1)
     price_class: Name
-    tenants: tuple[str, ...] = Field(default=(EVERYBODY,), min_length=1)
+    open: bool = True
+    licences: tuple[Name, ...] = ()
     command: tuple[str, ...] = ()
 
 

@@ -58,15 +58,34 @@ def test_a_model_that_does_not_fit_a_tier_is_refused() -> None:
     assert refusal.value.code == "model_does_not_fit"
 
 
-def test_a_tier_of_another_tenant_looks_as_if_it_did_not_exist() -> None:
-    private = Catalogue((replace(CATALOGUE.tiers[0], tenants=("initech",)), CATALOGUE.tiers[1]), CATALOGUE.models)
+def test_a_tier_that_a_tenant_is_not_entitled_to_looks_as_if_it_did_not_exist() -> None:
+    closed = Catalogue((replace(CATALOGUE.tiers[0], open=False), CATALOGUE.tiers[1]), CATALOGUE.models)
 
     with pytest.raises(FieldRefused) as refusal:
-        private.for_tenant("acme").resolve(H100)
+        closed.for_tenant(("l40s-dedicated",)).resolve(H100)
 
     assert "h100" not in str(refusal.value)
-    assert private.for_tenant("initech").resolve(H100).node_type == "metal3.gpu-h100"
-    assert all("h100-dedicated" not in each.tiers for each in private.for_tenant("acme").models)
+    assert all("h100-dedicated" not in each.tiers for each in closed.for_tenant(()).models)
+    assert [each.name for each in closed.for_tenant(()).tiers] == ["l40s-dedicated"]
+
+
+@pytest.mark.parametrize("entitled", [("h100-dedicated",), ("*",)])
+def test_an_entitlement_opens_a_tier(entitled: tuple[str, ...]) -> None:
+    closed = Catalogue((replace(CATALOGUE.tiers[0], open=False), CATALOGUE.tiers[1]), CATALOGUE.models)
+
+    assert closed.for_tenant(entitled).resolve(H100).node_type == "metal3.gpu-h100"
+
+
+def test_a_spec_may_pin_any_template_of_its_tier_and_no_other() -> None:
+    tier = replace(CATALOGUE.tiers[0], runtime_templates=("vllm@2", "vllm@1"))
+    catalogue = Catalogue((tier,), CATALOGUE.models)
+
+    assert catalogue.resolve(H100).runtime_template == "vllm@2"
+    assert catalogue.resolve(H100.model_copy(update={"template": "vllm@1"})).runtime_template == "vllm@1"
+    with pytest.raises(FieldRefused) as refusal:
+        catalogue.resolve(H100.model_copy(update={"template": "vllm@9"}))
+    assert (refusal.value.field, refusal.value.code) == ("spec.template", "unknown_template")
+    assert "vllm@2, vllm@1" in str(refusal.value)
 
 
 def write(directory: Path, **changes: str) -> Path:

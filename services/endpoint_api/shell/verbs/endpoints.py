@@ -22,6 +22,7 @@ from services.endpoint_api.core.state import Endpoint, home_of
 from services.endpoint_api.core.status import EndpointView, OperationView
 from services.endpoint_api.shell import metrics
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.tenancy import Tenancy
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,10 @@ class Page:
 class EndpointVerbs:
     """What a tenant does with endpoints. All raise Forbidden for a missing scope, Unavailable for a lost store."""
 
-    def __init__(self, endpoints: Runner[Endpoint], ports: Ports) -> None:
+    def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy) -> None:
         self._endpoints = endpoints
         self._ports = ports
+        self._tenancy = tenancy
 
     def create(self, ask: Ask, *, name: str, spec: EndpointSpec) -> OperationView:
         """Ask for an endpoint; the same key and body again give the same operation.
@@ -121,7 +123,7 @@ class EndpointVerbs:
             project_id=caller.project_id,
             name=name,
             spec=spec,
-            placement=self._ports.catalogue.for_tenant(caller.tenant_id).resolve(spec),
+            placement=self._tenancy.catalogue(caller).resolve(spec),
             request_digest=asked,
             endpoints_max=self._ports.endpoints_max,
         )

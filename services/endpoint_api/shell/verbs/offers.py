@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from services.endpoint_api.core.caller import Caller, Scope
 from services.endpoint_api.core.offers import ModelView, TierView, model_view, tier_view
-from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.tenancy import Tenancy
 
 
 class OfferVerbs:
     """What a tenant may choose from. All raise Forbidden for a missing scope."""
 
-    def __init__(self, ports: Ports) -> None:
-        self._ports = ports
+    def __init__(self, tenancy: Tenancy) -> None:
+        self._tenancy = tenancy
 
     def tiers(self, caller: Caller) -> tuple[TierView, ...]:
         """The tiers that the caller's tenant may use."""
         caller.needs(Scope.READ)
-        return tuple(tier_view(each) for each in self._ports.catalogue.for_tenant(caller.tenant_id).tiers)
+        return tuple(tier_view(each) for each in self._tenancy.catalogue(caller).tiers)
 
     def models(self, caller: Caller) -> tuple[ModelView, ...]:
         """The models that fit a tier that the caller's tenant may use."""
         caller.needs(Scope.READ)
-        return tuple(model_view(each) for each in self._ports.catalogue.for_tenant(caller.tenant_id).models)
+        return tuple(model_view(each) for each in self._tenancy.catalogue(caller).models)
