@@ -1,17 +1,253 @@
-"""The files of the contract are true, and breaking one is noticed by the field's name."""
+"""The files of the contract are true, and breaking one is noticed by the event, the version and the field."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import subprocess
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Final
 
 import jsonschema
 import pytest
 
-from libs.common import schemas
 from libs.common.events.catalog import EVENTS
 from libs.common.events.event import Event
 from libs.common.events.examples import EXAMPLES
+from libs.common.schemas import __main__ as bus
+from libs.common.schemas.breaks import Use, breaks
+from libs.common.schemas.event_files import path_of
+from libs.common.schemas.gate import HASHES, ROOT, Gate, Part
+
+Schema = dict[str, Any]
+PATH: Final = "events/endpoint-api/endpoint.requested/v1.json"
+
+PUBLISHED: Final[Schema] = {
+    "properties": {
+        "spec": {"$ref": "#/$defs/Spec"},
+        "reason": {"type": "string"},
+        "hint": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}], "default": None},
+    },
+    "required": ["spec", "reason"],
+    "$defs": {
+        "Spec": {
+            "type": "object",
+            "properties": {
+                "replicas": {"type": "integer", "minimum": 1, "maximum": 64, "default": 1},
+                "stages": {"type": "array", "items": {"enum": ["ready", "failed"], "type": "string"}},
+                "name": {"type": "string", "pattern": "^[a-z]+$"},
+            },
+            "required": ["name"],
+        }
+    },
+}
+
+
+def spec(schema: Schema) -> Schema:
+    found: Schema = schema["$defs"]["Spec"]
+    return found
+
+
+# What is done to the schema, what is said of it, and to whom it matters: readers, writers, or both.
+FAULTS: Final[tuple[tuple[Callable[[Schema], object], str, Use], ...]] = (
+    (lambda s: s["properties"].pop("hint"), "hint is gone", Use.KEPT),
+    (lambda s: spec(s)["properties"].pop("replicas"), "spec.replicas is gone", Use.KEPT),
+    (
+        lambda s: s["properties"]["reason"].update(type="integer"),
+        "reason has another type: string, now integer",
+        Use.KEPT,
+    ),
+    (
+        lambda s: s["properties"].update(reason={"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        "reason has another type: string, now null or string",
+        Use.TOLD,
+    ),
+    (
+        lambda s: s["properties"].update(hint={"type": "integer", "minimum": 1}),
+        "hint has another type: integer or null, now integer",
+        Use.SENT,
+    ),
+    (lambda s: s["required"].append("hint"), "hint is newly required", Use.SENT),
+    (lambda s: s["required"].remove("reason"), "reason is no longer always there", Use.TOLD),
+    (
+        lambda s: (s["properties"].update(more={"type": "string"}), s["required"].append("more")),
+        "more is new and required",
+        Use.SENT,
+    ),
+    (lambda s: spec(s)["properties"]["stages"]["items"]["enum"].pop(), "spec.stages[] lost the value failed", Use.KEPT),
+    (
+        lambda s: s["properties"]["reason"].update(enum=["a"]),
+        "reason may now be only one of 1 values",
+        Use.KEPT,
+    ),
+    (
+        lambda s: spec(s)["properties"]["stages"]["items"].pop("enum"),
+        "spec.stages[] may now be any value",
+        Use.TOLD,
+    ),
+    (
+        lambda s: spec(s)["properties"]["replicas"].update(minimum=2),
+        "spec.replicas has a tighter minimum: 1, now 2",
+        Use.SENT,
+    ),
+    (
+        lambda s: spec(s)["properties"]["replicas"].update(maximum=65),
+        "spec.replicas has a looser maximum: 64, now 65",
+        Use.TOLD,
+    ),
+    (
+        lambda s: s["properties"]["reason"].update(maxLength=9),
+        "reason has a tighter maxLength: None, now 9",
+        Use.SENT,
+    ),
+    (
+        lambda s: s["properties"]["hint"]["anyOf"][0].update(minimum=3),
+        "hint has a tighter minimum: 1, now 3",
+        Use.SENT,
+    ),
+    (
+        lambda s: spec(s)["properties"]["name"].update(pattern="^[a-c]+$"),
+        "spec.name has another pattern: ^[a-z]+$, now ^[a-c]+$",
+        Use.KEPT,
+    ),
+    (
+        lambda s: spec(s)["properties"]["replicas"].update(default=2),
+        "spec.replicas has another default: 1, now 2",
+        Use.KEPT,
+    ),
+)
+
+
+@pytest.mark.parametrize(("fault", "complaint", "use"), FAULTS, ids=[each[1] for each in FAULTS])
+@pytest.mark.parametrize("asked", [Use.TOLD, Use.SENT, Use.KEPT])
+def test_an_incompatible_edit_names_the_field_to_whom_it_matters(
+    fault: Callable[[Schema], object], complaint: str, use: Use, asked: Use
+) -> None:
+    edited = deepcopy(PUBLISHED)
+    fault(edited)
+
+    assert list(breaks(PUBLISHED, edited, use=asked)) == ([complaint] if asked & use else [])
+
+
+def test_what_only_adds_breaks_nothing() -> None:
+    wider = deepcopy(PUBLISHED)
+    wider["description"] = "Another text."
+    wider["properties"]["more"] = {"type": "string", "default": ""}
+    spec(wider)["properties"]["stages"]["items"]["enum"].append("paused")
+    wider["$defs"]["Wish"] = wider["$defs"].pop("Spec")  # A name inside is nobody's business.
+    wider["properties"]["spec"] = {"$ref": "#/$defs/Wish"}
+
+    assert list(breaks(PUBLISHED, wider)) == []
+
+
+def test_a_schema_that_contains_itself_is_compared_to_its_end() -> None:
+    tree: Schema = {
+        "$ref": "#/$defs/Node",
+        "$defs": {
+            "Node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "n": {"type": "integer"}}}
+        },
+    }
+    edited = deepcopy(tree)
+    del edited["$defs"]["Node"]["properties"]["n"]
+
+    assert list(breaks(tree, edited)) == ["n is gone"]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """A clone with today's contract published and committed."""
+    root = tmp_path / "schemas"
+    root.mkdir()
+    found = Gate(root)
+    found.write(bus.part())
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    return found
+
+
+def edited(change: Callable[[Schema], object], path: str = PATH) -> Part:
+    """The contract after a change to one model."""
+    part = bus.part()
+    schema = json.loads(part.contents[path])
+    change(schema)
+    return Part({**part.contents, path: json.dumps(schema)}, part.folders, part.broken, part.published)
+
+
+def lose_a_field(schema: Schema) -> None:
+    del schema["$defs"]["Scaling"]["properties"]["target_concurrency"]
+
+
+SAID: Final = f"schemas/{PATH} is published and spec.scaling.target_concurrency is gone: make a new version beside it"
+
+
+def test_an_incompatible_model_fails_the_check_and_names_event_version_and_field(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate.run(edited(lose_a_field), check=True) == 1
+
+    assert capsys.readouterr().err.splitlines() == [SAID]
+
+
+def test_an_incompatible_model_is_never_written(gate: Gate) -> None:
+    before = {path: path.read_text() for path in gate.root.rglob("*") if path.is_file()}
+
+    assert gate.run(edited(lose_a_field), check=False) == 1
+
+    assert before == {path: path.read_text() for path in gate.root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("is_hash_edited", [False, True])
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_making_room_by_hand_does_not_help(gate: Gate, is_hash_edited: bool, is_removed: bool) -> None:
+    part = edited(lose_a_field)
+    file, hashes = gate.root / PATH, gate.root / HASHES
+    if is_removed:
+        file.unlink()
+    else:
+        file.write_text(part.contents[PATH])
+    if is_hash_edited:
+        hashes.write_text("".join(line for line in hashes.read_text().splitlines(keepends=True) if PATH not in line))
+
+    assert SAID in gate.breaks(part)
+
+
+def test_a_file_that_is_not_the_published_one_is_noticed_without_git_too(gate: Gate) -> None:
+    alone = Gate(gate.root, against="no-such-commit")
+    part = edited(lose_a_field)
+    (gate.root / PATH).write_text(part.contents[PATH])
+
+    assert alone.breaks(part) == [f"schemas/{PATH} is not the file that was published: bring it back from git"]
+
+
+def test_an_event_that_moves_to_another_subject_is_broken(gate: Gate) -> None:
+    found = gate.breaks(edited(lambda schema: schema.update({"x-subject": "mr.v1.evt.elsewhere.>"})))
+
+    assert any("its x-subject moved" in each for each in found)
+
+
+def test_an_event_that_is_gone_is_broken(gate: Gate) -> None:
+    part = bus.part()
+    rest = {path: text for path, text in part.contents.items() if path != PATH}
+
+    found = gate.breaks(Part(rest, part.folders, part.broken, part.published))
+
+    assert found == [f"schemas/{PATH} has no model any more: a published version never goes"]
+
+
+def test_a_new_optional_field_is_stale_until_it_is_published(gate: Gate) -> None:
+    part = edited(lambda schema: schema["properties"].update(hint={"type": "string", "default": ""}))
+
+    assert gate.breaks(part) == []
+    assert gate.stale(part) == [f"schemas/{PATH} is stale: run `make schemas` and read the diff"]
+    assert gate.run(part, check=False) == 0
+    assert gate.run(part, check=True) == 0
+
+
+def test_a_file_without_a_model_is_noticed(gate: Gate) -> None:
+    (gate.root / "events" / "stray.json").write_text("{}")
+
+    assert gate.stale(bus.part()) == ["schemas/events/stray.json has no model: remove it"]
 
 
 def test_every_event_has_one_example() -> None:
@@ -20,41 +256,14 @@ def test_every_event_has_one_example() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: type(each).__name__)
 def test_an_example_validates_against_its_schema(example: Event) -> None:
-    contents = schemas.files()
-    path = f"events/{example.owner}/{example.kind}/v{example.version}"
+    contents = bus.files()
+    path = path_of(type(example))
     schema, shown = json.loads(contents[f"{path}.json"]), json.loads(contents[f"{path}.example.json"])
 
     jsonschema.Draft202012Validator(schema).validate(shown["data"])
 
 
 def test_the_files_in_the_repository_are_those_of_the_models() -> None:
-    stale = [path for path, text in schemas.files().items() if (schemas.ROOT / path).read_text() != text]
+    gate = Gate(ROOT)
 
-    assert stale == []
-
-
-def a_schema(**changes: Any) -> dict[str, Any]:
-    return {
-        "properties": {"replicas": {"type": "integer"}, "reason": {"type": "string"}},
-        "required": ["replicas"],
-        **changes,
-    }
-
-
-@pytest.mark.parametrize(
-    ("changed", "complaint"),
-    [
-        ({"properties": {"replicas": {"type": "integer"}}}, "reason is gone"),
-        ({"properties": {"replicas": {"type": "string"}, "reason": {"type": "string"}}}, "replicas has another type"),
-        ({"required": ["replicas", "reason"]}, "reason is newly required"),
-    ],
-)
-def test_an_incompatible_edit_names_the_field(changed: dict[str, Any], complaint: str) -> None:
-    assert complaint in list(schemas.breaks(a_schema(), a_schema(**changed)))
-
-
-def test_a_new_optional_field_breaks_nothing() -> None:
-    wider = a_schema()
-    wider["properties"] = {**wider["properties"], "hint": {"type": "string"}}
-
-    assert list(schemas.breaks(a_schema(), wider)) == []
+    assert [*gate.breaks(bus.part()), *gate.stale(bus.part())] == []

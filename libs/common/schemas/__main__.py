@@ -1,0 +1,51 @@
+"""`python -m libs.common.schemas [--check] [--against REF]`: everything about the bus, from the models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+
+from libs.common.schemas.breaks import Use, breaks
+from libs.common.schemas.event_files import event_files
+from libs.common.schemas.gate import Gate, Part
+from libs.common.schemas.topics import topics_file
+
+FIXED = ("x-cloudevents-type", "x-subject")  # A message of another type or on another subject reaches nobody.
+
+
+def files() -> dict[str, str]:
+    """Every file about the bus, by its path below `schemas/`."""
+    return {"topics.yaml": topics_file(), **event_files()}
+
+
+def broken(published: str, new: str) -> Iterator[str]:
+    """What of an event's published schema a new one breaks."""
+    old, now = json.loads(published), json.loads(new)
+    yield from (
+        f"its {each} moved: {old.get(each)}, now {now.get(each)}" for each in FIXED if old.get(each) != now.get(each)
+    )
+    yield from breaks(old, now, use=Use.KEPT)
+
+
+def is_promise(path: str) -> bool:
+    """Whether a file is published: schemas are, examples and lists follow them."""
+    return path.endswith(".json") and ".example." not in path
+
+
+def part() -> Part:
+    """What this writer owns."""
+    return Part(files(), ("events", "commands", "buckets"), broken, is_promise)
+
+
+def main() -> int:
+    """Write the files, or with ``--check`` say how they differ; 1 if they do, or if anybody would be let down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files are not true")
+    parser.add_argument("--against", default="HEAD", help="the commit whose published files must not be broken")
+    given = parser.parse_args()
+    return Gate(against=given.against).run(part(), check=given.check)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,174 @@
+"""Short lives of a whole provider in which every event is told: six real services, no accident but the ordered.
+
+Each story takes a simulation without faults from a customer's first request to the end, over endpoint-api's HTTP.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi.testclient import TestClient
+
+from libs.common.events.event import Owner
+from libs.common.ids import short_id
+from libs.common.keys import mint
+from libs.twin.fake_engines import FakeEngines
+from services.endpoint_api import service as endpoint_api
+from services.endpoint_api.shell.api import Api
+from services.endpoint_api.shell.auth import Authenticator
+from services.endpoint_api.shell.catalogue import read_catalogue
+from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.routes.app import create_app
+from tests.sim.customers import PROJECT, TENANT
+from tests.sim.faults import Faults
+from tests.sim.hosts import ROOT, ApiHost
+from tests.sim.world import Simulation
+
+SEED: Final = 3  # Of the clients' chances; any does.
+ROUND_MS: Final = 1_000
+ROUNDS_MAX: Final = 600
+SPEC: Final = {
+    "model": "millrace/ngram-1",
+    "tier": "l40s-dedicated",
+    "region": "eu-1",
+    "scaling": {"min": 1, "max": 2, "target_concurrency": 1},
+}
+
+
+class ComputedEntropy:
+    """Bytes that differ each time and are the same in each run."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def token_bytes(self, count: int) -> bytes:
+        """The next ones."""
+        self._count += 1
+        return (short_id("entropy", str(self._count)) * 8).encode()[-count:]
+
+
+class Stage:
+    """Where a story plays: the provider, and a customer at its front door."""
+
+    def __init__(self, catalogue: Path = ROOT / "deploy" / "catalogue") -> None:
+        self.sim = Simulation(SEED)
+        self.sim.faults = self.sim.faults_drawn = Faults.none()
+        self.sim.checkers = ()
+        host = self.sim.hosts[Owner.ENDPOINT_API]
+        assert isinstance(host, ApiHost)
+        entropy = ComputedEntropy()
+        ports = Ports(store=host.store, clock=self.sim.clock, catalogue=read_catalogue(catalogue), entropy=entropy)
+        service = endpoint_api.build(ports)
+        key = mint(entropy)
+        api = Api(service, ports)
+        api.keys.record(
+            key.plaintext, tenant_id=TENANT, project_id=PROJECT, name="first", scopes=["inference", "manage", "read"]
+        )
+        door = create_app(api, Authenticator(service.runner("key"), self.sim.clock), entropy=entropy)
+        self._client = TestClient(door, headers={"authorization": f"Bearer {key.plaintext}"})
+
+    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """A customer's request that is accepted."""
+        answer = self._client.request(method, path, json=body)
+        assert answer.is_success, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def create(self, name: str = "chat", spec: Mapping[str, object] = SPEC) -> str:
+        """Ask for an endpoint; its id."""
+        return str(self.ask("POST", "/v1/endpoints", {"name": name, "spec": spec})["endpoint_id"])
+
+    def stage_of(self, endpoint_id: str) -> str:
+        """Where it stands, as its tenant sees it."""
+        return str(self.ask("GET", f"/v1/endpoints/{endpoint_id}")["status"]["stage"])
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Let time pass until it holds."""
+        for _ in range(ROUNDS_MAX):
+            if holds():
+                return
+            self.sim._heal_round(ROUND_MS)
+        raise AssertionError("it never came to hold")
+
+    def until_stage(self, endpoint_id: str, stage: str) -> None:
+        """Let time pass until an endpoint is there."""
+        self.until(lambda: self.stage_of(endpoint_id) == stage)
+
+    def rounds(self, count: int) -> None:
+        """Let time pass."""
+        for _ in range(count):
+            self.sim._heal_round(ROUND_MS)
+
+    def end(self, endpoint_id: str) -> None:
+        """Delete it, and let everybody come to rest."""
+        self.ask("DELETE", f"/v1/endpoints/{endpoint_id}")
+        self.until_stage(endpoint_id, "deleted")
+        self.rounds(40)  # Billing windows close a while after the last that fell into them.
+
+
+def served() -> Stage:
+    """Comes up, serves more than one replica can, loses its engine, has it back, is deleted; a key comes and goes."""
+    stage = Stage()
+    key = stage.ask("POST", "/v1/keys", {"name": "backend", "scopes": ["inference"]})
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    for _ in range(120):
+        stage.sim.traffic.act()
+        stage.sim.clock.advance(100)
+        if stage.sim.chance.random() < 0.3:
+            stage.sim._heal_round(0)
+    engines = stage.sim.twin.engines
+    assert isinstance(engines, FakeEngines)
+    for each in engines.running():
+        engines.crash(each.address, stage.sim.clock.now_ms())
+    stage.until_stage(endpoint_id, "degraded")
+    stage.until_stage(endpoint_id, "ready")
+    stage.ask("DELETE", f"/v1/keys/{key['id']}")
+    stage.end(endpoint_id)
+    return stage
+
+
+def waits() -> Stage:
+    """Waits for capacity that others hold, gets it, comes up, and is deleted."""
+    stage = Stage()
+    stage.sim.twin.set_faults({"no_capacity": True})
+    endpoint_id = stage.create()
+    stage.rounds(5)
+    stage.sim.twin.set_faults({"no_capacity": False})
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
+def no_template() -> Stage:
+    """Can never have a cluster, because the Platform has no such template: fails, and gives everything back."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (ROOT / "deploy" / "catalogue").iterdir():
+            text = file.read_text().replace("inference-l40s@1.0.0", "inference-l40s@9.9.9")
+            (Path(folder) / file.name).write_text(text)
+        stage = Stage(Path(folder))
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "failed")
+    stage.end(endpoint_id)
+    return stage
+
+
+def broken_model() -> Stage:
+    """Gets its GPUs, but the model that comes is not the one that was ordered: fails, and gives everything back."""
+    stage = Stage()
+    stage.sim.twin.set_faults({"digest_mismatch": True})
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "failed")
+    stage.end(endpoint_id)
+    return stage
+
+
+STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
+    "served": served,
+    "waits": waits,
+    "no_template": no_template,
+    "broken_model": broken_model,
+}
