@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from libs.cli import audit, endpoints, events, keys, local
+from libs.cli import audit, endpoints, events, keys, local, operations, profiles
 from libs.cli import demo as demonstration
-from libs.cli.client import Client, Credentials
+from libs.cli.client import Client, api
+from libs.cli.credentials import PROFILE, Credentials
 from libs.cli.offers import model_table, tier_table
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings
 from libs.cli.usage import usage_table
 
+EXITS: Final = (
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 nobody answers, 130 interrupted. "
+    "--output json is for programs."
+)
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=True, help="Millrace: inference endpoints, from command to bill."
+    no_args_is_help=True, add_completion=True, help="Millrace: inference endpoints, from command to bill.", epilog=EXITS
 )
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(operations.app, name="operations")
 app.add_typer(keys.app, name="keys")
 app.add_typer(events.app, name="events")
 app.add_typer(audit.app, name="audit")
+app.add_typer(profiles.app, name="profiles")
 
 NEXT: Final = "millrace endpoints create hello --model millrace/ngram-1 --tier l40s-dedicated --wait"
 Settings = Annotated[Path, typer.Option("--settings", help="Settings file of the local profile (TOML).")]
+
+
+@app.callback()
+def choose(
+    profile: Annotated[str, typer.Option("--profile", envvar=PROFILE, help="Saved credentials to use.")] = "",
+) -> None:
+    """Note which credentials are to be used."""
+    if profile:
+        os.environ[PROFILE] = profile
 
 
 @app.command()
@@ -112,7 +130,7 @@ def usage(
 @one_line_errors
 def tiers(output: Output = OUTPUT) -> None:
     """The tiers on offer."""
-    found = Client(Credentials.read(Home.default())).call("GET", "/v1/tiers")
+    found = api().transport.call("GET", "/v1/tiers")
     show(output, found, lambda: tier_table(found["items"]))
 
 
@@ -120,7 +138,7 @@ def tiers(output: Output = OUTPUT) -> None:
 @one_line_errors
 def models(output: Output = OUTPUT) -> None:
     """The models on offer."""
-    found = Client(Credentials.read(Home.default())).call("GET", "/v1/models")
+    found = api().transport.call("GET", "/v1/models")
     show(output, found, lambda: model_table(found["items"]))
 
 

@@ -9,8 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from libs.cli.client import Credentials
-from libs.cli.endpoints import client
+from libs.cli.client import Credentials, api
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, database_url, read_settings
 from libs.common.audit import Sealed, flaws
@@ -35,7 +34,7 @@ def list_(
     output: Output = OUTPUT,
 ) -> None:
     """List the changes that were asked for in the tenant, oldest first."""
-    found = client().call("GET", "/v1/audit", query={"after": after, "limit": limit})
+    found = api().transport.call("GET", "/v1/audit", query={"after": after, "limit": limit})
     columns = ("row", "at", "actor", "action", "target", "request")
     fields = ("seq", "at", "actor", "action", "target", "request_id")
     show(output, found, lambda: table(columns, [tuple(each[name] for name in fields) for each in found["items"]]))

@@ -54,9 +54,9 @@ def _show(home: Home) -> None:
     credentials = Credentials.read(home)
     client = Client(credentials)
     _say(f"A customer asks for an endpoint: {SPEC['model']} on {SPEC['tier']} in {SPEC['region']}")
-    accepted = client.call("POST", "/v1/endpoints", body={"name": NAME, "spec": SPEC})
+    accepted = client.api.endpoints.create(NAME, SPEC)
     console.print(f"accepted as operation {accepted['id']}")
-    endpoint = stages.watch(client, NAME, until=frozenset({"ready", "failed"}), timeout_s=WAIT_S)
+    endpoint = stages.watch(client.api, NAME, until=frozenset({"ready", "failed"}), timeout_s=WAIT_S)
     _require(endpoint["status"]["stage"] == "ready", f"the endpoint is {endpoint['status']['stage']}")
 
     answered = _chat(client)
@@ -64,8 +64,8 @@ def _show(home: Home) -> None:
     _bill(client, credentials, endpoint["id"], answered)
 
     _say("The customer deletes the endpoint")
-    client.call("DELETE", f"/v1/endpoints/{endpoint['id']}")
-    stages.watch(client, endpoint["id"], until=frozenset({"deleted"}), timeout_s=WAIT_S)
+    client.api.endpoints.delete(endpoint["id"])
+    stages.watch(client.api, endpoint["id"], until=frozenset({"deleted"}), timeout_s=WAIT_S)
     _nothing_left(home, client, endpoint["id"])
 
 

@@ -1,28 +1,26 @@
-"""`millrace endpoints`: create, get, list, watch, delete."""
+"""`millrace endpoints`: every verb of the API, with what people want to see of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from libs.cli import stages
-from libs.cli.client import Client, Credentials
-from libs.cli.output import OUTPUT, Output, card, console, one_line_errors, show, table
-from libs.cli.profile import Home
+from libs.cli.client import Json, api
+from libs.cli.endpoint_views import causes, describe, listing, plan
+from libs.cli.output import OUTPUT, Output, console, one_line_errors, show
+from libs.client import Millrace
 from libs.common.errors import MillraceError
 
 app = typer.Typer(no_args_is_help=True, help="Endpoints: a model, served.")
 
 WAIT_S: Final = 600.0
 Name = Annotated[str, typer.Argument(help="Name or id of the endpoint.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Draw the stages and return when it is done; exit 1 if it failed.")]
-
-
-def client() -> Client:
-    """A client with the credentials of this machine."""
-    return Client(Credentials.read(Home.default()))
+Wait = Annotated[bool, typer.Option("--wait", help="Return when it is done; exit 1 if it did not succeed.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
+Drain = Annotated[int | None, typer.Option("--drain-deadline", help="Seconds that live streams may still run.")]
 
 
 @app.command()
@@ -35,26 +33,109 @@ def create(
     min_replicas: Annotated[int, typer.Option("--min", help="Fewest replicas.")] = 1,
     max_replicas: Annotated[int, typer.Option("--max", help="Most replicas.")] = 1,
     target_concurrency: Annotated[int, typer.Option(help="Requests in flight one replica should carry.")] = 8,
+    template: Annotated[str, typer.Option(help="Runtime recipe; left out: the tier's newest.")] = "",
     wait: Wait = False,
+    dry_run: DryRun = False,
     output: Output = OUTPUT,
 ) -> None:
     """Ask for an endpoint."""
     scaling = {"min": min_replicas, "max": max_replicas, "target_concurrency": target_concurrency}
-    spec = {"model": model, "tier": tier, "region": region, "scaling": scaling}
-    accepted = client().call("POST", "/v1/endpoints", body={"name": name, "spec": spec})
-    if not wait:
-        show(output, accepted, lambda: f"accepted as operation {accepted['id']}; `millrace endpoints watch {name}`")
-        return
-    endpoint = _finish(name, until=frozenset({"ready", "failed"}), output=output)
-    if endpoint["status"]["stage"] == "failed":
-        raise MillraceError(f"{name} failed: {endpoint['status'].get('message') or endpoint['status'].get('reason')}")
+    spec = {"model": model, "tier": tier, "region": region, "scaling": scaling, "template": template}
+    _ask(lambda client: client.endpoints.create(name, spec, dry_run=dry_run), wait=wait, output=output)
+
+
+@app.command()
+@one_line_errors
+def update(
+    name: Name,
+    model: Annotated[str | None, typer.Option(help="Another model.")] = None,
+    template: Annotated[str | None, typer.Option(help="Another runtime recipe.")] = None,
+    rpm: Annotated[int | None, typer.Option(help="Requests per minute; 0: no limit.")] = None,
+    tpm: Annotated[int | None, typer.Option(help="Tokens per minute; 0: no limit.")] = None,
+    if_generation: Annotated[int | None, typer.Option(help="Only if nobody changed it since this generation.")] = None,
+    wait: Wait = False,
+    dry_run: DryRun = False,
+    output: Output = OUTPUT,
+) -> None:
+    """Change what it runs or what it takes; what is left out stays as it is."""
+    limits = {name: value or None for name, value in _given(requests_per_minute=rpm, tokens_per_minute=tpm).items()}
+    changes = _given(model=model, template=template, limits=limits or None)
+    if not changes:
+        raise MillraceError("nothing to change: give --model, --template, --rpm or --tpm")
+    _ask(
+        lambda client: client.endpoints.update(name, changes, if_generation=if_generation, dry_run=dry_run),
+        wait=wait,
+        output=output,
+    )
+
+
+@app.command()
+@one_line_errors
+def scale(
+    name: Name,
+    min_replicas: Annotated[int | None, typer.Option("--min", help="Fewest replicas.")] = None,
+    max_replicas: Annotated[int | None, typer.Option("--max", help="Most replicas.")] = None,
+    target_concurrency: Annotated[int | None, typer.Option(help="Requests in flight one replica should carry.")] = None,
+    wait: Wait = False,
+    dry_run: DryRun = False,
+    output: Output = OUTPUT,
+) -> None:
+    """Change how many replicas may run; what is left out stays as it is."""
+    scaling = _given(min=min_replicas, max=max_replicas, target_concurrency=target_concurrency)
+    if not scaling:
+        raise MillraceError("nothing to change: give --min, --max or --target-concurrency")
+    _ask(lambda client: client.endpoints.scale(name, scaling, dry_run=dry_run), wait=wait, output=output)
+
+
+@app.command()
+@one_line_errors
+def pause(
+    name: Name, drain: Drain = None, wait: Wait = False, dry_run: DryRun = False, output: Output = OUTPUT
+) -> None:
+    """Give back what it runs on and keep its name, spec and keys; GPU time ends."""
+    _ask(lambda client: client.endpoints.pause(name, drain_deadline_s=drain, dry_run=dry_run), wait=wait, output=output)
+
+
+@app.command()
+@one_line_errors
+def drain(
+    name: Name,
+    deadline: Annotated[int, typer.Option("--deadline", help="Seconds that live streams may still run.")],
+    wait: Wait = False,
+    dry_run: DryRun = False,
+    output: Output = OUTPUT,
+) -> None:
+    """Take no new requests, let live streams finish until the deadline, then pause."""
+    _ask(
+        lambda client: client.endpoints.drain(name, drain_deadline_s=deadline, dry_run=dry_run),
+        wait=wait,
+        output=output,
+    )
+
+
+@app.command()
+@one_line_errors
+def resume(name: Name, wait: Wait = False, dry_run: DryRun = False, output: Output = OUTPUT) -> None:
+    """Bring back what was paused or has failed."""
+    _ask(lambda client: client.endpoints.resume(name, dry_run=dry_run), wait=wait, output=output)
+
+
+@app.command()
+@one_line_errors
+def delete(
+    name: Name, drain: Drain = None, wait: Wait = False, dry_run: DryRun = False, output: Output = OUTPUT
+) -> None:
+    """Delete an endpoint: route, runtime and capacity are given back in this order."""
+    _ask(
+        lambda client: client.endpoints.delete(name, drain_deadline_s=drain, dry_run=dry_run), wait=wait, output=output
+    )
 
 
 @app.command()
 @one_line_errors
 def get(name: Name, output: Output = OUTPUT) -> None:
     """Show one endpoint, with its stages."""
-    endpoint = client().call("GET", f"/v1/endpoints/{name}")
+    endpoint = api().endpoints.get(name)
     if output is Output.TABLE:
         console.print(describe(endpoint))
         console.print()
@@ -63,75 +144,62 @@ def get(name: Name, output: Output = OUTPUT) -> None:
 
 @app.command("list")
 @one_line_errors
-def list_(output: Output = OUTPUT) -> None:
+def list_(
+    stage: Annotated[str | None, typer.Option(help="Only those in this stage.")] = None,
+    tier: Annotated[str | None, typer.Option(help="Only those of this tier.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    output: Output = OUTPUT,
+) -> None:
     """List the endpoints of the key's project."""
-    found = client().call("GET", "/v1/endpoints")
-    show(output, found, lambda: listing(found["items"]) if found["items"] else "no endpoints")
+    found = list(api().endpoints.list(stage=stage, tier=tier, model=model))
+    show(output, {"items": found}, lambda: listing(found) if found else "no endpoints")
 
 
 @app.command()
 @one_line_errors
-def watch(name: Name, timeout_s: Annotated[float, typer.Option(help="Seconds to watch at most.")] = WAIT_S) -> None:
-    """Draw the stages as they pass, until the endpoint is at rest."""
-    stages.watch(client(), name, until=stages.AT_REST, timeout_s=timeout_s)
+def why(name: Name, output: Output = OUTPUT) -> None:
+    """Say why it is not ready yet, the likeliest cause first, and what would help."""
+    found = api().endpoints.why(name)
+    show(output, found, lambda: causes(found))
 
 
 @app.command()
 @one_line_errors
-def delete(name: Name, wait: Wait = False, output: Output = OUTPUT) -> None:
-    """Delete an endpoint: route, runtime and capacity are given back in this order."""
-    caller = client()
-    endpoint_id = caller.call("GET", f"/v1/endpoints/{name}")["id"]
-    accepted = caller.call("DELETE", f"/v1/endpoints/{endpoint_id}")
-    if wait:
-        _finish(endpoint_id, until=frozenset({"deleted"}), output=output)
-    else:
-        show(output, accepted, lambda: f"accepted as operation {accepted['id']}")
-
-
-def listing(endpoints: list[dict[str, Any]]) -> Table:
-    """A table of endpoints."""
-    return table(
-        ("name", "id", "stage", "ready", "model", "tier", "region"),
-        [
-            (
-                each["name"],
-                each["id"],
-                each["status"]["stage"].replace("_", " "),
-                f"{each['status']['replicas']['ready']}/{each['status']['replicas']['desired']}",
-                each["spec"]["model"],
-                each["spec"]["tier"],
-                each["spec"]["region"],
-            )
-            for each in endpoints
-        ],
-        whole=("id", "ready", "model", "tier", "region"),
-    )
-
-
-def describe(endpoint: dict[str, Any]) -> Table:
-    """One endpoint, a line for each thing to know of it."""
-    spec, status = endpoint["spec"], endpoint["status"]
-    scaling, replicas = spec["scaling"], status["replicas"]
-    return card(
-        [
-            ("name", endpoint["name"]),
-            ("id", endpoint["id"]),
-            ("model", f"{spec['model']} ({status['model_state']})"),
-            ("where", f"{spec['tier']} in {spec['region']}"),
-            (
-                "replicas",
-                f"{replicas['ready']} of {replicas['desired']} ready (min {scaling['min']}, max {scaling['max']})",
-            ),
-            ("url", status["url"] or "none; it has one while it is served"),
-            ("created", endpoint["created_at"]),
-        ]
-    )
-
-
-def _finish(name: str, *, until: frozenset[str], output: Output) -> dict[str, Any]:
+def watch(
+    name: Name,
+    timeout_s: Annotated[float, typer.Option(help="Seconds to watch at most.")] = WAIT_S,
+    output: Output = OUTPUT,
+) -> None:
+    """Draw the stages as they pass, until the endpoint is at rest; json has its events, one a line, for ever."""
+    client = api()
     if output is Output.TABLE:
-        return stages.watch(client(), name, until=until, timeout_s=WAIT_S)
-    *_, endpoint = stages.follow(client(), name, until=until, timeout_s=WAIT_S)
-    show(output, endpoint, lambda: "")
-    return endpoint
+        stages.watch(client, name, until=stages.AT_REST, timeout_s=timeout_s)
+        return
+    for each in client.endpoints.watch(name):
+        console.out(stages.compact(each), highlight=False)
+
+
+def _ask(change: Callable[[Millrace], Json], *, wait: bool, output: Output) -> None:
+    """Make the change; with ``wait``, see it to its end. Raises MillraceError if that is not success."""
+    client = api()
+    answer = change(client)
+    if "endpoint_id" not in answer:
+        show(output, answer, lambda: plan(answer))
+        return
+    if not wait:
+        show(
+            output, answer, lambda: f"accepted as operation {answer['id']}; `millrace operations watch {answer['id']}`"
+        )
+        return
+    endpoint = stages.see(client, answer["endpoint_id"], answer["id"], timeout_s=WAIT_S, drawn=output is Output.TABLE)
+    done = client.operations.get(answer["id"])
+    if output is Output.JSON:
+        show(output, endpoint, lambda: "")
+    if done["status"] != "succeeded":
+        raise MillraceError(
+            f"{done['verb']} of {endpoint['name']} {done['status'].replace('_', ' ')}: {done['message']}"
+        )
+
+
+def _given(**values: Any) -> Json:  # noqa: ANN401  # Whatever an option holds.
+    return {name: value for name, value in values.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from libs.cli.endpoints import client
+from libs.cli.client import Json, api
 from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
 from libs.cli.profile import bootstrap_document
 from libs.common import keys as minting
@@ -22,11 +22,28 @@ app = typer.Typer(no_args_is_help=True, help="API keys of the project.")
 def create(
     name: Annotated[str, typer.Argument(help="For people to tell keys apart.")],
     scope: Annotated[list[str] | None, typer.Option(help="inference, read or manage; may be repeated.")] = None,
+    expires_in: Annotated[int | None, typer.Option(help="Seconds until it is refused; left out: never.")] = None,
+    endpoint: Annotated[list[str] | None, typer.Option(help="Only this endpoint; may be repeated.")] = None,
+    allowed_ip: Annotated[list[str] | None, typer.Option(help="Only from this CIDR block; may be repeated.")] = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a key. It is shown this once."""
-    made = client().call("POST", "/v1/keys", body={"name": name, "scopes": scope or ["inference"]})
-    show(output, made, lambda: f"{made['key']}\n[dim]id {made['id']}; shown this once, keep it now[/]")
+    made = api().keys.create(
+        name, scope or ["inference"], expires_in_s=expires_in, models=endpoint or (), allowed_ips=allowed_ip or ()
+    )
+    show(output, made, lambda: _secret(made))
+
+
+@app.command()
+@one_line_errors
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="Id of the key.")],
+    overlap: Annotated[int | None, typer.Option(help="Seconds that the old one still works.")] = None,
+    output: Output = OUTPUT,
+) -> None:
+    """Make a successor with the same grants; the old key works a while longer. It is shown this once."""
+    made = api().keys.rotate(key_id, overlap_s=overlap)
+    show(output, made, lambda: _secret(made))
 
 
 @app.command()
@@ -43,7 +60,7 @@ def mint(
 @one_line_errors
 def list_(output: Output = OUTPUT) -> None:
     """List the keys, without their secrets."""
-    found = client().call("GET", "/v1/keys")
+    found = {"items": api().keys.list()}
     rows = [
         (each["id"], each["name"], ", ".join(each["scopes"]), each["created_at"], each["revoked_at"] or "")
         for each in found["items"]
@@ -55,5 +72,9 @@ def list_(output: Output = OUTPUT) -> None:
 @one_line_errors
 def revoke(key_id: Annotated[str, typer.Argument(help="Id of the key.")], output: Output = OUTPUT) -> None:
     """Refuse a key from now on."""
-    answer = client().call("DELETE", f"/v1/keys/{key_id}")
+    answer = api().keys.revoke(key_id)
     show(output, answer, lambda: f"{key_id} is revoked")
+
+
+def _secret(made: Json) -> str:
+    return f"{made['key']}\n[dim]id {made['id']}; shown this once, keep it now[/]"

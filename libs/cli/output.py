@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from libs.client.transport import Unreachable
 from libs.common.errors import MillraceError
 from libs.common.units import HOUR_MS, MINUTE_MS, SECOND_MS
 
@@ -23,6 +24,7 @@ R = TypeVar("R")
 
 WIDE: Final = 120  # Columns where there is no terminal to ask: a file, a pipe, a CI log.
 EXIT_FAILED: Final = 1
+EXIT_UNREACHABLE: Final = 3  # 2 is a wrong usage.
 EXIT_INTERRUPTED: Final = 130
 SIZES: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -108,7 +110,7 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except MillraceError as trouble:
             sys.stderr.write(f"millrace: {' '.join(str(trouble).split())}\n")
-            raise typer.Exit(EXIT_FAILED) from None
+            raise typer.Exit(EXIT_UNREACHABLE if isinstance(trouble, Unreachable) else EXIT_FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None
 

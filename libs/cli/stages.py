@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from libs.cli.client import Client
 from libs.cli.output import console, duration
+from libs.client import Json, Millrace
+from libs.client.endpoints import POLL_S
 from libs.common.errors import MillraceError
 
-POLL_S: Final = 0.25  # An eye sees no faster; four reads a second are nothing to the API.
 AT_REST: Final = frozenset({"ready", "failed", "deleted", "paused", "scaled_to_zero"})
 MARKS: Final = {"ready": "[green]●[/]", "failed": "[red]✗[/]", "deleted": "[dim]○[/]"}
-
-Json = dict[str, Any]
 
 
 def picture(endpoint: Json) -> Table:
@@ -40,29 +40,40 @@ def picture(endpoint: Json) -> Table:
     return drawn
 
 
-def watch(client: Client, name: str, *, until: frozenset[str], timeout_s: float) -> Json:
+def watch(client: Millrace, name: str, *, until: frozenset[str], timeout_s: float) -> Json:
     """Draw the stages until one of ``until`` is reached; the endpoint as it is then. Raises MillraceError after."""
+    return _draw(client.endpoints.follow(name, until=until, timeout_s=timeout_s))
+
+
+def see(client: Millrace, name: str, operation_id: str, *, timeout_s: float, drawn: bool) -> Json:
+    """The endpoint once an operation on it has ended, its stages drawn meanwhile if they are to be."""
+    following = _until_ended(client, name, operation_id, timeout_s)
+    return _draw(following) if drawn else deque(following, maxlen=1)[0]
+
+
+def compact(event: Json) -> str:
+    """An event in one line of JSON."""
+    return json.dumps(event, separators=(",", ":"))
+
+
+def _until_ended(client: Millrace, name: str, operation_id: str, timeout_s: float) -> Iterator[Json]:
+    deadline_s = time.monotonic() + timeout_s
+    while (operation := client.operations.get(operation_id))["status"] == "running":
+        yield client.endpoints.get(name)
+        if time.monotonic() > deadline_s:
+            raise MillraceError(f"{operation['verb']} still runs after {timeout_s:.0f} s; it goes on without us")
+        time.sleep(POLL_S)
+    yield client.endpoints.get(name)
+
+
+def _draw(following: Iterator[Json]) -> Json:
     endpoint: Json = {}
     with Live(console=console, refresh_per_second=8, transient=False) as live:
-        for endpoint in follow(client, name, until=until, timeout_s=timeout_s):
+        for endpoint in following:
             live.update(picture(endpoint))
     if not console.is_terminal:
         console.print()  # There the picture is drawn once, at the end, and its last line is left open.
     return endpoint
-
-
-def follow(client: Client, name: str, *, until: frozenset[str], timeout_s: float) -> Iterator[Json]:
-    """The endpoint, again and again, up to the time that its stage is one of ``until``."""
-    deadline_s = time.monotonic() + timeout_s
-    while True:
-        endpoint = client.call("GET", f"/v1/endpoints/{name}")
-        yield endpoint
-        stage = endpoint["status"]["stage"]
-        if stage in until:
-            return
-        if time.monotonic() > deadline_s:
-            raise MillraceError(f"{name} is still {stage} after {timeout_s:.0f} s; it goes on without us")
-        time.sleep(POLL_S)
 
 
 def _note(stage: Json) -> str:

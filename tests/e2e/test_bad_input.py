@@ -78,11 +78,11 @@ def untouched(profile: Profile, endpoints: dict[str, str]) -> Iterator[None]:
 
 def everything(profile: Profile) -> dict[str, Any]:
     """What tenants see and what the cloud holds, without what changes by itself."""
-    listed = profile.client.call("GET", "/v1/endpoints")
+    listed = profile.client.api.transport.call("GET", "/v1/endpoints")
     inventory = profile.inventory()
     return {
         "endpoints": [(each["id"], each["status"]["generation"]) for each in listed["items"]],
-        "keys": [each["id"] for each in profile.client.call("GET", "/v1/keys")["items"]],
+        "keys": [each["id"] for each in profile.client.api.transport.call("GET", "/v1/keys")["items"]],
         "models": profile.client.models(),
         **{kind: inventory[kind] for kind in ("projects", "clusters", "claims", "nodes", "objects", "processes")},
     }
@@ -160,13 +160,15 @@ def test_without_a_good_key_nothing_is_said_and_nothing_done(profile: Profile) -
 
 
 def test_a_key_without_the_scope_is_told_which_one_it_lacks(profile: Profile) -> None:
-    made = profile.client.call("POST", "/v1/keys", body={"name": "asks-only", "scopes": ["inference"]})
+    made = profile.client.api.transport.call("POST", "/v1/keys", body={"name": "asks-only", "scopes": ["inference"]})
     url = f"{profile.credentials.api_url}/v1/endpoints"
 
     answer = httpx.post(url, json=create(), headers=bearer(made["key"]))
 
     assert "manage" in problem(answer, status=403, code="missing_scope")["detail"]
-    assert "half-created" not in [each["name"] for each in profile.client.call("GET", "/v1/endpoints")["items"]]
+    assert "half-created" not in [
+        each["name"] for each in profile.client.api.transport.call("GET", "/v1/endpoints")["items"]
+    ]
 
 
 def test_other_paths_and_methods_are_problems_too(profile: Profile, served: str) -> None:

@@ -1,0 +1,88 @@
+"""Where the services are and the key to them: from the environment, from a saved profile, or from `millrace up`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Final
+
+from libs.cli.profile import Home
+from libs.common.errors import Invalid, MillraceError
+
+PROFILE: Final = "MILLRACE_PROFILE"  # Set by the option --profile too.
+CONFIG: Final = "MILLRACE_CONFIG"
+PRIVATE: Final = 0o600  # Keys lie in it.
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the services are, and the key to them. `project` is for people who are members of several."""
+
+    api_url: str
+    router_url: str = ""
+    usage_url: str = ""
+    nats_url: str = ""
+    key: str = ""
+    project: str = ""
+
+    @staticmethod
+    def read(home: Home) -> Credentials:
+        """The profile that was asked for, else what `up` wrote; ``$MILLRACE_API_URL`` … go before both."""
+        found = _saved(os.environ[PROFILE]) if os.environ.get(PROFILE) else _written(home)
+        asked = {each.name: os.environ.get(f"MILLRACE_{_variable(each.name)}", "") for each in fields(Credentials)}
+        found = replace(found, **{name: value for name, value in asked.items() if value})
+        if not found.api_url or not found.key:
+            raise MillraceError(
+                "no credentials: run `millrace up`, save some with `millrace profiles add`, or set MILLRACE_API_URL and"
+                " MILLRACE_API_KEY"
+            )
+        return found
+
+
+def config_file() -> Path:
+    """Where profiles are kept: ``$MILLRACE_CONFIG``, else below the user's configuration directory."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(os.environ.get(CONFIG) or Path(base) / "millrace" / "profiles.json")
+
+
+def saved() -> dict[str, Credentials]:
+    """The saved profiles, by name. Raises Invalid for a file that is not ours."""
+    try:
+        found = json.loads(config_file().read_text())
+        return {name: Credentials(**values) for name, values in sorted(found.items())}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as wrong:
+        raise Invalid(f"{config_file()} can't be read ({type(wrong).__name__}): mend or remove it") from None
+
+
+def save(profiles: dict[str, Credentials]) -> None:
+    """Keep these profiles, readable by nobody else."""
+    path = config_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "w") as out:
+        json.dump({name: asdict(each) for name, each in profiles.items()}, out, indent=2)
+    new.replace(path)
+
+
+def _saved(name: str) -> Credentials:
+    profiles = saved()
+    if name not in profiles:
+        raise MillraceError(f"there is no profile {name}; there are: {', '.join(profiles) or 'none'}")
+    return profiles[name]
+
+
+def _written(home: Home) -> Credentials:
+    try:
+        written = json.loads(home.credentials.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        written = {}
+    known = {each.name for each in fields(Credentials)}
+    return Credentials(**{"api_url": "", **{name: value for name, value in written.items() if name in known}})
+
+
+def _variable(name: str) -> str:
+    return "API_KEY" if name == "key" else name.upper()
