@@ -1,4 +1,4 @@
-"""What is wanted of an endpoint, by generation: the highest of a request, a pause and a failure; a deletion is for ever."""
+"""What is wanted of an endpoint: the highest generation of a request, a pause and a failure; a deletion is for ever."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def is_ended(facts: Facts) -> bool:
 def begins_anew(facts: Facts, *, life: int) -> bool:
     """Whether the request that counts follows an end that came at generation ``life`` or later.
 
-    An owner keeps the generation that its endpoint's present life began with, and on True begins another at the request's
-    generation. So it holds in any order of arrival: a pause that is heard after the resume that followed it still counts.
+    An owner keeps the generation that its endpoint's present life began with, and on True begins another at the
+    request's. So it holds in any order of arrival: a pause that is heard after the resume that followed it still counts.
     """
     requested = _requested(facts)
     said = (facts.of(fact) for fact in ENDS)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from libs.common.desire import begins_anew
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
     EndpointPauseRequested,
     EndpointRequested,
+    Placement,
 )
 from libs.common.events.envelope import Envelope
 from libs.common.events.facts import Fact
-from libs.common.events.runtime import ReplicasChanged
+from libs.common.events.runtime import ReplicasChanged, RuntimeRemoved
 from libs.common.events.scale import ScaleDecided
 from libs.common.ids import ProjectId, TenantId
 from services.capacity_manager.core.state import Claim, Count
@@ -22,9 +24,9 @@ def hear(claim: Claim, envelope: Envelope) -> Claim:
     """The claim after an event of another service; the very same if there is no news in it."""
     match envelope.data:
         case ScaleDecided(replicas=replicas):
-            return replace(claim, planned=_newer(claim.planned, replicas, envelope))
+            return _planned(claim, replicas, envelope)
         case ReplicasChanged(desired=desired, ready=ready):
-            return replace(claim, running=_newer(claim.running, max(desired, ready), envelope))
+            return _running(claim, max(desired, ready), envelope)
         case _:
             return _learn(claim, envelope)
 
@@ -37,14 +39,16 @@ def _learn(claim: Claim, envelope: Envelope) -> Claim:
         return claim
     match envelope.data:
         case EndpointRequested(tenant_id=tenant, project_id=project, spec=spec, placement=placement):
-            known = _identified(_requested_again(claim, envelope), tenant, project)
-            return replace(known, facts=facts, spec=spec, placement=placement)
+            known = _identified(_tried_again(claim), tenant, project)
+            return _alive(replace(known, facts=facts, spec=spec, placement=_on_its_machines(claim, placement)))
         case (
             EndpointDeletionRequested(tenant_id=tenant, project_id=project)
             | EndpointPauseRequested(tenant_id=tenant, project_id=project)
             | EndpointFailed(tenant_id=tenant, project_id=project)
         ):
-            return replace(_identified(claim, tenant, project), facts=facts)
+            return _alive(replace(_identified(claim, tenant, project), facts=facts))
+        case RuntimeRemoved() if claim.running is not None and claim.running.sequence < envelope.sequence:
+            return replace(claim, facts=facts, running=None)
         case _:
             return replace(claim, facts=facts)
 
@@ -53,15 +57,46 @@ def _identified(claim: Claim, tenant: str, project: str) -> Claim:
     return replace(claim, tenant_id=TenantId(tenant), project_id=ProjectId(project))
 
 
-def _requested_again(claim: Claim, envelope: Envelope) -> Claim:
-    """A newer request wants every fact told anew; what is held stays held."""
-    before = claim.facts.of(Fact.REQUESTED)
-    if before is None or before.generation >= envelope.generation:
+def _alive(claim: Claim) -> Claim:
+    """The claim, in a new life if it was asked for after an end: all facts are told anew; what is held stays held."""
+    asked = claim.facts.of(Fact.REQUESTED)
+    if asked is None:
         return claim
-    return replace(claim, told=(), waiting="", gone=None, released_for=None)
+    if not begins_anew(claim.facts, life=claim.life):
+        return claim if claim.life else replace(claim, life=asked.generation)
+    planned = claim.planned if claim.planned and claim.planned.generation >= asked.generation else None
+    return replace(
+        claim, life=asked.generation, planned=planned, told=(), waiting="", gone=None, released_for=None
+    )  # fmt: skip
 
 
-def _newer(known: Count | None, replicas: int, envelope: Envelope) -> Count:
-    if known is not None and known.sequence >= envelope.sequence:
-        return known
-    return Count(replicas, envelope.sequence)
+def _tried_again(claim: Claim) -> Claim:
+    """Any newer request is a reason to try again what failed; else what was told stays told."""
+    return replace(claim, told=(), waiting="") if claim.is_failed else claim
+
+
+def _on_its_machines(claim: Claim, placement: Placement) -> Placement:
+    """The placement, with the machines that quota is held of: those change only when all was given back."""
+    held = claim.reservation
+    if held is None:
+        return placement
+    return placement.model_copy(update={"node_type": held.node_type, "gpus_per_node": held.gpus_per_node})
+
+
+def _planned(claim: Claim, replicas: int, envelope: Envelope) -> Claim:
+    """What was decided in an earlier life says nothing of this one."""
+    if envelope.generation < claim.life or not _is_newer(claim.planned, envelope):
+        return claim
+    return replace(claim, planned=Count(replicas, envelope.sequence, envelope.generation))
+
+
+def _running(claim: Claim, replicas: int, envelope: Envelope) -> Claim:
+    """What ran before all of it was removed runs no longer."""
+    removed = claim.facts.of(Fact.RUNTIME_REMOVED)
+    if (removed is not None and removed.sequence > envelope.sequence) or not _is_newer(claim.running, envelope):
+        return claim
+    return replace(claim, running=Count(replicas, envelope.sequence, envelope.generation))
+
+
+def _is_newer(known: Count | None, envelope: Envelope) -> bool:
+    return known is None or known.sequence < envelope.sequence

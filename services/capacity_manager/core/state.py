@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from libs.common.desire import ends_of, generation_of, is_ended
 from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.facts import Fact, Facts
 from libs.common.ids import EndpointId, ProjectId, TenantId
@@ -12,7 +13,6 @@ from libs.common.ids import EndpointId, ProjectId, TenantId
 NO_TENANT: Final = TenantId("")
 NO_PROJECT: Final = ProjectId("")
 NOTHING_HEARD: Final = Facts()
-UNWANTED_BY: Final = (Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A number of replicas as its owner last said it."""
+    """A number of replicas as its owner last said it, and of which generation."""
 
     replicas: int
     sequence: int
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ class Reservation:
 class Claim:
     """One endpoint's claim on capacity.
 
-    `look` numbers the looks at the Platform; the clock raises it when a second look is due. `told` are the facts told
-    for this request; `waiting` is the reason told last; `released_for` is the generation for which all is given back.
+    `look` numbers the looks at the Platform; the clock raises it when a second look is due. `life` is the generation
+    that the present life began with: the first request, or the one after a pause or failure. `told` are the facts told
+    in this life; `waiting` is the reason told last; `released_for` is the generation for which all is given back.
     """
 
     id: EndpointId
@@ -76,6 +78,7 @@ class Claim:
     running: Count | None = None
     reservation: Reservation | None = None
     nodes: tuple[Node, ...] = ()
+    life: int = 0
     told: tuple[Fact, ...] = ()
     waiting: str = ""
     look: int = 1
@@ -87,20 +90,19 @@ class Claim:
     @property
     def generation(self) -> int:
         """The newest generation that endpoint-api spoke of."""
-        return max((self._generation_of(fact) or 0 for fact in (Fact.REQUESTED, *UNWANTED_BY)), default=0)
+        return generation_of(self.facts)
 
     @property
     def is_unwanted(self) -> bool:
-        """Whether a delete or a failure is at least as new as the request."""
-        requested = self._generation_of(Fact.REQUESTED) or 0
-        return any((self._generation_of(fact) or -1) >= requested for fact in UNWANTED_BY)
+        """Whether a delete, a pause or a failure is at least as new as the request."""
+        return is_ended(self.facts)
 
     @property
     def is_removable(self) -> bool:
         """Whether the tenant cluster may go: unwanted, and nothing of the endpoint runs in it any more."""
-        requested = self._generation_of(Fact.REQUESTED) or 0
-        removed = self._generation_of(Fact.RUNTIME_REMOVED)
-        return self.is_unwanted and removed is not None and removed >= requested
+        requested, removed = self.facts.of(Fact.REQUESTED), self.facts.of(Fact.RUNTIME_REMOVED)
+        asked = requested.generation if requested is not None else 0
+        return self.is_unwanted and removed is not None and removed.generation >= asked
 
     @property
     def is_released(self) -> bool:
@@ -114,11 +116,5 @@ class Claim:
 
     @property
     def unwanted_since_ms(self) -> int | None:
-        """When the first delete or failure was told; None while wanted."""
-        requested = self._generation_of(Fact.REQUESTED) or 0
-        said = (self.facts.of(fact) for fact in UNWANTED_BY)
-        return min((each.at_ms for each in said if each and each.holds and each.generation >= requested), default=None)
-
-    def _generation_of(self, fact: Fact) -> int | None:
-        heard = self.facts.of(fact)
-        return heard.generation if heard is not None and heard.holds else None
+        """When the first delete, pause or failure was told; None while wanted."""
+        return min((each.at_ms for each in ends_of(self.facts)), default=None)

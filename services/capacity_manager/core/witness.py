@@ -83,7 +83,10 @@ def _noted(
     node: Node, present: NodeSeen | None, claim: Claim, seen: Observed, now_ms: int, confirm_gone_ms: int
 ) -> Node:
     if node.released_at_ms is not None:
-        return node
+        # A list may lag behind; but one that joined after this one was gone is another under the same name.
+        if present is None or not present.is_joined or (present.joined_at_ms or 0) <= node.released_at_ms:
+            return node
+        node = Node(node.name)
     if present is not None:
         joined = node.joined_at_ms
         if joined is None and present.is_joined:

@@ -10,6 +10,7 @@ from libs.common.decision import Decision, Give, Take
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointSpec,
     Placement,
@@ -75,6 +76,10 @@ def failure() -> EndpointFailed:
     return EndpointFailed(tenant_id=TENANT, project_id=PROJECT, reason="Deadline", message="too late")
 
 
+def pause(deadline_ms: int = 0) -> EndpointPauseRequested:
+    return EndpointPauseRequested(tenant_id=TENANT, project_id=PROJECT, drain_deadline_ms=deadline_ms)
+
+
 def scaled(replicas: int) -> ScaleDecided:
     inputs = ScaleInputs(
         current=1, min=1, max=8, target_concurrency=8, concurrency_milli=0, window_ms=1, samples=1
@@ -104,6 +109,7 @@ class Bench:
     told: list[Event] = field(default_factory=list)
     wake_at_ms: int | None = None
     gpus: int = 0
+    last_seen: Observed = field(init=False)
 
     def hear(self, data: Event, *, generation: int = 1, sequence: int = 1) -> Decision[Claim]:
         return self.take(an_envelope(data, generation=generation, sequence=sequence))
@@ -117,18 +123,15 @@ class Bench:
         node_type: NodeTypeSeen | None = ROOMY,
         gpu_nodes: tuple[GpuNode, ...] | None = None,
     ) -> Decision[Claim]:
-        return self.take(
-            an_envelope(
-                Observed(
-                    question=question_of(self.claim),
-                    project=project,
-                    cluster=cluster,
-                    nodes=tuple(nodes),
-                    node_type=node_type,
-                    gpu_nodes=gpu_nodes,
-                )
-            )
+        self.last_seen = Observed(
+            question=question_of(self.claim),
+            project=project,
+            cluster=cluster,
+            nodes=tuple(nodes),
+            node_type=node_type,
+            gpu_nodes=gpu_nodes,
         )
+        return self.take(an_envelope(self.last_seen))
 
     def wake(self) -> None:
         """Let the clock reach the wake-up that was asked for."""

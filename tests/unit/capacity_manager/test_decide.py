@@ -33,6 +33,7 @@ from tests.unit.capacity_manager.builders import (
     deletion,
     failure,
     held,
+    pause,
     requested,
     runs,
     scaled,
@@ -302,14 +303,24 @@ def test_a_delete_after_a_released_failure_is_answered_again_at_once() -> None:
     assert attention_of(bench.claim) is Attention.NONE
 
 
-def test_an_older_deletion_does_not_undo_a_newer_request() -> None:
+@pytest.mark.parametrize("end", [pause(), failure()])
+def test_an_older_end_does_not_undo_a_newer_request(end: Event) -> None:
     bench = Bench()
     bench.hear(requested(), generation=3, sequence=3)
 
-    bench.hear(deletion(), generation=2, sequence=2)
+    bench.hear(end, generation=2, sequence=2)
 
     assert not bench.claim.is_unwanted
     assert bench.claim.generation == 3
+
+
+def test_a_deletion_is_for_ever() -> None:
+    bench = Bench()
+    bench.hear(deletion(), generation=2, sequence=2)
+
+    bench.hear(requested(), generation=3, sequence=3)
+
+    assert bench.claim.is_unwanted
 
 
 def test_a_removal_for_an_older_generation_does_not_free_the_cluster_of_a_newer_request() -> None:
