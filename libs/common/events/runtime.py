@@ -18,6 +18,7 @@ class Replica(Contract):
 
     name: str = Field(description="The pod's name.")
     url: str = Field(description="Where the router reaches it, `http://<address>:<port>`.")
+    model: str = Field(default="", description="The only name it answers to; empty: that of the route.")
 
 
 class ImagePulled(Event):
@@ -70,6 +71,10 @@ class ReplicasChanged(Event):
     desired: int
     ready: int
     replicas: tuple[Replica, ...]
+    warmed_generation: int = Field(
+        default=0,
+        description="The newest generation whose runtime is warm: what it asks for may be routed; 0: not said.",
+    )
 
 
 class RuntimeDegraded(Event):

@@ -56,7 +56,7 @@ def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, templates: Mappi
                 return runtime
             return replace(learned, cluster=Cluster(ready.platform_project, ready.cluster))
         case EndpointDeletionRequested() | EndpointPauseRequested() | EndpointFailed():
-            return _learn(runtime, envelope)
+            return _ended(_learn(runtime, envelope))
         case RouteWithdrawn() | ClusterReady():
             return _learn(runtime, envelope)
         case ScaleDecided() as decided:
@@ -94,17 +94,47 @@ def _requested(
     learned = _learn(runtime, envelope)
     if learned is runtime:
         return runtime
-    if before is not None and before.generation < envelope.generation:
+    if before is None or before.generation < envelope.generation:
         # A look that proved an earlier removal proves nothing about this one; what runs meanwhile stays known.
         seen = None if runtime.seen is not None and runtime.seen.removing else runtime.seen
-        learned = replace(learned, seen=seen, failure=None, trouble=None, removing_since_ms=0)
+        learned = replace(learned, seen=seen, removing_since_ms=0)
+        if before is None or envelope.generation > before.generation + 1 or not _goes_on(runtime, request):
+            learned = _anew(learned)
     return replace(
-        learned,
+        _ended(learned),
         tenant_id=request.tenant_id,
         spec=request.spec,
         placement=request.placement,
-        template=templates.get(request.placement.runtime_template),
+        template=_pinned(runtime, request) or templates.get(request.placement.runtime_template),
     )
+
+
+def _pinned(runtime: Runtime, request: EndpointRequested) -> Template | None:
+    is_same = runtime.placement is not None and (
+        runtime.placement.runtime_template == request.placement.runtime_template
+    )
+    return runtime.template if is_same else None
+
+
+def _goes_on(runtime: Runtime, request: EndpointRequested) -> bool:
+    """Whether the next request changes scaling or limits and nothing else, so that what was told stays true.
+
+    One that changes nothing at all was made for a reason that we may not have heard of yet: it begins a run.
+    """
+    spec = runtime.spec
+    if spec is None or request.placement != runtime.placement or request.spec == spec:
+        return False
+    return request.spec.model_copy(update={"scaling": spec.scaling, "limits": spec.limits}) == spec
+
+
+def _ended(runtime: Runtime) -> Runtime:
+    """An end that comes late still cuts what was told before it from what is wanted since."""
+    is_late = runtime.is_wanted and runtime.begun <= runtime.ended_generation
+    return _anew(runtime) if is_late else runtime
+
+
+def _anew(runtime: Runtime) -> Runtime:
+    return replace(runtime, begun=runtime.requested_generation, failure=None, trouble=None, trouble_since_ms=0)
 
 
 def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
@@ -129,7 +159,7 @@ def _refused(runtime: Runtime, refused: Refused) -> Runtime:
 
 def _intend(runtime: Runtime, now_ms: int) -> Runtime:
     """Record, before anything is applied, that something will be; and when a removal began."""
-    if runtime.is_wanted and runtime.cluster is not None and runtime.template is not None and not runtime.intended:
+    if runtime.is_wanted and runtime.is_placed and runtime.template is not None and not runtime.intended:
         return replace(runtime, intended=True)
     if stage_of(runtime) is Stage.REMOVING and runtime.removing_since_ms == 0:
         return replace(runtime, removing_since_ms=now_ms)

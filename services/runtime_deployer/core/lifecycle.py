@@ -8,7 +8,7 @@ from typing import Final
 from libs.common.events.facts import Fact
 from libs.common.lifecycle import Lifecycle, Row
 from libs.common.store.port import Attention
-from services.runtime_deployer.core.observed import Kind
+from services.runtime_deployer.core.progress import is_installed, is_rolled
 from services.runtime_deployer.core.state import Runtime
 
 
@@ -91,11 +91,10 @@ def stage_of(runtime: Runtime) -> Stage:
 
 def known(runtime: Runtime) -> frozenset[Known]:
     """What holds for this runtime now."""
-    deployment = runtime.seen.has(Kind.DEPLOYMENT) if runtime.seen is not None else None
     holds = {
         Known.REQUESTED: runtime.is_wanted,
-        Known.GPU_READY: runtime.cluster is not None,
-        Known.INSTALLED: deployment is not None and deployment.generation == runtime.generation,
+        Known.GPU_READY: runtime.is_placed,
+        Known.INSTALLED: is_installed(runtime),
         Known.UNWANTED: runtime.is_unwanted,
         Known.WITHDRAWN: runtime.is_withdrawn,
     }
@@ -106,11 +105,12 @@ def known(runtime: Runtime) -> frozenset[Known]:
 def attention_of(runtime: Runtime) -> Attention:
     """How closely the reconciler should follow it: what moves at once, what rests now and then."""
     stage = stage_of(runtime)
-    if stage in (Stage.WAITING_FOR_REQUEST, Stage.WAITING_FOR_GPU, Stage.FAILED, Stage.REMOVED):
+    if stage in (Stage.WAITING_FOR_REQUEST, Stage.REMOVED):
         return Attention.NONE
     if stage is Stage.SERVING:
-        settled = len(runtime.replicas_told.replicas) == runtime.replicas_wanted
-        return Attention.WATCH if settled else Attention.NOW
-    if stage is Stage.DRAINING:
-        return Attention.WATCH if runtime.intended else Attention.NONE
+        is_settled = len(runtime.replicas_told.replicas) == runtime.replicas_wanted and is_rolled(runtime)
+        return Attention.WATCH if is_settled else Attention.NOW
+    if stage in (Stage.WAITING_FOR_GPU, Stage.DRAINING, Stage.FAILED):
+        # Nothing is to be done, but what was there before may go on serving.
+        return Attention.WATCH if runtime.intended and runtime.cluster is not None else Attention.NONE
     return Attention.NOW

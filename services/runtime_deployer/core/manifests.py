@@ -26,8 +26,11 @@ ENDPOINT: Final = "millrace.dev/endpoint"
 TENANT: Final = "millrace.dev/tenant"
 GENERATION: Final = "millrace.dev/generation"
 DIGEST: Final = "millrace.dev/digest"
+RECIPE: Final = "millrace.dev/recipe"
+MODEL: Final = "millrace.dev/model"
 
 ROLLOUT_SLACK_S: Final = 600  # Node pressure and a slow registry, before Kubernetes calls a rollout stuck.
+MIN_READY_S: Final = 10  # Our look and a warm-up fit in: the next old pod goes when the new one takes traffic.
 DNS_PORT: Final = 53
 
 API_VERSIONS: Final[Mapping[Kind, str]] = {
@@ -71,12 +74,19 @@ def namespace() -> Manifest:
 
 
 def labels_of(runtime: Runtime) -> Json:
-    """The labels that every object and pod of the endpoint carries."""
+    """The labels that every object of the endpoint carries."""
+    return {**_whose(runtime), GENERATION: str(runtime.generation)}
+
+
+def _whose(runtime: Runtime) -> Json:
+    return {MANAGED_BY: MANAGER, ENDPOINT: runtime.endpoint_id, TENANT: runtime.tenant_id}
+
+
+def _pod_metadata(runtime: Runtime) -> Json:
+    """Without the generation: a change of limits or of the number of replicas must not restart a pod."""
     return {
-        MANAGED_BY: MANAGER,
-        ENDPOINT: runtime.endpoint_id,
-        TENANT: runtime.tenant_id,
-        GENERATION: str(runtime.generation),
+        "labels": {**_whose(runtime), RECIPE: runtime.recipe},
+        "annotations": {MODEL: runtime.model},
     }
 
 
@@ -130,11 +140,12 @@ def _deployment(runtime: Runtime, template: Template) -> Json:
         "replicas": runtime.replicas_wanted,
         "selector": _selector(runtime),
         "progressDeadlineSeconds": budget_s,
+        "minReadySeconds": MIN_READY_S,
         "revisionHistoryLimit": 2,
         # No surge: a GPU for one replica more is not there, and a pod that waits for it would block the change.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
         "template": {
-            "metadata": {"labels": labels_of(runtime)},
+            "metadata": _pod_metadata(runtime),
             "spec": pod_spec(runtime.endpoint_id, runtime.placement, runtime.model, template),
         },
     }

@@ -57,11 +57,16 @@ class ContainerSeen(Contract):
 
 
 class PodSeen(Contract):
-    """One pod of the endpoint. `ready` is Kubernetes' word; `warmed`: it answered a real request since it started."""
+    """One pod of the endpoint. `ready` is Kubernetes' word; `warmed`: it answered a real request since it started.
+
+    `recipe` says from which text it was made, `model` which model it serves: while an endpoint changes, pods differ.
+    """
 
     name: str
     uid: str
-    generation: int
+    recipe: str = ""
+    model: str = ""
+    port: int = 0
     ip: str = ""
     ready: bool = False
     terminating: bool = False

@@ -99,17 +99,16 @@ def _differs(manifest: Manifest, observed: Observed, replicas: int) -> bool:
     if manifest.kind not in observed.looked:
         return False
     seen = observed.has(manifest.kind)
+    if seen is not None and seen.deleting:
+        return False  # What is applied to it goes with it: made anew when it is gone.
     if seen is None or seen.digest != manifest.digest:
         return True
     return seen.replicas is not None and seen.replicas != replicas
 
 
 def _warm_ups(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[WarmUp, ...]:
-    if runtime.template is None:
-        return ()
-    port = runtime.template.port
     return tuple(
-        WarmUp(cluster, each.name, port, runtime.model, each.warm_key)
+        WarmUp(cluster, each.name, each.port, each.model or runtime.model, each.warm_key)
         for each in observed.pods
         if each.ready and not each.terminating and each.warm_key not in runtime.warmed
     )

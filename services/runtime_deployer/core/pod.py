@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -21,6 +23,7 @@ LIVE_FAILURES: Final = 6  # A minute without an answer: hung, not busy. Restarti
 PROBE_TIMEOUT_S: Final = 2
 USER_ID: Final = 65532  # "nonroot" of the usual minimal images.
 MODELS: Final = "/models"
+RECIPE_CHARS: Final = 16  # Of one endpoint's handful of recipes; a label may have 63.
 
 
 def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> Json:
@@ -55,6 +58,12 @@ def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{template.shared_memory_gib}Gi"}},
         ],
     }
+
+
+def recipe_of(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> str:
+    """A short name for all that a pod is made of: the same text, the same name, whatever the generation."""
+    text = json.dumps(pod_spec(endpoint_id, placement, model, template), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:RECIPE_CHARS]
 
 
 def _image(template: Template) -> Json:

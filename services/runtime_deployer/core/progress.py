@@ -6,22 +6,44 @@ from typing import Final
 
 from libs.common.events.facts import Fact
 from libs.common.events.runtime import Replica
-from services.runtime_deployer.core.observed import PodSeen
+from services.runtime_deployer.core.observed import Kind, PodSeen
 from services.runtime_deployer.core.state import Runtime
 
 STEPS: Final = (Fact.IMAGE_PULLED, Fact.MODEL_DOWNLOADED, Fact.MODEL_LOADED, Fact.CACHE_WARMED)
 
 
 def steps_reached(runtime: Runtime) -> tuple[Fact, ...]:
-    """The steps that the furthest replica of the present generation has behind it, in order."""
+    """The steps that the furthest replica of what is wanted has behind it, in order.
+
+    None before the cluster was told of it; and not the last while an older recipe still has a pod.
+    """
+    if not is_installed(runtime):
+        return ()
     reached = max((_reached(each, runtime) for each in pods_of(runtime)), default=0)
-    return STEPS[:reached]
+    return STEPS[:reached] if is_rolled(runtime) else STEPS[: min(reached, len(STEPS) - 1)]
+
+
+def is_installed(runtime: Runtime) -> bool:
+    """Whether the Deployment was seen as the present generation wants it, and staying."""
+    deployment = runtime.seen.has(Kind.DEPLOYMENT) if runtime.seen is not None else None
+    return deployment is not None and deployment.generation == runtime.generation and not deployment.deleting
 
 
 def pods_of(runtime: Runtime) -> tuple[PodSeen, ...]:
-    """The pods of the present generation that are not on their way out."""
+    """The pods made as is wanted now that are not on their way out: pods of an older recipe prove nothing."""
+    recipe = runtime.recipe
+    return tuple(each for each in _staying(runtime) if recipe and each.recipe == recipe)
+
+
+def is_rolled(runtime: Runtime) -> bool:
+    """Whether no pod of another recipe stays."""
+    recipe = runtime.recipe
+    return all(each.recipe == recipe for each in _staying(runtime))
+
+
+def _staying(runtime: Runtime) -> tuple[PodSeen, ...]:
     pods = runtime.seen.pods if runtime.seen is not None else ()
-    return tuple(each for each in pods if each.generation == runtime.generation and not each.terminating)
+    return tuple(each for each in pods if not each.terminating)
 
 
 def may_serve(pod: PodSeen, runtime: Runtime) -> bool:
@@ -30,12 +52,10 @@ def may_serve(pod: PodSeen, runtime: Runtime) -> bool:
 
 
 def replicas_of(runtime: Runtime) -> tuple[Replica, ...]:
-    """The replicas that may take traffic, of whatever generation, by name."""
-    if runtime.seen is None or runtime.template is None:
-        return ()
-    port = runtime.template.port
-    serving = (each for each in runtime.seen.pods if may_serve(each, runtime))
-    return tuple(sorted((Replica(name=each.name, url=_url(each.ip, port)) for each in serving), key=lambda r: r.name))
+    """The replicas that may take traffic, of whatever recipe, by name; each says which model it answers for."""
+    serving = (each for each in _staying(runtime) if may_serve(each, runtime))
+    named = (Replica(name=each.name, url=_url(each.ip, each.port), model=each.model) for each in serving)
+    return tuple(sorted(named, key=lambda each: each.name))
 
 
 def _reached(pod: PodSeen, runtime: Runtime) -> int:

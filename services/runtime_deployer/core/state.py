@@ -9,6 +9,7 @@ from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
 from libs.common.ids import EndpointId
 from services.runtime_deployer.core.observed import Observed
+from services.runtime_deployer.core.pod import recipe_of
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import Trouble
 
@@ -39,7 +40,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What we told for one generation; another generation begins empty."""
+    """What we told of one run, named by the generation that it began with; another run begins empty."""
 
     generation: int = 0
     facts: tuple[Fact, ...] = ()
@@ -51,14 +52,17 @@ class ReplicasTold:
 
     desired: int = 0
     replicas: tuple[Replica, ...] = ()
+    warmed_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """What runs, or should, for one endpoint.
 
-    `intended` is set before anything is first applied: without it there can be nothing to remove. `warmed` holds the
-    starts of pods that answered a real request. `delay` is why the cluster was last not reached, for operators.
+    `begun` is the generation whose facts are told anew: a change of scaling or limits goes on with the run that there
+    is, anything else begins one. `intended` is set before anything is first applied: without it there can be nothing to
+    remove. `warmed` holds the starts of pods that answered a real request. `delay` is why the cluster was last not
+    reached, for operators.
     """
 
     endpoint_id: EndpointId
@@ -68,6 +72,7 @@ class Runtime:
     placement: Placement | None = None
     template: Template | None = None
     cluster: Cluster | None = None
+    begun: int = 0
     decided: Decided | None = None
     intended: bool = False
     seen: Observed | None = None
@@ -92,9 +97,12 @@ class Runtime:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it should run: the newest order is a request. At the same generation an end beats a request."""
-        ended = max(self._generation_of(each) for each in _ORDERS if each is not Fact.REQUESTED)
-        return self._generation_of(Fact.REQUESTED) > ended
+        """Whether it should run: the newest order is a request. At the same generation an end beats a request.
+
+        A deletion is for ever.
+        """
+        is_deleted = self._generation_of(Fact.DELETION_REQUESTED) > 0
+        return not is_deleted and self.requested_generation > self.ended_generation
 
     @property
     def is_unwanted(self) -> bool:
@@ -102,20 +110,47 @@ class Runtime:
         return self.generation > 0 and not self.is_wanted
 
     @property
+    def requested_generation(self) -> int:
+        """The newest request that was heard; 0 before the first."""
+        return self._generation_of(Fact.REQUESTED)
+
+    @property
+    def ended_generation(self) -> int:
+        """The newest pause, failure or deletion that was heard; 0 before the first."""
+        return max(self._generation_of(each) for each in _ORDERS if each is not Fact.REQUESTED)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether there are GPUs for what is wanted: those from before an end were given back."""
+        return self.cluster is not None and self._generation_of(Fact.GPU_READY) > self.ended_generation
+
+    @property
+    def recipe(self) -> str:
+        """What the pods that are wanted are made of; empty while that is not known."""
+        if self.placement is None or self.template is None:
+            return ""
+        return recipe_of(self.endpoint_id, self.placement, self.model, self.template)
+
+    @property
     def is_withdrawn(self) -> bool:
         """Whether no request can reach it any more; a withdrawal from before the last request does not count."""
         heard = self.facts.of(Fact.ROUTE_WITHDRAWN)
-        return heard is not None and heard.holds and heard.generation >= self._generation_of(Fact.REQUESTED)
+        return heard is not None and heard.holds and heard.generation >= self.requested_generation
 
     @property
     def has_served(self) -> bool:
-        """Whether this generation was fit for traffic once; from then on trouble degrades it and never fails it."""
+        """Whether this run was fit for traffic once; from then on trouble degrades it and never fails it."""
         return Fact.CACHE_WARMED in self.told_facts
 
     @property
+    def run(self) -> int:
+        """The generation that what is told belongs to: that of the end, or the one that began what is wanted."""
+        return self.begun if self.is_wanted else self.generation
+
+    @property
     def told_facts(self) -> tuple[Fact, ...]:
-        """What we told for the present generation."""
-        return self.told.facts if self.told.generation == self.generation else ()
+        """What we told of the present run."""
+        return self.told.facts if self.told.generation == self.run else ()
 
     @property
     def replicas_wanted(self) -> int:

@@ -1,4 +1,4 @@
-"""What the others should hear: derived from the state alone, each fact once a generation, in the order of truth."""
+"""What the others should hear: derived from the state alone, each fact once a run, in the order of truth."""
 
 from __future__ import annotations
 
@@ -93,10 +93,14 @@ _PLAIN_STEPS: Final[dict[Fact, type[Event]]] = {
 
 
 def _replicas(runtime: Runtime) -> Telling:
-    now = ReplicasTold(runtime.replicas_wanted, replicas_of(runtime))
-    if now == runtime.replicas_told:
+    told = runtime.replicas_told
+    warmed = runtime.generation if runtime.is_wanted and runtime.has_served else told.warmed_generation
+    now = ReplicasTold(runtime.replicas_wanted, replicas_of(runtime), warmed)
+    if now == told:
         return runtime, ()
-    changed = ReplicasChanged(desired=now.desired, ready=len(now.replicas), replicas=now.replicas)
+    changed = ReplicasChanged(
+        desired=now.desired, ready=len(now.replicas), replicas=now.replicas, warmed_generation=warmed
+    )
     return replace(runtime, replicas_told=now), (changed,)
 
 
@@ -110,7 +114,7 @@ def _health(runtime: Runtime) -> Telling:
         return _note(runtime, Fact.RUNTIME_DEGRADED), (RuntimeDegraded(reason=reason, message=message),)
     if told_down and not is_down:
         facts = tuple(each for each in runtime.told_facts if each is not Fact.RUNTIME_DEGRADED)
-        return replace(runtime, told=Told(runtime.generation, facts)), (RuntimeRecovered(),)
+        return replace(runtime, told=Told(runtime.run, facts)), (RuntimeRecovered(),)
     return runtime, ()
 
 
@@ -121,11 +125,11 @@ def _removal(runtime: Runtime) -> Telling:
     seen = runtime.seen
     if runtime.intended and not (seen is not None and seen.removing and seen.is_empty):
         return runtime, ()
-    return _note(runtime, Fact.RUNTIME_REMOVED), (RuntimeRemoved(),)
+    return replace(_note(runtime, Fact.RUNTIME_REMOVED), intended=False), (RuntimeRemoved(),)
 
 
 def _note(runtime: Runtime, fact: Fact) -> Runtime:
-    return replace(runtime, told=Told(runtime.generation, (*runtime.told_facts, fact)))
+    return replace(runtime, told=Told(runtime.run, (*runtime.told_facts, fact)))
 
 
 def _wake_at_ms(runtime: Runtime) -> int | None:

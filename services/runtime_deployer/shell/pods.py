@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.runtime_deployer.core.manifests import DIGEST, GENERATION
-from services.runtime_deployer.core.observed import ContainerSeen, ContainerState, Kind, ObjectSeen, PodSeen
+from services.runtime_deployer.core.manifests import DIGEST, GENERATION, MODEL, RECIPE
+from services.runtime_deployer.core.observed import ENGINE, ContainerSeen, ContainerState, Kind, ObjectSeen, PodSeen
 
 # The kubelet goes to and fro between these two while an image can't be pulled; it is one condition.
 SAME_WAITING: Final = {"ErrImagePull": "ImagePullBackOff"}
@@ -36,7 +36,9 @@ def pod_seen(body: Json) -> PodSeen:
     return PodSeen(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
-        generation=number((metadata.get("labels") or {}).get(GENERATION)),
+        recipe=(metadata.get("labels") or {}).get(RECIPE, ""),
+        model=(metadata.get("annotations") or {}).get(MODEL, ""),
+        port=_port(spec),
         ip=status.get("podIP", ""),
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         terminating="deletionTimestamp" in metadata or status.get("phase") in ("Failed", "Succeeded"),
@@ -49,6 +51,11 @@ def pod_seen(body: Json) -> PodSeen:
 def number(text: str | None) -> int:
     """The generation in a label or annotation; 0 where there is none."""
     return int(text) if text is not None and text.isdecimal() else 0
+
+
+def _port(spec: Json) -> int:
+    engine: Json = next((each for each in spec.get("containers") or () if each.get("name") == ENGINE), {})
+    return next((int(each["containerPort"]) for each in engine.get("ports") or ()), 0)
 
 
 def _containers(specs: Sequence[Json], statuses: Sequence[Json]) -> tuple[ContainerSeen, ...]:

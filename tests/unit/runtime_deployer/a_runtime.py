@@ -29,6 +29,7 @@ from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import render
 from services.runtime_deployer.core.observed import ENGINE, FETCH, ContainerSeen, ContainerState, Observed, PodSeen
 from services.runtime_deployer.core.observed import ObjectSeen as ObjectSeen
+from services.runtime_deployer.core.pod import recipe_of
 from services.runtime_deployer.core.state import Runtime
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.shell.settings import TEMPLATES_DIR
@@ -45,6 +46,9 @@ GOLDEN: Final = Path(__file__).parent / "golden"
 
 RUNNING: Final = ContainerState.RUNNING
 TERMINATED: Final = ContainerState.TERMINATED
+
+MODEL: Final = "millrace/ngram-1"
+PORT: Final = 8000
 
 _ids = count()
 
@@ -64,10 +68,16 @@ def a_placement(*, gpus_per_replica: int = 4, template: str = "vllm@1", command:
     )
 
 
-def a_spec(*, low: int = 1, high: int = 3) -> EndpointSpec:
+def a_spec(*, low: int = 1, high: int = 3, model: str = MODEL, template: str = "") -> EndpointSpec:
     return EndpointSpec(
-        model="millrace/ngram-1", tier="h100-dedicated", region="eu-1", scaling=Scaling(min=low, max=high)
+        model=model, tier="h100-dedicated", region="eu-1", scaling=Scaling(min=low, max=high), template=template
     )
+
+
+def a_recipe(*, model: str = MODEL, placement: Placement | None = None) -> str:
+    """What pods are made of when this is asked for."""
+    placement = placement or a_placement()
+    return recipe_of(ENDPOINT, placement, model, TEMPLATES[placement.runtime_template])
 
 
 def told(data: Event, *, generation: int = 1, sequence: int = 1, id: str = "") -> Envelope:
@@ -121,7 +131,8 @@ def scale_decided(replicas: int, *, sequence: int = 1) -> Envelope:
 def a_pod(
     name: str = "p1",
     *,
-    generation: int = 1,
+    recipe: str | None = None,
+    model: str = MODEL,
     init: Sequence[ContainerSeen] | None = None,
     engine: ContainerSeen | None = None,
     ready: bool = False,
@@ -133,7 +144,9 @@ def a_pod(
     return PodSeen(
         name=name,
         uid=f"uid-{name}",
-        generation=generation,
+        recipe=a_recipe(model=model) if recipe is None else recipe,
+        model=model,
+        port=PORT,
         ip=ip,
         ready=ready,
         warmed=warmed,

@@ -85,7 +85,8 @@ def test_a_replica_that_was_not_looked_at_in_between_tells_all_its_steps_in_orde
     scene = Scene().hear(requested(), gpu_ready()).see(warm())
 
     assert steps_in(scene) == STEPS
-    assert scene.last(CacheWarmed) == CacheWarmed(replicas=(Replica(name="p1", url="http://127.64.0.9:8000"),))
+    replica = Replica(name="p1", url="http://127.64.0.9:8000", model="millrace/ngram-1")
+    assert scene.last(CacheWarmed) == CacheWarmed(replicas=(replica,))
 
 
 def test_a_replica_that_runs_is_not_ready_until_it_answered_a_request() -> None:
@@ -117,10 +118,10 @@ def test_progress_is_not_taken_back_when_the_furthest_replica_is_lost() -> None:
     assert steps_in(scene) == STEPS[:2]
 
 
-def test_pods_of_an_older_generation_prove_nothing_for_this_one() -> None:
+def test_pods_of_another_recipe_prove_nothing_for_this_one() -> None:
     scene = Scene().hear(requested(generation=2), gpu_ready())
 
-    scene.see(warm().model_copy(update={"generation": 1}))
+    scene.see(warm().model_copy(update={"recipe": "another"}))
 
     assert steps_in(scene) == []
 
@@ -311,7 +312,7 @@ def test_a_withdrawn_route_alone_removes_nothing() -> None:
 def test_replicas_are_told_to_be_none_when_removal_begins() -> None:
     scene = a_serving_scene().hear(deletion_requested(), withdrawn()).see_nothing()
 
-    assert scene.last(ReplicasChanged) == ReplicasChanged(desired=0, ready=0, replicas=())
+    assert scene.last(ReplicasChanged) == ReplicasChanged(desired=0, ready=0, replicas=(), warmed_generation=1)
 
 
 def test_a_look_from_before_the_removal_proves_nothing() -> None:
@@ -366,7 +367,7 @@ def test_a_request_that_comes_after_its_own_deletion_installs_nothing() -> None:
 def test_what_is_asked_for_again_does_not_count_as_removed_by_the_look_before() -> None:
     scene = a_serving_scene().hear(failed(), withdrawn(generation=1)).see_nothing()
 
-    asked_again = scene.hear(requested(generation=2, sequence=20)).stage
+    asked_again = scene.hear(requested(generation=2, sequence=20), gpu_ready(generation=2, sequence=21)).stage
     scene.hear(deletion_requested(generation=3, sequence=21), withdrawn(generation=3, sequence=9))
 
     assert asked_again is Stage.INSTALLING

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from libs.common.errors import Rejected, Unavailable
-from services.runtime_deployer.core.manifests import DIGEST, GENERATION, render
+from services.runtime_deployer.core.manifests import DIGEST, GENERATION, MODEL, RECIPE, render
 from services.runtime_deployer.core.observed import ContainerState, Kind
 from services.runtime_deployer.core.plan import Apply, Delete, ForceDeletePod, WarmUp
 from services.runtime_deployer.core.state import Cluster, Runtime
@@ -34,8 +34,17 @@ def the_deployment() -> Apply:
 
 def a_pod(**status: Any) -> dict[str, Any]:
     return {
-        "metadata": {"name": "p1", "uid": "uid-1", "labels": {GENERATION: "1"}, "creationTimestamp": "2026-11-23"},
-        "spec": {"initContainers": [{"name": "model-fetch", "image": "f"}], "containers": [{"name": "engine"}]},
+        "metadata": {
+            "name": "p1",
+            "uid": "uid-1",
+            "labels": {RECIPE: "abc"},
+            "annotations": {MODEL: "m"},
+            "creationTimestamp": "2026-11-23",
+        },
+        "spec": {
+            "initContainers": [{"name": "model-fetch", "image": "f"}],
+            "containers": [{"name": "engine", "ports": [{"name": "http", "containerPort": 9000}]}],
+        },
         "status": status,
     }
 
@@ -122,7 +131,8 @@ def test_a_pod_is_read_with_its_containers_its_last_end_and_its_readiness() -> N
 
     (pod,) = clusters(api).observe(a_runtime()).pods
 
-    assert (pod.name, pod.ip, pod.generation, pod.ready, pod.terminating) == ("p1", "127.64.0.3", 1, True, False)
+    assert (pod.name, pod.ip, pod.ready, pod.terminating) == ("p1", "127.64.0.3", True, False)
+    assert (pod.recipe, pod.model, pod.port) == ("abc", "m", 9000)
     assert pod.fetch is not None
     assert (pod.fetch.exit_code, pod.fetch.restarts, pod.fetch.message) == (1, 2, "DigestMismatch: no")
     assert pod.engine is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,16 @@ from services.runtime_deployer.shell.templates import FILE_BYTES_MAX, load_templ
 SHIPPED = (TEMPLATES_DIR / "vllm-1.yaml").read_text()
 
 
-def test_the_shipped_template_is_vllm_at_1() -> None:
-    assert set(load_templates(TEMPLATES_DIR)) == {"vllm@1"}
+def test_a_second_version_of_vllm_differs_where_it_says_so() -> None:
+    one, two = (load_templates(TEMPLATES_DIR)[each] for each in ("vllm@1", "vllm@2"))
+
+    assert two.drain_s == 2 * one.drain_s
+    assert set(two.engine_args) - set(one.engine_args) == {"--enable-prefix-caching"}
+    assert replace(two, version="1", drain_s=one.drain_s, engine_args=one.engine_args) == one
+
+
+def test_the_shipped_templates_are_two_versions_of_vllm() -> None:
+    assert set(load_templates(TEMPLATES_DIR)) == {"vllm@1", "vllm@2"}
 
 
 def test_a_new_version_stands_beside_the_old_one(tmp_path: Path) -> None:
