@@ -35,7 +35,7 @@ def begins_anew(facts: Facts, *, life: int) -> bool:
     """Whether the request that counts follows an end that came at generation ``life`` or later.
 
     An owner keeps the generation that its endpoint's present life began with, and on True begins another at the
-    request's. So it holds in any order of arrival: a pause that is heard after the resume that followed it still counts.
+    request's. So it holds in any order: a pause that is heard after the resume that followed it still counts.
     """
     requested = _requested(facts)
     said = (facts.of(fact) for fact in ENDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from libs.common.decision import Decision
+from libs.common.desire import begins_anew
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -14,6 +15,7 @@ from libs.common.events.endpoint import (
     Scaling,
 )
 from libs.common.events.envelope import Envelope
+from libs.common.events.facts import Fact
 from libs.common.events.route import TrafficObserved
 from libs.common.events.runtime import ReplicasChanged
 from libs.common.events.scale import ScaleDecided
@@ -33,11 +35,11 @@ def decide(scaler: Scaler, envelope: Envelope, now_ms: int, *, policy: Policy) -
         return Decision(replace(scaler, samples=()))
     scaler = replace(scaler, samples=keep(scaler.samples, now_ms=now_ms, policy=policy))
     limits = scaler.limits
-    if limits is None or not scaler.is_live:
+    if limits is None or not (scaler.is_live or _is_void(scaler, limits)):
         return Decision(scaler)
     verdict = judge(view_of(scaler, limits), now_ms, policy)
     if isinstance(verdict, ScaleDecided):
-        scaler = replace(scaler, decided=verdict.replicas, changed_ms=now_ms)
+        scaler = replace(scaler, decided=verdict.replicas, changed_ms=now_ms, is_anew=False)
     return Decision(
         _rested(scaler, limits, policy),
         events=(verdict,) if isinstance(verdict, ScaleDecided) else (),
@@ -54,19 +56,51 @@ def _learn(scaler: Scaler, envelope: Envelope, policy: Policy) -> Scaler:
             facts = scaler.facts.learn(heard)
             if facts == scaler.facts:
                 return scaler
-            return replace(scaler, facts=facts, limits=requested.spec.scaling, generation=envelope.generation)
+            return _alive(replace(scaler, facts=facts, limits=requested.spec.scaling, generation=envelope.generation))
         case EndpointDeletionRequested() | EndpointPauseRequested() | EndpointFailed():
             heard = envelope.heard()
             assert heard is not None
-            return replace(scaler, facts=scaler.facts.learn(heard))
+            return _alive(replace(scaler, facts=scaler.facts.learn(heard)))
         case EndpointStageChanged() as changed if envelope.sequence > scaler.stage_sequence:
-            return replace(scaler, stage=changed.stage, stage_sequence=envelope.sequence)
-        case ReplicasChanged() as replicas if envelope.sequence > scaler.replicas_sequence:
+            return replace(
+                scaler,
+                stage=changed.stage,
+                stage_sequence=envelope.sequence,
+                stage_generation=envelope.generation,
+            )
+        case ReplicasChanged() as replicas if _is_news(scaler, envelope):
             return replace(scaler, ready=replicas.ready, replicas_sequence=envelope.sequence)
         case TrafficObserved() as traffic:
             return replace(scaler, samples=(*scaler.samples, *_samples(scaler, traffic, policy)))
         case _:
             return scaler  # Older than what is known, or only the clock.
+
+
+def _alive(scaler: Scaler) -> Scaler:
+    """The scaler, in a new life if it was asked for after an end: nothing seen or decided before counts."""
+    asked = scaler.facts.of(Fact.REQUESTED)
+    if asked is None:
+        return scaler
+    if not begins_anew(scaler.facts, life=scaler.life):
+        return scaler if scaler.life else replace(scaler, life=asked.generation)
+    return replace(
+        scaler,
+        life=asked.generation,
+        begun_ms=asked.at_ms,
+        samples=(),
+        ready=None,
+        changed_ms=0,
+        is_anew=scaler.limits is not None and scaler.decided > scaler.limits.min,
+    )
+
+
+def _is_void(scaler: Scaler, limits: Scaling) -> bool:
+    """Whether what was decided can't hold, so that it is decided anew before the endpoint serves."""
+    return scaler.decided > 0 and (scaler.is_anew or not limits.min <= scaler.decided <= limits.max)
+
+
+def _is_news(scaler: Scaler, envelope: Envelope) -> bool:
+    return envelope.sequence > scaler.replicas_sequence and envelope.generation >= scaler.life
 
 
 def _samples(scaler: Scaler, traffic: TrafficObserved, policy: Policy) -> tuple[Sample, ...]:
@@ -79,7 +113,7 @@ def _samples(scaler: Scaler, traffic: TrafficObserved, policy: Policy) -> tuple[
             peak=load.concurrency_max,
         )
         for load in traffic.endpoints
-        if load.endpoint_id == scaler.endpoint_id
+        if load.endpoint_id == scaler.endpoint_id and traffic.from_ms >= scaler.begun_ms
     )
     return tuple(each for each in found if is_sound(each, now_ms=scaler.now_ms, policy=policy))
 
@@ -92,6 +126,7 @@ def view_of(scaler: Scaler, limits: Scaling) -> View:
         samples=scaler.samples,
         ready=scaler.ready,
         changed_ms=scaler.changed_ms,
+        is_anew=scaler.is_anew,
     )
 
 

@@ -7,7 +7,7 @@ which window's figures count: the short one to go up at once, the long and compl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -31,13 +31,17 @@ class Hold(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is known of an endpoint that may be scaled. `ready` is None while nobody said; `changed_ms` 0 if never."""
+    """What is known of an endpoint that may be scaled. `ready` is None while nobody said; `changed_ms` 0 if never.
+
+    `is_anew`: `current` was decided before a pause or a failure, and is not what the least is now.
+    """
 
     current: int
     limits: Scaling
     samples: Sequence[Sample]
     ready: int | None
     changed_ms: int
+    is_anew: bool = False
 
 
 def replicas_for(inputs: ScaleInputs) -> int:
@@ -57,6 +61,8 @@ def replicas_for(inputs: ScaleInputs) -> int:
 
 def judge(view: View, now_ms: int, policy: Policy) -> ScaleDecided | Hold:
     """What to change now, or why nothing changes."""
+    if view.is_anew:
+        return _decided(_inputs(replace(view, current=view.limits.min), None, window_ms=0), "it begins anew")
     if not view.limits.min <= view.current <= view.limits.max:
         return _decided(_inputs(view, None, window_ms=0), "the limits changed")
     short = measure(view.samples, now_ms=now_ms, window_ms=policy.panic_ms, policy=policy)

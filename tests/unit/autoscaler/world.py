@@ -8,6 +8,8 @@ from typing import Final
 from libs.common.clock import ManualClock
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointSpec,
     EndpointStageChanged,
@@ -107,13 +109,17 @@ class World:
         return found
 
 
-def envelope(data: Event, *, subject: str = ENDPOINT, sequence: int = 1, at_ms: int = T0) -> Envelope:
+def envelope(
+    data: Event, *, subject: str = ENDPOINT, sequence: int = 1, at_ms: int = T0, generation: int = 1
+) -> Envelope:
     """An event as its owner told it."""
-    cause = f"{subject}|{sequence}|{at_ms}|{data.model_dump_json()}"
-    return Envelope(event_id(cause, data.kind, 0), data, subject, at_ms, generation=1, sequence=sequence)
+    cause = f"{subject}|{sequence}|{at_ms}|{generation}|{data.model_dump_json()}"
+    return Envelope(event_id(cause, data.kind, 0), data, subject, at_ms, generation=generation, sequence=sequence)
 
 
-def requested(scaling: Scaling, *, sequence: int = 1, endpoint: str = ENDPOINT) -> Envelope:
+def requested(
+    scaling: Scaling, *, sequence: int = 1, endpoint: str = ENDPOINT, generation: int = 1, at_ms: int = T0
+) -> Envelope:
     """An endpoint was asked for, or its limits changed."""
     placement = Placement(
         tenancy="tenant_cluster",
@@ -128,15 +134,27 @@ def requested(scaling: Scaling, *, sequence: int = 1, endpoint: str = ENDPOINT) 
     )
     spec = EndpointSpec(model="millrace/ngram-1", tier="h100-dedicated", region="eu-1", scaling=scaling)
     data = EndpointRequested(tenant_id="acme", project_id="main", name="chat", spec=spec, placement=placement)
-    return envelope(data, sequence=sequence, subject=endpoint)
+    return envelope(data, sequence=sequence, subject=endpoint, generation=generation, at_ms=at_ms)
 
 
-def staged(stage: Stage, *, sequence: int) -> Envelope:
+def staged(stage: Stage, *, sequence: int, generation: int = 1) -> Envelope:
     """The endpoint's stage changed."""
     data = EndpointStageChanged(
         tenant_id="acme", project_id="main", name="chat", stage=stage, previous=Stage.REQUESTED, since_ms=T0
     )
-    return envelope(data, sequence=sequence)
+    return envelope(data, sequence=sequence, generation=generation)
+
+
+def paused(*, sequence: int, generation: int) -> Envelope:
+    """The tenant wants the endpoint kept, but not running."""
+    data = EndpointPauseRequested(tenant_id="acme", project_id="main", drain_deadline_ms=0)
+    return envelope(data, sequence=sequence, generation=generation)
+
+
+def failed(*, sequence: int, generation: int) -> Envelope:
+    """The endpoint can't become ready."""
+    data = EndpointFailed(tenant_id="acme", project_id="main", reason="Deadline", message="too late")
+    return envelope(data, sequence=sequence, generation=generation)
 
 
 def deleted() -> Envelope:
