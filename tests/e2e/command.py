@@ -35,19 +35,28 @@ class Said:
     @property
     def trouble(self) -> str:
         """The one line that a refused command leaves; fails if it was not refused, or said more than that."""
-        assert self.code == 1, self
+        assert self.code in (1, 3), self  # Refused, or nobody answered.
         assert self.out == "", self
         (line,) = self.err.splitlines()
         assert line.startswith("millrace: "), line
         return line.removeprefix("millrace: ")
 
 
-def millrace(home: Path, *arguments: str, more: Mapping[str, str] | None = None, columns: int = COLUMNS) -> Said:
+def millrace(
+    home: Path, *arguments: str, more: Mapping[str, str] | None = None, columns: int = COLUMNS, stdin: str = ""
+) -> Said:
     """Run the command with this state directory, from the root of the disk: it must not matter where."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     env = {**inherited, "MILLRACE_HOME": str(home), "COLUMNS": str(columns), **(more or {})}
     done = subprocess.run(
-        [str(MILLRACE), *arguments], env=env, cwd="/", capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        [str(MILLRACE), *arguments],
+        env=env,
+        cwd="/",
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     return Said(done.returncode, done.stdout, done.stderr)
 
