@@ -6,7 +6,9 @@ import argparse
 import json
 from collections.abc import Iterator
 
+from libs.common.schemas.asyncapi import asyncapi_file
 from libs.common.schemas.breaks import Use, breaks
+from libs.common.schemas.bucket_files import bucket_files
 from libs.common.schemas.event_files import event_files
 from libs.common.schemas.gate import Gate, Part
 from libs.common.schemas.topics import topics_file
@@ -16,7 +18,12 @@ FIXED = ("x-cloudevents-type", "x-subject")  # A message of another type or on a
 
 def files() -> dict[str, str]:
     """Every file about the bus, by its path below `schemas/`."""
-    return {"topics.yaml": topics_file(), **event_files()}
+    return {
+        "topics.yaml": topics_file(),
+        "asyncapi/asyncapi.yaml": asyncapi_file(),
+        **event_files(),
+        **bucket_files(),
+    }
 
 
 def broken(published: str, new: str) -> Iterator[str]:
@@ -35,7 +42,7 @@ def is_promise(path: str) -> bool:
 
 def part() -> Part:
     """What this writer owns."""
-    return Part(files(), ("events", "commands", "buckets"), broken, is_promise)
+    return Part(files(), ("events", "commands", "buckets", "asyncapi"), broken, is_promise)
 
 
 def main() -> int:

@@ -1,0 +1,105 @@
+"""The key-value buckets: who writes them, who watches them, and the schema of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from libs.common.bus.streams import BUCKETS, KEYS, QUOTAS, ROUTES
+from libs.common.events.event import Contract, Owner
+from libs.common.events.runtime import Replica
+from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
+from libs.common.schemas.event_files import DIALECT, as_json
+
+HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+TENANT: Final = {"tenant_id": "acme", "project_id": "default"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A bucket as its readers need to know it."""
+
+    meaning: str
+    owner: Owner
+    readers: frozenset[Owner]
+    key: str
+    example: Contract
+
+
+TABLES: Final[Mapping[str, Table]] = {
+    KEYS: Table(
+        meaning="Every API key that is good; one that is revoked is deleted here.",
+        owner=Owner.ENDPOINT_API,
+        readers=frozenset({Owner.ROUTER, Owner.METERING}),
+        key="<key_id>",
+        example=KeyEntry(key_id="k3yabcdefg", sha256=HASH, **TENANT, scopes=("inference",)),
+    ),
+    ROUTES: Table(
+        meaning="Every endpoint that is served, with its replicas; one that is withdrawn is deleted here.",
+        owner=Owner.ROUTER,
+        readers=frozenset({Owner.ROUTER}),
+        key="<endpoint_id>",
+        example=RouteEntry(
+            endpoint_id="ep-7f3akq2xpd",
+            **TENANT,
+            name="chat",
+            generation=1,
+            model="millrace/ngram-1",
+            tier="h100-dedicated",
+            region="eu-1",
+            replicas=(Replica(name="ep-7f3akq2xpd-5c9-x2v7q", url="http://127.64.3.9:8000"),),
+            published_at_ms=1_800_000_000_000,
+        ),
+    ),
+    QUOTAS: Table(
+        meaning="What a tenant, or a project of it, may send per minute; no entry is no limit.",
+        owner=Owner.ENDPOINT_API,
+        readers=frozenset({Owner.ROUTER}),
+        key="<tenant_id>, or <tenant_id>.<project_id>",
+        example=QuotaEntry(tenant_id="acme", requests_per_minute=600, tokens_per_minute=200_000),
+    ),
+}
+
+
+def bucket_files() -> dict[str, str]:
+    """The files of all buckets, by their path below `schemas/`."""
+    found = {}
+    for name, table in TABLES.items():
+        found[f"buckets/{name}/v1.json"] = as_json(value_schema(name))
+        found[f"buckets/{name}/v1.example.json"] = as_json(table.example.model_dump(mode="json"))
+    return found
+
+
+def value_schema(name: str) -> dict[str, Any]:
+    """The schema of a bucket's values."""
+    return {
+        "$schema": DIALECT,
+        "$id": f"schemas/buckets/{name}/v1.json",
+        "x-bucket": name,
+        "x-key": TABLES[name].key,
+        **type(TABLES[name].example).model_json_schema(mode="validation"),
+    }
+
+
+def bucket_topics() -> list[dict[str, Any]]:
+    """One entry for each bucket."""
+    history = {each.name: each.history for each in BUCKETS}
+    return [
+        {
+            "bucket": name,
+            "meaning": table.meaning,
+            "owner": str(table.owner),
+            "consumers": sorted(map(str, table.readers)),
+            "stream": f"KV_{name}",
+            "subject": f"$KV.{name}.>",
+            "key": table.key,
+            "value": f"schemas/buckets/{name}/v1.json",
+            "history": history[name],
+            "retention_s": None,  # For ever, or until it is deleted.
+        }
+        for name, table in TABLES.items()
+    ]
+
+
+assert set(TABLES) == {each.name for each in BUCKETS}, "a bucket without a schema is no contract"
