@@ -22,9 +22,11 @@ from libs.common.telemetry.logging import configure, fields
 from services.endpoint_api.service import build
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
-from services.endpoint_api.shell.bootstrap import record_bootstrap_key
+from services.endpoint_api.shell.bootstrap import record_bootstrap
 from services.endpoint_api.shell.catalogue import read_catalogue
+from services.endpoint_api.shell.issuers import read_issuers
 from services.endpoint_api.shell.metrics import count_stages
+from services.endpoint_api.shell.oidc import Oidc
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
 from services.endpoint_api.shell.settings import Settings
@@ -59,10 +61,10 @@ def assemble(settings: Settings) -> Process:
     service = build(ports)
     api = Api(service, ports)
     if settings.bootstrap_file is not None:
-        record_bootstrap_key(api.keys, settings.bootstrap_file)
+        record_bootstrap(api, settings.bootstrap_file)
     app = create_app(
         api,
-        Authenticator(service.runner("key"), ports.clock),
+        Authenticator(service, ports, Oidc(read_issuers(settings.oidc_file), ports.clock)),
         entropy=ports.entropy,
         committed=lambda: process.wake(),  # Made below: it needs the app.
     )

@@ -70,9 +70,10 @@ async def running(directory: Path, broker: MemoryBroker, *, endpoints_max: int =
     service = build(ports)
     api = Api(service, ports)
     api.keys.record(KEY, tenant_id="acme", project_id="main", name="first", scopes=["read", "manage"])
+    api.tenants.adopt("acme", "main")
     app = create_app(
         api,
-        Authenticator(service.runners[1], clock),
+        Authenticator(service, ports),
         entropy=ports.entropy,
         committed=lambda: process.wake(),
     )

@@ -14,6 +14,7 @@ from services.endpoint_api.core.refusal import FieldRefused
 NAME_MAX: Final = 40  # A DNS label is 63; the rest is room for what adapters put around a name.
 NAME_FORM: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 ENDPOINT_ID_FORM: Final = re.compile(r"ep-[a-z2-7]{10}")
+MEMBER_ID_FORM: Final = re.compile(r"mb-[a-z2-7]{10}")
 KEY_ID_FORM: Final = re.compile(r"[a-z2-7]{10}")
 OPERATION_ID_FORM: Final = re.compile(r"op-([a-z2-7]{10})-[1-9][0-9]{0,8}")
 REQUEST_KEY_FORM: Final = re.compile(r"[!-~]{1,255}")

@@ -47,6 +47,10 @@ class Caller:
         """The same for the tenant as a whole: what a role in one project does not give."""
         _need(self.tenant_scopes, scope, or_else)
 
+    def needs_anywhere(self, scope: Scope, *or_else: Scope) -> None:
+        """The same for the project or the tenant, whichever gives it."""
+        _need(self.scopes | self.tenant_scopes, scope, or_else)
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:

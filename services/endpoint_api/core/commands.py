@@ -50,6 +50,7 @@ class CreateKey(Command):
     expires_at_ms: int | None
     request: str
     keys_max: int
+    member: str = ""
 
 
 class RevokeKey(Command):

@@ -58,6 +58,7 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
         created_ms=now_ms,
         expires_at_ms=command.expires_at_ms,
         request=command.request,
+        member=command.member,
     )
     entry = entry_of(created)
     assert entry is not None, key.id

@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from libs.common.decision import Decision, Give, Take
-from libs.common.errors import NotFound
+from libs.common.errors import Conflict, NotFound
 from libs.common.events.envelope import Envelope
 from libs.common.events.tenant import MemberChanged
 from libs.common.ids import short_id
-from services.endpoint_api.core.caller import Scope
+from services.endpoint_api.core.caller import Caller, Scope
 from services.endpoint_api.core.commands import Command
 from services.endpoint_api.core.roles import SCOPES, Role
 
@@ -89,6 +89,13 @@ def scopes_in(members: Iterable[Member], project_id: str) -> frozenset[Scope]:
     return frozenset[Scope]().union(*held)
 
 
+def may_manage(caller: Caller, project_id: str) -> bool:
+    """Whether the caller decides who has which role in a project; empty id: in the whole tenant."""
+    managing = {Scope.MEMBERS, Scope.OPERATE}
+    in_project = project_id != "" and caller.project_id == project_id and not caller.scopes.isdisjoint(managing)
+    return in_project or not caller.tenant_scopes.isdisjoint(managing)
+
+
 def scope_of_member(member: Member) -> str:
     """Where all roles of one person are found; a service account is found by its key."""
     return person(member.subject) if member.role is not None and member.kind is MemberKind.PERSON else ""
@@ -102,6 +109,9 @@ def person(subject: str) -> str:
 def _put(member: Member, command: PutMember, now_ms: int) -> Decision[Member]:
     if member.role is command.role:
         return Decision(member)
+    if member.role is not None and member.kind is MemberKind.SERVICE_ACCOUNT:
+        message = "a service account keeps its role, as its keys do; remove it, which revokes them, and make another"
+        raise Conflict(message, code="role_is_fixed")
     put = replace(
         member,
         tenant_id=command.tenant_id,

@@ -127,6 +127,7 @@ class Key:
     expires_at_ms: int | None = None
     revoked_ms: int | None = None
     request: str = ""
+    member: str = ""  # The service account whose role decides what it may do; empty: its scopes do.
 
 
 def home_of(tenant_id: str, project_id: str) -> str:

@@ -49,12 +49,13 @@ class ChangeTenant(Command):
 
 
 class PutProject(Command):
-    """Make a project, or give it another quota."""
+    """Make a project, or give one that is there another quota."""
 
     kind: ClassVar[str] = "internal.put_project"
 
     project_id: str
     quota: Quota
+    is_new: bool
 
 
 class RemoveProject(Command):
@@ -152,6 +153,11 @@ def _change(tenant: Tenant, command: ChangeTenant) -> Decision[Tenant]:
 
 def _put_project(tenant: Tenant, command: PutProject, now_ms: int) -> Decision[Tenant]:
     known = next((each for each in tenant.projects if each.id == command.project_id), None)
+    is_there = known is not None and not known.removed
+    if is_there and command.is_new:
+        raise Conflict("a project of this tenant has this id already; choose another", code="name_taken")
+    if not is_there and not command.is_new:
+        raise NotFound(NO_PROJECT_HERE)
     above = quotas.above(command.quota, tenant.quota)
     if above:
         message = "is more than the tenant may have; lower it, or ask the operator for a higher quota of the tenant"

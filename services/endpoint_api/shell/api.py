@@ -8,7 +8,9 @@ from services.endpoint_api.shell.tenancy import Tenancy
 from services.endpoint_api.shell.verbs.audit import AuditVerbs
 from services.endpoint_api.shell.verbs.endpoints import EndpointVerbs
 from services.endpoint_api.shell.verbs.keys import KeyVerbs
+from services.endpoint_api.shell.verbs.members import MemberVerbs
 from services.endpoint_api.shell.verbs.offers import OfferVerbs
+from services.endpoint_api.shell.verbs.tenants import TenantVerbs
 
 
 class Api:
@@ -18,5 +20,7 @@ class Api:
         tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
         self.endpoints = EndpointVerbs(service.runner("endpoint"), ports, tenancy)
         self.keys = KeyVerbs(service.runner("key"), ports)
+        self.tenants = TenantVerbs(tenancy, ports)
+        self.members = MemberVerbs(tenancy, self.keys, service.runner("key"), ports)
         self.offers = OfferVerbs(tenancy)
         self.audit = AuditVerbs(ports)

@@ -1,37 +1,77 @@
-"""Who asks: an API key from the Authorization header, checked against our own records."""
+"""Who asks: the bearer of an API key, checked against our records, or of an issuer's token; and in which project."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from libs.common.clock import Clock
-from libs.common.ids import ProjectId, TenantId
 from libs.common.keys import Keyring, key_id_of
 from libs.common.runner import Runner
-from services.endpoint_api.core.caller import Caller
+from libs.common.service import Service
+from services.endpoint_api.core import identity
+from services.endpoint_api.core.caller import Caller, Scope
 from services.endpoint_api.core.keys import entry_of
+from services.endpoint_api.core.members import scopes_in
 from services.endpoint_api.core.refusal import Unauthorized
 from services.endpoint_api.core.state import Key
+from services.endpoint_api.shell.oidc import NoPeople, People
+from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.tenancy import Tenancy
 
 SCHEME: Final = "bearer "
 REFUSAL: Final = "send a key that is good as 'Authorization: Bearer <key>'"
 
 
 class Authenticator:
-    """Turns an Authorization header into a caller."""
+    """Turns what a request says of who asks into a caller."""
 
-    def __init__(self, keys: Runner[Key], clock: Clock) -> None:
-        self._keys = keys
-        self._clock = clock
+    def __init__(self, service: Service, ports: Ports, people: People | None = None) -> None:
+        self._keys: Runner[Key] = service.runner("key")
+        self._tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
+        self._clock = ports.clock
+        self._people: People = people or NoPeople()
 
-    def caller(self, authorization: str) -> Caller:
-        """The caller. Raises Unauthorized, in the same words whatever is wrong."""
-        plaintext = authorization[len(SCHEME) :] if authorization[: len(SCHEME)].lower() == SCHEME else ""
+    def caller(self, authorization: str, *, project: str = "") -> Caller:
+        """The caller. ``project`` is ``<tenant>/<project>``: who has several says which; a key has one of its own.
+
+        Raises Unauthorized, in the same words whatever is wrong with a key or token; Forbidden for the project.
+        """
+        bearer = authorization[len(SCHEME) :] if authorization[: len(SCHEME)].lower() == SCHEME else ""
+        if bearer.count(".") == 2:  # A token: three parts. A key has no dot.
+            return self._person(bearer, project)
+        key = self._good_key(bearer)
+        if Scope.OPERATE in key.scopes:
+            return identity.as_operator(key.id, project, self._tenancy.tenant(project.partition("/")[0]))
+        return self._program(key, project)
+
+    def _good_key(self, plaintext: str) -> Key:
         key_id = key_id_of(plaintext)
         key = self._keys.state(key_id) if key_id else None
         entry = entry_of(key) if key else None
         good = Keyring({entry.key_id: entry}).check(plaintext, now_ms=self._clock.now_ms()) if entry else None
-        if good is None:
+        if good is None or key is None:
             raise Unauthorized(REFUSAL)
-        actor, scopes = f"key:{good.key_id}", frozenset(good.scopes)
-        return Caller(TenantId(good.tenant_id), ProjectId(good.project_id), actor, scopes)
+        return key
+
+    def _program(self, key: Key, project: str) -> Caller:
+        tenant = self._tenancy.tenant(key.tenant_id)
+        if tenant is None or tenant.project(key.project_id) is None:
+            raise Unauthorized(REFUSAL)
+        identity.check_active(tenant)
+        if project not in ("", f"{key.tenant_id}/{key.project_id}"):
+            raise identity.not_a_member()
+        scopes, in_tenant = frozenset(key.scopes), frozenset[str]()
+        if key.member:  # A service account's: what its role allows now, not what it did when the key was made.
+            member = self._tenancy.role(key.member)
+            if member is None:
+                raise Unauthorized(REFUSAL)
+            scopes, in_tenant = scopes_in([member], key.project_id), scopes_in([member], "")
+        return Caller(key.tenant_id, key.project_id, f"key:{key.id}", scopes, in_tenant)
+
+    def _person(self, token: str, project: str) -> Caller:
+        who = self._people.identity(token)
+        if who.is_operator:
+            return identity.as_operator(who.names[0], project, self._tenancy.tenant(project.partition("/")[0]))
+        roles = self._tenancy.roles_of(who.names)
+        tenants = {each: self._tenancy.tenant(each) for each in {role.tenant_id for role in roles}}
+        known = {each: tenant for each, tenant in tenants.items() if tenant is not None}
+        return identity.as_member(who, roles, known, project)

@@ -1,4 +1,4 @@
-"""The first key of a new install: read from a file at start, recorded once."""
+"""The first keys of a new install, and whose they are: read from a file at start, recorded once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from libs.common.errors import Invalid
-from services.endpoint_api.shell.verbs.keys import KeyVerbs
+from services.endpoint_api.shell.api import Api
 
 
 class _Bootstrap(BaseModel):
@@ -17,15 +17,22 @@ class _Bootstrap(BaseModel):
     project_id: str
     key: str
     scopes: tuple[str, ...]
+    operator_key: str | None = None
 
 
-def record_bootstrap_key(verbs: KeyVerbs, path: Path) -> None:
-    """Record the key in ``path``; starting again changes nothing. Raises Invalid: one line, without the key."""
+def record_bootstrap(api: Api, path: Path) -> None:
+    """Record the keys in ``path`` and make their tenant and project; starting again changes nothing.
+
+    Raises Invalid: one line, without the keys.
+    """
     try:
         given = _Bootstrap.model_validate_json(path.read_bytes())
-        verbs.record(
+        api.keys.record(
             given.key, tenant_id=given.tenant_id, project_id=given.project_id, name="bootstrap", scopes=given.scopes
         )
+        api.tenants.adopt(given.tenant_id, given.project_id)
+        if given.operator_key is not None:
+            api.keys.record_operator(given.operator_key)
     except OSError as missing:
         raise Invalid(f"bootstrap file {path}: {missing.strerror}; set MILLRACE_BOOTSTRAP_FILE") from missing
     except ValidationError as wrong:

@@ -14,7 +14,12 @@ class Settings(CommonSettings):
     http_host: str = "127.0.0.1"  # Open to the network only if the operator says so.
     http_port: int = 8700
     catalogue_dir: Path = Path("deploy/catalogue")  # tiers.yaml and models.yaml.
-    bootstrap_file: Path | None = None  # JSON {tenant_id, project_id, key, scopes}: the first key of a new install.
-    endpoints_max: int = 20  # Per tenant, failed ones included: they hold their name until they are deleted.
+    bootstrap_file: Path | None = (
+        None  # JSON {tenant_id, project_id, key, scopes, operator_key?}: a new install's keys.
+    )
+    oidc_file: Path | None = None  # YAML or JSON: the issuers whose people may sign in; see shell/issuers.py.
+    endpoints_max: int = (
+        20  # Per tenant whose quota says none; failed ones included: they hold their name until they are deleted.
+    )
     keys_max: int = 100  # Per tenant, revoked ones not counted; bounds the bucket that every router holds in memory.
     stages_poll_s: float = 15.0  # How often endpoints are counted for the gauges: one read of each live endpoint.

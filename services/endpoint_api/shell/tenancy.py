@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -10,8 +11,10 @@ from libs.common.errors import QuotaExceeded
 from libs.common.events.tenant import NO_LIMITS, Quotas
 from libs.common.runner import Runner
 from services.endpoint_api.core import quotas
-from services.endpoint_api.core.caller import Caller
+from services.endpoint_api.core.admission import request_key
+from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.catalogue import Catalogue
+from services.endpoint_api.core.commands import Command
 from services.endpoint_api.core.members import Member, person
 from services.endpoint_api.core.tenants import Tenant
 from services.endpoint_api.shell.ports import Ports
@@ -67,3 +70,10 @@ class Tenancy:
             held = self._ports.store.counter(refusal.counter)
             message = quotas.over(refusal.counter, wanted=refusal.wanted, limit=refusal.limit, held=held)
             raise QuotaExceeded(message, counter=refusal.counter, wanted=refusal.wanted, limit=refusal.limit) from None
+
+
+def request_of(ask: Ask, command: Command) -> str:
+    """What makes a change one: the same ask with the same content is one command, with other content another."""
+    request = request_key(idempotency_key=ask.idempotency_key, request_id=ask.request_id)
+    content = command.model_dump_json(exclude={"request_id"}).encode()
+    return f"{request}|{hashlib.sha256(content).hexdigest()}"

@@ -30,6 +30,7 @@ from services.endpoint_api.service import build
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.catalogue import read_catalogue
+from services.endpoint_api.shell.oidc import NoPeople, People
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
 
@@ -148,6 +149,7 @@ class Stand:
     api: Api = field(init=False)
     client: TestClient = field(init=False)
     entropy: CountingEntropy = field(default_factory=CountingEntropy)
+    people: People = field(default_factory=NoPeople)
 
     def __post_init__(self) -> None:
         """Build it."""
@@ -159,7 +161,7 @@ class Stand:
         self.api = Api(self.service, self.ports)
         app = create_app(
             self.api,
-            Authenticator(self.keys, self.clock),
+            Authenticator(self.service, self.ports, self.people),
             entropy=self.entropy,
             committed=lambda: self.commits.append("woken"),
         )
@@ -182,6 +184,7 @@ class Stand:
         minted: Minted = mint(self.entropy)
         held = sorted(scopes)
         self.api.keys.record(minted.plaintext, tenant_id=tenant, project_id=project, name="first", scopes=held)
+        self.api.tenants.adopt(tenant, project)
         return minted.plaintext
 
     def headers(self, tenant: str = "acme", project: str = "main", **more: str) -> dict[str, str]:

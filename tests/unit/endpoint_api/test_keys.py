@@ -18,7 +18,7 @@ from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_envelope
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.state import Key
-from services.endpoint_api.shell.bootstrap import record_bootstrap_key
+from services.endpoint_api.shell.bootstrap import record_bootstrap
 from tests.unit.endpoint_api.given import NOW, CountingEntropy, Stand, a_caller, kinds
 
 MADE = CreateKey(
@@ -148,9 +148,9 @@ def bootstrap(tmp_path: Path, **changes: object) -> Path:
 def test_the_bootstrap_key_is_recorded_once(tmp_path: Path) -> None:
     stand, path = Stand(), bootstrap(tmp_path)
 
-    record_bootstrap_key(stand.api.keys, path)
+    record_bootstrap(stand.api, path)
     before = stand.stored()
-    record_bootstrap_key(stand.api.keys, path)
+    record_bootstrap(stand.api, path)
 
     assert stand.stored() == before
     assert [each.name for each in stand.api.keys.list(a_caller())] == ["bootstrap"]
@@ -158,11 +158,11 @@ def test_the_bootstrap_key_is_recorded_once(tmp_path: Path) -> None:
 
 def test_a_bootstrap_key_that_was_revoked_stays_revoked(tmp_path: Path) -> None:
     stand, path = Stand(), bootstrap(tmp_path)
-    record_bootstrap_key(stand.api.keys, path)
+    record_bootstrap(stand.api, path)
     [key] = stand.api.keys.list(a_caller())
     stand.api.keys.revoke(Ask(a_caller()), key.id)
 
-    record_bootstrap_key(stand.api.keys, path)
+    record_bootstrap(stand.api, path)
 
     assert stand.api.keys.list(a_caller())[0].revoked_at is not None
 
@@ -182,7 +182,7 @@ def test_a_wrong_bootstrap_file_is_refused_in_one_line(tmp_path: Path, changes: 
     stand = Stand()
 
     with pytest.raises(Invalid, match=says) as refusal:
-        record_bootstrap_key(stand.api.keys, bootstrap(tmp_path, **changes))
+        record_bootstrap(stand.api, bootstrap(tmp_path, **changes))
 
     assert "\n" not in str(refusal.value)
     assert "mr_live" not in str(refusal.value)
@@ -191,10 +191,10 @@ def test_a_wrong_bootstrap_file_is_refused_in_one_line(tmp_path: Path, changes: 
 
 def test_a_bootstrap_key_of_the_same_id_for_another_tenant_is_refused(tmp_path: Path) -> None:
     stand = Stand()
-    record_bootstrap_key(stand.api.keys, bootstrap(tmp_path))
+    record_bootstrap(stand.api, bootstrap(tmp_path))
 
     with pytest.raises(Invalid, match="recorded before"):
-        record_bootstrap_key(stand.api.keys, bootstrap(tmp_path, tenant_id="other"))
+        record_bootstrap(stand.api, bootstrap(tmp_path, tenant_id="other"))
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])
@@ -204,4 +204,4 @@ def test_an_unreadable_bootstrap_file_is_refused(tmp_path: Path, text: str | Non
         path.write_text(text)
 
     with pytest.raises(Invalid, match="bootstrap file"):
-        record_bootstrap_key(Stand().api.keys, path)
+        record_bootstrap(Stand().api, path)

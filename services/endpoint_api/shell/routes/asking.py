@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Header, Request
 
 from services.endpoint_api.core.caller import Ask, Caller
+from services.endpoint_api.core.identity import PROJECT_HEADER
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
@@ -31,7 +32,8 @@ def _api(request: Request) -> Api:
 
 def _caller(request: Request) -> Caller:
     authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.caller(request.headers.get("authorization", ""))
+    project = request.headers.get(PROJECT_HEADER, "")
+    return authenticator.caller(request.headers.get("authorization", ""), project=project)
 
 
 Verbs = Annotated[Api, Depends(_api)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.common.errors import Conflict, NotFound
+from libs.common.ids import KeyId
 from libs.common.keys import digest, key_id_of, mint
 from libs.common.runner import Runner
 from libs.common.store.port import Taken
@@ -46,15 +47,20 @@ class KeyVerbs:
         self._keys = keys
         self._ports = ports
 
-    def create(self, ask: Ask, *, name: str, scopes: Sequence[str], expires_in_s: int | None = None) -> NewKey:
+    def create(
+        self, ask: Ask, *, name: str, scopes: Sequence[str], expires_in_s: int | None = None, member: str = ""
+    ) -> NewKey:
         """Make a key for the caller's project; its plaintext is in this answer only.
+
+        ``member`` is the service account that it is of, if any: then the account's role decides what it may do.
 
         Raises Conflict if the Idempotency-Key made a key before: a secret can't be shown twice.
         """
         with metrics.counted("create_key"):
             ask.caller.needs(Scope.MANAGE)
             admission.check_name(name)
-            admission.check_scopes(tuple(scopes))
+            if not member:
+                admission.check_scopes(tuple(scopes))
             admission.check_expiry(expires_in_s)
             once = ask.idempotency_key
             request = admission.request_key(idempotency_key=once, request_id="") if once else ""
@@ -71,6 +77,7 @@ class KeyVerbs:
                 expires_at_ms=None if expires_in_s is None else now_ms + expires_in_s * SECOND_MS,
                 request=request,
                 keys_max=self._ports.keys_max,
+                member=member,
             )
             try:
                 key = self._keys.take(minted.key_id, command_envelope(minted.key_id, command, now_ms, ask.traceparent))
@@ -113,8 +120,21 @@ class KeyVerbs:
         admission.check_name(tenant_id, field="tenant_id")
         admission.check_name(project_id, field="project_id")
         admission.check_scopes(tuple(scopes))
+        self._record(key_id, plaintext, tenant_id=tenant_id, project_id=project_id, name=name, scopes=scopes)
+
+    def record_operator(self, plaintext: str) -> None:
+        """Record a key of the operator, once: of no tenant, and good for nothing but to operate. Raises Invalid."""
+        key_id = key_id_of(plaintext)
+        if key_id is None:
+            raise FieldRefused("operator_key", "is not a key; make one with libs.common.keys.mint")
+        self._record(key_id, plaintext, tenant_id="", project_id="", name="operator", scopes=[Scope.OPERATE])
+
+    def _record(
+        self, key_id: KeyId, plaintext: str, *, tenant_id: str, project_id: str, name: str, scopes: Sequence[str]
+    ) -> None:
         sha256 = digest(plaintext)
         command = CreateKey(
+            actor="operator:bootstrap",
             tenant_id=tenant_id,
             project_id=project_id,
             name=name,
