@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from libs.common.events.route import RequestUsage
+from libs.common.events.runtime import Replica
 from services.router.shell.gateway import Limits
 from services.router.shell.journal import MemoryUsageJournal
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import ENDPOINT, OTHER_KEY, a_request, a_scene, ask, chat_body, read_answer
+from tests.unit.router.scene import ENDPOINT, OTHER_KEY, a_request, a_route, a_scene, ask, chat_body, read_answer
 
 
 async def test_an_answer_reaches_the_client_after_its_bill_is_written(tmp_path: Path) -> None:
@@ -390,3 +391,45 @@ class FullJournal(MemoryUsageJournal):
 
 def a_get(path: str) -> bytes:
     return a_request(b"", path=path).replace(b"POST", b"GET").replace(b"content-length: 0\r\n", b"")
+
+
+async def test_each_replica_is_asked_for_the_model_that_it_serves() -> None:
+    async with running(Engine()) as old, running(Engine()) as new, a_scene() as scene:
+        replicas = (Replica(name="old", url=old.url, model="m-1"), Replica(name="new", url=new.url, model="m-2"))
+        route = a_route(()).model_copy(update={"replicas": replicas})
+        scene.table.change(ENDPOINT, route.model_dump_json().encode())
+
+        for _ in range(8):
+            (answer,) = await ask(scene.port, a_request(chat_body()))
+            assert answer.status == 200
+
+    assert {each["model"] for each in old.requests} == {"m-1"}
+    assert {each["model"] for each in new.requests} == {"m-2"}
+
+
+async def test_a_retry_on_a_replica_of_the_other_model_is_asked_in_its_name() -> None:
+    async with running(Engine(refuse_connections=100)) as old, running(Engine()) as new, a_scene() as scene:
+        replicas = (Replica(name="old", url=old.url, model="m-1"), Replica(name="new", url=new.url, model="m-2"))
+        route = a_route(()).model_copy(update={"replicas": replicas})
+        scene.table.change(ENDPOINT, route.model_dump_json().encode())
+
+        answers = [(await ask(scene.port, a_request(chat_body())))[0].status for _ in range(4)]
+
+    assert answers == [200] * 4
+    assert {each["model"] for each in new.requests} == {"m-2"}
+
+
+async def test_a_paused_endpoint_is_refused_as_such_without_an_invitation_to_try_again_and_is_not_listed() -> None:
+    async with a_scene() as scene:
+        route = a_route(()).model_copy(update={"paused": True})
+        scene.table.change(ENDPOINT, route.model_dump_json().encode())
+
+        (refused,) = await ask(scene.port, a_request(chat_body()))
+        (listed,) = await ask(scene.port, a_request(b"", path="/v1/models").replace(b"POST", b"GET", 1))
+
+        assert refused.status == 503
+        assert (refused.error["code"], refused.error["param"]) == ("endpoint_paused", "model")
+        assert "retry-after" not in refused.headers
+        assert json.loads(listed.body)["data"] == []
+        assert scene.table.live(ENDPOINT) == 0
+        assert scene.journal.backlog() == 0

@@ -36,6 +36,7 @@ class RouteEntry(Contract):
     replicas: tuple[Replica, ...]
     published_at_ms: int
     limits: Limits = Limits()
+    paused: bool = Field(default=False, description="Known, kept and not running: requests are refused and told so.")
 
 
 class QuotaEntry(Contract):

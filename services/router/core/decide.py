@@ -17,7 +17,7 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
 from libs.common.events.route import RoutePublished, RouteWithdrawn
-from libs.common.events.runtime import CacheWarmed, ReplicasChanged
+from libs.common.events.runtime import CacheWarmed, Replica, ReplicasChanged
 from libs.common.events.tables import RouteEntry
 from libs.common.runner import Woke
 from libs.common.units import SECOND_MS
@@ -34,6 +34,7 @@ def decide(route: Route, envelope: Envelope, now_ms: int, *, url: str) -> Decisi
     if heard is not None:
         route = replace(route, facts=route.facts.learn(heard))
     route = _learn(route, envelope)
+    route = _put_in_effect(route)
     route = _drain(route, now_ms)
     route, puts = _keep_entry(route, envelope, now_ms)
     route, events = _tell(route, envelope.data, url)
@@ -47,21 +48,43 @@ def decide(route: Route, envelope: Envelope, now_ms: int, *, url: str) -> Decisi
 
 
 def _learn(route: Route, envelope: Envelope) -> Route:
-    data = envelope.data
-    if isinstance(data, EndpointRequested | EndpointDeletionRequested | EndpointPauseRequested | EndpointFailed):
-        route = replace(route, generation=max(route.generation, envelope.generation))
-    if isinstance(data, EndpointRequested):
-        known = route.facts.of(Fact.REQUESTED)
-        if known is not None and known.generation == envelope.generation:
-            route = replace(route, endpoint=_endpoint(data))
-    elif isinstance(data, EndpointDeletionRequested | EndpointPauseRequested):
-        route = replace(route, drain_ms=data.drain_deadline_ms)
-    elif isinstance(data, EndpointFailed):
-        route = replace(route, drain_ms=route.drain_ms or FAILED_DRAIN_MS)
-    elif isinstance(data, CacheWarmed | ReplicasChanged) and envelope.sequence > route.replicas_sequence:
-        replicas = tuple(sorted(data.replicas, key=lambda each: (each.name, each.url)))
-        route = replace(route, replicas=replicas, replicas_sequence=envelope.sequence)
+    match envelope.data:
+        case EndpointRequested() as data:
+            known = route.facts.of(Fact.REQUESTED)
+            is_newest = known is not None and known.generation == envelope.generation
+            return replace(route, asked=_endpoint(data)) if is_newest else route
+        case EndpointDeletionRequested() | EndpointPauseRequested() as end:
+            return _ended(route, envelope.generation, end.drain_deadline_ms)
+        case EndpointFailed():
+            return _ended(route, envelope.generation, FAILED_DRAIN_MS)
+        case CacheWarmed() as warmed:
+            return _replicas(route, envelope, warmed.replicas, envelope.generation)
+        case ReplicasChanged() as changed:
+            return _replicas(route, envelope, changed.replicas, changed.warmed_generation)
     return route
+
+
+def _ended(route: Route, generation: int, drain_ms: int) -> Route:
+    """The newest end says how long streams may run; one that follows another may shorten that, never lengthen it."""
+    if generation <= route.drain_generation:
+        return route
+    return replace(route, drain_ms=drain_ms, drain_generation=generation)
+
+
+def _replicas(route: Route, envelope: Envelope, replicas: tuple[Replica, ...], warmed_generation: int) -> Route:
+    route = replace(route, warmed_generation=max(route.warmed_generation, warmed_generation))
+    if envelope.sequence <= route.replicas_sequence:
+        return route
+    replicas = tuple(sorted(replicas, key=lambda each: (each.name, each.url)))
+    return replace(route, replicas=replicas, replicas_sequence=envelope.sequence)
+
+
+def _put_in_effect(route: Route) -> Route:
+    """What was asked for last holds as soon as the runtime is warm for it; until then what held before."""
+    generation = route.asked_generation
+    if route.asked is None or route.is_ended or not route.endpoint_generation < generation <= route.warmed_generation:
+        return route
+    return replace(route, endpoint=route.asked, endpoint_generation=generation)
 
 
 def _endpoint(data: EndpointRequested) -> Endpoint:
@@ -72,6 +95,7 @@ def _endpoint(data: EndpointRequested) -> Endpoint:
         model=data.spec.model,
         tier=data.spec.tier,
         region=data.spec.region,
+        limits=data.spec.limits,
     )
 
 
@@ -79,35 +103,49 @@ def _drain(route: Route, now_ms: int) -> Route:
     """The deadline runs from when we first heard; live streams may use it up, new requests may not."""
     if route.stage is not RouteStage.DRAINING:
         return replace(route, drain_deadline_ms=None)
-    if route.drain_deadline_ms is None:
-        return replace(route, drain_deadline_ms=now_ms + route.drain_ms)
+    latest_ms = now_ms + route.drain_ms
+    if route.drain_deadline_ms is None or latest_ms < route.drain_deadline_ms:
+        return replace(route, drain_deadline_ms=latest_ms)
     return route
 
 
 def _keep_entry(route: Route, envelope: Envelope, now_ms: int) -> tuple[Route, tuple[Put, ...]]:
     """Put the entry when it changed, and again when the data plane lacks it; delete it likewise."""
-    if route.stage in SERVING:
-        wanted = _wanted(route, now_ms)
-        if wanted != route.entry or _lacks(route, envelope, wanted):
-            put = Put(ROUTES, route.endpoint_id, wanted.model_dump_json().encode())
-            return replace(route, entry=wanted), (put,)
-    elif route.stage in LEAVING and (route.entry is not None or _lacks(route, envelope, None)):
-        return replace(route, entry=None), (Put(ROUTES, route.endpoint_id, None),)
-    return route, ()
+    wanted = _wanted(route, now_ms)
+    if wanted == route.entry and not _lacks(route, envelope, wanted):
+        return route, ()
+    value = None if wanted is None else wanted.model_dump_json().encode()
+    return replace(route, entry=wanted), (Put(ROUTES, route.endpoint_id, value),)
 
 
 def _lacks(route: Route, envelope: Envelope, wanted: RouteEntry | None) -> bool:
     """Whether a look at the table, or at the clock, says that it should be told again."""
     data = envelope.data
+    if route.stage not in SERVING | LEAVING:
+        return False
     if isinstance(data, RouteSeen):
         # What was just put is still on its way; only a table that had it already can have lost it.
         return route.stage is RouteStage.PUBLISHED and _is_of(data, route) and data.held != wanted
     return isinstance(data, Woke)
 
 
-def _wanted(route: Route, now_ms: int) -> RouteEntry:
-    endpoint = route.endpoint
-    assert endpoint is not None, f"{route.endpoint_id} is to be served, so it was asked for"
+def _wanted(route: Route, now_ms: int) -> RouteEntry | None:
+    """What the data plane should hold: the endpoint in effect; that it is paused; or, when it ends or began, nothing.
+
+    What was asked for anew and is not warm yet is found, without replicas unless some still run.
+    """
+    if route.stage in SERVING:
+        return _entry(route, route.endpoint, now_ms)
+    if route.stage in LEAVING:
+        return _entry(route, route.endpoint or route.asked, now_ms) if route.is_paused else None
+    if route.entry is None:
+        return None
+    return route.entry.model_copy(update={"paused": False, "replicas": route.replicas})
+
+
+def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry | None:
+    if endpoint is None:
+        return None
     return RouteEntry(
         endpoint_id=route.endpoint_id,
         tenant_id=endpoint.tenant_id,
@@ -117,8 +155,10 @@ def _wanted(route: Route, now_ms: int) -> RouteEntry:
         model=endpoint.model,
         tier=endpoint.tier,
         region=endpoint.region,
-        replicas=route.replicas,
+        replicas=() if route.is_paused else route.replicas,
         published_at_ms=route.entry.published_at_ms if route.entry else now_ms,
+        limits=endpoint.limits,
+        paused=route.is_paused,
     )
 
 
@@ -128,7 +168,7 @@ def _tell(route: Route, data: Event, url: str) -> tuple[Route, tuple[Event, ...]
         return route, ()
     if route.stage is RouteStage.PUBLISHING and data.held is not None and data.held.generation == route.generation:
         return replace(route, told_published=route.generation), (RoutePublished(url=url),)
-    if route.stage is RouteStage.DRAINING and data.held is None and data.is_idle:
+    if route.stage is RouteStage.DRAINING and not data.lets_in and data.is_idle:
         told = replace(route, told_withdrawn=route.generation, drain_deadline_ms=None)
         return told, (RouteWithdrawn(streams_cut=data.streams_cut),)
     return route, ()

@@ -22,11 +22,12 @@ class RouteStage(StrEnum):
 
 SERVING: Final = frozenset({RouteStage.PUBLISHING, RouteStage.PUBLISHED})
 LEAVING: Final = frozenset({RouteStage.DRAINING, RouteStage.WITHDRAWN})
+ENDS: Final = (Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)
 
 _EXITS: Final = tuple(
     Row(stage, fact, RouteStage.DRAINING)
     for stage in (RouteStage.UNHEARD, RouteStage.WAITING, RouteStage.PUBLISHING, RouteStage.PUBLISHED)
-    for fact in (Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)
+    for fact in ENDS
 )
 
 ROUTE: Final = Lifecycle(

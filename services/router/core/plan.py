@@ -19,6 +19,6 @@ def plan(route: Route, seen: RouteSeen, now_ms: int) -> tuple[CutStreams, ...]:
     """The route's next steps; none while streams may still run, and none while new ones could come in."""
     if route.stage is not RouteStage.DRAINING or route.drain_deadline_ms is None:
         return ()
-    if seen.held is not None or seen.is_idle or now_ms < route.drain_deadline_ms:
+    if seen.lets_in or seen.is_idle or now_ms < route.drain_deadline_ms:
         return ()
     return (CutStreams(route.endpoint_id),)

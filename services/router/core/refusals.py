@@ -76,6 +76,12 @@ def no_replica() -> HttpRefusal:
     )  # fmt: skip
 
 
+def endpoint_paused() -> HttpRefusal:
+    """The endpoint is kept and not running. No Retry-After: it comes back when its owner resumes it, not by itself."""
+    message = "This endpoint is paused. Resume it, or ask for another model; trying again does not help."
+    return HttpRefusal(503, message, code="endpoint_paused", kind=SERVER_ERROR, param="model")
+
+
 def upstream_failed() -> HttpRefusal:
     """The engine failed before it answered, and another try did not help."""
     return HttpRefusal(

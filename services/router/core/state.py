@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from libs.common.events.endpoint import Limits
 from libs.common.events.event import Internal, Owner
 from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
 from libs.common.events.tables import RouteEntry
-from services.router.core.lifecycle import ROUTE, RouteStage
+from services.router.core.lifecycle import ENDS, ROUTE, RouteStage
 
 
 class RouteSeen(Internal):
@@ -29,6 +30,11 @@ class RouteSeen(Internal):
     is_idle: bool = False
     streams_cut: int = 0
 
+    @property
+    def lets_in(self) -> bool:
+        """Whether a new request would be served."""
+        return self.held is not None and not self.held.paused
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -40,26 +46,31 @@ class Endpoint:
     model: str
     tier: str
     region: str
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """How one endpoint is reached, or that it is not.
 
-    `entry` is what was last put into the `routes` bucket and not deleted since; `told_*` is the generation for which
-    the fact was told. A generation is raised by a delete, so each delete is answered anew.
+    `asked` is the newest request; `endpoint`, of `endpoint_generation`, is the newest one that the runtime was said to
+    be warm for: what is served meanwhile. `entry` is what was last put into the `routes` bucket and not deleted since;
+    `told_*` is the generation for which the fact was told, so each newer one is answered anew.
     """
 
     endpoint_id: str
     facts: Facts = field(default_factory=Facts)
-    generation: int = 0
+    asked: Endpoint | None = None
     endpoint: Endpoint | None = None
+    endpoint_generation: int = 0
+    warmed_generation: int = 0
     replicas: tuple[Replica, ...] = ()
     replicas_sequence: int = 0
     entry: RouteEntry | None = None
     told_published: int = 0
     told_withdrawn: int = 0
     drain_ms: int = 0
+    drain_generation: int = 0
     drain_deadline_ms: int | None = None
 
     @property
@@ -67,15 +78,51 @@ class Route:
         """Where a walk through the table stops."""
         return ROUTE.stage_of(self._holding())
 
+    @property
+    def asked_generation(self) -> int:
+        """The newest request that was heard; 0 before the first."""
+        return self._generation_of(Fact.REQUESTED)
+
+    @property
+    def ended_generation(self) -> int:
+        """The newest pause, failure or deletion that was heard; 0 before the first."""
+        return max(self._generation_of(each) for each in ENDS)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether there is to be no route: of what was asked the newest is an end, or any of it a deletion."""
+        is_deleted = self._generation_of(Fact.DELETION_REQUESTED) > 0
+        return is_deleted or 0 < self.ended_generation >= self.asked_generation
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it ended by a pause, and by nothing that came with or after it."""
+        others = max(self._generation_of(each) for each in ENDS if each is not Fact.PAUSE_REQUESTED)
+        return self.is_ended and self._generation_of(Fact.PAUSE_REQUESTED) > others
+
+    @property
+    def is_in_effect(self) -> bool:
+        """Whether the runtime was warm for a request since the last end."""
+        return self.endpoint_generation > self.ended_generation
+
+    @property
+    def generation(self) -> int:
+        """The generation that the stage speaks of."""
+        if self.is_ended:
+            return max(self.ended_generation, self.asked_generation)
+        return self.endpoint_generation if self.is_in_effect else self.asked_generation
+
     def _holding(self) -> frozenset[Fact]:
-        holding = self.facts.holding()
-        requested = self.facts.of(Fact.REQUESTED)
-        for fact in (Fact.ENDPOINT_FAILED, Fact.PAUSE_REQUESTED):
-            ended = self.facts.of(fact)
-            if requested and ended and ended.generation < requested.generation:
-                holding -= {fact}  # Asked for anew since: an older end must not undo newer desire.
-        if self.told_published and self.told_published == self.generation:
-            holding |= {Fact.ROUTE_PUBLISHED}
-        if self.told_withdrawn and self.told_withdrawn == self.generation:
-            holding |= {Fact.ROUTE_WITHDRAWN}
-        return holding
+        """The facts as they count now: an end that was overtaken by newer desire, and what was before it, do not."""
+        holds = {
+            Fact.REQUESTED: self.asked_generation > 0,
+            Fact.CACHE_WARMED: self.is_in_effect,
+            Fact.ROUTE_PUBLISHED: 0 < self.told_published == self.generation,
+            Fact.ROUTE_WITHDRAWN: 0 < self.told_withdrawn == self.generation,
+        }
+        ends = {each for each in ENDS if self.is_ended and self.facts.holds(each)}
+        return frozenset(each for each, true in holds.items() if true) | ends
+
+    def _generation_of(self, fact: Fact) -> int:
+        heard = self.facts.of(fact)
+        return heard.generation if heard is not None and heard.holds else 0

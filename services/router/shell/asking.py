@@ -114,7 +114,7 @@ class Asking:
 
     def _send(self, connection: UpstreamConnection, seat: Seat) -> None:
         self._upstream = connection
-        body = openai.upstream_body(self._ask, engine_model=self._target.entry.model)
+        body = openai.upstream_body(self._ask, engine_model=seat.model or self._target.entry.model)
         path = openai.ENGINE_PATHS[self._ask.api]
         connection.ask(
             self, http_rules.upstream_request(path=path, host=seat.authority, request_id=self._request_id, body=body)

@@ -72,6 +72,8 @@ class Exchange:
         )
         if target is None:
             raise refusals.model_not_found(self._ask.model)
+        if target.entry.paused:
+            raise refusals.endpoint_paused()
         if not target.seats:
             self._gateway.table.leave(self, target.entry.endpoint_id)
             raise refusals.no_replica()

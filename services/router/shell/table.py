@@ -33,11 +33,12 @@ class Cuttable(Protocol):
 class Seat:
     """One replica as requests are spread over it; lives as long as the replica is in the route."""
 
-    __slots__ = ("host", "outstanding", "port", "url")
+    __slots__ = ("host", "model", "outstanding", "port", "url")
 
     def __init__(self, replica: Replica) -> None:
         parts = urlsplit(replica.url)
         self.url = replica.url
+        self.model = replica.model
         self.host = parts.hostname or ""
         self.port = parts.port or 80
         self.outstanding = 0
@@ -54,9 +55,9 @@ class Target:
     __slots__ = ("entry", "seats", "turn")
 
     def __init__(self, entry: RouteEntry, known: Target | None) -> None:
-        seats: dict[str, Seat] = {each.url: each for each in known.seats} if known else {}
+        seats = {(each.url, each.model): each for each in known.seats} if known else {}
         self.entry = entry
-        self.seats: tuple[Seat, ...] = tuple(seats.get(each.url) or Seat(each) for each in entry.replicas)
+        self.seats: tuple[Seat, ...] = tuple(seats.get((each.url, each.model)) or Seat(each) for each in entry.replicas)
         self.turn: int = known.turn if known else 0
 
     def choose(self, *, avoid: Seat | None = None) -> Seat | None:
@@ -119,19 +120,22 @@ class RouteTable:
         return target.entry if target else None
 
     def of_project(self, *, tenant_id: str, project_id: str) -> list[RouteEntry]:
-        """The routes of a project."""
+        """The routes of a project that may serve."""
         with self._lock:
             return [
                 each.entry
                 for each in self._targets.values()
-                if (each.entry.tenant_id, each.entry.project_id) == (tenant_id, project_id)
+                if (each.entry.tenant_id, each.entry.project_id) == (tenant_id, project_id) and not each.entry.paused
             ]
 
     def enter(self, request: Cuttable, *, tenant_id: str, project_id: str, name: str) -> Target | None:
-        """Count ``request`` as running on the endpoint of that name; None, and not counted, if there is none."""
+        """Count ``request`` as running on the endpoint of that name; None if there is none.
+
+        One that is paused lets nothing in: it is found, and the request is not counted.
+        """
         with self._lock:
             target = self._named(tenant_id, project_id, name)
-            if target is not None:
+            if target is not None and not target.entry.paused:
                 self._running.setdefault(target.entry.endpoint_id, set()).add(request)
         return target
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointSpec,
+    Limits,
     Placement,
 )
 from libs.common.events.envelope import Envelope
@@ -25,7 +27,9 @@ def envelope(data: Event, *, generation: int = 1, sequence: int = 1, mark: str =
     return Envelope(told_id, data, subject=ENDPOINT, time_ms=NOW, generation=generation, sequence=sequence)
 
 
-def requested(*, generation: int = 1, sequence: int = 1) -> Envelope:
+def requested(
+    *, generation: int = 1, sequence: int = 1, model: str = "millrace/ngram-1", limits: Limits | None = None
+) -> Envelope:
     placement = Placement(
         tenancy="private_nodes",
         node_type="terraform.gpu-l40s",
@@ -37,7 +41,7 @@ def requested(*, generation: int = 1, sequence: int = 1) -> Envelope:
         model_size_bytes=1,
         price_class="l40s",
     )
-    spec = EndpointSpec(model="millrace/ngram-1", tier="l40s-dedicated", region="eu-1")
+    spec = EndpointSpec(model=model, tier="l40s-dedicated", region="eu-1", limits=limits or Limits())
     data = EndpointRequested(tenant_id=TENANT, project_id=PROJECT, name=NAME, spec=spec, placement=placement)
     return envelope(data, generation=generation, sequence=sequence)
 
@@ -47,21 +51,28 @@ def deletion_requested(*, generation: int = 2, sequence: int = 9, drain_ms: int 
     return envelope(data, generation=generation, sequence=sequence)
 
 
+def paused(*, generation: int = 2, sequence: int = 8, drain_ms: int = DRAIN_MS) -> Envelope:
+    data = EndpointPauseRequested(tenant_id=TENANT, project_id=PROJECT, drain_deadline_ms=drain_ms)
+    return envelope(data, generation=generation, sequence=sequence)
+
+
 def failed(*, generation: int = 1, sequence: int = 5) -> Envelope:
     data = EndpointFailed(tenant_id=TENANT, project_id=PROJECT, reason="Deadline", message="too late")
     return envelope(data, generation=generation, sequence=sequence)
 
 
-def replicas(*urls: str) -> tuple[Replica, ...]:
-    return tuple(Replica(name=f"pod-{index}", url=url) for index, url in enumerate(urls))
+def replicas(*urls: str, model: str = "") -> tuple[Replica, ...]:
+    return tuple(Replica(name=f"pod-{index}", url=url, model=model) for index, url in enumerate(urls))
 
 
 def cache_warmed(*urls: str, generation: int = 1, sequence: int = 4) -> Envelope:
     return envelope(CacheWarmed(replicas=replicas(*urls)), generation=generation, sequence=sequence)
 
 
-def replicas_changed(*urls: str, generation: int = 1, sequence: int = 5) -> Envelope:
-    data = ReplicasChanged(desired=len(urls), ready=len(urls), replicas=replicas(*urls))
+def replicas_changed(*urls: str, generation: int = 1, sequence: int = 5, warmed: int = 0, model: str = "") -> Envelope:
+    data = ReplicasChanged(
+        desired=len(urls), ready=len(urls), replicas=replicas(*urls, model=model), warmed_generation=warmed
+    )
     return envelope(data, generation=generation, sequence=sequence)
 
 

@@ -42,6 +42,34 @@ def test_no_replica_has_less_to_do_than_the_chosen_one(outstanding: list[int], t
     assert outstanding[choose(outstanding, turn)] == min(outstanding)
 
 
+def test_a_paused_route_is_found_lets_nothing_in_and_is_not_listed() -> None:
+    table = a_table(A)
+    running = Request()
+    table.enter(running, tenant_id=TENANT, project_id=PROJECT, name=NAME)
+    route = a_route(()).model_copy(update={"paused": True})
+
+    table.change(ENDPOINT, route.model_dump_json().encode())
+    found = table.enter(Request(), tenant_id=TENANT, project_id=PROJECT, name=NAME)
+
+    assert found is not None
+    assert found.entry.paused
+    assert table.live(ENDPOINT) == 1, "what ran before may finish"
+    assert table.of_project(tenant_id=TENANT, project_id=PROJECT) == []
+
+
+def test_a_replica_that_serves_another_model_now_is_another_seat() -> None:
+    table = a_table(A)
+    before = table.enter(Request(), tenant_id=TENANT, project_id=PROJECT, name=NAME)
+    renamed = a_route((A,)).replicas[0].model_copy(update={"model": "m-2"})
+
+    table.change(ENDPOINT, a_route(()).model_copy(update={"replicas": (renamed,)}).model_dump_json().encode())
+    after = table.enter(Request(), tenant_id=TENANT, project_id=PROJECT, name=NAME)
+
+    assert before is not None
+    assert after is not None
+    assert [each.model for each in (*before.seats, *after.seats)] == ["", "m-2"]
+
+
 def test_equals_take_turns() -> None:
     chosen = [choose([0, 0, 5, 0], turn) for turn in range(300)]
 
