@@ -67,7 +67,8 @@ class Stage:
         api.keys.record(
             key.plaintext, tenant_id=TENANT, project_id=PROJECT, name="first", scopes=["inference", "manage", "read"]
         )
-        door = create_app(api, Authenticator(service.runner("key"), self.sim.clock), entropy=entropy)
+        api.tenants.adopt(TENANT, PROJECT)
+        door = create_app(api, Authenticator(service, ports), entropy=entropy)
         self._client = TestClient(door, headers={"authorization": f"Bearer {key.plaintext}"})
 
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
