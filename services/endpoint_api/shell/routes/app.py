@@ -29,18 +29,24 @@ def create_app(
     committed: Callable[[], None] = lambda: None,
 ) -> Edge:
     """The ASGI app. ``committed`` is called after each command, so that its events leave at once."""
-    app = FastAPI(title="Millrace", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = routed()
     app.state.api = api
     app.state.authenticator = authenticator
     app.state.committed = committed
-    for router in ROUTERS:
-        app.include_router(router, prefix="/v1", responses=REFUSALS)
-    app.add_api_route("/healthz", healthz, methods=["GET"])
     app.add_exception_handler(MillraceError, problems.refused)
     app.add_exception_handler(RequestValidationError, problems.invalid)
     app.add_exception_handler(HTTPException, problems.http_refused)
     app.add_exception_handler(Exception, problems.broken)
     return Edge(app, entropy=entropy)
+
+
+def routed() -> FastAPI:
+    """All routes, with nothing behind them yet."""
+    app = FastAPI(title="Millrace", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/v1", responses=REFUSALS)
+    app.add_api_route("/healthz", healthz, methods=["GET"])
+    return app
 
 
 def healthz() -> dict[str, str]:
