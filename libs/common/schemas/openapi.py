@@ -19,6 +19,7 @@ from libs.common.schemas.openapi_breaks import openapi_breaks
 Json = dict[str, Any]
 
 METHODS: Final = ("get", "put", "post", "delete", "patch")
+PATIENCE: Final = frozenset({"429", "503"})
 PROBLEM: Final = "application/problem+json"
 SECURITY: Final[Json] = {
     "key": {
@@ -39,10 +40,23 @@ def tidied(raw: Json, *, description: str, is_open: frozenset[str]) -> Json:
             operation = item[method]
             operation["operationId"] = _short(operation["operationId"], path, method)
             operation["security"] = [] if path in is_open else [{"key": []}]
+            operation["summary"], _, more = operation.get("description", "").partition("\n\n")
+            operation["description"] = more or operation["summary"]
             for code, response in operation["responses"].items():
                 if int(code) >= 400:
                     response["content"] = _as_problem(response.get("content", {}))
+                response["headers"] = {**response.get("headers", {}), **_headers(code)}
     return document
+
+
+def _headers(code: str) -> Json:
+    """What comes with every answer, and with those that ask for patience."""
+    found = {
+        "X-Request-Id": {"schema": {"type": "string"}, "description": "Name it when you ask us about this answer."}
+    }
+    if code in PATIENCE:
+        found["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds to wait before a repeat."}
+    return found
 
 
 def _short(operation_id: str, path: str, method: str) -> str:

@@ -15,7 +15,7 @@ from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.edge import Edge
-from services.endpoint_api.shell.routes import audit, endpoints, keys, offers
+from services.endpoint_api.shell.routes import audit, docs, endpoints, keys, offers
 from services.endpoint_api.shell.routes.asking import REFUSALS
 
 ROUTERS: Final = (endpoints.router, keys.router, offers.router, audit.router)
@@ -42,9 +42,12 @@ def create_app(
 
 def routed() -> FastAPI:
     """All routes, with nothing behind them yet."""
-    app = FastAPI(title="Millrace", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Millrace", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     for router in ROUTERS:
         app.include_router(router, prefix="/v1", responses=REFUSALS)
+    app.include_router(docs.router)
     app.add_api_route("/healthz", healthz, methods=["GET"])
     return app
 
