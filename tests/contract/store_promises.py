@@ -468,9 +468,44 @@ def a_row_that_commits_late_is_still_read(store: Store) -> None:
     assert [row.cause_id for row in (*first, *rest)] == ["slow", "quick"]
 
 
+def what_was_told_can_be_read_again_from_any_position(store: Store) -> None:
+    empty = store.told(after=0)
+    assert (empty.first, empty.last, list(empty.messages)) == (0, 0, [])
+    for each in ("m1", "m2", "m3"):
+        with store.transaction() as unit:
+            unit.enqueue(a_message(each))
+    store.mark_sent([store.pending(1)[0].position])
+
+    everything = store.told(after=0)
+    first, second, third = everything.messages
+    rest = store.told(after=first.position, limit=1)
+
+    assert [each.message for each in everything.messages] == [a_message("m1"), a_message("m2"), a_message("m3")]
+    assert (everything.first, everything.last) == (first.position, third.position)
+    assert list(rest.messages) == [second]
+    assert rest.last == third.position
+    assert list(store.told(after=third.position).messages) == []
+
+
+def what_is_told_late_is_still_read(store: Store) -> None:
+    """For a store with several writers at once: whoever goes on from the last position has to wait for it."""
+    with ThreadPoolExecutor(1) as reader:
+        with store.transaction() as slow:
+            slow.enqueue(a_message("slow"))
+            with store.transaction() as quick:
+                quick.enqueue(a_message("quick"))
+            reading = reader.submit(store.told, after=0)
+            wait([reading], timeout=1)
+        first = reading.result()
+
+    rest = store.told(after=first.last)
+    assert [each.message.id for each in (*first.messages, *rest.messages)] == ["slow", "quick"]
+
+
 MANY_WRITERS: Final[tuple[Callable[[Store], None], ...]] = (
     a_message_that_commits_late_is_still_given,
     a_row_that_commits_late_is_still_read,
+    what_is_told_late_is_still_read,
 )
 PROMISES: Final[tuple[Callable[[Store], None], ...]] = (
     a_unit_that_ends_leaves_everything,
@@ -485,6 +520,7 @@ PROMISES: Final[tuple[Callable[[Store], None], ...]] = (
     a_counter_never_passes_its_limit_among_many,
     the_outbox_gives_in_order_until_marked,
     the_outbox_loses_nothing_among_many_writers,
+    what_was_told_can_be_read_again_from_any_position,
     a_label_is_unique_in_its_scope,
     a_label_moves_within_one_unit,
     a_label_is_taken_once_among_many,

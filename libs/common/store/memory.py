@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final
 
 from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, Stale
-from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Taken, Total
+from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Taken, Told, Total
+
+TOLD_KEPT: Final = 10_000  # Messages that can be read again; bounds what a long simulation holds.
 
 
 @dataclass(slots=True)
@@ -106,6 +111,7 @@ class MemoryStore:
         self.ledger: dict[str, Entry] = {}
         self.audit: list[Sealed] = []
         self._position = 0
+        self._told: deque[Outgoing] = deque(maxlen=TOLD_KEPT)
 
     @contextmanager
     def transaction(self) -> Iterator[_Unit]:
@@ -125,6 +131,7 @@ class MemoryStore:
         for message in unit.messages:
             self._position += 1
             self.outbox[self._position] = message
+            self._told.append(Outgoing(self._position, message))
         self.counters.update(unit.counters)
         self.ledger.update(unit.entries)
         self.audit += unit.sealed
@@ -167,6 +174,13 @@ class MemoryStore:
         with self._lock:
             for position in positions:
                 self.outbox.pop(position, None)
+
+    def told(self, *, after: int, limit: int = 1000) -> Told:
+        """The outbox in order of commits, sent or not."""
+        with self._lock:
+            first = self._told[0].position if self._told else 0
+            start = max(0, after - first + 1)  # Positions here have no gap.
+            return Told(first, self._position, list(islice(self._told, start, start + limit)))
 
     def counter(self, name: str) -> int:
         """The value of a counter."""

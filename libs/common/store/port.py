@@ -5,6 +5,7 @@
 3. An event is seen once: the second time `seen` says so, also after a crash.
 4. A counter never passes its limit, however many take from it at once.
 5. The outbox gives messages in the order in which they were committed, until they are marked as sent.
+   Sent ones can be read again for days, so a reader with a position of its own misses none.
 6. The audit is one chain without a gap, in the order of commits, whoever writes to it at once.
 7. `label` is unique among the records of a kind within a scope; Taken otherwise, and nothing changed.
 """
@@ -97,6 +98,18 @@ class Outgoing:
     message: Message
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Messages of the outbox, and between which positions it can be read: what is behind `last` is still to come.
+
+    What was told before `first` is forgotten. Both are 0 if there is nothing.
+    """
+
+    first: int
+    last: int
+    messages: Sequence[Outgoing]
+
+
 class Transaction(Protocol):
     """One unit of work. Leaving it without an error commits."""
 
@@ -154,6 +167,9 @@ class Store(Protocol):
 
     def mark_sent(self, positions: Sequence[int]) -> None:
         """The bus has these."""
+
+    def told(self, *, after: int, limit: int = 1000) -> Told:
+        """The outbox in order of commits, sent or not, from behind ``after``: who goes on from there misses nothing."""
 
     def counter(self, name: str) -> int:
         """The value of a counter; 0 if it was never taken from."""

@@ -16,7 +16,7 @@ from libs.common.audit import Sealed
 from libs.common.bus.port import Message
 from libs.common.clock import Clock, SystemClock
 from libs.common.store.database import Database, meaning
-from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Total
+from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Told, Total
 from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
 from libs.common.store.unit import LOAD, SqlUnit, Statements, entry_of, record_of, sealed_of
 from libs.common.units import DAY_MS
@@ -28,11 +28,11 @@ PRUNE_ROUNDS_MAX: Final = 100
 
 R: Final = RECORDS.c
 ATTENDED: Final = text("attention > 0")  # Literal, so that both planners see that the partial index answers it.
-PENDING: Final = (
-    select(OUTBOX.c.position, OUTBOX.c.id, OUTBOX.c.stream, OUTBOX.c.subject, OUTBOX.c.body, OUTBOX.c.headers)
-    .where(OUTBOX.c.sent_at_ms.is_(None))
-    .order_by(OUTBOX.c.position)
-)
+OUTGOING: Final = select(
+    OUTBOX.c.position, OUTBOX.c.id, OUTBOX.c.stream, OUTBOX.c.subject, OUTBOX.c.body, OUTBOX.c.headers
+).order_by(OUTBOX.c.position)
+PENDING: Final = OUTGOING.where(OUTBOX.c.sent_at_ms.is_(None))
+SPAN: Final = select(func.min(OUTBOX.c.position), func.max(OUTBOX.c.position))
 
 
 class SqlStore:
@@ -84,10 +84,7 @@ class SqlStore:
 
     def pending(self, limit: int) -> Sequence[Outgoing]:
         """The oldest messages of the outbox that are not marked as sent."""
-        return [
-            Outgoing(row.position, Message(row.id, row.stream, row.subject, row.body, json.loads(row.headers)))
-            for row in self._read(PENDING.limit(limit))
-        ]
+        return [_outgoing(row) for row in self._read(PENDING.limit(limit))]
 
     def mark_sent(self, positions: Sequence[int]) -> None:
         """The bus has these."""
@@ -96,6 +93,16 @@ class SqlStore:
         mark = update(OUTBOX).where(OUTBOX.c.position.in_(positions)).values(sent_at_ms=self._clock.now_ms())
         with self._database.writing() as connection, meaning():
             connection.execute(mark)
+
+    def told(self, *, after: int, limit: int = 1000) -> Told:
+        """The outbox in order of commits, sent or not."""
+        first, last = self._read(SPAN)[0]
+        if last is None or last <= after:  # Nothing new: no writer has to wait for this reading.
+            return Told(first or 0, last or 0, ())
+        with self._database.settled(OUTBOX) as connection:
+            first, last = connection.execute(SPAN).fetchall()[0]
+            rows = connection.execute(OUTGOING.where(OUTBOX.c.position > after).limit(limit)).fetchall()
+        return Told(first or 0, last or 0, [_outgoing(row) for row in rows])
 
     def counter(self, name: str) -> int:
         """The value of a counter."""
@@ -152,6 +159,10 @@ class SqlStore:
             if went < PRUNE_ROWS:
                 break
         return pruned
+
+
+def _outgoing(row: Row[*tuple[Any, ...]]) -> Outgoing:
+    return Outgoing(row.position, Message(row.id, row.stream, row.subject, row.body, json.loads(row.headers)))
 
 
 def _within(account: str | None, from_ms: int, to_ms: int | None) -> list[ColumnElement[bool]]:
