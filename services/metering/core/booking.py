@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from libs.common.decision import Line
-from libs.common.events.facts import Fact
+from libs.common.desire import ends_of
 from libs.common.events.usage import Meter as MeterName
 from libs.common.units import DAY_MS
 from services.metering.core.accounts import held_account
-from services.metering.core.state import Dimensions, Meter, Node
-from services.metering.core.timeline import Span, borders, held, joined, since, spans, until, without
+from services.metering.core.state import Dimensions, Meter, Node, Sale
+from services.metering.core.timeline import Span, apart, borders, held, joined, since, spans, until, without
 from services.metering.core.windows import CATCH_UP_MAX, Windows
 
 KEEP_MS: Final = 30 * DAY_MS  # News later than this changes nothing by itself; bounds a long-lived endpoint's record.
@@ -25,10 +25,14 @@ KEEP_MS: Final = 30 * DAY_MS  # News later than this changes nothing by itself; 
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """The meter after it booked, the lines, and when there is more to book (None: nothing is held)."""
+    """The meter after it booked, the lines, and when there is more to book (None: nothing is held).
+
+    `touched` are the windows that got lines, each with what was sold last in it.
+    """
 
     meter: Meter
     lines: tuple[Line, ...] = ()
+    touched: tuple[tuple[int, Dimensions], ...] = ()
     next_ms: int | None = None
 
 
@@ -37,22 +41,41 @@ def book(meter: Meter, windows: Windows) -> Booking:
     if meter.dimensions is None:
         return Booking(meter)
     accounts = borders(meter.stages, ended_ms=ended_ms(meter))
-    wanted = [spans(held(each.happenings), accounts, from_ms=meter.settled_ms) for each in meter.nodes]
+    sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
+    wanted = [
+        apart(spans(held(each.happenings), accounts, from_ms=meter.settled_ms), sales) for each in meter.nodes
+    ]  # fmt: skip
     reach_ms = _reach(meter, wanted, windows)
     open_ms = windows.closed_until(reach_ms)
-    nodes, lines = [], []
+    nodes: list[Node] = []
+    entries: list[tuple[Line, Dimensions]] = []
     for node, all_of_it in zip(meter.nodes, wanted, strict=True):
         booked = joined(until(all_of_it, open_ms=open_ms, closed_ms=reach_ms))
-        lines += _lines(meter, meter.dimensions, node, booked, windows)
+        entries += _lines(meter, meter.dimensions, node, booked, windows)
         nodes.append(replace(node, booked=booked))
-    after = replace(meter, nodes=tuple(nodes), booked_ms=reach_ms, bookings=meter.bookings + bool(lines))
-    return Booking(settle(after), tuple(lines), _next(meter, wanted, reach_ms, windows))
+    after = replace(meter, nodes=tuple(nodes), booked_ms=reach_ms, bookings=meter.bookings + bool(entries))
+    return Booking(
+        settle(after),
+        tuple(line for line, _ in entries),
+        touched=_touched(entries, windows),
+        next_ms=_next(meter, wanted, reach_ms, windows),
+    )
 
 
 def ended_ms(meter: Meter) -> int | None:
-    """When the endpoint was asked to go, or failed; None while neither."""
-    heard = (meter.facts.of(Fact.DELETION_REQUESTED), meter.facts.of(Fact.ENDPOINT_FAILED))
-    return min((each.at_ms for each in heard if each is not None), default=None)
+    """When the endpoint was asked to go or to pause, or failed; None while it is wanted."""
+    return min((each.at_ms for each in ends_of(meter.facts)), default=None)
+
+
+def sales_of(meter: Meter) -> tuple[Sale, ...]:
+    """The requests from which on something else was sold; one that sells the same begins nothing."""
+    found: list[Sale] = []
+    for each in meter.sales:
+        if not found:
+            found.append(replace(each, since_ms=0))  # Nothing was held before somebody asked for it.
+        elif replace(found[-1].sold, generation=each.sold.generation) != each.sold:
+            found.append(replace(each, since_ms=max(each.since_ms, found[-1].since_ms)))
+    return tuple(found)
 
 
 def settle(meter: Meter) -> Meter:
@@ -68,7 +91,10 @@ def settle(meter: Meter) -> Meter:
     ]
     old = [each.sequence for each in meter.stages if each.since_ms <= before_ms]
     stages = tuple(each for each in meter.stages if each.sequence >= max(old, default=0))
-    return replace(meter, nodes=tuple(nodes), stages=stages, settled_ms=before_ms)
+    sold = [each.sequence for each in sales_of(meter) if each.since_ms <= before_ms]
+    first = max(sold, default=0)  # What booked time was sold as; it must not change when others are forgotten.
+    sales = tuple(each for each in meter.sales if each.sequence == first or each.since_ms > before_ms)
+    return replace(meter, nodes=tuple(nodes), stages=stages, sales=sales, settled_ms=before_ms)
 
 
 def _reach(meter: Meter, wanted: Iterable[tuple[Span, ...]], windows: Windows) -> int:
@@ -88,12 +114,22 @@ def _next(meter: Meter, wanted: Iterable[tuple[Span, ...]], reach_ms: int, windo
     return meter.now_ms + 1 if reach_ms < meter.now_ms else windows.closes_next(meter.now_ms)
 
 
-def _lines(meter: Meter, sold: Dimensions, node: Node, booked: tuple[Span, ...], windows: Windows) -> list[Line]:
+def _touched(entries: Iterable[tuple[Line, Dimensions]], windows: Windows) -> tuple[tuple[int, Dimensions], ...]:
+    in_order = sorted(entries, key=lambda each: (each[0].quantity >= 0, each[0].at_ms))
+    last = {windows.start_of(line.at_ms): sold for line, sold in in_order}
+    return tuple((start_ms, last[start_ms]) for start_ms in sorted(last))
+
+
+def _lines(
+    meter: Meter, newest: Dimensions, node: Node, booked: tuple[Span, ...], windows: Windows
+) -> list[tuple[Line, Dimensions]]:
+    sold = {each.sold.generation: each.sold for each in meter.sales}
     back = [(each, -1) for each in without(node.booked, booked)]
     new = [(each, 1) for each in without(booked, node.booked)]
     return [
-        _line(meter.bookings, sold, node, Span(first, last, span.gpu_count, span.account), sign)
+        (_line(meter.bookings, sale, node, replace(span, from_ms=first, to_ms=last), sign), sale)
         for span, sign in (*back, *new)
+        for sale in (sold.get(span.generation, newest),)
         for first, last in windows.cut(span.from_ms, span.to_ms)
     ]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from libs.common.decision import Decision, Line
+from libs.common.decision import Decision
 from libs.common.errors import Invalid
 from libs.common.events.capacity import NodeJoined, NodeReleased
 from libs.common.events.endpoint import (
@@ -28,7 +28,7 @@ from libs.common.runner import Woke
 from libs.common.units import DAY_MS, MINUTE_MS
 from services.metering.core.booking import book
 from services.metering.core.intake import flaw_of, is_future
-from services.metering.core.state import Dimensions, Mark, Meter, Node, Window
+from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale, Window
 from services.metering.core.timeline import Happening, StageSince
 from services.metering.core.windows import Windows
 
@@ -81,7 +81,8 @@ def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Wind
     booking = book(_learn(replace(meter, now_ms=now_ms), envelope, windows), windows)
     after = booking.meter
     if after.dimensions is not None:
-        after = mark(after, after.dimensions, _starts(booking.lines, windows), windows)
+        for start_ms, sold in booking.touched:
+            after = mark(after, sold, (start_ms,), windows)
     return Decision(after, lines=booking.lines, wake_at_ms=_wake_at(after, booking.next_ms))
 
 
@@ -163,9 +164,6 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
 def _requested(meter: Meter, envelope: Envelope, requested: EndpointRequested) -> Meter:
     heard = envelope.heard()
     assert heard is not None
-    facts = meter.facts.learn(heard)
-    if facts == meter.facts:
-        return meter
     sold = Dimensions(
         tenant_id=requested.tenant_id,
         project_id=requested.project_id,
@@ -175,7 +173,11 @@ def _requested(meter: Meter, envelope: Envelope, requested: EndpointRequested) -
         tier=requested.spec.tier,
         region=requested.spec.region,
     )
-    return replace(meter, facts=facts, dimensions=sold)
+    if any(each.sequence == envelope.sequence for each in meter.sales):
+        return meter
+    news = Sale(envelope.sequence, envelope.time_ms, sold)
+    sales = tuple(sorted((*meter.sales, news), key=lambda each: each.sequence))
+    return replace(meter, facts=meter.facts.learn(heard), sales=sales, dimensions=sales[-1].sold)
 
 
 def _staged(meter: Meter, news: StageSince) -> Meter:
@@ -227,10 +229,6 @@ def _sold(usage: RequestUsage) -> Dimensions:
         tier=usage.tier,
         region=usage.region,
     )
-
-
-def _starts(lines: Iterable[Line], windows: Windows) -> tuple[int, ...]:
-    return tuple(sorted({windows.start_of(each.at_ms) for each in lines}))
 
 
 def _wake_at(meter: Meter, next_ms: int | None) -> int | None:

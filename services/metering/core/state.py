@@ -40,6 +40,15 @@ class Dimensions:
 
 
 @dataclass(frozen=True, slots=True)
+class Sale:
+    """What was sold from `since_ms` on, as endpoint-api numbered it."""
+
+    sequence: int
+    since_ms: int
+    sold: Dimensions
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """A window got entries: from `due_ms` on it is compared with what was told. `number` grows with every entry."""
 
@@ -61,7 +70,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """An endpoint's GPU time, and which of its windows are to be told.
+    """An endpoint's GPU time, and which of its windows are to be told. `dimensions` are those of the newest sale.
 
     `now_ms` is the latest time seen, `booked_ms` how far held time was looked at, `settled_ms` before which nothing
     changes any more. `bookings` and `marks` number what was done, so that line ids are computed.
@@ -70,6 +79,7 @@ class Meter:
     endpoint_id: str
     facts: Facts = field(default_factory=Facts)
     dimensions: Dimensions | None = None
+    sales: tuple[Sale, ...] = ()
     stages: tuple[StageSince, ...] = ()
     nodes: tuple[Node, ...] = ()
     marked: tuple[Mark, ...] = ()

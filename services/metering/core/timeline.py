@@ -7,7 +7,7 @@ that steps back never makes two intervals of one node overlap: an interval begin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from libs.common.events.endpoint import Stage
@@ -45,12 +45,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Held time in one account."""
+    """Held time in one account; `generation` is that of the request that says what was sold in it."""
 
     from_ms: int
     to_ms: int
     gpu_count: int
     account: Account
+    generation: int = 0
 
 
 def held(happenings: Iterable[Happening]) -> tuple[Held, ...]:
@@ -100,38 +101,54 @@ def spans(intervals: Iterable[Held], accounts: Sequence[tuple[int, Account]], *,
     return tuple(found)
 
 
+def apart(parts: Iterable[Span], sales: Sequence[tuple[int, int]]) -> tuple[Span, ...]:
+    """The same time cut where something else was sold: from each time on what that generation says."""
+    ends = [each[0] for each in sales[1:]] + [FOREVER_MS]
+    found: list[Span] = []
+    for each in parts:
+        for (begin_ms, generation), end_ms in zip(sales, ends, strict=True):
+            first, last = max(each.from_ms, begin_ms), min(each.to_ms, end_ms)
+            if first < last:
+                found.append(replace(each, from_ms=first, to_ms=last, generation=generation))
+    return tuple(found)
+
+
 def until(wanted: Iterable[Span], *, open_ms: int, closed_ms: int) -> tuple[Span, ...]:
     """What may be booked: whole what has ended by ``closed_ms``, and of the rest what is before ``open_ms``."""
     found = []
     for each in wanted:
         to_ms = each.to_ms if each.to_ms <= closed_ms else min(each.to_ms, open_ms)
         if each.from_ms < to_ms:
-            found.append(Span(each.from_ms, to_ms, each.gpu_count, each.account))
+            found.append(replace(each, to_ms=to_ms))
     return tuple(found)
 
 
 def without(these: Iterable[Span], those: Sequence[Span]) -> tuple[Span, ...]:
-    """What ``these`` have that ``those`` have not, where account and GPU count are the same."""
+    """What ``these`` have that ``those`` have not, where account, GPU count and what was sold are the same."""
     found: list[Span] = []
     for each in these:
         left = [(each.from_ms, each.to_ms)]
         for other in those:
-            if (other.account, other.gpu_count) == (each.account, each.gpu_count):
+            if _kind(other) == _kind(each):
                 left = [piece for part in left for piece in _minus(part, (other.from_ms, other.to_ms))]
-        found += [Span(first, last, each.gpu_count, each.account) for first, last in left]
+        found += [replace(each, from_ms=first, to_ms=last) for first, last in left]
     return tuple(found)
 
 
 def joined(parts: Iterable[Span]) -> tuple[Span, ...]:
-    """The same time with neighbours of one account and GPU count made one, so that a record stays small."""
+    """The same time with neighbours of one account, GPU count and sale made one, so that a record stays small."""
     found: list[Span] = []
     for each in sorted(parts, key=lambda span: span.from_ms):
         last = found[-1] if found else None
-        if last and (last.to_ms, last.account, last.gpu_count) == (each.from_ms, each.account, each.gpu_count):
-            found[-1] = Span(last.from_ms, each.to_ms, each.gpu_count, each.account)
+        if last and last.to_ms == each.from_ms and _kind(last) == _kind(each):
+            found[-1] = replace(last, to_ms=each.to_ms)
         else:
             found.append(each)
     return tuple(found)
+
+
+def _kind(span: Span) -> tuple[Account, int, int]:
+    return (span.account, span.gpu_count, span.generation)
 
 
 def _minus(part: tuple[int, int], cut: tuple[int, int]) -> list[tuple[int, int]]:

@@ -9,6 +9,8 @@ from libs.common.clock import ManualClock
 from libs.common.events.capacity import NodeJoined, NodeReleased
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
     EndpointRequested,
     EndpointSpec,
     EndpointStageChanged,
@@ -102,13 +104,29 @@ class World:
         }
 
 
-def envelope(data: Event, *, subject: str = ENDPOINT, sequence: int = 1, at_ms: int = T0, name: str = "") -> Envelope:
+def envelope(
+    data: Event,
+    *,
+    subject: str = ENDPOINT,
+    sequence: int = 1,
+    at_ms: int = T0,
+    name: str = "",
+    generation: int = 1,
+) -> Envelope:
     """An event as its owner told it."""
     cause = f"{name}|{sequence}|{at_ms}|{data.model_dump_json()}"
-    return Envelope(event_id(cause, data.kind, 0), data, subject, at_ms, generation=1, sequence=sequence)
+    return Envelope(event_id(cause, data.kind, 0), data, subject, at_ms, generation=generation, sequence=sequence)
 
 
-def requested(*, at_ms: int = T0, sequence: int = 1, tenant: str = "acme", endpoint: str = ENDPOINT) -> Envelope:
+def requested(
+    *,
+    at_ms: int = T0,
+    sequence: int = 1,
+    tenant: str = "acme",
+    endpoint: str = ENDPOINT,
+    generation: int = 1,
+    model: str = "millrace/ngram-1",
+) -> Envelope:
     """An endpoint was asked for."""
     placement = Placement(
         tenancy="tenant_cluster",
@@ -121,9 +139,9 @@ def requested(*, at_ms: int = T0, sequence: int = 1, tenant: str = "acme", endpo
         model_size_bytes=1,
         price_class="h100",
     )
-    spec = EndpointSpec(model="millrace/ngram-1", tier="h100-dedicated", region="eu-1")
+    spec = EndpointSpec(model=model, tier="h100-dedicated", region="eu-1")
     data = EndpointRequested(tenant_id=tenant, project_id="main", name="chat", spec=spec, placement=placement)
-    return envelope(data, subject=endpoint, sequence=sequence, at_ms=at_ms)
+    return envelope(data, subject=endpoint, sequence=sequence, at_ms=at_ms, generation=generation)
 
 
 def staged(stage: Stage, *, since_ms: int, sequence: int) -> Envelope:
@@ -143,6 +161,18 @@ def joined(claim: str, *, at_ms: int, sequence: int, gpu_count: int = 8) -> Enve
 def released(claim: str, *, at_ms: int, sequence: int) -> Envelope:
     """A node went."""
     return envelope(NodeReleased(claim=claim, at_ms=at_ms), sequence=sequence, at_ms=at_ms)
+
+
+def paused(*, at_ms: int, sequence: int, generation: int) -> Envelope:
+    """The tenant wants the endpoint kept, but not running."""
+    data = EndpointPauseRequested(tenant_id="acme", project_id="main", drain_deadline_ms=1000)
+    return envelope(data, sequence=sequence, at_ms=at_ms, generation=generation)
+
+
+def failed(*, at_ms: int, sequence: int, generation: int) -> Envelope:
+    """The endpoint can't become ready."""
+    data = EndpointFailed(tenant_id="acme", project_id="main", reason="Deadline", message="too late")
+    return envelope(data, sequence=sequence, at_ms=at_ms, generation=generation)
 
 
 def deleted(*, at_ms: int, sequence: int = 50) -> Envelope:
