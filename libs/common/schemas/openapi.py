@@ -30,8 +30,11 @@ SECURITY: Final[Json] = {
 }
 
 
-def tidied(raw: Json, *, description: str, is_open: frozenset[str]) -> Json:
-    """The document for others: operations by short names, security on all paths but ``is_open``, problems as sent."""
+def tidied(raw: Json, *, description: str, is_open: frozenset[str], is_traced: bool = True) -> Json:
+    """The document for others: operations by short names, security on all paths but ``is_open``, problems as sent.
+
+    ``is_traced``: every answer carries the id of its request.
+    """
     document: Json = json.loads(json.dumps(raw))  # Ours to change.
     document["info"]["description"] = description
     document.setdefault("components", {})["securitySchemes"] = SECURITY
@@ -45,15 +48,16 @@ def tidied(raw: Json, *, description: str, is_open: frozenset[str]) -> Json:
             for code, response in operation["responses"].items():
                 if int(code) >= 400:
                     response["content"] = _as_problem(response.get("content", {}))
-                response["headers"] = {**response.get("headers", {}), **_headers(code)}
+                response["headers"] = {**response.get("headers", {}), **_headers(code, is_traced)}
     return document
 
 
-def _headers(code: str) -> Json:
+def _headers(code: str, is_traced: bool) -> Json:
     """What comes with every answer, and with those that ask for patience."""
-    found = {
-        "X-Request-Id": {"schema": {"type": "string"}, "description": "Name it when you ask us about this answer."}
-    }
+    found: Json = {}
+    if is_traced:
+        said = "Name it when you ask us about this answer."
+        found["X-Request-Id"] = {"schema": {"type": "string"}, "description": said}
     if code in PATIENCE:
         found["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds to wait before a repeat."}
     return found

@@ -8,6 +8,7 @@ from typing import Final
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -15,6 +16,19 @@ from libs.common.errors import MillraceError, Rejected, Unavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_MAX_S: Final = 60
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem. `code` is for programs and stable; `retryable`: the same request may succeed later."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="urn:millrace:problem:<code>.")
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
 
 
 class Unauthorized(Rejected):
@@ -69,12 +83,12 @@ def broken(_request: Request, _error: Exception) -> JSONResponse:
 
 
 def _problem(status: HTTPStatus, *, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    body = {
-        "type": f"urn:millrace:problem:{code.replace('_', '-')}",
-        "title": status.phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "retryable": status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-    }
-    return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    body = Problem(
+        type=f"urn:millrace:problem:{code.replace('_', '-')}",
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        retryable=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+    return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)

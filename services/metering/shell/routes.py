@@ -25,6 +25,7 @@ from services.metering.shell.ledger import PAGE_MAX, page
 
 SCHEME: Final = "bearer "
 SCOPES: Final = frozenset({"read", "manage"})
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {code: {"model": problems.Problem} for code in (401, 403, 422, 503)}
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -131,14 +132,22 @@ class Reader:
 
 def create_app(reader: Reader) -> FastAPI:
     """The ASGI app over a reader."""
-    app = FastAPI(title="Millrace usage", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = routed()
     app.state.reader = reader
-    app.add_api_route("/v1/usage", get_usage, methods=["GET"])
-    app.add_api_route("/v1/ledger", get_ledger, methods=["GET"])
     app.add_exception_handler(MillraceError, problems.refused)
     app.add_exception_handler(RequestValidationError, problems.invalid)
     app.add_exception_handler(HTTPException, problems.no_route)
     app.add_exception_handler(Exception, problems.broken)
+    return app
+
+
+def routed() -> FastAPI:
+    """All routes, with nothing behind them yet."""
+    app = FastAPI(
+        title="Millrace usage", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
+    app.add_api_route("/v1/usage", get_usage, methods=["GET"], tags=["usage"], responses=REFUSALS)
+    app.add_api_route("/v1/ledger", get_ledger, methods=["GET"], tags=["usage"], responses=REFUSALS)
     return app
 
 
