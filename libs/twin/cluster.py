@@ -45,7 +45,7 @@ class Cluster:
         self.kubelet = Kubelet(name, self.store, engines, options, faults, address_of)
         self._namespaces = NamespaceController(self.store, self.rules, options)
         self._garbage = GarbageCollector(self.store, self.rules)
-        self._deployments = DeploymentController(self.store, self.rules)
+        self._deployments = DeploymentController(self.store, self.rules, options)
         self._scheduler = Scheduler(self.store, Recorder(self.store, "default-scheduler"))
         self._rest_version = 0
         self._due_ms: int | None = None

@@ -100,13 +100,15 @@ class FakeEngines:
         if run is None or run.ended_ms is not None:
             raise unavailable("error trying to reach service: connection refused")
         del headers
-        served = run.launch.args
-        model = served[served.index("--served-model-name") + 1] if "--served-model-name" in served else "model"
+        model = _served_model(run.launch)
+        if method == "POST" and model and (asked := json.loads(body).get("model")) not in (None, model):
+            return answer(_no_model(asked), 404)
         match method, path.split("?")[0]:
             case "GET", "/health":
                 return Response(200, {}, b"")
             case "GET", "/v1/models":
-                return answer({"object": "list", "data": [{"id": model, "object": "model", "owned_by": "millrace"}]})
+                served = {"id": model or "model", "object": "model", "owned_by": "millrace"}
+                return answer({"object": "list", "data": [served]})
             case "POST", "/v1/chat/completions":
                 return answer(_completion(json.loads(body), "chat.completion"))
             case "POST", "/v1/completions":
@@ -130,6 +132,17 @@ class FakeEngines:
     def close(self) -> None:
         """End everything at once."""
         self._runs.clear()
+
+
+def _served_model(launch: Launch) -> str:
+    """The one name that it answers to; empty: to any, because its command line does not say."""
+    args = (*launch.command, *launch.args)
+    return args[args.index("--served-model-name") + 1] if "--served-model-name" in args else ""
+
+
+def _no_model(asked: object) -> dict[str, object]:
+    message = f"The model `{asked}` does not exist."
+    return {"error": {"message": message, "type": "NotFoundError", "param": "model", "code": 404}}
 
 
 def _completion(request: Mapping[str, object], kind: str) -> dict[str, object]:

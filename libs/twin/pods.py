@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from datetime import datetime
 from typing import Any, Final
 
 from libs.twin import kinds
@@ -35,6 +36,14 @@ def is_ready(pod: Json) -> bool:
     """Whether its Ready condition holds and nobody deleted it."""
     conditions = pod["status"].get("conditions") or ()
     return not is_terminating(pod) and any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def ready_since_ms(pod: Json) -> int | None:
+    """Since when its Ready condition holds, to the second; None if it doesn't, or somebody deleted it."""
+    if not is_ready(pod):
+        return None
+    (at,) = (each["lastTransitionTime"] for each in pod["status"]["conditions"] if each["type"] == "Ready")
+    return 1000 * int(datetime.fromisoformat(at).timestamp())
 
 
 def repository(image: str) -> str:

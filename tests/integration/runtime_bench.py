@@ -13,12 +13,13 @@ from libs.common.clock import ManualClock
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
+from libs.common.store.port import Attention
 from libs.common.units import MINUTE_MS
 from libs.twin.fake_engines import FakeEngines
 from libs.twin.inprocess import WorldRest
 from libs.twin.options import DEFAULT_KEY, TwinOptions
 from libs.twin.world import World
-from services.runtime_deployer.core.lifecycle import Stage, stage_of
+from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
 from services.runtime_deployer.core.state import Runtime
 from services.runtime_deployer.service import build
 from services.runtime_deployer.shell.connections import Connections
@@ -137,6 +138,11 @@ class Bench:
     @property
     def replicas(self) -> int:
         return len(self.runtime.replicas_told.replicas)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether only now and then a look is due."""
+        return attention_of(self.runtime) is Attention.WATCH
 
     def objects(self) -> set[str]:
         """Everything in the tenant cluster's namespace that carries our label, as `<plural>/<name>`."""

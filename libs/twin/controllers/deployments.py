@@ -27,7 +27,8 @@ from libs.twin.objects import (
     suffix,
     uid_of,
 )
-from libs.twin.pods import is_over, is_ready
+from libs.twin.options import TwinOptions
+from libs.twin.pods import is_over, is_ready, ready_since_ms
 from libs.twin.store import Store
 
 HASH_LABEL: Final = "pod-template-hash"
@@ -37,9 +38,10 @@ COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 class DeploymentController:
     """Makes and removes the pods of deployments, and writes their status."""
 
-    def __init__(self, store: Store, rules: ClusterRules) -> None:
+    def __init__(self, store: Store, rules: ClusterRules, options: TwinOptions) -> None:
         self._store = store
         self._rules = rules
+        self._options = options
         self._progress: dict[str, tuple[tuple[int, ...], int]] = {}
 
     def step(self, now_ms: int, due: Due) -> None:
@@ -57,6 +59,17 @@ class DeploymentController:
             if not is_over(each)
         ]
 
+    def _available_at_ms(self, deployment: Json, pod: Json) -> int | None:
+        """When it will have been ready for `minReadySeconds`; None while it is not ready."""
+        since_ms = ready_since_ms(pod)
+        if since_ms is None:
+            return None
+        return since_ms + self._options.scaled(1000 * int(deployment["spec"].get("minReadySeconds", 0)))
+
+    def _available(self, deployment: Json, pods: list[Json], now_ms: int) -> list[Json]:
+        ready = ((each, self._available_at_ms(deployment, each)) for each in pods)
+        return [each for each, at_ms in ready if at_ms is not None and at_ms <= now_ms]
+
     def _sync_pods(self, deployment: Json, now_ms: int) -> None:
         wanted = int(deployment["spec"]["replicas"])
         tag = template_hash(deployment)
@@ -72,13 +85,20 @@ class DeploymentController:
             self._rules.delete_pod(each)
         for _ in range(min(wanted - len(new), wanted + surge - len(alive))):
             self._create_pod(deployment, tag, now_ms)
-        spare = sum(is_ready(each) for each in alive) - (wanted - unavailable)
-        for each in sorted(old, key=_first_to_go):
-            if is_ready(each):
-                if spare <= 0:
-                    break
-                spare -= 1
+        for each in self._old_to_go(deployment, new, old, wanted - unavailable, now_ms):
             self._rules.delete_pod(each)
+
+    def _old_to_go(  # The two sides of a rollout, and the floor between them.
+        self, deployment: Json, new: list[Json], old: list[Json], fewest: int, now_ms: int
+    ) -> list[Json]:
+        """As Kubernetes does it: what new pods still lack counts against the old ones; the unhealthy go first."""
+        new_up = self._available(deployment, new, now_ms)
+        old_up = [uid_of(each) for each in self._available(deployment, old, now_ms)]
+        limit = len(new) + len(old) - fewest - (len(new) - len(new_up))
+        spare = len(new_up) + len(old_up) - fewest
+        ill = [each for each in sorted(old, key=_first_to_go) if uid_of(each) not in old_up]
+        well = [each for each in sorted(old, key=_first_to_go) if uid_of(each) in old_up]
+        return [*ill, *well[: max(0, spare)]][: max(0, limit)]
 
     def _create_pod(self, deployment: Json, tag: str, now_ms: int) -> None:
         template = clone(deployment["spec"]["template"])
@@ -105,9 +125,13 @@ class DeploymentController:
         pods = [each for each in self._pods(deployment) if not is_terminating(each)]
         updated = [each for each in pods if labels_of(each).get(HASH_LABEL) == tag]
         ready = sum(is_ready(each) for each in pods)
+        available = len(self._available(deployment, pods, now_ms))
+        for each in pods:
+            at_ms = self._available_at_ms(deployment, each)
+            due.at(at_ms if at_ms is not None and at_ms > now_ms else None)
         _, unavailable = _margins(deployment, wanted)
         is_late = self._is_late(
-            deployment, (len(pods), len(updated), ready), now_ms, due, done=ready >= wanted == len(updated)
+            deployment, (len(pods), len(updated), available), now_ms, due, done=available >= wanted == len(updated)
         )
 
         def change(fresh: Json) -> None:
@@ -119,14 +143,14 @@ class DeploymentController:
                 "replicas": len(pods),
                 "updatedReplicas": len(updated),
                 "readyReplicas": ready,
-                "availableReplicas": ready,
-                "unavailableReplicas": max(0, wanted - ready),
+                "availableReplicas": available,
+                "unavailableReplicas": max(0, wanted - available),
             }
             for key, count in counts.items():
                 status.pop(key, None)
                 if count:
                     status[key] = count
-            enough = ready >= wanted - unavailable
+            enough = available >= wanted - unavailable
             set_condition(
                 fresh, "Available", enough, now_ms, reason=f"MinimumReplicas{'A' if enough else 'Una'}vailable"
             )
@@ -138,7 +162,7 @@ class DeploymentController:
                 reason="ProgressDeadlineExceeded"
                 if is_late
                 else "NewReplicaSetAvailable"
-                if ready >= wanted
+                if available >= wanted
                 else "ReplicaSetUpdated",
             )
 
