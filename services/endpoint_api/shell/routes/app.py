@@ -15,10 +15,10 @@ from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.edge import Edge
-from services.endpoint_api.shell.routes import audit, docs, endpoints, keys, offers
+from services.endpoint_api.shell.routes import audit, docs, endpoints, keys, members, offers, tenants
 from services.endpoint_api.shell.routes.asking import REFUSALS
 
-ROUTERS: Final = (endpoints.router, keys.router, offers.router, audit.router)
+ROUTERS: Final = (endpoints.router, keys.router, offers.router, tenants.router, members.router, audit.router)
 
 
 def create_app(

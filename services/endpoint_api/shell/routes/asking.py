@@ -19,6 +19,15 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 
 IdempotencyKey = Annotated[str | None, Header(description="Makes a repeat of this request the same request.")]
 
+ProjectHeader = Annotated[
+    str,
+    Header(
+        alias=PROJECT_HEADER,
+        max_length=100,
+        description="`<tenant>/<project>`, or `<tenant>`: which of theirs a person or operator means. A key has one.",
+    ),
+]
+
 
 def committed(request: Request) -> None:
     """Let the events of a command leave at once."""
@@ -30,9 +39,8 @@ def _api(request: Request) -> Api:
     return api
 
 
-def _caller(request: Request) -> Caller:
+def _caller(request: Request, project: ProjectHeader = "") -> Caller:
     authenticator: Authenticator = request.app.state.authenticator
-    project = request.headers.get(PROJECT_HEADER, "")
     return authenticator.caller(request.headers.get("authorization", ""), project=project)
 
 
