@@ -35,7 +35,7 @@ def tidied(raw: Json, *, description: str, is_open: frozenset[str], is_traced: b
 
     ``is_traced``: every answer carries the id of its request.
     """
-    document: Json = json.loads(json.dumps(raw))  # Ours to change.
+    document: Json = json.loads(json.dumps(raw), parse_float=_number)  # Ours to change.
     document["info"]["description"] = description
     document.setdefault("components", {})["securitySchemes"] = SECURITY
     for path, item in document["paths"].items():
@@ -61,6 +61,12 @@ def _headers(code: str, is_traced: bool) -> Json:
     if code in PATIENCE:
         found["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds to wait before a repeat."}
     return found
+
+
+def _number(text: str) -> float:
+    """Bounds of whole numbers come as 1.0."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _short(operation_id: str, path: str, method: str) -> str:

@@ -105,6 +105,6 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     found = [
         f"{words} {json.dumps(schema[name], ensure_ascii=False)}"
         for name, words in BOUNDS.items()
-        if name in schema and schema[name] not in (None, "", [], {})
+        if name in schema and schema[name] not in (None, "") and not isinstance(schema[name], dict | list)
     ]
     return "; ".join(found)

@@ -33,6 +33,7 @@ h1 { font-size: 1.7rem; margin: 0 0 .5rem; } h2 { font-size: 1.3rem; margin: 3re
 h3 { font-size: 1.05rem; margin: 0; } h4 { font-size: .85rem; color: var(--soft); margin: 1.25rem 0 .35rem; }
 a { color: var(--mark); } p { margin: .35rem 0 .6rem; }
 code, pre { font: 13px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+h3 code { font-size: .95rem; }
 p code, td code, li code { background: var(--shade); border-radius: 3px; padding: 0 .25em; }
 pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: .75rem; margin: .25rem 0;
   overflow-x: auto; overflow-wrap: normal; }
