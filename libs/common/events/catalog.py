@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Final
 
-from libs.common.events import audit, capacity, endpoint, route, runtime, scale, tenant, usage
+from libs.common.events import audit, capacity, endpoint, route, runtime, scale, tenant, usage, webhook
 from libs.common.events.event import Command, Event, Internal, Owner
 
-MODULES: Final[tuple[ModuleType, ...]] = (endpoint, tenant, audit, capacity, runtime, route, usage, scale)
+MODULES: Final[tuple[ModuleType, ...]] = (endpoint, tenant, audit, capacity, runtime, route, usage, scale, webhook)
 
 
 def _collect() -> Mapping[str, type[Event]]:

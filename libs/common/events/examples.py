@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.common.events import audit, capacity, endpoint, route, runtime, scale, tenant, usage
+from libs.common.events import audit, capacity, endpoint, route, runtime, scale, tenant, usage, webhook
 from libs.common.events.event import Event
 
 WHEN_MS: Final = 1_800_000_000_000
@@ -69,6 +69,7 @@ EXAMPLES: Final[tuple[Event, ...]] = (
         stage=endpoint.Stage.JOINING_NODES,
         previous=endpoint.Stage.PROVISIONING_CLUSTER,
         since_ms=WHEN_MS,
+        previous_since_ms=WHEN_MS - 90_000,
         waiting_on="capacity-manager",
         deadline_ms=WHEN_MS + 1_800_000,
     ),
@@ -86,6 +87,8 @@ EXAMPLES: Final[tuple[Event, ...]] = (
     tenant.MemberChanged(
         tenant_id="acme", project_id="", member_id="mb-7f3akq2xpd", member_kind="person", role="developer"
     ),
+    webhook.WebhookTested(**TENANT, webhook_id="wh-7f3akq2xpd"),
+    webhook.WebhookDisabled(**TENANT, webhook_id="wh-7f3akq2xpd", reason="receiver_failing"),
     capacity.CapacityQueued(),
     capacity.CapacityWaiting(reason="NoCapacity", message="All 4 nodes of metal3.gpu-h100 are taken."),
     capacity.CapacityReserved(**CLUSTER, node_type="metal3.gpu-h100", nodes=1),

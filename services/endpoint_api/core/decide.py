@@ -153,6 +153,7 @@ def _enter(endpoint: Endpoint, stage: Stage, now_ms: int) -> tuple[Endpoint, tup
             stage=stage,
             previous=endpoint.stage,
             since_ms=moved.visit.since_ms,
+            previous_since_ms=endpoint.visit.since_ms,
             waiting_on=said.waiting_on,
             deadline_ms=deadline_ms(moved),
             reason=said.reason,
