@@ -58,21 +58,27 @@ def _identified(claim: Claim, tenant: str, project: str) -> Claim:
 
 
 def _alive(claim: Claim) -> Claim:
-    """The claim, in a new life if it was asked for after an end: all facts are told anew; what is held stays held."""
+    """The claim, in a new life if it was asked for after an end: all facts are told anew; what is held stays held.
+
+    Another look is due, also where the last one saw just this: it proves the facts for the new life.
+    """
     asked = claim.facts.of(Fact.REQUESTED)
     if asked is None:
         return claim
     if not begins_anew(claim.facts, life=claim.life):
         return claim if claim.life else replace(claim, life=asked.generation)
     planned = claim.planned if claim.planned and claim.planned.generation >= asked.generation else None
-    return replace(
-        claim, life=asked.generation, planned=planned, told=(), waiting="", gone=None, released_for=None
-    )  # fmt: skip
+    again = replace(claim, life=asked.generation, planned=planned, gone=None, released_for=None)
+    return _untold(again)
 
 
 def _tried_again(claim: Claim) -> Claim:
     """Any newer request is a reason to try again what failed; else what was told stays told."""
-    return replace(claim, told=(), waiting="") if claim.is_failed else claim
+    return _untold(claim) if claim.is_failed else claim
+
+
+def _untold(claim: Claim) -> Claim:
+    return replace(claim, told=(), waiting="", look=claim.look + 1)
 
 
 def _on_its_machines(claim: Claim, placement: Placement) -> Placement:

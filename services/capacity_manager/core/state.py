@@ -63,7 +63,7 @@ class Reservation:
 class Claim:
     """One endpoint's claim on capacity.
 
-    `look` numbers the looks at the Platform; the clock raises it when a second look is due. `life` is the generation
+    `look` numbers the looks at the Platform; it is raised when another one is due. `life` is the generation
     that the present life began with: the first request, or the one after a pause or failure. `told` are the facts told
     in this life; `waiting` is the reason told last; `released_for` is the generation for which all is given back.
     """

@@ -16,6 +16,7 @@ from services.capacity_manager.core.lifecycle import Stage, stage_of
 from services.capacity_manager.core.observed import GpuNode
 from services.capacity_manager.core.placement import wanted_by
 from services.capacity_manager.core.plan import DeleteCluster, EnsureCluster, ResizeCluster, plan
+from services.capacity_manager.core.question import question_of
 from tests.unit.capacity_manager.builders import (
     PLACEMENT,
     REMOVED,
@@ -158,6 +159,24 @@ def test_a_pause_that_comes_after_the_resume_that_followed_it_still_asks_for_all
 
     assert not bench.claim.is_unwanted
     assert facts_told(bench) == THE_WAY
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        [(pause(), 2), (requested(), 3)],
+        [(requested(), 3), (pause(), 2)],
+        [(failure(), 1), (requested(), 2)],
+    ],
+)
+def test_what_begins_a_life_asks_for_another_look_though_nothing_changed_there(news: list[tuple[Event, int]]) -> None:
+    bench = held(Bench())
+    before = question_of(bench.claim)
+
+    for event, generation in news:
+        bench.hear(event, generation=generation, sequence=10 + generation)
+
+    assert question_of(bench.claim) != before
 
 
 def test_a_mere_update_tells_nothing_anew() -> None:
