@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from libs.common.desire import ENDS
 from libs.common.events.facts import Fact
 from libs.common.lifecycle import Lifecycle, Row
 
@@ -22,7 +23,6 @@ class RouteStage(StrEnum):
 
 SERVING: Final = frozenset({RouteStage.PUBLISHING, RouteStage.PUBLISHED})
 LEAVING: Final = frozenset({RouteStage.DRAINING, RouteStage.WITHDRAWN})
-ENDS: Final = (Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)
 
 _EXITS: Final = tuple(
     Row(stage, fact, RouteStage.DRAINING)

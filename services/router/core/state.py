@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from libs.common.desire import ENDS, ends_of, generation_of, is_ended
 from libs.common.events.endpoint import Limits
 from libs.common.events.event import Internal, Owner
 from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
 from libs.common.events.tables import RouteEntry
-from services.router.core.lifecycle import ENDS, ROUTE, RouteStage
+from services.router.core.lifecycle import ROUTE, RouteStage
 
 
 class RouteSeen(Internal):
@@ -91,8 +92,7 @@ class Route:
     @property
     def is_ended(self) -> bool:
         """Whether there is to be no route: of what was asked the newest is an end, or any of it a deletion."""
-        is_deleted = self._generation_of(Fact.DELETION_REQUESTED) > 0
-        return is_deleted or 0 < self.ended_generation >= self.asked_generation
+        return is_ended(self.facts)
 
     @property
     def is_paused(self) -> bool:
@@ -109,7 +109,7 @@ class Route:
     def generation(self) -> int:
         """The generation that the stage speaks of."""
         if self.is_ended:
-            return max(self.ended_generation, self.asked_generation)
+            return generation_of(self.facts)
         return self.endpoint_generation if self.is_in_effect else self.asked_generation
 
     def _holding(self) -> frozenset[Fact]:
@@ -120,7 +120,7 @@ class Route:
             Fact.ROUTE_PUBLISHED: 0 < self.told_published == self.generation,
             Fact.ROUTE_WITHDRAWN: 0 < self.told_withdrawn == self.generation,
         }
-        ends = {each for each in ENDS if self.is_ended and self.facts.holds(each)}
+        ends = {each.fact for each in ends_of(self.facts)}
         return frozenset(each for each, true in holds.items() if true) | ends
 
     def _generation_of(self, fact: Fact) -> int:

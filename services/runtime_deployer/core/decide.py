@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from libs.common.decision import Decide, Decision
+from libs.common.desire import begins_anew
 from libs.common.events.capacity import ClusterReady, GpuReady
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
@@ -62,7 +63,7 @@ def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, templates: Mappi
         case ScaleDecided() as decided:
             if runtime.decided is not None and runtime.decided.sequence >= envelope.sequence:
                 return runtime
-            return replace(runtime, decided=Decided(decided.replicas, envelope.sequence))
+            return replace(runtime, decided=Decided(decided.replicas, envelope.sequence, envelope.generation))
     return _take_in_own(runtime, envelope, now_ms)
 
 
@@ -129,8 +130,7 @@ def _goes_on(runtime: Runtime, request: EndpointRequested) -> bool:
 
 def _ended(runtime: Runtime) -> Runtime:
     """An end that comes late still cuts what was told before it from what is wanted since."""
-    is_late = runtime.is_wanted and runtime.begun <= runtime.ended_generation
-    return _anew(runtime) if is_late else runtime
+    return _anew(runtime) if runtime.is_wanted and begins_anew(runtime.facts, life=runtime.begun) else runtime
 
 
 def _anew(runtime: Runtime) -> Runtime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from libs.common.desire import ENDS, generation_of, is_ended
 from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
@@ -24,10 +25,14 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """How many replicas the autoscaler wants, with its sequence: the highest wins."""
+    """How many replicas the autoscaler wants, with its sequence: the highest wins.
+
+    What was decided before a pause or failure says nothing of what is asked for after it.
+    """
 
     replicas: int
     sequence: int
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class Runtime:
     @property
     def generation(self) -> int:
         """The newest generation that the endpoint's owner spoke of."""
-        return max((self._generation_of(each) for each in _ORDERS), default=0)
+        return generation_of(self.facts)
 
     @property
     def is_wanted(self) -> bool:
@@ -101,8 +106,7 @@ class Runtime:
 
         A deletion is for ever.
         """
-        is_deleted = self._generation_of(Fact.DELETION_REQUESTED) > 0
-        return not is_deleted and self.requested_generation > self.ended_generation
+        return self.requested_generation > 0 and not is_ended(self.facts)
 
     @property
     def is_unwanted(self) -> bool:
@@ -117,7 +121,7 @@ class Runtime:
     @property
     def ended_generation(self) -> int:
         """The newest pause, failure or deletion that was heard; 0 before the first."""
-        return max(self._generation_of(each) for each in _ORDERS if each is not Fact.REQUESTED)
+        return max(self._generation_of(each) for each in ENDS)
 
     @property
     def is_placed(self) -> bool:
@@ -160,12 +164,10 @@ class Runtime:
         if not self.is_wanted or self.spec is None or not self.intended:
             return self.replicas_told.desired
         scaling = self.spec.scaling
-        wanted = scaling.min if self.decided is None else self.decided.replicas
+        is_of_this_life = self.decided is not None and self.decided.generation > self.ended_generation
+        wanted = self.decided.replicas if self.decided is not None and is_of_this_life else scaling.min
         return min(scaling.max, max(scaling.min, wanted))
 
     def _generation_of(self, fact: Fact) -> int:
         heard = self.facts.of(fact)
         return heard.generation if heard is not None and heard.holds else 0
-
-
-_ORDERS = (Fact.REQUESTED, Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)

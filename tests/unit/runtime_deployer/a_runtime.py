@@ -121,11 +121,11 @@ def gpu_ready(*, generation: int = 1, sequence: int = 5) -> Envelope:
     return told(GpuReady(platform_project=PROJECT, cluster=ENDPOINT, gpus=8), generation=generation, sequence=sequence)
 
 
-def scale_decided(replicas: int, *, sequence: int = 1) -> Envelope:
+def scale_decided(replicas: int, *, sequence: int = 1, generation: int = 1) -> Envelope:
     inputs = ScaleInputs(
         current=1, min=1, max=3, target_concurrency=8, concurrency_milli=9000, window_ms=60_000, samples=6
     )
-    return told(ScaleDecided(replicas=replicas, reason="load", inputs=inputs), sequence=sequence)
+    return told(ScaleDecided(replicas=replicas, reason="load", inputs=inputs), sequence=sequence, generation=generation)
 
 
 def a_pod(

@@ -273,6 +273,20 @@ def test_what_was_paused_is_installed_anew_when_its_gpus_are_back_and_tells_ever
     assert is_at(scene, Stage.SERVING)
 
 
+def test_a_number_of_replicas_that_was_decided_before_a_pause_says_nothing_after_it() -> None:
+    """GPUs are asked for anew, and only for the fewest."""
+    scene = a_serving_scene().hear(scale_decided(3)).hear(paused(), withdrawn(generation=2)).see_nothing()
+
+    scene.hear(requested(generation=3, sequence=11), gpu_ready(generation=3, sequence=12))
+    assert scene.runtime.replicas_wanted == 1
+    scene.hear(scale_decided(2, sequence=2, generation=3))
+    assert scene.runtime.replicas_wanted == 2
+
+
+def test_a_number_of_replicas_that_was_decided_holds_over_an_update() -> None:
+    assert a_serving_scene().hear(scale_decided(3), another_model()).runtime.replicas_wanted == 3
+
+
 def test_a_resume_before_the_route_was_withdrawn_finds_its_pods_and_tells_everything_again() -> None:
     scene = a_serving_scene().hear(paused(), requested(generation=3, sequence=11), gpu_ready(generation=3, sequence=12))
 
