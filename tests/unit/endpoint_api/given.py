@@ -33,6 +33,7 @@ from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.oidc import NoPeople, People
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
+from services.endpoint_api.shell.tenancy import Tenancy
 
 NOW: Final = 1_800_000_000_000
 ID: Final = EndpointId("ep-abcdefghij")
@@ -172,6 +173,11 @@ class Stand:
         """The runner of endpoints."""
         runner: Runner[Endpoint] = self.service.runners[0]
         return runner
+
+    @property
+    def tenancy(self) -> Tenancy:
+        """The tenants and members as stored."""
+        return Tenancy(self.service.runner("tenant"), self.service.runner("member"), self.ports)
 
     @property
     def keys(self) -> Runner[Key]:

@@ -53,7 +53,7 @@ def a_stand() -> Stand:
 def a_member(stand: Stand, role: Role, *, project: str = "", tenant: str = "acme", name: str = "") -> dict[str, str]:
     """Headers of a person with this role, who means the project main."""
     subject = name or f"{role}-{project or 'all'}@{tenant}.test"
-    acting = as_operator("root", tenant, stand.api.tenants._tenancy.tenant(tenant))
+    acting = as_operator("root", tenant, stand.tenancy.tenant(tenant))
     stand.api.members.put(
         Ask(acting, f"add {subject}"), kind=MemberKind.PERSON, subject=subject, role=role, project_id=project
     )
@@ -149,7 +149,7 @@ def test_another_tenants_project_is_refused_in_the_words_for_one_that_never_was(
 def test_another_tenants_records_are_those_that_never_were(path: str) -> None:
     stand = a_stand()
     a_member(stand, Role.OWNER, tenant="initech")
-    acting = as_operator("root", "initech", stand.api.tenants._tenancy.tenant("initech"))
+    acting = as_operator("root", "initech", stand.tenancy.tenant("initech"))
     [theirs] = stand.api.members.list(acting)
     mine = a_member(stand, Role.OWNER)
     known = {"/v1/tenants/{}": "initech", "/v1/members/{}": theirs.id, "/v1/projects/{}": "secret"}[path]
