@@ -68,6 +68,8 @@ class Life:
         self._request(begins=False)
 
     def _resume(self) -> None:
+        if self.chance.random() < 0.5:
+            self.spec = self.spec.model_copy(update={"limits": Limits(requests_per_minute=self.generation)})
         self._request(begins=True)
         self._say(GpuReady(platform_project="p", cluster=ENDPOINT, gpus=8))
 
@@ -168,6 +170,8 @@ class Pair:
         self.route = decision.state
         for event in decision.events:
             self.route_told.append((event.kind, decision.generation))
+            if event.kind == "route.published":
+                assert self.scene.runtime.replicas_told.warmed_generation >= decision.generation, "published too early"
             if event.kind == "route.withdrawn":
                 sequence = len(self.route_told)
                 self.to_deployer.append(
