@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from libs.common.events.tables import KeyEntry
@@ -23,6 +25,8 @@ ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 ID_LENGTH: Final = 10
 SECRET_LENGTH: Final = 43  # 62^43 > 2^256.
 CRC_LENGTH: Final = 6
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 FORM: Final = re.compile(r"mr_(?:live|test)_([a-z2-7]{10})_([0-9A-Za-z]{43})_([0-9A-Za-z]{6})")
 
 
@@ -63,27 +67,60 @@ def digest(plaintext: str) -> str:
 
 
 class Keyring:
-    """The keys that hold now, by id; swapped whole or changed one by one, read without a lock."""
+    """The keys that hold now, by id; swapped whole or changed one by one, read without a lock.
+
+    What a check needs beyond the entry, its CIDR blocks as networks, is made when the key changes, not when it is used.
+    """
 
     def __init__(self, entries: Mapping[str, KeyEntry] | None = None) -> None:
-        self._entries: dict[str, KeyEntry] = dict(entries or {})
+        self._held: dict[str, tuple[KeyEntry, tuple[Network, ...]]] = {}
+        for key_id, entry in (entries or {}).items():
+            self.change(key_id, entry)
 
     def change(self, key_id: str, entry: KeyEntry | None) -> None:
-        """Set a key, or forget it."""
+        """Set a key, or forget it. Raises ValueError, and forgets it, if a block that it may be used from is none."""
         if entry is None:
-            self._entries.pop(key_id, None)
-        else:
-            self._entries[key_id] = entry
+            self._held.pop(key_id, None)
+            return
+        try:
+            self._held[key_id] = (entry, networks_of(entry.allowed_ips))
+        except ValueError:
+            self._held.pop(key_id, None)
+            raise
 
-    def check(self, plaintext: str, *, now_ms: int) -> KeyEntry | None:
-        """The entry of a key that is good now; None for every other, whatever is wrong with it."""
+    def check(self, plaintext: str, *, now_ms: int, address: Address | None = None) -> KeyEntry | None:
+        """The entry of a key that is good now; None for every other, whatever is wrong with it.
+
+        A key with an allow-list is good only from an ``address`` in it, so not from an unknown one.
+        """
         key_id = key_id_of(plaintext)
-        entry = self._entries.get(key_id) if key_id else None
-        if entry is None or not hmac.compare_digest(entry.sha256, digest(plaintext)):
+        held = self._held.get(key_id) if key_id else None
+        if held is None or not hmac.compare_digest(held[0].sha256, digest(plaintext)):
             return None
+        entry, networks = held
         if entry.expires_at_ms is not None and now_ms >= entry.expires_at_ms:
             return None
-        return entry
+        return entry if not networks or is_within(address, networks) else None
+
+
+def networks_of(blocks: Iterable[str]) -> tuple[Network, ...]:
+    """CIDR blocks as networks. Raises ValueError for one that is none, or has bits beyond its prefix."""
+    return tuple(ipaddress.ip_network(each) for each in blocks)
+
+
+@lru_cache(maxsize=4096)  # Of who asks often; the limit is there for those who would fill it.
+def address_of(text: str) -> Address | None:
+    """An IP address; of an IPv4 one in IPv6 clothes (``::ffff:192.0.2.1``) the IPv4 one. None if it is none."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, ipaddress.IPv6Address) else found
+
+
+def is_within(address: Address | None, networks: Iterable[Network]) -> bool:
+    """Whether the address is in one of the networks."""
+    return address is not None and any(address in each for each in networks)
 
 
 def _base62(number: int, length: int) -> str:

@@ -10,17 +10,17 @@ from functools import partial
 from typing import Final
 
 import uvloop
-from pydantic import ValidationError
 
 from libs.common import settings as reading
 from libs.common.bus.nats import NatsBus
-from libs.common.bus.streams import KEYS, ROUTES
+from libs.common.bus.port import OnChange
+from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import SystemClock
-from libs.common.errors import MillraceError
+from libs.common.errors import MillraceError, Rejected
 from libs.common.events.event import Owner
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
-from libs.common.keys import Keyring
+from libs.common.keys import Keyring, Network, networks_of
 from libs.common.process import Process
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
@@ -33,6 +33,7 @@ from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits
 from services.router.shell.load import LoadReporter
 from services.router.shell.ports import Ports
+from services.router.shell.quotas import QuotaTable
 from services.router.shell.settings import RouterSettings
 from services.router.shell.side_bus import SideBus
 from services.router.shell.store import SqlUsageJournal
@@ -60,20 +61,28 @@ def main() -> int:
 
 async def serve(settings: RouterSettings) -> None:
     """Join everything and run it."""
-    clock, table, keyring = SystemClock(), RouteTable(), Keyring()
+    clock, table, keyring, quotas = SystemClock(), RouteTable(), Keyring(), QuotaTable()
     boot_id = SystemEntropy().token_bytes(5).hex()
     journal = SqlUsageJournal(settings.usage_db, boot_id=boot_id)
     recovered = journal.recover()
     metrics.RECOVERED.inc(recovered)
     gateway = Gateway(
-        keyring=keyring, table=table, journal=journal, clock=clock, boot_id=boot_id, limits=limits_of(settings)
+        keyring=keyring,
+        table=table,
+        journal=journal,
+        clock=clock,
+        boot_id=boot_id,
+        limits=limits_of(settings),
+        quotas=quotas,
+        trusted=trusted_of(settings),
     )
     edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
     edge.bind()
-    copies = Copies(settings.tables_path, clock, {ROUTES: table.change, KEYS: partial(learn_key, keyring)})
+    appliers: dict[str, OnChange] = {ROUTES: table.change, KEYS: partial(learn_key, keyring), QUOTAS: quotas.change}
+    copies = Copies(settings.tables_path, clock, appliers)
     wait_s = BUS_WAIT_COPY_S if copies.load() else BUS_WAIT_S
     bus = SideBus(partial(NatsBus, settings.nats_url, name=Owner.ROUTER), wait_s=wait_s)
-    for bucket in (ROUTES, KEYS):
+    for bucket in appliers:
         bus.watch(bucket, copies.watcher(bucket))
     sender = UsageSender(
         journal,
@@ -123,9 +132,17 @@ def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:
     """Take one change of the `keys` bucket into the ring; a key that can't be read is no key."""
     try:
         ring.change(key_id, None if value is None else KeyEntry.model_validate_json(value))
-    except ValidationError:
+    except ValueError:  # A ValidationError is one; so is a block of addresses that is none.
         ring.change(key_id, None)
         log.warning("key unreadable", extra=fields(key_id=key_id))
+
+
+def trusted_of(settings: RouterSettings) -> tuple[Network, ...]:
+    """The proxies that we believe. Raises Rejected for what is no block of addresses."""
+    try:
+        return networks_of(each.strip() for each in settings.trusted_proxies.split(",") if each.strip())
+    except ValueError as wrong:
+        raise Rejected(f"MILLRACE_TRUSTED_PROXIES: {wrong}", code="invalid") from wrong
 
 
 def limits_of(settings: RouterSettings) -> Limits:

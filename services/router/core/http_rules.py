@@ -39,6 +39,7 @@ class Head:
     body_bytes: int | None  # None: chunked, or no body at all.
     keep_alive: bool
     expects_continue: bool
+    forwarded_for: str = ""
 
 
 def check_head(
@@ -59,6 +60,7 @@ def check_head(
         body_bytes=_body_bytes(fields),
         keep_alive=keep_alive,
         expects_continue=_expects_continue(fields),
+        forwarded_for=fields.get(b"x-forwarded-for", b"").decode("ascii", "replace"),
     )
 
 
@@ -82,7 +84,8 @@ def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         name = raw.lower()
         if name in fields and name in ONCE:
             raise HttpRefusal(400, f"The header {name.decode()} appears more than once.")
-        fields[name] = value.strip(b" \t")
+        value = value.strip(b" \t")
+        fields[name] = b"%s,%s" % (fields[name], value) if name == b"x-forwarded-for" and name in fields else value
     if not fields.get(b"host"):
         raise HttpRefusal(400, "Exactly one Host header is needed.")
     if b"content-length" in fields and b"transfer-encoding" in fields:
@@ -132,9 +135,17 @@ def _expects_continue(fields: Mapping[bytes, bytes]) -> bool:
     return True
 
 
-def answer(status: int, body: bytes, *, request_id: str, keep_alive: bool, retry_after_s: int | None = None) -> bytes:
-    """A whole JSON answer."""
-    extra = b"" if retry_after_s is None else b"retry-after: %d\r\n" % retry_after_s
+def answer(
+    status: int,
+    body: bytes,
+    *,
+    request_id: str,
+    keep_alive: bool,
+    retry_after_s: int | None = None,
+    headers: bytes = b"",
+) -> bytes:
+    """A whole JSON answer; ``headers`` are more of them, as lines."""
+    extra = headers if retry_after_s is None else b"%sretry-after: %d\r\n" % (headers, retry_after_s)
     if not keep_alive:
         extra += b"connection: close\r\n"
     return b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s" % (
@@ -142,12 +153,12 @@ def answer(status: int, body: bytes, *, request_id: str, keep_alive: bool, retry
     )  # fmt: skip
 
 
-def stream_head(*, request_id: str, keep_alive: bool) -> bytes:
-    """The head of a streamed answer."""
+def stream_head(*, request_id: str, keep_alive: bool, headers: bytes = b"") -> bytes:
+    """The head of a streamed answer; ``headers`` are more of them, as lines."""
     return (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-        b"x-request-id: %s\r\n%stransfer-encoding: chunked\r\n\r\n"
-    ) % (request_id.encode(), b"" if keep_alive else b"connection: close\r\n")
+        b"x-request-id: %s\r\n%s%stransfer-encoding: chunked\r\n\r\n"
+    ) % (request_id.encode(), headers, b"" if keep_alive else b"connection: close\r\n")
 
 
 def chunk(data: bytes) -> bytes:

@@ -18,8 +18,6 @@ from libs.common.units import SECOND_MS
 
 WINDOW_S: Final = 60
 IDLE_MAX: Final = 4096  # Buckets kept before those without anything in their window are dropped.
-BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, which are owed once the engine counts them.
-COMPLETION_TOKENS: Final = 1024  # Reserved for a request that names no limit of its own.
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +145,15 @@ class MinuteLimits:
                 del windows[bucket]
 
 
-def prompt_estimate(body_bytes: int) -> int:
-    """How many tokens a request's body may be, before the engine counts them."""
-    return body_bytes // BYTES_PER_TOKEN + 1
+def rate_headers(said: Grant | Refused) -> bytes:
+    """What an answer says of the limits, in OpenAI's words: nothing of what has none."""
+    lines = b""
+    for what, room in ((b"requests", said.requests_left), (b"tokens", said.tokens_left)):
+        if room is not None:
+            lines += b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: %d\r\nx-ratelimit-reset-%s: %ds\r\n" % (
+                what, room.limit, what, room.remaining, what, room.reset_s,
+            )  # fmt: skip
+    return lines
 
 
 def _rooms(windows: dict[str, Window], limits: Sequence[tuple[str, int | None]], slot: int, amount: int) -> Room | None:

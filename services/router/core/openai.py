@@ -23,6 +23,8 @@ from services.router.core.refusals import HttpRefusal, model_not_found
 DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 TOKENS_MAX: Final = 131_072  # The longest context we sell; the engine has its own, lower limit.
 CHOICES_MAX: Final = 8
+BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, which are owed once the engine counts them.
+COMPLETION_TOKENS: Final = 1024  # Reserved for a request that says nothing of how much it may generate.
 
 
 class Api(StrEnum):
@@ -146,6 +148,22 @@ def upstream_body(ask: Ask, *, engine_model: str) -> bytes:
     if ask.stream:
         parts.append(b'"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}')
     return b"{%s}" % b",".join(parts)
+
+
+def prompt_estimate(ask: Ask) -> int:
+    """How many tokens the prompt may have, before the engine counts them."""
+    prompt = (ask.rest.get(name) for name in ("messages", "prompt", "tools"))
+    return sum(len(bytes(each)) for each in prompt if each is not None) // BYTES_PER_TOKEN + 1
+
+
+def reservation(ask: Ask) -> int:
+    """How many tokens the request may use: its prompt, and the most that it lets the engine generate."""
+    most = _number(ask, "max_completion_tokens") or _number(ask, "max_tokens") or COMPLETION_TOKENS
+    return prompt_estimate(ask) + most * (_number(ask, "n") or 1)
+
+
+def _number(ask: Ask, name: str) -> int | None:
+    return msgspec.json.decode(ask.rest[name], type=int | None) if name in ask.rest else None
 
 
 def models_body(entries: Iterable[RouteEntry]) -> bytes:

@@ -22,6 +22,7 @@ class HttpRefusal(Rejected):
         kind: str = INVALID_REQUEST,
         param: str | None = None,
         retry_after_s: int | None = None,
+        headers: bytes = b"",
     ) -> None:
         super().__init__(message, code=code)
         self.status = status
@@ -29,6 +30,7 @@ class HttpRefusal(Rejected):
         self.param = param
         self.error_code = code
         self.retry_after_s = retry_after_s
+        self.headers = headers
 
     def body(self) -> bytes:
         """The JSON that the client reads."""
@@ -80,6 +82,15 @@ def endpoint_paused() -> HttpRefusal:
     """The endpoint is kept and not running. No Retry-After: it comes back when its owner resumes it, not by itself."""
     message = "This endpoint is paused. Resume it, or ask for another model; trying again does not help."
     return HttpRefusal(503, message, code="endpoint_paused", kind=SERVER_ERROR, param="model")
+
+
+def rate_limited(what: str, retry_after_s: int | None, *, headers: bytes) -> HttpRefusal:
+    """More requests or tokens than the endpoint, its project or its tenant may have in a minute."""
+    then = "this request alone is more than that" if retry_after_s is None else f"try again in {retry_after_s} s"
+    message = f"Rate limit reached: {what} per minute; {then}."
+    return HttpRefusal(
+        429, message, code="rate_limit_exceeded", kind=what, retry_after_s=retry_after_s, headers=headers
+    )
 
 
 def upstream_failed() -> HttpRefusal:

@@ -31,7 +31,8 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._gateway = edge.gateway
-        self._intake = Intake(edge.judge)
+        self._peer = ""
+        self._intake = Intake(lambda head: edge.judge(head, self._peer))
         self._reading = Reading.HEAD
         self._exchange: Exchange | None = None
         self._is_lingering = False
@@ -51,6 +52,7 @@ class ClientConnection(asyncio.Protocol):
         # uvloop's transports are such without saying so: an isinstance would be wrong.
         self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._peer = (transport.get_extra_info("peername") or ("",))[0]
         self.is_open = True
         if not self._edge.add(self):
             self._refuse_and_close(refusals.stopping())
@@ -124,8 +126,17 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, refusal: HttpRefusal, *, request_id: str, keep_alive: bool) -> None:
         """Answer with an error."""
-        body, retry_after_s = refusal.body(), refusal.retry_after_s
-        self._respond(refusal.status, body, request_id, keep_alive=keep_alive, retry_after_s=retry_after_s)
+        metrics.REQUESTS.labels(status=f"{refusal.status // 100}xx").inc()
+        self.write(
+            http_rules.answer(
+                refusal.status,
+                refusal.body(),
+                request_id=request_id,
+                keep_alive=keep_alive,
+                retry_after_s=refusal.retry_after_s,
+                headers=refusal.headers,
+            )
+        )
 
     def over(self, *, keep_alive: bool) -> None:
         """The answer is whole: take the next request, or close."""
@@ -197,7 +208,8 @@ class ClientConnection(asyncio.Protocol):
         api = openai.PATHS.get(head.path)
         if api is None:
             found = self._edge.lookup(head, incoming.key)
-            self._respond(200, found, request_id, keep_alive=head.keep_alive)
+            metrics.REQUESTS.labels(status="2xx").inc()
+            self.write(http_rules.answer(200, found, request_id=request_id, keep_alive=head.keep_alive))
             self.over(keep_alive=head.keep_alive)
             return
         if self._gateway.is_stopping:
@@ -208,14 +220,6 @@ class ClientConnection(asyncio.Protocol):
             self._gateway, self, ask=ask, key=incoming.key, request_id=request_id, keep_alive=head.keep_alive
         )
         exchange.start()
-
-    def _respond(
-        self, status: int, body: bytes, request_id: str, *, keep_alive: bool, retry_after_s: int | None = None
-    ) -> None:
-        metrics.REQUESTS.labels(status=f"{status // 100}xx").inc()
-        self.write(
-            http_rules.answer(status, body, request_id=request_id, keep_alive=keep_alive, retry_after_s=retry_after_s)
-        )
 
     # Ends.
 

@@ -16,10 +16,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from libs.common.bus.port import OnChange
-from libs.common.bus.streams import KEYS, ROUTES
+from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import Clock
 from libs.common.telemetry.logging import fields
 from libs.common.units import HOUR_MS, MINUTE_MS
+from services.router.shell import metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,13 @@ class Copies:
     """The buckets as last told, kept in a file. `on_change` may be called from any thread."""
 
     def __init__(self, path: str, clock: Clock, appliers: Mapping[str, OnChange]) -> None:
-        assert set(appliers) == {ROUTES, KEYS}
+        assert set(appliers) == {ROUTES, KEYS, QUOTAS}
         self._path = Path(path)
         self._clock = clock
         self._appliers = MappingProxyType(dict(appliers))
         self._known: dict[str, dict[str, str]] = {bucket: {} for bucket in appliers}
         self._untold: set[tuple[str, str]] = set()
+        self._told: set[str] = set()
         self._changes = 0
 
     def load(self) -> int:
@@ -46,7 +48,9 @@ class Copies:
             content: dict[str, Any] = json.loads(self._path.read_bytes())
             if self._clock.now_ms() - int(content["saved_at_ms"]) > STALE_MS:
                 return 0
-            found = [(bucket, key, str(value)) for bucket in self._known for key, value in content[bucket].items()]
+            found = [
+                (bucket, key, str(value)) for bucket in self._known for key, value in content.get(bucket, {}).items()
+            ]
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
@@ -62,6 +66,7 @@ class Copies:
         """What the bus is to tell its changes of ``bucket`` to."""
 
         def on_change(key: str, value: bytes | None) -> None:
+            self._told.add(bucket)
             self._untold.discard((bucket, key))
             if value is None:
                 self._known[bucket].pop(key, None)
@@ -73,9 +78,18 @@ class Copies:
         return on_change
 
     def settle(self) -> None:
-        """The bus has told all that it holds: what only the copy knew is gone."""
+        """The bus has told all that it holds: what only the copy knew is gone.
+
+        A bucket that told nothing at all was wiped, not emptied: an emptied one tells its deletions. Its copy is
+        served on, and `router_tables_kept` says so: to drop every key and route would be the larger harm.
+        """
+        kept = {bucket for bucket, _ in self._untold} - self._told
+        metrics.TABLES_KEPT.set(len(kept))
+        for bucket in sorted(kept):
+            log.error("bucket told nothing; serving from its copy", extra=fields(reason=bucket))
         for bucket, key in sorted(self._untold):
-            self.watcher(bucket)(key, None)
+            if bucket not in kept:
+                self.watcher(bucket)(key, None)
 
     def save(self) -> None:
         """Write the file whole, or leave the one before."""

@@ -103,14 +103,14 @@ class Edge:
         self._connections.discard(connection)
         metrics.CONNECTIONS.set(len(self._connections))
 
-    def judge(self, head: Head) -> KeyEntry | None:
-        """Whether something is served there, and whose key it is. Raises HttpRefusal."""
+    def judge(self, head: Head, peer: str = "") -> KeyEntry | None:
+        """Whether something is served there, and whose key it is; ``peer`` is who connected. Raises HttpRefusal."""
         generates = head.path in openai.PATHS
         if not generates and head.path not in (HEALTHZ, MODELS) and not head.path.startswith(f"{MODELS}/"):
             raise refusals.unknown_url(head.method, head.path)
         if head.method != ("POST" if generates else "GET"):
             raise refusals.wrong_method(head.method, head.path)
-        return None if head.path == HEALTHZ else self.gateway.admit(head.bearer)
+        return None if head.path == HEALTHZ else self.gateway.admit(head.bearer, peer, head.forwarded_for)
 
     def lookup(self, head: Head, key: KeyEntry | None) -> bytes:
         """The answer to what needs no engine. Raises HttpRefusal."""
@@ -118,6 +118,9 @@ class Edge:
             return b'{"status":"ok"}'
         table = self.gateway.table
         if head.path == MODELS:
-            return openai.models_body(table.of_project(tenant_id=key.tenant_id, project_id=key.project_id))
+            found = table.of_project(tenant_id=key.tenant_id, project_id=key.project_id)
+            return openai.models_body(each for each in found if not key.models or each.name in key.models)
         name = head.path.removeprefix(f"{MODELS}/")
+        if key.models and name not in key.models:
+            raise refusals.model_not_found(name)
         return openai.model_body(table.find(tenant_id=key.tenant_id, project_id=key.project_id, name=name), name)

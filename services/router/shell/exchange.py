@@ -19,11 +19,10 @@ from services.router.core import http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
 from services.router.core.serving import Finish, Serving, admit
-from services.router.shell import metrics
+from services.router.shell import entering, metrics
 from services.router.shell.asking import Asking
 from services.router.shell.client import Client
 from services.router.shell.gateway import Gateway
-from services.router.shell.table import Target
 
 log = logging.getLogger(__name__)
 
@@ -52,34 +51,21 @@ class Exchange:
         self._ask = ask
         self._keep_alive = keep_alive
         self._phase = Phase.ADMITTED
-        self._target = self._enter(key)
+        self._entered = entering.enter(gateway, self, key=key, ask=ask)
+        self._target = self._entered.target
+        gateway.load.began(self._target.entry.endpoint_id, gateway.clock.now_ms())
+        metrics.LIVE.inc()
         self._serving = Serving(
             admit(self._target.entry, key, request_id=request_id, api=ask.api, now_ms=gateway.clock.now_ms())
         )
         self._asking = Asking(gateway, self, target=self._target, ask=ask, request_id=request_id)
         self._whole = WholeAnswer(self._serving)
-        self._stream = StreamedAnswer(
-            ask, self._serving, head=http_rules.stream_head(request_id=request_id, keep_alive=keep_alive)
-        )
+        head = http_rules.stream_head(request_id=request_id, keep_alive=keep_alive, headers=self._entered.headers)
+        self._stream = StreamedAnswer(ask, self._serving, head=head)
         self._is_committed = False
         self._started_s = gateway.now_s()
         self._total_s = self._started_s + gateway.limits.total_s
         self._deadline_s = self._total_s
-
-    def _enter(self, key: KeyEntry) -> Target:
-        target = self._gateway.table.enter(
-            self, tenant_id=key.tenant_id, project_id=key.project_id, name=self._ask.model
-        )
-        if target is None:
-            raise refusals.model_not_found(self._ask.model)
-        if target.entry.paused:
-            raise refusals.endpoint_paused()
-        if not target.seats:
-            self._gateway.table.leave(self, target.entry.endpoint_id)
-            raise refusals.no_replica()
-        self._gateway.load.began(target.entry.endpoint_id, self._gateway.clock.now_ms())
-        metrics.LIVE.inc()
-        return target
 
     # What drives it: its start, the client, the clock, the control half.
 
@@ -223,7 +209,15 @@ class Exchange:
 
         def whole() -> None:
             metrics.REQUESTS.labels(status="2xx").inc()
-            self._client.write(http_rules.answer(200, body, request_id=self._request_id, keep_alive=self._keep_alive))
+            self._client.write(
+                http_rules.answer(
+                    200,
+                    body,
+                    request_id=self._request_id,
+                    keep_alive=self._keep_alive,
+                    headers=self._entered.headers,
+                )
+            )
             self._end(keep_alive=self._keep_alive)
 
         self._commit(self._serving.completed(self._gateway.clock.now_ms()), whole)
@@ -267,6 +261,9 @@ class Exchange:
 
     def _commit(self, row: RequestUsage, then: Callable[[], None]) -> None:
         self._is_committed = True
+        entering.settle(
+            self._gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
+        )
         self._phase = Phase.ENDING
         self._wait_at_most(self._gateway.limits.idle_s)
 

@@ -11,10 +11,13 @@ from typing import Final
 
 from libs.common.clock import Clock
 from libs.common.events.tables import KeyEntry
-from libs.common.keys import Keyring
+from libs.common.keys import Keyring, Network
 from services.router.core import refusals
+from services.router.core.client_address import client_address
+from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
-from services.router.shell.ports import UsageJournal
+from services.router.shell.ports import Limiter, UsageJournal
+from services.router.shell.quotas import QuotaTable
 from services.router.shell.table import RouteTable
 from services.router.shell.upstream import Pool
 
@@ -43,12 +46,17 @@ class Gateway:
         clock: Clock,
         boot_id: str,
         limits: Limits | None = None,
+        quotas: QuotaTable | None = None,
+        trusted: tuple[Network, ...] = (),
     ) -> None:
         self.keyring = keyring
         self.table = table
         self.journal = journal
         self.clock = clock
         self.limits = limits or Limits()
+        self.quotas = quotas or QuotaTable()
+        self.limiter: Limiter = MinuteLimits()
+        self.trusted = trusted
         self.load = LoadMeter(clock.now_ms())
         self.pool = Pool(connect_timeout_s=self.limits.connect_s)
         self.on_finished: Callable[[], None] = lambda: None  # A bill was written: the sender may look.
@@ -63,9 +71,10 @@ class Gateway:
         """A new id: unique by boot and count, so that nothing need be drawn."""
         return f"req-{self._boot_id}-{next(self._counter):x}"
 
-    def admit(self, bearer: str) -> KeyEntry:
-        """Whose key it is. Raises HttpRefusal."""
-        key = self.keyring.check(bearer, now_ms=self.clock.now_ms())
+    def admit(self, bearer: str, peer: str = "", forwarded_for: str = "") -> KeyEntry:
+        """Whose key it is, if it may be used from there. Raises HttpRefusal."""
+        address = client_address(peer, forwarded_for, self.trusted)
+        key = self.keyring.check(bearer, now_ms=self.clock.now_ms(), address=address)
         if key is None:
             raise refusals.invalid_key()
         if SCOPE not in key.scopes:

@@ -11,6 +11,7 @@ from libs.common.clock import Clock
 from libs.common.events.route import RequestUsage
 from libs.common.events.tables import RouteEntry
 from libs.common.store.port import Store
+from services.router.core.limits import Grant, Limit, Refused
 
 
 class DataPlane(Protocol):
@@ -65,6 +66,16 @@ class UsageJournal(Protocol):
 
     def close(self) -> None:
         """Finish what was asked for, then give the file back."""
+
+
+class Limiter(Protocol):
+    """What keeps the limits of a minute: this process alone (core/limits.py), or all of them together (later)."""
+
+    def reserve(self, limits: Sequence[Limit], *, tokens: int, now_ms: int) -> Grant | Refused:
+        """Admit one request under all of ``limits``, or under none."""
+
+    def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
+        """The request is over and used ``tokens``. Called once for a grant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ class RouterSettings(CommonSettings):
     )
     usage_db: str = Field(description="Path of the usage journal, an SQLite file on a local disk.")
     tables_file: str = Field(default="", description="Path of the copy of routes and keys; empty: beside usage_db.")
+    trusted_proxies: str = Field(
+        default="", description="CIDR blocks, by comma, of proxies whose X-Forwarded-For we believe; empty: none."
+    )
     drain_s: float = 30.0  # Live streams may finish within this after SIGTERM; above the longest answer we see daily.
     flush_s: float = 5.0  # Last try to hand the journal to the bus; what stays is sent after the next start.
     connect_timeout_s: float = 1.0  # A pod in the same region answers in milliseconds, or is gone.

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.bus.streams import KEYS, ROUTES
+from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import ManualClock
 from services.router.core.balancing import choose
 from services.router.core.load import LoadMeter
@@ -212,7 +212,11 @@ class Applied(dict[str, bytes]):
 
 def some_copies(path: Path, clock: ManualClock) -> tuple[Copies, Applied, Applied]:
     routes, keys = Applied(), Applied()
-    return Copies(str(path), clock, {ROUTES: routes.change, KEYS: keys.change}), routes, keys
+    return (
+        Copies(str(path), clock, {ROUTES: routes.change, KEYS: keys.change, QUOTAS: lambda _key, _value: None}),
+        routes,
+        keys,
+    )
 
 
 def test_a_copy_gives_back_what_the_bus_had_told(tmp_path: Path) -> None:
@@ -257,3 +261,20 @@ def test_a_stale_or_broken_copy_is_not_served_from(tmp_path: Path) -> None:
     for broken in (b"", b"[]", b'{"saved_at_ms": 5}', b"\xff"):
         path.write_bytes(broken)
         assert some_copies(path, clock)[0].load() == 0
+
+
+def test_a_bucket_that_tells_nothing_at_all_was_wiped_and_its_copy_is_served_on(tmp_path: Path) -> None:
+    clock = ManualClock()
+    copies, _, _ = some_copies(tmp_path / "tables.json", clock)
+    copies.watcher(KEYS)("key-a", b"key")
+    copies.watcher(ROUTES)("ep-a", b"route")
+    copies.save()
+    again, routes, keys = some_copies(tmp_path / "tables.json", clock)
+    again.load()
+    again.watcher(ROUTES)("ep-a", None)  # Emptied: it tells what was deleted.
+
+    again.settle()
+
+    assert (routes, keys) == ({}, {"key-a": b"key"})
+    again.watcher(KEYS)("key-a", None)
+    assert keys == {}

@@ -1,0 +1,57 @@
+"""Letting a request in: the endpoint that its key may use, a replica that serves it, room within every limit."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from libs.common.events.tables import KeyEntry
+from services.router.core import openai, refusals
+from services.router.core.limits import Grant, Refused, rate_headers
+from services.router.shell import metrics
+from services.router.shell.gateway import Gateway
+from services.router.shell.table import Cuttable, Target
+
+
+class Entered(NamedTuple):
+    """A request that runs: where, what it holds of the limits (None: there are none), what its answer says of them."""
+
+    target: Target
+    grant: Grant | None
+    headers: bytes
+
+
+def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask) -> Entered:
+    """Count ``request`` as running. Raises HttpRefusal; then it is not, and holds nothing."""
+    if key.models and ask.model not in key.models:
+        raise refusals.model_not_found(ask.model)
+    target = gateway.table.enter(request, tenant_id=key.tenant_id, project_id=key.project_id, name=ask.model)
+    if target is None:
+        raise refusals.model_not_found(ask.model)
+    if target.entry.paused:
+        raise refusals.endpoint_paused()
+    try:
+        if not target.seats:
+            raise refusals.no_replica()
+        return _within_limits(gateway, target, ask)
+    except refusals.HttpRefusal:
+        gateway.table.leave(request, target.entry.endpoint_id)
+        raise
+
+
+def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens: int | None, completion: int) -> None:
+    """It is over: count what it used. Where the engine never counted the prompt, our estimate stands."""
+    if entered.grant is not None:
+        used = (openai.prompt_estimate(ask) if prompt_tokens is None else prompt_tokens) + completion
+        gateway.limiter.settle(entered.grant, tokens=used, now_ms=round(gateway.now_s() * 1000))
+
+
+def _within_limits(gateway: Gateway, target: Target, ask: openai.Ask) -> Entered:
+    limits = gateway.quotas.limits_for(target.entry)
+    if not limits:
+        return Entered(target, None, b"")
+    now_ms = round(gateway.now_s() * 1000)  # The loop's clock: a wall clock that is set back would give nothing back.
+    said = gateway.limiter.reserve(limits, tokens=openai.reservation(ask), now_ms=now_ms)
+    if isinstance(said, Refused):
+        metrics.LIMITED.labels(what=said.what).inc()
+        raise refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
+    return Entered(target, said, rate_headers(said))

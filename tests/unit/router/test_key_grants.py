@@ -1,0 +1,89 @@
+"""What a key may be used for, and from where; and what is said when a limit is reached: over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from libs.common.events.endpoint import Limits
+from libs.common.keys import address_of, networks_of
+from services.router.core.client_address import client_address
+from tests.unit.router.scene import ENDPOINT, KEY, NAME, Scene, a_request, a_route, a_scene, ask, chat_body, key_entry
+
+DEAD = "http://127.0.0.1:9"  # The discard port: nothing answers, so what gets past admission is a 502.
+LIST = b"GET /v1/models HTTP/1.1\r\nhost: r\r\nauthorization: Bearer %s\r\n\r\n" % KEY.plaintext.encode()
+
+
+def grant(scene: Scene, **changes: object) -> None:
+    scene.gateway.keyring.change(KEY.key_id, key_entry(KEY).model_copy(update=changes))
+
+
+def test_an_endpoint_that_the_key_may_not_use_does_not_exist_for_it() -> None:
+    async def run() -> None:
+        async with a_scene(DEAD) as scene:
+            scene.serve(DEAD, name="other", endpoint="ep-b")
+            grant(scene, models=("other",))
+
+            refused, listed = await ask(scene.port, a_request(chat_body()), LIST)
+            [absent] = await ask(
+                scene.port, a_request(json.dumps({"model": "nix", "messages": [{"role": "user"}]}).encode())
+            )
+
+            assert (refused.status, refused.error["code"]) == (404, "model_not_found")
+            assert {**refused.error, "message": ""} == {**absent.error, "message": ""}
+            assert str(refused.error["message"]).replace(NAME, "nix") == absent.error["message"]
+            assert [each["id"] for each in json.loads(listed.body)["data"]] == ["other"]
+
+    asyncio.run(run())
+
+
+def test_a_key_works_only_from_the_addresses_it_was_given() -> None:
+    async def run() -> None:
+        async with a_scene(DEAD) as scene:
+            grant(scene, allowed_ips=("192.0.2.0/24",))
+            said = b"x-forwarded-for: 192.0.2.7\r\n"
+
+            [outside] = await ask(scene.port, LIST)
+            [claimed] = await ask(scene.port, LIST.replace(b"\r\n\r\n", b"\r\n" + said + b"\r\n"))
+            scene.gateway.trusted = networks_of(["127.0.0.0/8"])
+            [inside] = await ask(scene.port, LIST.replace(b"\r\n\r\n", b"\r\n" + said + b"\r\n"))
+
+            assert (outside.status, claimed.status, inside.status) == (401, 401, 200)
+
+    asyncio.run(run())
+
+
+def test_past_the_limit_of_a_minute_a_request_is_refused_in_openais_words() -> None:
+    async def run() -> None:
+        async with a_scene() as scene:
+            route = a_route([DEAD]).model_copy(update={"limits": Limits(requests_per_minute=1)})
+            scene.table.change(ENDPOINT, route.model_dump_json().encode())
+
+            first, second = await ask(scene.port, a_request(chat_body()), a_request(chat_body()))
+
+            assert first.status == 502
+            assert (second.status, second.error["code"]) == (429, "rate_limit_exceeded")
+            assert 1 <= int(second.headers["retry-after"]) <= 61
+            assert second.headers["x-ratelimit-limit-requests"] == "1"
+            assert second.headers["x-ratelimit-remaining-requests"] == "0"
+            assert scene.table.live(ENDPOINT) == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "found"),
+    [
+        ("192.0.2.1", "", "192.0.2.1"),
+        ("192.0.2.1", "198.51.100.9", "192.0.2.1"),
+        ("10.0.0.1", "198.51.100.9", "198.51.100.9"),
+        ("10.0.0.1", "1.1.1.1, 198.51.100.9, 10.0.0.2", "198.51.100.9"),
+        ("::ffff:10.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", "junk", None),
+        ("", "198.51.100.9", None),
+    ],
+)
+def test_only_a_trusted_proxy_is_believed_whom_it_speaks_for(peer: str, said: str, found: str | None) -> None:
+    assert client_address(peer, said, networks_of(["10.0.0.0/8"])) == (address_of(found) if found else None)

@@ -1,0 +1,123 @@
+"""Limits of a minute: never over in any window, all or none, settled with what was used."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.events.endpoint import Limits
+from libs.common.events.tables import QuotaEntry
+from services.router.core.limits import Grant, Limit, MinuteLimits, Refused, rate_headers
+from services.router.shell.quotas import QuotaTable
+from tests.unit.router.scene import a_route
+
+MINUTE_MS = 60_000
+ASKS = st.lists(
+    st.tuples(st.integers(0, 20_000), st.integers(1, 40), st.sampled_from(("a", "b")), st.booleans()), max_size=120
+)
+
+
+@given(ASKS, st.integers(1, 6), st.integers(20, 90))
+def test_no_window_of_a_minute_holds_more_than_any_limit(
+    asks: list[tuple[int, int, str, bool]], requests: int, tokens: int
+) -> None:
+    limiter, now_ms, admitted = MinuteLimits(), 0, list[tuple[int, int, str]]()
+    for pause_ms, amount, endpoint, ends in asks:
+        now_ms += pause_ms
+        limits = [Limit(endpoint, requests, tokens), Limit("tenant", requests + 2, tokens + 20)]
+        said = limiter.reserve(limits, tokens=amount, now_ms=now_ms)
+        if isinstance(said, Grant):
+            used = amount // 2 if ends else amount
+            limiter.settle(said, tokens=used, now_ms=now_ms)
+            admitted.append((now_ms, used, endpoint))
+
+    for until_ms, _, _ in admitted:
+        within = [each for each in admitted if until_ms - MINUTE_MS < each[0] <= until_ms]
+        assert len(within) <= requests + 2
+        assert sum(used for _, used, _ in within) <= tokens + 20
+        for endpoint in ("a", "b"):
+            own = [used for _, used, whose in within if whose == endpoint]
+            assert len(own) <= requests
+            assert sum(own) <= tokens
+
+
+def test_two_hundred_at_once_against_room_for_ten_make_ten() -> None:
+    limiter = MinuteLimits()
+
+    said = [limiter.reserve([Limit("e", requests=10)], tokens=1, now_ms=7) for _ in range(200)]
+
+    assert sum(isinstance(each, Grant) for each in said) == 10
+
+
+def test_a_refused_request_takes_nothing_of_the_limits_that_had_room() -> None:
+    limiter, narrow, wide = MinuteLimits(), Limit("e", requests=1), Limit("t", requests=2)
+    assert isinstance(limiter.reserve([narrow, wide], tokens=1, now_ms=0), Grant)
+
+    for _ in range(5):
+        assert isinstance(limiter.reserve([narrow, wide], tokens=1, now_ms=0), Refused)
+
+    assert isinstance(limiter.reserve([wide], tokens=1, now_ms=0), Grant)
+
+
+def test_room_comes_back_when_it_was_said_to() -> None:
+    limiter, limits = MinuteLimits(), [Limit("e", requests=1)]
+    limiter.reserve(limits, tokens=1, now_ms=999)
+    refused = limiter.reserve(limits, tokens=1, now_ms=30_000)
+
+    assert isinstance(refused, Refused)
+    assert refused.retry_after_s == 31
+    assert isinstance(limiter.reserve(limits, tokens=1, now_ms=60_998), Refused)
+    assert isinstance(limiter.reserve(limits, tokens=1, now_ms=30_000 + 31_000), Grant)
+
+
+def test_what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() -> None:
+    limiter, limits = MinuteLimits(), [Limit("e", tokens=100)]
+    first = limiter.reserve(limits, tokens=100, now_ms=0)
+    assert isinstance(first, Grant)
+    assert isinstance(limiter.reserve(limits, tokens=1, now_ms=0), Refused)
+
+    limiter.settle(first, tokens=40, now_ms=0)
+    second = limiter.reserve(limits, tokens=60, now_ms=0)
+    assert isinstance(second, Grant)
+    limiter.settle(second, tokens=90, now_ms=50_000)
+
+    assert isinstance(limiter.reserve(limits, tokens=71, now_ms=62_000), Refused)
+    assert isinstance(limiter.reserve(limits, tokens=70, now_ms=62_000), Grant)
+
+
+def test_a_request_larger_than_the_limit_is_not_told_to_wait() -> None:
+    said = MinuteLimits().reserve([Limit("e", tokens=10)], tokens=11, now_ms=0)
+
+    assert isinstance(said, Refused)
+    assert (said.what, said.retry_after_s) == ("tokens", None)
+
+
+def test_a_limit_of_nothing_lets_nothing_in_and_no_limit_everything() -> None:
+    limiter = MinuteLimits()
+
+    assert isinstance(limiter.reserve([Limit("t", requests=0)], tokens=1, now_ms=0), Refused)
+    assert limiter.reserve([Limit("e")], tokens=10**9, now_ms=0) == Grant((), 0, 10**9)
+
+
+def test_an_answer_says_what_is_left_of_the_tightest_limit() -> None:
+    said = MinuteLimits().reserve([Limit("e", 5, 1000), Limit("t", 9, 100)], tokens=30, now_ms=0)
+
+    headers = rate_headers(said).decode()
+    assert "x-ratelimit-limit-requests: 5\r\nx-ratelimit-remaining-requests: 4\r\n" in headers
+    assert "x-ratelimit-limit-tokens: 100\r\nx-ratelimit-remaining-tokens: 70\r\n" in headers
+
+
+def test_the_limits_of_endpoint_project_and_tenant_apply_together() -> None:
+    quotas = QuotaTable()
+    route = a_route(["http://a:1"]).model_copy(update={"limits": Limits(requests_per_minute=3)})
+    tenant = QuotaEntry(tenant_id=route.tenant_id, tokens_per_minute=50)
+    project = QuotaEntry(tenant_id=route.tenant_id, project_id=route.project_id, requests_per_minute=7)
+    quotas.change(route.tenant_id, tenant.model_dump_json().encode())
+    quotas.change(f"{route.tenant_id}.{route.project_id}", project.model_dump_json().encode())
+
+    found = quotas.limits_for(route)
+    quotas.change(route.tenant_id, b"junk")
+    quotas.change(f"{route.tenant_id}.{route.project_id}", None)
+
+    assert [(each.requests, each.tokens) for each in found] == [(3, None), (7, None), (None, 50)]
+    assert [(each.requests, each.tokens) for each in quotas.limits_for(route)] == [(3, None), (None, 50)]
