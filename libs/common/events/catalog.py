@@ -6,10 +6,23 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Final
 
-from libs.common.events import audit, capacity, endpoint, route, runtime, scale, tenant, usage, webhook
+from libs.common.events import audit, capacity, command, endpoint, route, runtime, scale, tenant, usage, webhook
 from libs.common.events.event import Command, Event, Internal, Owner
 
-MODULES: Final[tuple[ModuleType, ...]] = (endpoint, tenant, audit, capacity, runtime, route, usage, scale, webhook)
+MODULES: Final[tuple[ModuleType, ...]] = (
+    endpoint, command, tenant, audit, capacity, runtime, route, usage, scale, webhook
+)  # fmt: skip
+    endpoint,
+    command,
+    tenant,
+    audit,
+    capacity,
+    runtime,
+    route,
+    usage,
+    scale,
+    webhook,
+)
 
 
 def _collect() -> Mapping[str, type[Event]]:

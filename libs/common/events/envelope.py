@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import quote, unquote
 
 from pydantic import ValidationError
 
 from libs.common.errors import Invalid, UnknownEvent
+from libs.common.events.attributes import attributes_of, headers_of
 from libs.common.events.catalog import EVENTS
 from libs.common.events.event import Event, Internal, Owner
 from libs.common.events.facts import Heard
@@ -23,8 +23,6 @@ from libs.common.events.upcasts import UPCASTS, Upcasts, upcast
 from libs.common.ids import EventId, event_id
 
 SPEC_VERSION: Final = "1.0"
-# CloudEvents NATS binding, 3.1.3.2: everything but printable ASCII without space, quote and percent is escaped.
-SAFE: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 COUNT: Final = re.compile(r"[0-9]{1,18}")  # Fits the 64 bits of a database column.
 
 
@@ -114,8 +112,7 @@ def to_headers(envelope: Envelope) -> dict[str, str]:
         "causationid": envelope.causation_id,
         "traceparent": envelope.traceparent,
     }
-    headers = {f"ce-{name}": quote(value, safe=SAFE) for name, value in attributes.items() if value}
-    return {**headers, "content-type": "application/json"}
+    return headers_of(attributes)
 
 
 def to_body(envelope: Envelope) -> bytes:
@@ -134,11 +131,7 @@ def from_wire(
 
     Raises UnknownEvent for a type or version that this build does not know, Invalid for anything malformed.
     """
-    attributes = {
-        name.lower().removeprefix("ce-"): unquote(value)
-        for name, value in headers.items()
-        if name.lower().startswith("ce-")
-    }
+    attributes = attributes_of(headers)
     kind = events.get(attributes.get("type", ""))
     if kind is None:
         raise UnknownEvent(f"no event type {attributes.get('type', '')!r} in this build; upgrade, then re-drive")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.common.events import audit, capacity, endpoint, route, runtime, scale, tenant, usage, webhook
+from libs.common.events import audit, capacity, command, endpoint, route, runtime, scale, tenant, usage, webhook
 from libs.common.events.event import Event
 
 WHEN_MS: Final = 1_800_000_000_000
@@ -49,6 +49,12 @@ REQUEST: Final = route.RequestUsage(
 )
 
 EXAMPLES: Final[tuple[Event, ...]] = (
+    command.CommandAnswered(
+        **TENANT,
+        command_id="create-chat-1",
+        status=202,
+        body={"id": "op-7f3akq2xpd-1", "verb": "create", "endpoint_id": "ep-7f3akq2xpd", "status": "running"},
+    ),
     audit.AuditRecorded(
         seq=41,
         hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",

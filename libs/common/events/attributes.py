@@ -1,0 +1,25 @@
+"""CloudEvents attributes as NATS headers, binary mode: ``ce-<name>``, percent-encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote, unquote
+
+# CloudEvents NATS binding, 3.1.3.2: everything but printable ASCII without space, quote and percent is escaped.
+SAFE: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+
+def headers_of(attributes: Mapping[str, str]) -> dict[str, str]:
+    """The attributes as headers, those that are empty left out, and what the body is."""
+    headers = {f"ce-{name}": quote(value, safe=SAFE) for name, value in attributes.items() if value}
+    return {**headers, "content-type": "application/json"}
+
+
+def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """The attributes in headers, by their names in lower case."""
+    return {
+        name.lower().removeprefix("ce-"): unquote(value)
+        for name, value in headers.items()
+        if name.lower().startswith("ce-")
+    }
