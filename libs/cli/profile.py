@@ -144,7 +144,7 @@ class Home:
 
     @property
     def credentials(self) -> Path:
-        """Where the services are, and the tenant's first key."""
+        """Where the services are, the tenant's first key, and the operator's."""
         return self.path / "credentials.json"
 
     @property
@@ -172,7 +172,8 @@ class Home:
             raise Invalid(wrong) from None
         if not self.twin_key.exists():
             write_private(self.twin_key, SystemEntropy().token_bytes(32).hex())
-        key = self._key() or keys.mint(SystemEntropy()).plaintext
+        key = self._kept("key") or keys.mint(SystemEntropy()).plaintext
+        operator_key = self._kept("operator_key") or keys.mint(SystemEntropy()).plaintext
         ports = settings.ports
         document = {
             "api_url": f"http://127.0.0.1:{ports.endpoint_api}",
@@ -181,15 +182,18 @@ class Home:
             "nats_url": f"nats://127.0.0.1:{ports.nats}",
             "twin_url": f"http://127.0.0.1:{ports.twin}",
             "key": key,
+            "operator_key": operator_key,
         }
         write_private(self.credentials, json.dumps(document, indent=2))
-        write_private(self.bootstrap, json.dumps(bootstrap_document(settings.tenant.id, settings.tenant.project, key)))
+        first = bootstrap_document(settings.tenant.id, settings.tenant.project, key)
+        write_private(self.bootstrap, json.dumps({**first, "operator_key": operator_key}))
 
-    def _key(self) -> str | None:
+    def _kept(self, name: str) -> str | None:
+        """A secret that an earlier start made."""
         if not self.credentials.exists():
             return None
-        key: str = json.loads(self.credentials.read_text())["key"]
-        return key
+        found: str | None = json.loads(self.credentials.read_text()).get(name)
+        return found
 
 
 def bootstrap_document(tenant: str, project: str, key: str) -> dict[str, object]:
