@@ -10,8 +10,6 @@ from libs.common.events import audit, capacity, command, endpoint, route, runtim
 from libs.common.events.event import Command, Event, Internal, Owner
 
 MODULES: Final[tuple[ModuleType, ...]] = (
-    endpoint, command, tenant, audit, capacity, runtime, route, usage, scale, webhook
-)  # fmt: skip
     endpoint,
     command,
     tenant,
