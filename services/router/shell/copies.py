@@ -20,7 +20,6 @@ from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import Clock
 from libs.common.telemetry.logging import fields
 from libs.common.units import HOUR_MS, MINUTE_MS
-from services.router.shell import metrics
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,6 @@ class Copies:
         self._appliers = MappingProxyType(dict(appliers))
         self._known: dict[str, dict[str, str]] = {bucket: {} for bucket in appliers}
         self._untold: set[tuple[str, str]] = set()
-        self._told: set[str] = set()
         self._changes = 0
 
     def load(self) -> int:
@@ -66,7 +64,6 @@ class Copies:
         """What the bus is to tell its changes of ``bucket`` to."""
 
         def on_change(key: str, value: bytes | None) -> None:
-            self._told.add(bucket)
             self._untold.discard((bucket, key))
             if value is None:
                 self._known[bucket].pop(key, None)
@@ -78,18 +75,9 @@ class Copies:
         return on_change
 
     def settle(self) -> None:
-        """The bus has told all that it holds: what only the copy knew is gone.
-
-        A bucket that told nothing at all was wiped, not emptied: an emptied one tells its deletions. Its copy is
-        served on, and `router_tables_kept` says so: to drop every key and route would be the larger harm.
-        """
-        kept = {bucket for bucket, _ in self._untold} - self._told
-        metrics.TABLES_KEPT.set(len(kept))
-        for bucket in sorted(kept):
-            log.error("bucket told nothing; serving from its copy", extra=fields(reason=bucket))
+        """The bus has told all that it holds: what only the copy knew is gone."""
         for bucket, key in sorted(self._untold):
-            if bucket not in kept:
-                self.watcher(bucket)(key, None)
+            self.watcher(bucket)(key, None)
 
     def save(self) -> None:
         """Write the file whole, or leave the one before."""

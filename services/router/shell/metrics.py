@@ -32,10 +32,6 @@ RECOVERED: Final = Counter(
     "router_usage_recovered_total", "Requests of a dead process, billed at their last checkpoint."
 )
 LIMITED: Final = Counter("router_rate_limited_total", "Requests refused by a limit per minute, by which.", ("what",))
-TABLES_KEPT: Final = Gauge(
-    "router_tables_kept",
-    "Buckets that the bus told nothing of, so that their copy is served: look whether they were wiped.",
-)
 ROUTES: Final = Gauge("router_routes", "Routes in the data plane's table.")
 JOURNAL_SECONDS: Final = Histogram(
     "router_journal_commit_seconds",

@@ -261,20 +261,3 @@ def test_a_stale_or_broken_copy_is_not_served_from(tmp_path: Path) -> None:
     for broken in (b"", b"[]", b'{"saved_at_ms": 5}', b"\xff"):
         path.write_bytes(broken)
         assert some_copies(path, clock)[0].load() == 0
-
-
-def test_a_bucket_that_tells_nothing_at_all_was_wiped_and_its_copy_is_served_on(tmp_path: Path) -> None:
-    clock = ManualClock()
-    copies, _, _ = some_copies(tmp_path / "tables.json", clock)
-    copies.watcher(KEYS)("key-a", b"key")
-    copies.watcher(ROUTES)("ep-a", b"route")
-    copies.save()
-    again, routes, keys = some_copies(tmp_path / "tables.json", clock)
-    again.load()
-    again.watcher(ROUTES)("ep-a", None)  # Emptied: it tells what was deleted.
-
-    again.settle()
-
-    assert (routes, keys) == ({}, {"key-a": b"key"})
-    again.watcher(KEYS)("key-a", None)
-    assert keys == {}
