@@ -18,7 +18,7 @@ from services.endpoint_api.core.tenants import Tenant
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")  # Asymmetric only: whoever checks a token must not be able to make one.
 SUBJECT: Final = re.compile(r"[!-~]{1,255}")
 ISSUER_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
-EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
+EMAIL: Final = re.compile(r"[^@:\s]{1,64}@[^@:\s]{1,189}")  # No colon: that is how issuers' names end.
 LISTED_MAX: Final = 20  # Projects named in a refusal; more help nobody.
 PROJECT_HEADER: Final = "X-Millrace-Project"
 
@@ -59,8 +59,8 @@ def identity_of(issuer: Issuer, claims: Mapping[str, object]) -> Identity:
     if issuer.trusts_email and claims.get("email_verified") is True and isinstance(email, str):
         names.extend([email.lower()] if EMAIL.fullmatch(email) else [])
     held = claims.get(issuer.operator_claim) if issuer.operator_claim else None
-    values = {held} if isinstance(held, str) else set(held) if isinstance(held, list) else set()
-    is_operator = subject in issuer.operator_subjects or not values.isdisjoint(issuer.operator_values)
+    values = held if isinstance(held, list) else [held]
+    is_operator = subject in issuer.operator_subjects or any(each in values for each in issuer.operator_values)
     return Identity(tuple(names), is_operator)
 
 
