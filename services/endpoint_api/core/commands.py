@@ -51,6 +51,18 @@ class CreateKey(Command):
     request: str
     keys_max: int
     member: str = ""
+    models: tuple[str, ...] = ()
+    allowed_ips: tuple[str, ...] = ()
+    is_test: bool = False
+
+
+class RotateKey(Command):
+    """Refuse a key from ``expires_at_ms`` on, or from its own end if that is sooner: ``successor`` takes its place."""
+
+    kind: ClassVar[str] = "internal.rotate_key"
+
+    successor: str
+    expires_at_ms: int
 
 
 class RevokeKey(Command):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from libs.common.bus.streams import KEYS
 from libs.common.decision import Decision, Give, Put, Take
@@ -11,8 +13,18 @@ from libs.common.events.endpoint import KeyCreated, KeyRevoked
 from libs.common.events.envelope import Envelope
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import ProjectId, TenantId
-from services.endpoint_api.core.commands import CreateKey, RevokeKey
+from libs.common.keys import networks_of
+from libs.common.runner import Woke
+from services.endpoint_api.core import admission
+from services.endpoint_api.core.caller import Scope
+from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey
+from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Key
+
+OVERLAP_S: Final = 24 * 3600
+OVERLAP_MAX_S: Final = 30 * 24 * 3600
+DROP_AFTER_MS: Final = 5 * 60 * 1000  # Beyond any clock's error: the key works until its time on every router.
+LIST_MAX: Final = 64  # Names or blocks of one key; it keeps the entry small in every router's memory.
 
 
 def decide(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
@@ -20,6 +32,10 @@ def decide(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
     match envelope.data:
         case CreateKey() as command:
             return _create(key, command, now_ms)
+        case RotateKey() as command:
+            return _rotate(key, command, now_ms)
+        case Woke():
+            return _drop(key, now_ms)
         case RevokeKey():
             return _revoke(key, now_ms)
         case other:
@@ -42,6 +58,8 @@ def entry_of(key: Key) -> KeyEntry | None:
         project_id=key.project_id,
         scopes=key.scopes,
         expires_at_ms=key.expires_at_ms,
+        models=key.models,
+        allowed_ips=key.allowed_ips,
     )
 
 
@@ -59,6 +77,9 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
         expires_at_ms=command.expires_at_ms,
         request=command.request,
         member=command.member,
+        models=command.models,
+        allowed_ips=command.allowed_ips,
+        is_test=command.is_test,
     )
     entry = entry_of(created)
     assert entry is not None, key.id
@@ -67,8 +88,63 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
         created,
         events=(told,),
         counters=(Take(keys_counter(created.tenant_id), 1, command.keys_max),),
+        wake_at_ms=_drop_at_ms(created),
         puts=(Put(KEYS, key.id, entry.model_dump_json().encode()),),
     )
+
+
+def check_rotation(key: Key, *, overlap_s: int, now_ms: int) -> None:
+    """Raises FieldRefused for an overlap out of bounds, Conflict for a key that is over or was rotated before."""
+    if not 0 <= overlap_s <= OVERLAP_MAX_S:
+        raise FieldRefused("overlap_s", f"must be 0 to {OVERLAP_MAX_S} seconds; left out, {OVERLAP_S}")
+    if key.revoked_ms is not None or (key.expires_at_ms is not None and now_ms >= key.expires_at_ms):
+        raise Conflict(f"key {key.id} is revoked or expired: make a new key instead", code="key_over")
+    if key.successor:
+        raise Conflict(f"key {key.id} was rotated before: rotate its successor {key.successor}", code="key_rotated")
+
+
+def check_grants(*, scopes: Sequence[str], models: Sequence[str], allowed_ips: Sequence[str]) -> None:
+    """Raises FieldRefused for a list of models or addresses that can't be meant."""
+    if len(models) > LIST_MAX or len(set(models)) < len(models):
+        raise FieldRefused("models", f"must name at most {LIST_MAX} endpoints, each once")
+    for each in models:
+        admission.check_name(each, field="models")
+    if models and Scope.MANAGE in scopes:
+        raise FieldRefused("models", "can't bind a key that may manage: it could make itself one that is not bound")
+    if len(allowed_ips) > LIST_MAX:
+        raise FieldRefused("allowed_ips", f"must be at most {LIST_MAX} blocks")
+    try:
+        networks_of(allowed_ips)
+    except ValueError:
+        message = "must be CIDR blocks such as 192.0.2.0/24 or 2001:db8::/32, without bits beyond the prefix"
+        raise FieldRefused("allowed_ips", message) from None
+
+
+def _rotate(key: Key, command: RotateKey, now_ms: int) -> Decision[Key]:
+    if not key.sha256:
+        raise NotFound(f"there is no key {key.id}")
+    check_rotation(key, overlap_s=0, now_ms=now_ms)
+    ends_ms = min(command.expires_at_ms, key.expires_at_ms or command.expires_at_ms)
+    rotated = replace(key, expires_at_ms=ends_ms, successor=command.successor)
+    entry = entry_of(rotated)
+    assert entry is not None, key.id
+    put = Put(KEYS, key.id, entry.model_dump_json().encode())
+    return Decision(rotated, puts=(put,), wake_at_ms=_drop_at_ms(rotated))
+
+
+def _drop(key: Key, now_ms: int) -> Decision[Key]:
+    """Routers refuse an expired key by themselves; when all clocks agree that it is over, it makes room."""
+    due_ms = _drop_at_ms(key)
+    if due_ms is None or key.revoked_ms is not None or key.is_dropped:
+        return Decision(key)
+    if now_ms < due_ms:
+        return Decision(key, wake_at_ms=due_ms)
+    give = Give(keys_counter(key.tenant_id), 1)
+    return Decision(replace(key, is_dropped=True), counters=(give,), puts=(Put(KEYS, key.id, None),))
+
+
+def _drop_at_ms(key: Key) -> int | None:
+    return None if key.expires_at_ms is None else key.expires_at_ms + DROP_AFTER_MS
 
 
 def _revoke(key: Key, now_ms: int) -> Decision[Key]:
@@ -80,6 +156,6 @@ def _revoke(key: Key, now_ms: int) -> Decision[Key]:
     return Decision(
         replace(key, revoked_ms=max(now_ms, key.created_ms)),
         events=(told,),
-        counters=(Give(keys_counter(key.tenant_id), 1),),
+        counters=() if key.is_dropped else (Give(keys_counter(key.tenant_id), 1),),
         puts=(Put(KEYS, key.id, None),),
     )

@@ -128,6 +128,11 @@ class Key:
     revoked_ms: int | None = None
     request: str = ""
     member: str = ""  # The service account whose role decides what it may do; empty: its scopes do.
+    models: tuple[str, ...] = ()
+    allowed_ips: tuple[str, ...] = ()
+    is_test: bool = False
+    successor: str = ""  # The key that a rotation made in its place.
+    is_dropped: bool = False  # Expired for so long that it is counted and told to routers no more.
 
 
 def home_of(tenant_id: str, project_id: str) -> str:

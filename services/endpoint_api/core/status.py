@@ -117,6 +117,10 @@ class KeyView(View):
     created_at: str
     expires_at: str | None
     revoked_at: str | None
+    models: tuple[str, ...] = ()
+    allowed_ips: tuple[str, ...] = ()
+    test: bool = False
+    rotated_to: str | None = None
 
 
 def endpoint_view(endpoint: Endpoint, now_ms: int) -> EndpointView:
@@ -169,6 +173,10 @@ def key_view(key: Key) -> KeyView:
         created_at=rfc3339(key.created_ms),
         expires_at=_rfc3339(key.expires_at_ms),
         revoked_at=_rfc3339(key.revoked_ms),
+        models=key.models,
+        allowed_ips=key.allowed_ips,
+        test=key.is_test,
+        rotated_to=key.successor or None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.common.keys import Keyring, key_id_of
+from libs.common.keys import Keyring, address_of, key_id_of
 from libs.common.runner import Runner
 from libs.common.service import Service
 from services.endpoint_api.core import identity
@@ -30,7 +30,7 @@ class Authenticator:
         self._clock = ports.clock
         self._people: People = people or NoPeople()
 
-    def caller(self, authorization: str, *, project: str = "") -> Caller:
+    def caller(self, authorization: str, *, project: str = "", address: str = "") -> Caller:
         """The caller. ``project`` is ``<tenant>/<project>``: who has several says which; a key has one of its own.
 
         Raises Unauthorized, in the same words whatever is wrong with a key or token; Forbidden for the project.
@@ -38,16 +38,17 @@ class Authenticator:
         bearer = authorization[len(SCHEME) :] if authorization[: len(SCHEME)].lower() == SCHEME else ""
         if bearer.count(".") == 2:  # A token: three parts. A key has no dot.
             return self._person(bearer, project)
-        key = self._good_key(bearer)
+        key = self._good_key(bearer, address)
         if Scope.OPERATE in key.scopes:
             return identity.as_operator(key.id, project, self._tenancy.tenant(project.partition("/")[0]))
         return self._program(key, project)
 
-    def _good_key(self, plaintext: str) -> Key:
+    def _good_key(self, plaintext: str, address: str) -> Key:
         key_id = key_id_of(plaintext)
         key = self._keys.state(key_id) if key_id else None
         entry = entry_of(key) if key else None
-        good = Keyring({entry.key_id: entry}).check(plaintext, now_ms=self._clock.now_ms()) if entry else None
+        ring, now_ms = Keyring({entry.key_id: entry} if entry else None), self._clock.now_ms()
+        good = ring.check(plaintext, now_ms=now_ms, address=address_of(address))
         if good is None or key is None:
             raise Unauthorized(REFUSAL)
         return key

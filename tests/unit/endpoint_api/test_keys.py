@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.decision import Put
+from libs.common.decision import Give, Put
 from libs.common.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import KeyId
@@ -19,7 +19,7 @@ from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_en
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.state import Key
 from services.endpoint_api.shell.bootstrap import record_bootstrap
-from tests.unit.endpoint_api.given import NOW, CountingEntropy, Stand, a_caller, kinds
+from tests.unit.endpoint_api.given import NOW, CountingEntropy, Stand, a_caller, kinds, woke
 
 MADE = CreateKey(
     tenant_id="acme", project_id="main", name="ci", scopes=("read",), sha256="ab" * 32, expires_at_ms=None,
@@ -205,3 +205,86 @@ def test_an_unreadable_bootstrap_file_is_refused(tmp_path: Path, text: str | Non
 
     with pytest.raises(Invalid, match="bootstrap file"):
         record_bootstrap(Stand().api, path)
+
+
+def test_in_overlap_both_keys_work_and_the_old_one_not_a_millisecond_longer() -> None:
+    stand, hour_ms = Stand(), 3_600_000
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"], models=["chat"], is_test=True)
+
+    new = stand.api.keys.rotate(Ask(a_caller()), old.key.id, overlap_s=3600)
+
+    ring = Keyring()
+    for each in sorted(stand.store.outbox.values(), key=lambda put: put.subject):
+        if each.subject.startswith("$KV.keys."):
+            ring.change(each.subject.rsplit(".", 1)[1], KeyEntry.model_validate_json(each.body))
+    assert ring.check(old.plaintext, now_ms=NOW + hour_ms - 1) is not None
+    assert ring.check(old.plaintext, now_ms=NOW + hour_ms) is None
+    assert ring.check(new.plaintext, now_ms=NOW + hour_ms) is not None
+    assert new.plaintext.startswith("mr_test_")
+    assert (new.key.models, new.key.scopes, new.key.expires_at) == (("chat",), ("inference",), None)
+    assert stand.api.keys.get(a_caller(), old.key.id).rotated_to == new.key.id
+
+
+def test_a_key_is_rotated_once_and_not_when_it_is_over() -> None:
+    stand = Stand()
+    first = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["read"])
+    second = stand.api.keys.rotate(Ask(a_caller()), first.key.id, overlap_s=0)
+
+    with pytest.raises(Conflict) as over:
+        stand.api.keys.rotate(Ask(a_caller()), first.key.id)
+    stand.api.keys.revoke(Ask(a_caller()), second.key.id)
+    with pytest.raises(Conflict):
+        stand.api.keys.rotate(Ask(a_caller()), second.key.id)
+
+    assert over.value.code == "key_over"
+    assert len(stand.api.keys.list(a_caller())) == 2
+    assert [each.id for each in stand.api.keys.list(a_caller(), revoked=True)] == [second.key.id]
+
+
+def test_an_expired_key_makes_room_when_every_clock_agrees() -> None:
+    made = keys.decide(Key(KEY), command_envelope(KEY, MADE.model_copy(update={"expires_at_ms": NOW + 9}), NOW), NOW)
+    assert made.wake_at_ms is not None
+    woken = woke(made.wake_at_ms)
+
+    early = keys.decide(made.state, woken, NOW + 9)
+    gone = keys.decide(made.state, woken, made.wake_at_ms)
+    revoked = keys.decide(gone.state, command_envelope(KEY, RevokeKey(actor="key:k"), NOW), made.wake_at_ms)
+
+    assert (early.wake_at_ms, early.puts) == (made.wake_at_ms, ())
+    assert (gone.puts, gone.counters) == ((Put("keys", KEY, None),), (Give("keys/acme", 1),))
+    assert (keys.decide(gone.state, woken, made.wake_at_ms).counters, revoked.counters) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        {"models": ["A B"]}, {"models": ["chat", "chat"]}, {"models": ["chat"], "scopes": ["manage"]},
+        {"allowed_ips": ["10.0.0.1/8"]}, {"allowed_ips": ["here"]},
+    ],
+)  # fmt: skip
+def test_grants_that_can_not_be_meant_are_refused(grants: dict[str, list[str]]) -> None:
+    with pytest.raises(FieldRefused):
+        Stand().api.keys.create(Ask(a_caller()), name="ci", **{"scopes": ["read"], **grants})
+
+
+def test_another_tenants_key_can_not_be_rotated_or_read() -> None:
+    stand = Stand()
+    key = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["read"]).key
+
+    with pytest.raises(NotFound):
+        stand.api.keys.rotate(Ask(a_caller(tenant="other")), key.id)
+    with pytest.raises(NotFound):
+        stand.api.keys.get(a_caller(tenant="other"), key.id)
+
+
+def test_a_key_is_rotated_over_http_and_shown_once() -> None:
+    stand = Stand()
+    headers = stand.headers()
+    made = stand.client.post("/v1/keys", json={"name": "ci", "scopes": ["read"]}, headers=headers).json()
+
+    rotated = stand.client.post(f"/v1/keys/{made['id']}/rotate", json={"overlap_s": 60}, headers=headers)
+    read = stand.client.get(f"/v1/keys/{rotated.json()['id']}", headers=headers)
+
+    assert rotated.status_code == 201
+    assert rotated.headers["cache-control"] == "no-store"
+    assert rotated.json()["key"] not in read.text

@@ -41,7 +41,8 @@ def _api(request: Request) -> Api:
 
 def _caller(request: Request, project: ProjectHeader = "") -> Caller:
     authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.caller(request.headers.get("authorization", ""), project=project)
+    address = request.client.host if request.client else ""
+    return authenticator.caller(request.headers.get("authorization", ""), project=project, address=address)
 
 
 Verbs = Annotated[Api, Depends(_api)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from services.endpoint_api.core.status import KeyView
-from services.endpoint_api.shell.bodies import CreateKeyBody
+from services.endpoint_api.shell.bodies import CreateKeyBody, RotateKeyBody
 from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
 
 router: Final = APIRouter(tags=["keys"])
@@ -31,7 +31,15 @@ class NewKeyView(KeyView):
 @router.post("/keys", status_code=201)
 def create_key(ask: Asking, verbs: Verbs, request: Request, response: Response, body: CreateKeyBody) -> NewKeyView:
     """Make a key; the answer is the only place that ever shows it."""
-    made = verbs.keys.create(ask, name=body.name, scopes=body.scopes, expires_in_s=body.expires_in_s)
+    made = verbs.keys.create(
+        ask,
+        name=body.name,
+        scopes=body.scopes,
+        expires_in_s=body.expires_in_s,
+        models=body.models,
+        allowed_ips=body.allowed_ips,
+        is_test=body.test,
+    )
     committed(request)
     response.headers["cache-control"] = "no-store"
     response.headers["location"] = f"/v1/keys/{made.key.id}"
@@ -39,9 +47,27 @@ def create_key(ask: Asking, verbs: Verbs, request: Request, response: Response, 
 
 
 @router.get("/keys")
-def list_keys(who: Who, verbs: Verbs) -> KeyList:
-    """All keys of the project, without their secrets."""
-    return KeyList(items=verbs.keys.list(who))
+def list_keys(who: Who, verbs: Verbs, name: str = "", revoked: bool | None = None) -> KeyList:
+    """The keys of the project, without their secrets; by name, or only the revoked or the others."""
+    return KeyList(items=verbs.keys.list(who, name=name, revoked=revoked))
+
+
+@router.get("/keys/{key_id}")
+def get_key(who: Who, verbs: Verbs, key_id: str) -> KeyView:
+    """One key, without its secret."""
+    return verbs.keys.get(who, key_id)
+
+
+@router.post("/keys/{key_id}/rotate", status_code=201)
+def rotate_key(
+    ask: Asking, verbs: Verbs, request: Request, response: Response, key_id: str, body: RotateKeyBody
+) -> NewKeyView:
+    """Make a successor with the same grants; the old key works `overlap_s` longer. Shows the new secret once."""
+    made = verbs.keys.rotate(ask, key_id, overlap_s=body.overlap_s)
+    committed(request)
+    response.headers["cache-control"] = "no-store"
+    response.headers["location"] = f"/v1/keys/{made.key.id}"
+    return NewKeyView(**made.key.model_dump(), key=made.plaintext)
 
 
 @router.delete("/keys/{key_id}")

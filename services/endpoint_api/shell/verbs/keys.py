@@ -14,9 +14,9 @@ from libs.common.runner import Runner
 from libs.common.store.port import Taken
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
-from services.endpoint_api.core import admission, status
+from services.endpoint_api.core import admission, keys, status
 from services.endpoint_api.core.caller import Ask, Caller, Scope
-from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_envelope
+from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey, command_envelope
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Key, home_of, scope_of_key
 from services.endpoint_api.core.status import KeyView
@@ -43,12 +43,21 @@ class NewKey:
 class KeyVerbs:
     """What a tenant does with keys, and an operator with the first one."""
 
-    def __init__(self, keys: Runner[Key], ports: Ports) -> None:
-        self._keys = keys
+    def __init__(self, runner: Runner[Key], ports: Ports) -> None:
+        self._keys = runner
         self._ports = ports
 
     def create(
-        self, ask: Ask, *, name: str, scopes: Sequence[str], expires_in_s: int | None = None, member: str = ""
+        self,
+        ask: Ask,
+        *,
+        name: str,
+        scopes: Sequence[str],
+        expires_in_s: int | None = None,
+        member: str = "",
+        models: Sequence[str] = (),
+        allowed_ips: Sequence[str] = (),
+        is_test: bool = False,
     ) -> NewKey:
         """Make a key for the caller's project; its plaintext is in this answer only.
 
@@ -61,10 +70,11 @@ class KeyVerbs:
             admission.check_name(name)
             if not member:
                 admission.check_scopes(tuple(scopes))
+            keys.check_grants(scopes=scopes, models=models, allowed_ips=allowed_ips)
             admission.check_expiry(expires_in_s)
             once = ask.idempotency_key
             request = admission.request_key(idempotency_key=once, request_id="") if once else ""
-            minted = mint(self._ports.entropy)
+            minted = mint(self._ports.entropy, live=not is_test)
             now_ms = self._ports.clock.now_ms()
             command = CreateKey(
                 actor=ask.caller.actor,
@@ -78,6 +88,9 @@ class KeyVerbs:
                 request=request,
                 keys_max=self._ports.keys_max,
                 member=member,
+                models=tuple(models),
+                allowed_ips=tuple(allowed_ips),
+                is_test=is_test,
             )
             try:
                 key = self._keys.take(minted.key_id, command_envelope(minted.key_id, command, now_ms, ask.traceparent))
@@ -90,19 +103,62 @@ class KeyVerbs:
         log.info("key created", extra=fields(key_id=key.id, tenant_id=key.tenant_id))
         return NewKey(status.key_view(key), minted.plaintext)
 
-    def list(self, caller: Caller) -> tuple[KeyView, ...]:
-        """All keys of the caller's project, revoked ones too, without their secrets."""
+    def rotate(self, ask: Ask, key_id: str, *, overlap_s: int = keys.OVERLAP_S) -> NewKey:
+        """Make a successor with the same grants, and refuse the old key ``overlap_s`` from now.
+
+        The successor is made first: a crash between the two leaves a key more, never a tenant without. It lives as long
+        as the old one was to live. Raises Conflict for a key that is over, or that was rotated before.
+        """
+        ask.caller.needs(Scope.MANAGE)
+        old, now_ms = self._find(ask.caller, key_id), self._ports.clock.now_ms()
+        keys.check_rotation(old, overlap_s=overlap_s, now_ms=now_ms)
+        life_s = None if old.expires_at_ms is None else (old.expires_at_ms - old.created_ms) // SECOND_MS
+        made = self.create(
+            ask,
+            name=old.name,
+            scopes=old.scopes,
+            expires_in_s=life_s,
+            member=old.member,
+            models=old.models,
+            allowed_ips=old.allowed_ips,
+            is_test=old.is_test,
+        )
+        command = RotateKey(
+            actor=ask.caller.actor,
+            request_id=ask.request_id,
+            successor=made.key.id,
+            expires_at_ms=now_ms + overlap_s * SECOND_MS,
+        )
+        self._keys.take(key_id, command_envelope(key_id, command, now_ms, ask.traceparent))
+        log.info("key rotated", extra=fields(key_id=key_id, tenant_id=old.tenant_id))
+        return made
+
+    def get(self, caller: Caller, key_id: str) -> KeyView:
+        """One key of the caller's project, without its secret. Raises NotFound."""
+        caller.needs(Scope.READ)
+        return status.key_view(self._find(caller, key_id))
+
+    def _find(self, caller: Caller, key_id: str) -> Key:
+        key = self._keys.state(key_id) if admission.KEY_ID_FORM.fullmatch(key_id) else None
+        if key is None or scope_of_key(key) != home_of(caller.tenant_id, caller.project_id):
+            raise NotFound(NO_KEY)
+        return key
+
+    def list(self, caller: Caller, *, name: str = "", revoked: bool | None = None) -> tuple[KeyView, ...]:
+        """The keys of the caller's project, revoked ones too unless filtered, without their secrets."""
         caller.needs(Scope.READ)
         home = home_of(caller.tenant_id, caller.project_id)
-        return tuple(status.key_view(each) for each in self._keys.every(scope=home))
+        return tuple(
+            status.key_view(each)
+            for each in self._keys.every(scope=home)
+            if name in ("", each.name) and revoked in (None, each.revoked_ms is not None)
+        )
 
     def revoke(self, ask: Ask, key_id: str) -> KeyView:
         """Refuse a key from now on; revoking it again changes nothing."""
         with metrics.counted("revoke_key"):
             ask.caller.needs(Scope.MANAGE)
-            key = self._keys.state(key_id) if admission.KEY_ID_FORM.fullmatch(key_id) else None
-            if key is None or scope_of_key(key) != home_of(ask.caller.tenant_id, ask.caller.project_id):
-                raise NotFound(NO_KEY)
+            self._find(ask.caller, key_id)
             command = RevokeKey(actor=ask.caller.actor, request_id=ask.request_id)
             now_ms = self._ports.clock.now_ms()
             key = self._keys.take(key_id, command_envelope(key_id, command, now_ms, ask.traceparent))
