@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -40,6 +41,7 @@ from tests.unit.runtime_deployer.a_runtime import (
 
 KEY = {"authorization": f"Bearer {DEFAULT_KEY}"}
 PATIENCE_S = 90.0
+LOOK_S = 0.25  # Each look leaves a reader with the broker for a while, and a stream may have only so many.
 
 
 class Deployer:
@@ -184,6 +186,7 @@ async def _until(server: NatsServer, holds: Callable[[list[Event]], bool], deplo
     deadline_s = time.monotonic() + PATIENCE_S
     while not holds(events := await _told(server)):
         assert time.monotonic() < deadline_s, f"told only {[each.kind for each in events]}\n{deployer.log}"
+        await asyncio.sleep(LOOK_S)
     return events
 
 
