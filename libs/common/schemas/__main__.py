@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from libs.common.schemas.asyncapi import asyncapi_file
 from libs.common.schemas.breaks import Use, breaks
 from libs.common.schemas.bucket_files import bucket_files
+from libs.common.schemas.command_files import command_files
 from libs.common.schemas.event_files import event_files
 from libs.common.schemas.gate import Gate, Part
 from libs.common.schemas.topics import topics_file
@@ -22,6 +23,7 @@ def files() -> dict[str, str]:
         "topics.yaml": topics_file(),
         "asyncapi/asyncapi.yaml": asyncapi_file(),
         **event_files(),
+        **command_files(),
         **bucket_files(),
     }
 

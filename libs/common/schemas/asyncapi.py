@@ -13,6 +13,7 @@ from libs.common.events.catalog import EVENTS
 from libs.common.events.envelope import Envelope, type_of
 from libs.common.events.event import Event
 from libs.common.ids import PARTITIONS, EventId
+from libs.common.schemas import asyncapi_commands
 from libs.common.schemas.asyncapi_parts import HEADERS, INFO, SERVERS, Payloads, slug
 from libs.common.schemas.event_files import EXAMPLE_ID, example_of
 from libs.common.schemas.topics import OUTSIDE, meaning_of
@@ -32,16 +33,20 @@ def document() -> Json:
     """The whole document."""
     payloads = Payloads()
     messages = {type_of(kind): _message(kind, payloads) for kind in EVENTS.values()}
+    messages |= asyncapi_commands.messages(payloads)
     return {
         "asyncapi": "3.0.0",
         "info": INFO,
         "defaultContentType": "application/json",
         "servers": SERVERS,
-        "channels": _channels(),
-        "operations": dict(_operations()),
+        "channels": {**_channels(), **asyncapi_commands.channels()},
+        "operations": {**dict(_operations()), **dict(asyncapi_commands.operations())},
         "components": {
             "messages": messages,
-            "messageTraits": {"cloudEvent": {"contentType": "application/json", "headers": HEADERS}},
+            "messageTraits": {
+                "cloudEvent": {"contentType": "application/json", "headers": HEADERS},
+                "command": {"contentType": "application/json", "headers": asyncapi_commands.HEADERS},
+            },
             "schemas": payloads.schemas,
         },
     }

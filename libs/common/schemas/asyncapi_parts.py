@@ -33,7 +33,8 @@ SERVERS: Final[Json] = {
 }
 
 
-def _text(description: str, **more: object) -> Json:
+def text(description: str, **more: object) -> Json:
+    """The schema of a header."""
     return {"type": "string", "description": description, **more}
 
 
@@ -42,18 +43,18 @@ HEADERS: Final[Json] = {
     "type": "object",
     "required": ["ce-specversion", "ce-id", "ce-type", "ce-source", "ce-subject", "ce-time"],
     "properties": {
-        "ce-specversion": _text("The version of CloudEvents.", const="1.0"),
-        "ce-id": _text("The same for a message that is sent again; also `Nats-Msg-Id`.", minLength=1),
-        "ce-type": _text("The event and its version, such as `capacity.reserved.v1`."),
-        "ce-source": _text("`/` and the service that tells it; nobody else may.", pattern="^/"),
-        "ce-subject": _text("What it is about, mostly an endpoint's id."),
-        "ce-time": _text("When it was told: RFC 3339 with a zone.", format="date-time"),
-        "ce-dataschema": _text("The JSON Schema of the body, as a path from the root of this repository."),
-        "ce-generation": _text("Which wish for the endpoint it is about; 0 where there is none.", pattern="^[0-9]+$"),
-        "ce-sequence": _text("The teller's count for this subject; gives the order.", pattern="^[0-9]+$"),
-        "ce-causationid": _text("The `ce-id` of what led to this."),
-        "ce-traceparent": _text("W3C trace context."),
-        "content-type": _text("Of the body.", const="application/json"),
+        "ce-specversion": text("The version of CloudEvents.", const="1.0"),
+        "ce-id": text("The same for a message that is sent again; also `Nats-Msg-Id`.", minLength=1),
+        "ce-type": text("The event and its version, such as `capacity.reserved.v1`."),
+        "ce-source": text("`/` and the service that tells it; nobody else may.", pattern="^/"),
+        "ce-subject": text("What it is about, mostly an endpoint's id."),
+        "ce-time": text("When it was told: RFC 3339 with a zone.", format="date-time"),
+        "ce-dataschema": text("The JSON Schema of the body, as a path from the root of this repository."),
+        "ce-generation": text("Which wish for the endpoint it is about; 0 where there is none.", pattern="^[0-9]+$"),
+        "ce-sequence": text("The teller's count for this subject; gives the order.", pattern="^[0-9]+$"),
+        "ce-causationid": text("The `ce-id` of what led to this."),
+        "ce-traceparent": text("W3C trace context."),
+        "content-type": text("Of the body.", const="application/json"),
     },
 }
 

@@ -11,23 +11,30 @@ from libs.common.bus.streams import STREAMS, stream_of, subject_filter
 from libs.common.events.catalog import EVENTS
 from libs.common.events.event import Event
 from libs.common.schemas.bucket_files import bucket_topics
+from libs.common.schemas.command_files import SENDER, command_topics
 from libs.common.schemas.event_files import path_of
 
 WIDTH: Final = 120
-FRONTEND: Final = "product frontend"
+FRONTEND: Final = SENDER
 BILLING: Final = "billing adapter"
 # Who outside of Millrace an event is made for; anybody with the permission may read any.
 OUTSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint.stage_changed": (FRONTEND,),
     "endpoint.failed": (FRONTEND,),
     "operation.finished": (FRONTEND,),
+    "command.answered": (FRONTEND,),
     "usage.recorded": (BILLING,),
 }
 
 
 def topics_file() -> str:
     """The text of the file."""
-    topics = {"streams": stream_topics(), "events": event_topics(), "buckets": bucket_topics()}
+    topics = {
+        "streams": stream_topics(),
+        "events": event_topics(),
+        "commands": command_topics(),
+        "buckets": bucket_topics(),
+    }
     return yaml.safe_dump(topics, sort_keys=False, width=WIDTH)
 
 
