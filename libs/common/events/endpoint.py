@@ -168,6 +168,9 @@ class EndpointStageChanged(Event):
     deadline_ms: int | None = Field(default=None, description="When the wait fails, epoch milliseconds.")
     reason: str = ""
     message: str = ""
+    previous_ms: int | None = Field(default=None, ge=0, description="Milliseconds spent in `previous` this time.")
+    model: str | None = Field(default=None, description="The model asked for, by catalogue id.")
+    tier: str | None = Field(default=None, description="The tier that it runs in.")
 
 
 class OperationFinished(Event):
@@ -179,7 +182,7 @@ class OperationFinished(Event):
     tenant_id: str
     operation_id: str
     verb: str
-    outcome: str = Field(description="succeeded, failed or superseded.")
+    outcome: str = Field(description="succeeded, failed, superseded, cancelled or rolled_back.")
     message: str = ""
 
 

@@ -35,6 +35,7 @@ class Fact(StrEnum):
     ROUTE_PUBLISHED = "route.published"
     ROUTE_WITHDRAWN = "route.withdrawn"
     DEADLINE_PASSED = "deadline.passed"
+    UPDATE_REQUESTED = "update.requested"  # As the deadline, endpoint-api's own: no event tells it.
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from typing import Final
 
 from libs.common.events.endpoint import EndpointSpec
 from libs.common.ids import EndpointId, short_id
+from libs.common.units import SECOND_MS
 from services.endpoint_api.core.caller import KEY_SCOPES, Caller
+from services.endpoint_api.core.commands import DRAIN_MS
 from services.endpoint_api.core.refusal import FieldRefused
 
 NAME_MAX: Final = 40  # A DNS label is 63; the rest is room for what adapters put around a name.
@@ -19,6 +21,7 @@ KEY_ID_FORM: Final = re.compile(r"[a-z2-7]{10}")
 OPERATION_ID_FORM: Final = re.compile(r"op-([a-z2-7]{10})-[1-9][0-9]{0,8}")
 REQUEST_KEY_FORM: Final = re.compile(r"[!-~]{1,255}")
 REQUEST_KEY_MAX: Final = 255
+DRAIN_MAX_S: Final = 3600  # Longer than any answer that we sell lasts; who wants more pauses later.
 EXPIRY_MIN_S: Final = 60  # Shorter than a router's worst view of the keys bucket would be a key that never works.
 EXPIRY_MAX_S: Final = 10 * 365 * 24 * 3600  # Ten years; for ever is said by leaving it out.
 
@@ -49,6 +52,15 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
     known = ", ".join(KEY_SCOPES)
     if not scopes or set(scopes) - set(KEY_SCOPES) or len(set(scopes)) < len(scopes):
         raise FieldRefused("scopes", f"must name one or more of {known}, each once")
+
+
+def drain_ms(drain_deadline_s: int | None) -> int:
+    """The drain deadline in milliseconds; None is the usual one. Raises FieldRefused outside of 0 to an hour."""
+    if drain_deadline_s is None:
+        return DRAIN_MS
+    if not 0 <= drain_deadline_s <= DRAIN_MAX_S:
+        raise FieldRefused("drain_deadline_s", f"must be 0 to {DRAIN_MAX_S} seconds, or left out for the usual")
+    return drain_deadline_s * SECOND_MS
 
 
 def check_expiry(expires_in_s: int | None) -> None:

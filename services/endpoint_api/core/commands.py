@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final, Literal
 
 from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Command as Asked
 from libs.common.events.event import Owner
+from libs.common.events.tenant import Quotas
 from libs.common.ids import event_id
+from libs.common.units import SECOND_MS
+
+DRAIN_MS: Final = 120 * SECOND_MS  # The longest generation we sell is 90 s; the rest is slack for slow readers.
 
 
 class Command(Asked):
@@ -28,13 +32,59 @@ class CreateEndpoint(Command):
     spec: EndpointSpec
     placement: Placement
     request_digest: str
-    endpoints_max: int
+    quotas: Quotas = Quotas()
 
 
-class DeleteEndpoint(Command):
+class ChangeEndpoint(Command):
+    """A change of an endpoint that is there. `if_match` is the ETag that it must have; empty: any."""
+
+    if_match: str = ""
+
+
+class UpdateEndpoint(ChangeEndpoint):
+    """Make it as this spec says. The spec was made from the one of generation ``made_from``: no other may be there."""
+
+    kind: ClassVar[str] = "internal.update_endpoint"
+
+    verb: Literal["update", "scale"]
+    spec: EndpointSpec
+    placement: Placement
+    made_from: int
+    quotas: Quotas = Quotas()
+
+
+class PauseEndpoint(ChangeEndpoint):
+    """Keep it, but not running; live streams may go on until the deadline."""
+
+    kind: ClassVar[str] = "internal.pause_endpoint"
+
+    verb: Literal["pause", "drain"]
+    drain_deadline_ms: int
+
+
+class ResumeEndpoint(ChangeEndpoint):
+    """Bring back what was paused or failed."""
+
+    kind: ClassVar[str] = "internal.resume_endpoint"
+
+    quotas: Quotas = Quotas()
+
+
+class DeleteEndpoint(ChangeEndpoint):
     """Take this endpoint away."""
 
     kind: ClassVar[str] = "internal.delete_endpoint"
+
+    drain_deadline_ms: int = DRAIN_MS
+
+
+class CancelOperation(ChangeEndpoint):
+    """Undo what an operation of this endpoint is doing."""
+
+    kind: ClassVar[str] = "internal.cancel_operation"
+
+    operation_id: str
+    quotas: Quotas = Quotas()
 
 
 class CreateKey(Command):

@@ -8,7 +8,7 @@ from typing import Final
 from libs.common.events.endpoint import Stage
 from libs.common.events.event import Owner
 from libs.common.events.facts import Fact
-from services.endpoint_api.core.lifecycle import LIFECYCLE, SERVING
+from services.endpoint_api.core.lifecycle import LIFECYCLE, SERVED
 from services.endpoint_api.core.state import Endpoint, Words
 
 BY_CAPACITY_MANAGER: Final = frozenset(fact for fact in Fact if fact.value.startswith("capacity."))
@@ -27,22 +27,22 @@ def why(endpoint: Endpoint) -> Why:
     """What to tell of the present stage."""
     match endpoint.stage:
         case Stage.FAILED:
-            return _said(endpoint.failure, Why("Failed", "an owner gave up; delete the endpoint and create it again"))
+            return _said(endpoint.failure, Why("Failed", "an owner gave up; resume it, update its spec, or delete it"))
         case Stage.DEGRADED:
             return _said(endpoint.degraded, Why("NoReplicaReady", "no replica is ready", Owner.RUNTIME_DEPLOYER))
         case Stage.READY:
             return Why("Serving", "requests are served")
         case Stage.DELETED:
             return Why("Deleted", "everything was given back")
+        case Stage.PAUSED:
+            return Why("Paused", "it is kept but does not run; resume it to serve requests again")
         case _:
             return _why_waiting(endpoint)
 
 
 def waits_for(endpoint: Endpoint) -> str:
     """The service that must act next, or empty."""
-    row = LIFECYCLE.awaited(endpoint.stage)
-    if endpoint.stage is Stage.DELETING and not endpoint.facts.holds(Fact.RUNTIME_REMOVED):
-        return Owner.RUNTIME_DEPLOYER  # Capacity goes only after the runtime is gone.
+    row = _next(endpoint)
     return row.owed_by if row else ""
 
 
@@ -51,7 +51,7 @@ def deadline_ms(endpoint: Endpoint) -> int | None:
     row = LIFECYCLE.awaited(endpoint.stage)
     if row is None or row.within_ms is None or not endpoint.visits:
         return None
-    return endpoint.visit.since_ms + row.within_ms
+    return max(endpoint.visit.since_ms, endpoint.asked_ms) + row.within_ms
 
 
 def is_overdue(endpoint: Endpoint, now_ms: int) -> bool:
@@ -62,7 +62,7 @@ def is_overdue(endpoint: Endpoint, now_ms: int) -> bool:
 
 def url_of(endpoint: Endpoint) -> str:
     """Where it is served; empty unless it is being served."""
-    return endpoint.url if endpoint.stage in SERVING else ""
+    return endpoint.url if endpoint.stage in SERVED else ""
 
 
 def _why_waiting(endpoint: Endpoint) -> Why:
@@ -70,11 +70,37 @@ def _why_waiting(endpoint: Endpoint) -> Why:
     said = endpoint.waiting
     if said is not None and owed_by == Owner.CAPACITY_MANAGER and _still_holds(endpoint, said):
         return Why(said.reason, said.message, owed_by)
-    row = LIFECYCLE.awaited(endpoint.stage)
-    assert row is not None, f"{endpoint.stage} waits for nobody and has no text"
-    fact = Fact.RUNTIME_REMOVED if owed_by != row.owed_by else row.fact
-    words = fact.value.replace(".", " ").replace("_", " ")
+    owed = _next(endpoint)
+    assert owed is not None, f"{endpoint.stage} waits for nobody and has no text"
+    words = owed.fact.value.replace(".", " ").replace("_", " ")
     return Why(f"Awaiting{words.title().replace(' ', '')}", f"{owed_by} is at work; next: {words}", owed_by)
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    fact: Fact
+    owed_by: str
+
+
+# Where one row of the table stands for more than one owner's work: who must act before, in order.
+BEFORE: Final = {
+    Stage.UPDATING: (_Owed(Fact.CACHE_WARMED, Owner.RUNTIME_DEPLOYER),),
+    Stage.PAUSING: (
+        _Owed(Fact.ROUTE_WITHDRAWN, Owner.ROUTER),
+        _Owed(Fact.RUNTIME_REMOVED, Owner.RUNTIME_DEPLOYER),
+    ),
+    Stage.DELETING: (_Owed(Fact.RUNTIME_REMOVED, Owner.RUNTIME_DEPLOYER),),
+}
+
+
+def _next(endpoint: Endpoint) -> _Owed | None:
+    """The next fact that is owed, and by whom; None if nothing is waited for."""
+    row = LIFECYCLE.awaited(endpoint.stage)
+    if row is None:
+        return None
+    before = BEFORE.get(endpoint.stage, ())
+    first = next((each for each in before if not endpoint.facts.holds(each.fact)), None)
+    return first or _Owed(row.fact, row.owed_by)
 
 
 def _still_holds(endpoint: Endpoint, said: Words) -> bool:

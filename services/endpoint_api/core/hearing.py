@@ -13,11 +13,11 @@ from services.endpoint_api.core.state import Endpoint, Figure, Words
 
 
 def hear(endpoint: Endpoint, envelope: Envelope) -> Endpoint:
-    """The endpoint with what the event says added. A fact of a generation before the spec's says nothing."""
+    """The endpoint with what the event says added. A fact of a generation below its floor says nothing."""
     news = envelope.heard()
     if news is None:
         return _note(endpoint, envelope)
-    facts = endpoint.facts if news.generation < endpoint.spec_generation else endpoint.facts.learn(news)
+    facts = endpoint.facts if news.generation < endpoint.floors.of(news.fact) else endpoint.facts.learn(news)
     if facts is endpoint.facts:
         return endpoint
     return _detail(replace(endpoint, facts=facts), envelope)

@@ -1,4 +1,4 @@
-"""The endpoint lifecycle: this table is the whole machine. A delete outranks a failure, a failure outranks progress."""
+"""The endpoint lifecycle: this table is the whole machine. A delete outranks a pause, that a failure, that progress."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ DOWNLOAD_MS: Final = 120 * MINUTE_MS  # 800 GiB at 125 MiB/s is 110 minutes.
 LOAD_MS: Final = 60 * MINUTE_MS  # The largest models load in half an hour from a cold disk.
 WARM_MS: Final = 15 * MINUTE_MS  # Compiling kernels and one answered request.
 PUBLISH_MS: Final = 10 * MINUTE_MS  # Milliseconds' work; the rest rides out a restart of the routers.
+UPDATE_MS: Final = IMAGE_MS + DOWNLOAD_MS + LOAD_MS + WARM_MS + PUBLISH_MS  # All of what is made anew, at its slowest.
 DRAIN_MS: Final = 15 * MINUTE_MS  # Streams are cut after two minutes: longer means that nobody answers.
 RELEASE_MS: Final = 30 * MINUTE_MS  # Cleaning metal is slow, but it starts: later, people must look.
 
 CREATING: Final = tuple(Stage)[: tuple(Stage).index(Stage.READY)]
 SERVING: Final = (Stage.READY, Stage.DEGRADED)
+SERVED: Final = (*SERVING, Stage.UPDATING)  # While an update rolls, the old or the new runtime serves.
+HALTED: Final = (Stage.PAUSING, Stage.PAUSED)
+TIMED: Final = (*CREATING, Stage.UPDATING)  # Stages that fail by the clock.
 FAILURES: Final = (Fact.CAPACITY_FAILED, Fact.RUNTIME_FAILED)
 
 CAPACITY: Final = Owner.CAPACITY_MANAGER
@@ -36,9 +40,12 @@ ROUTER: Final = Owner.ROUTER
 LIFECYCLE: Final = Lifecycle(
     start=Stage.REQUESTED,
     rows=(
-        *(Row(stage, Fact.DELETION_REQUESTED, Stage.DRAINING) for stage in (*CREATING, *SERVING, Stage.FAILED)),
-        *(Row(stage, fact, Stage.FAILED) for fact in FAILURES for stage in (*CREATING, *SERVING)),
-        *(Row(stage, Fact.DEADLINE_PASSED, Stage.FAILED) for stage in CREATING),
+        *(Row(stage, Fact.DELETION_REQUESTED, Stage.DRAINING) for stage in (*CREATING, *SERVED, *HALTED, Stage.FAILED)),
+        *(Row(stage, Fact.PAUSE_REQUESTED, Stage.PAUSING) for stage in (*CREATING, *SERVED, Stage.FAILED)),
+        *(Row(stage, fact, Stage.FAILED) for fact in FAILURES for stage in (*CREATING, *SERVED)),
+        *(Row(stage, Fact.DEADLINE_PASSED, Stage.FAILED) for stage in TIMED),
+        # An update of what serves: the walk leaves the way of a create, and joins it again at ready.
+        Row(Stage.REQUESTED, Fact.UPDATE_REQUESTED, Stage.UPDATING),
         Row(Stage.READY, Fact.RUNTIME_DEGRADED, Stage.DEGRADED),
         #   in stage                    we wait to hear          then we are in              from      within
         Row(Stage.REQUESTED,            Fact.CAPACITY_QUEUED,    Stage.WAITING_FOR_CAPACITY, CAPACITY, RECORD_MS),
@@ -51,7 +58,9 @@ LIFECYCLE: Final = Lifecycle(
         Row(Stage.LOADING_MODEL,        Fact.MODEL_LOADED,       Stage.WARMING_CACHE,        RUNTIME,  LOAD_MS),
         Row(Stage.WARMING_CACHE,        Fact.CACHE_WARMED,       Stage.PUBLISHING_ROUTE,     RUNTIME,  WARM_MS),
         Row(Stage.PUBLISHING_ROUTE,     Fact.ROUTE_PUBLISHED,    Stage.READY,                ROUTER,   PUBLISH_MS),
-        # Deleting never fails: past `within` it raises an alarm, and goes on.
+        Row(Stage.UPDATING,             Fact.ROUTE_PUBLISHED,    Stage.READY,                ROUTER,   UPDATE_MS),
+        # Pausing and deleting never fail: past `within` they raise an alarm, and go on.
+        Row(Stage.PAUSING,              Fact.CAPACITY_RELEASED,  Stage.PAUSED,               CAPACITY, RELEASE_MS),
         Row(Stage.DRAINING,             Fact.ROUTE_WITHDRAWN,    Stage.DELETING,             ROUTER,   DRAIN_MS),
         Row(Stage.DELETING,             Fact.CAPACITY_RELEASED,  Stage.DELETED,              CAPACITY, RELEASE_MS),
     ),

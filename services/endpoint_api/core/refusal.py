@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.common.errors import Invalid, Rejected
+from libs.common.errors import Conflict, Invalid, Rejected
 
 
 class FieldRefused(Invalid):
@@ -11,6 +11,14 @@ class FieldRefused(Invalid):
     def __init__(self, field: str, message: str, *, code: str = "invalid") -> None:
         super().__init__(message, code=code)
         self.field = field
+
+
+class FieldsRefused(Invalid):
+    """Several named fields are wrong, or of a wrong type. The message never carries what was sent."""
+
+    def __init__(self, fields: tuple[str, ...]) -> None:
+        super().__init__(f"wrong fields: {', '.join(fields)}")
+        self.fields = fields
 
 
 class Unauthorized(Rejected):
@@ -23,3 +31,15 @@ class Forbidden(Rejected):
     """The key is good but lacks a scope."""
 
     code = "missing_scope"
+
+
+class PreconditionFailed(Conflict):
+    """It changed since the caller saw it: `If-Match` names another generation."""
+
+    code = "precondition_failed"
+
+
+class Gone(Rejected):
+    """It was there, and is forgotten by now: begin anew."""
+
+    code = "gone"

@@ -9,6 +9,8 @@ from typing import Final
 from libs.common.events.endpoint import EndpointSpec, Placement, Stage
 from libs.common.events.facts import Facts
 from libs.common.ids import EndpointId, KeyId, OperationId, ProjectId, TenantId
+from services.endpoint_api.core.forgetting import Floors
+from services.endpoint_api.core.quotas import Holding
 
 NO_TENANT: Final = TenantId("")
 NO_PROJECT: Final = ProjectId("")
@@ -18,6 +20,11 @@ class Verb(StrEnum):
     """What an accepted command asked for."""
 
     CREATE = "create"
+    UPDATE = "update"
+    SCALE = "scale"
+    PAUSE = "pause"
+    DRAIN = "drain"
+    RESUME = "resume"
     DELETE = "delete"
 
 
@@ -28,11 +35,13 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    ROLLED_BACK = "rolled_back"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One accepted command, from acceptance to its one end."""
+    """One accepted command, from acceptance to its one end. `request` is the id of the command that made it."""
 
     id: OperationId
     verb: Verb
@@ -41,6 +50,7 @@ class Operation:
     finished_ms: int | None = None
     outcome: Outcome = Outcome.RUNNING
     message: str = ""
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +84,20 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Good:
+    """A spec that was ready, with its placement: what an update that fails goes back to."""
+
+    spec: EndpointSpec
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """An endpoint: what the tenant asked for, what has been heard of it, and where it therefore stands.
 
-    `generation` counts accepted changes of desire; `spec_generation` is the one that the spec is from, and facts of
-    an older one count no longer. Generation 0 means: facts were heard, but nothing was asked for.
+    `generation` counts accepted changes of desire; facts of a generation below their floor count no longer. Generation
+    0 means: facts were heard, but nothing was asked for. `good` is the last that was ready; `held` is what it holds
+    of its quotas; `asked_ms` is when the newest desire was accepted, from which deadlines count.
     """
 
     id: EndpointId
@@ -88,7 +107,7 @@ class Endpoint:
     spec: EndpointSpec | None = None
     placement: Placement | None = None
     generation: int = 0
-    spec_generation: int = 0
+    floors: Floors = field(default_factory=Floors)
     request_digest: str = ""
     facts: Facts = field(default_factory=Facts)
     stage: Stage = Stage.REQUESTED
@@ -100,6 +119,10 @@ class Endpoint:
     url: str = ""
     decided: Figure | None = None
     ready: Figure | None = None
+    good: Good | None = None
+    is_going_back: bool = False
+    held: Holding | None = None
+    asked_ms: int = 0
 
     @property
     def is_requested(self) -> bool:
@@ -133,6 +156,11 @@ class Key:
     is_test: bool = False
     successor: str = ""  # The key that a rotation made in its place.
     is_dropped: bool = False  # Expired for so long that it is counted and told to routers no more.
+
+
+def etag_of(endpoint: Endpoint) -> str:
+    """The ETag of an endpoint: its generation, which every accepted change raises."""
+    return f'"{endpoint.generation}"'
 
 
 def home_of(tenant_id: str, project_id: str) -> str:

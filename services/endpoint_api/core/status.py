@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.events.endpoint import EndpointSpec, Stage
 from libs.common.events.facts import Fact
 from services.endpoint_api.core.explain import deadline_ms, url_of, why
+from services.endpoint_api.core.forgetting import OURS
+from services.endpoint_api.core.lifecycle import HALTED
+from services.endpoint_api.core.operations import is_cancellable, progress
 from services.endpoint_api.core.state import Endpoint, Key, Operation, Visit
-
-OURS: Final = frozenset({Fact.REQUESTED, Fact.DELETION_REQUESTED, Fact.ENDPOINT_FAILED, Fact.DEADLINE_PASSED})
 
 # The model's way, last first: the first fact that holds says how far it is.
 MODEL_STATES: Final = (
@@ -41,13 +42,16 @@ class OperationView(View):
     """One accepted command."""
 
     id: str
-    verb: str = Field(description="create or delete.")
+    verb: str = Field(description="create, update, scale, pause, drain, resume or delete.")
     endpoint_id: str
     generation: int
-    status: str = Field(description="running, succeeded, failed or superseded.")
+    status: str = Field(description="running, succeeded, failed, superseded, cancelled or rolled_back.")
     message: str
     accepted_at: str
     finished_at: str | None
+    progress: float = Field(ge=0, le=1, description="The part of the stages that is behind it; 1 once it ended.")
+    stage: Stage = Field(description="Where its endpoint stands.")
+    cancellable: bool = Field(description="Whether a cancel would be accepted now.")
 
 
 class StageView(View):
@@ -107,6 +111,11 @@ class EndpointView(View):
     spec: EndpointSpec
     status: StatusView
 
+    @property
+    def etag(self) -> str:
+        """The ETag of the answer: what `If-Match` compares with."""
+        return f'"{self.status.generation}"'
+
 
 class KeyView(View):
     """A key without its secret."""
@@ -161,6 +170,9 @@ def operation_view(endpoint: Endpoint, operation: Operation) -> OperationView:
         message=operation.message,
         accepted_at=rfc3339(operation.accepted_ms),
         finished_at=_rfc3339(operation.finished_ms),
+        progress=progress(endpoint, operation),
+        stage=endpoint.stage,
+        cancellable=is_cancellable(endpoint, operation),
     )
 
 
@@ -240,7 +252,7 @@ def _condition(endpoint: Endpoint, name: str, holds: bool, reason: str, message:
 
 
 def _replicas(endpoint: Endpoint, spec: EndpointSpec) -> ReplicasView:
-    going = endpoint.facts.holds(Fact.DELETION_REQUESTED) or endpoint.stage is Stage.FAILED
+    going = endpoint.facts.holds(Fact.DELETION_REQUESTED) or endpoint.stage in (*HALTED, Stage.FAILED)
     decided = endpoint.decided.value if endpoint.decided else spec.scaling.min
     gone = endpoint.facts.holds(Fact.RUNTIME_REMOVED)
     ready = endpoint.ready.value if endpoint.ready and not gone else 0

@@ -10,6 +10,7 @@ from services.endpoint_api.shell.verbs.endpoints import EndpointVerbs
 from services.endpoint_api.shell.verbs.keys import KeyVerbs
 from services.endpoint_api.shell.verbs.members import MemberVerbs
 from services.endpoint_api.shell.verbs.offers import OfferVerbs
+from services.endpoint_api.shell.verbs.operations import OperationVerbs
 from services.endpoint_api.shell.verbs.tenants import TenantVerbs
 
 
@@ -19,6 +20,7 @@ class Api:
     def __init__(self, service: Service, ports: Ports) -> None:
         tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
         self.endpoints = EndpointVerbs(service.runner("endpoint"), ports, tenancy)
+        self.operations = OperationVerbs(service.runner("endpoint"), ports, tenancy)
         self.keys = KeyVerbs(service.runner("key"), ports)
         self.tenants = TenantVerbs(tenancy, ports)
         self.members = MemberVerbs(tenancy, self.keys, service.runner("key"), ports)

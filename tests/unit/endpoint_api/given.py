@@ -16,6 +16,7 @@ from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
+from libs.common.events.tenant import Quota, Quotas
 from libs.common.ids import EndpointId, ProjectId, TenantId, event_id
 from libs.common.keys import Minted, mint
 from libs.common.runner import Runner, Woke
@@ -81,7 +82,7 @@ def create(name: str = "chat", *, endpoints_max: int = 20, tenant: str = "acme")
     """The command that makes the endpoint."""
     command = CreateEndpoint(
         tenant_id=tenant, project_id="main", name=name, spec=SPEC, placement=PLACEMENT, request_digest="d",
-        endpoints_max=endpoints_max, actor="key:k",
+        quotas=Quotas(tenant=Quota(endpoints=endpoints_max)), actor="key:k",
     )  # fmt: skip
     return command_envelope(ID, command, NOW)
 

@@ -227,8 +227,8 @@ def test_another_tenants_things_are_refused_in_the_words_for_what_never_was() ->
         assert words(lambda s=stranger: stand.api.endpoints.delete(Ask(s), mine.endpoint_id)) == words(
             lambda s=stranger: stand.api.endpoints.delete(Ask(s), "ep-aaaaaaaaaa")
         )
-        assert words(lambda s=stranger: stand.api.endpoints.operation(s, mine.id)) == words(
-            lambda s=stranger: stand.api.endpoints.operation(s, "op-aaaaaaaaaa-1")
+        assert words(lambda s=stranger: stand.api.operations.get(s, mine.id)) == words(
+            lambda s=stranger: stand.api.operations.get(s, "op-aaaaaaaaaa-1")
         )
         assert words(lambda s=stranger: stand.api.keys.revoke(Ask(s), key.key.id)) == words(
             lambda s=stranger: stand.api.keys.revoke(Ask(s), "aaaaaaaaaa")
@@ -297,8 +297,8 @@ def test_a_deleted_endpoint_is_found_by_id_and_not_by_name() -> None:
     view = stand.api.endpoints.get(a_caller(), created.endpoint_id)
 
     assert view.status.stage is Stage.DELETED
-    assert stand.api.endpoints.operation(a_caller(), deleted.id).status == "succeeded"
-    assert stand.api.endpoints.operation(a_caller(), created.id).status == "superseded"
+    assert stand.api.operations.get(a_caller(), deleted.id).status == "succeeded"
+    assert stand.api.operations.get(a_caller(), created.id).status == "superseded"
     assert stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id).id == deleted.id
     with pytest.raises(NotFound):
         stand.api.endpoints.get(a_caller(), "chat")
@@ -371,7 +371,7 @@ def test_a_deadline_that_passes_fails_the_endpoint_by_the_clock_alone() -> None:
     assert view.status.replicas.desired == 0
     assert view.status.reason == "DeadlinePassed"
     assert "capacity.queued" in view.status.message
-    assert "capacity-manager" in stand.api.endpoints.operation(a_caller(), created.id).message
+    assert "capacity-manager" in stand.api.operations.get(a_caller(), created.id).message
     assert "endpoint.failed.v1" in [each.headers["ce-type"] for each in stand.store.outbox.values()]
 
 

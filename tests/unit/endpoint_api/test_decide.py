@@ -34,6 +34,7 @@ from tests.unit.endpoint_api.given import (
     DEGRADED,
     ID,
     NOW,
+    PLACEMENT,
     PROGRESS,
     RECOVERED,
     RUNTIME_FAILED,
@@ -49,6 +50,11 @@ from tests.unit.endpoint_api.given import (
 )
 
 READY = tellings(PROGRESS)
+COUNTERS = {
+    f"{resource}/acme{project}"
+    for resource in ("endpoints", "replicas", f"gpus:{PLACEMENT.node_type}")
+    for project in ("", "/main")
+}
 
 
 def run(events: list[Envelope], now_ms: int = NOW) -> tuple[Endpoint, list[Event]]:
@@ -69,7 +75,8 @@ def test_a_create_tells_what_was_asked_and_takes_from_the_quota() -> None:
     assert isinstance(decision.events[0], EndpointRequested)
     assert decision.events[0].placement.node_type == "terraform.gpu-l40s"
     assert decision.generation == 1
-    assert decision.counters == (Take("endpoints/acme", 1, 7),)
+    assert Take("endpoints/acme", 1, 7) in decision.counters
+    assert {each.counter for each in decision.counters} == COUNTERS
 
 
 def test_a_create_of_what_exists_is_refused() -> None:
@@ -246,7 +253,8 @@ def test_teardown_ends_deleted_in_any_order_and_gives_the_quota_back_once(order:
         counters += decision.counters
 
     assert state.stage is Stage.DELETED
-    assert counters == [Give("endpoints/acme", 1)]
+    assert sorted(each.counter for each in counters) == sorted(COUNTERS)
+    assert all(isinstance(each, Give) for each in counters)
     assert [each.outcome for each in state.operations] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
 
 
@@ -263,7 +271,7 @@ def test_a_failed_endpoint_that_was_given_back_is_deleted_at_once() -> None:
 
     stages = [each.stage for each in decision.events if isinstance(each, EndpointStageChanged)]
     assert stages == [Stage.DRAINING, Stage.DELETING, Stage.DELETED]
-    assert decision.counters == (Give("endpoints/acme", 1),)
+    assert decision.counters == (Give("endpoints/acme", 1), Give("endpoints/acme/main", 1))
 
 
 @given(st.permutations([*READY, told(RUNTIME_FAILED, sequence=30), told(DEGRADED, sequence=31)]))

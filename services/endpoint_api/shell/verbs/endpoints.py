@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import logging
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from libs.common.errors import Conflict, Invalid, NotFound
-from libs.common.events.endpoint import EndpointSpec
-from libs.common.events.facts import Fact
+from pydantic import JsonValue
+
+from libs.common.errors import Conflict, Invalid, Stale
+from libs.common.events.endpoint import EndpointSpec, Stage
+from libs.common.events.envelope import Envelope
 from libs.common.runner import Runner
-from libs.common.store.port import Taken
-from libs.common.telemetry.logging import fields
+from libs.common.store.port import Record
 from services.endpoint_api.core import admission, status
 from services.endpoint_api.core.caller import Ask, Caller, Scope
-from services.endpoint_api.core.commands import CreateEndpoint, DeleteEndpoint, command_envelope
-from services.endpoint_api.core.refusal import FieldRefused
-from services.endpoint_api.core.state import Endpoint, home_of
+from services.endpoint_api.core.changes import kind_of_change, patched, repinned
+from services.endpoint_api.core.commands import (
+    Command,
+    CreateEndpoint,
+    DeleteEndpoint,
+    PauseEndpoint,
+    ResumeEndpoint,
+    UpdateEndpoint,
+    command_envelope,
+)
+from services.endpoint_api.core.planning import PlanView
+from services.endpoint_api.core.state import Endpoint, Verb, home_of
 from services.endpoint_api.core.status import EndpointView, OperationView
 from services.endpoint_api.shell import metrics
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.tenancy import Tenancy
+from services.endpoint_api.shell.verbs.carrying_out import NAME_TAKEN, Hand
+from services.endpoint_api.shell.verbs.finding import after, check_limit, cursor_of, find, is_callers, live_ones
 
-log = logging.getLogger(__name__)
-
-LIST_MAX: Final = 200  # One page; bounds memory and the time of one answer.
-NO_ENDPOINT: Final = "no such endpoint in this project"  # The same for another tenant's and for one that never was.
-NO_OPERATION: Final = "no such operation in this project"
+ATTEMPTS_MAX: Final = 8  # Updates of one endpoint that win in turn before this one gives up.
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +48,18 @@ class Page:
 
 
 class EndpointVerbs:
-    """What a tenant does with endpoints. All raise Forbidden for a missing scope, Unavailable for a lost store."""
+    """What a tenant does with endpoints. All raise Forbidden for a missing scope, Unavailable for a lost store.
+
+    Every change raises PreconditionFailed where `if_match` is not the present ETag; with `dry_run` it is the plan.
+    """
 
     def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy) -> None:
         self._endpoints = endpoints
         self._ports = ports
         self._tenancy = tenancy
+        self._hand = Hand(endpoints, ports, tenancy)
 
-    def create(self, ask: Ask, *, name: str, spec: EndpointSpec) -> OperationView:
+    def create(self, ask: Ask, *, name: str, spec: EndpointSpec) -> OperationView | PlanView:
         """Ask for an endpoint; the same key and body again give the same operation.
 
         Raises Invalid (a field, or the key was used for another body), Conflict (name taken), QuotaExceeded.
@@ -60,58 +72,164 @@ class EndpointVerbs:
             known = self._endpoints.state(endpoint_id)
             if known is None or not known.is_requested:
                 command = self._admit(ask, name=name, spec=spec, asked=asked)
-                known = self._take(endpoint_id, command, ask.traceparent)
+                envelope = command_envelope(endpoint_id, command, self._ports.clock.now_ms(), ask.traceparent)
+                if ask.dry_run:
+                    self._check_name_is_free(ask.caller, name)
+                    before = known or self._endpoints.owned.empty(endpoint_id)
+                    return self._hand.plan(envelope, before=before, verb=Verb.CREATE)
+                known = self._hand.take(envelope)
             if known.request_digest != asked:
                 raise Invalid(
                     "this Idempotency-Key (or X-Request-Id) came before with another body; use a new one",
                     code="idempotency_key_reused",
                 )
-        operation = known.operations[0]
-        log.info("endpoint requested", extra=fields(endpoint_id=endpoint_id, operation_id=operation.id))
-        return status.operation_view(known, operation)
+        return status.operation_view(known, known.operations[0])
 
-    def delete(self, ask: Ask, ref: str) -> OperationView:
+    def update(self, ask: Ask, ref: str, *, changes: Mapping[str, JsonValue]) -> OperationView | PlanView:
+        """Change the spec by an RFC 7396 merge patch of it; what failed is repaired by this.
+
+        Raises FieldRefused naming `spec.<field>`, Conflict, QuotaExceeded.
+        """
+        with metrics.counted("update"):
+            return self._change_spec(ask, ref, changes, verb="update")
+
+    def scale(self, ask: Ask, ref: str, *, scaling: Mapping[str, JsonValue]) -> OperationView | PlanView:
+        """Change how many replicas may run. Raises as `update` does."""
+        with metrics.counted("scale"):
+            return self._change_spec(ask, ref, {"scaling": dict(scaling)}, verb="scale")
+
+    def pause(self, ask: Ask, ref: str, *, drain_deadline_s: int | None = None) -> OperationView | PlanView:
+        """Keep it, but give back what it runs on; live streams may go on until the deadline."""
+        with metrics.counted("pause"):
+            return self._stop(ask, ref, drain_deadline_s, Verb.PAUSE)
+
+    def drain(self, ask: Ask, ref: str, *, drain_deadline_s: int) -> OperationView | PlanView:
+        """Take no new requests, let live streams end until the deadline, then pause."""
+        with metrics.counted("drain"):
+            return self._stop(ask, ref, drain_deadline_s, Verb.DRAIN)
+
+    def resume(self, ask: Ask, ref: str) -> OperationView | PlanView:
+        """Bring back what was paused or failed. Raises QuotaExceeded, and it stays as it is."""
+        with metrics.counted("resume"):
+            endpoint = self._find(ask, ref)
+            quotas = self._tenancy.quotas(ask.caller)
+            command = ResumeEndpoint(
+                actor=ask.caller.actor, request_id=ask.request_id, if_match=ask.if_match, quotas=quotas
+            )
+            return self._carry_out(ask, endpoint, command, Verb.RESUME)
+
+    def delete(self, ask: Ask, ref: str, *, drain_deadline_s: int | None = None) -> OperationView | PlanView:
         """Ask for an endpoint's end, by id or name; asked again, the operation is the one that is on its way."""
         with metrics.counted("delete"):
-            ask.caller.needs(Scope.MANAGE)
-            endpoint = self._find(ask.caller, ref)
-            if not endpoint.facts.holds(Fact.DELETION_REQUESTED):
-                command = DeleteEndpoint(actor=ask.caller.actor, request_id=ask.request_id)
-                now_ms = self._ports.clock.now_ms()
-                endpoint = self._endpoints.take(
-                    endpoint.id, command_envelope(endpoint.id, command, now_ms, ask.traceparent)
-                )
-        operation = endpoint.operations[-1]
-        log.info("deletion requested", extra=fields(endpoint_id=endpoint.id, operation_id=operation.id))
-        return status.operation_view(endpoint, operation)
+            endpoint = self._find(ask, ref)
+            command = DeleteEndpoint(
+                actor=ask.caller.actor,
+                request_id=ask.request_id,
+                if_match=ask.if_match,
+                drain_deadline_ms=admission.drain_ms(drain_deadline_s),
+            )
+            ended = next((each for each in endpoint.operations if each.verb is Verb.DELETE), None)
+            if ended is not None and not ask.dry_run:
+                return status.operation_view(endpoint, ended)
+            return self._carry_out(ask, endpoint, command, Verb.DELETE)
 
     def get(self, caller: Caller, ref: str) -> EndpointView:
         """An endpoint by id or name. By id it is found after its deletion too; its name is free by then."""
         caller.needs(Scope.READ)
-        return status.endpoint_view(self._find(caller, ref), self._ports.clock.now_ms())
+        return status.endpoint_view(find(self._endpoints, self._ports, caller, ref), self._ports.clock.now_ms())
 
-    def list(self, caller: Caller, *, cursor: str = "", limit: int = 50) -> Page:
-        """Endpoints of the caller's project that are not deleted, in order of their ids."""
+    def list(
+        self,
+        caller: Caller,
+        *,
+        cursor: str = "",
+        limit: int = 50,
+        stage: Stage | None = None,
+        tier: str | None = None,
+        model: str | None = None,
+        name_prefix: str | None = None,
+    ) -> Page:
+        """Endpoints of the caller's project that are not deleted and fit every filter, in order of their ids."""
         caller.needs(Scope.READ)
-        if not 1 <= limit <= LIST_MAX:
-            raise FieldRefused("limit", f"must be 1 to {LIST_MAX}")
-        home = home_of(caller.tenant_id, caller.project_id)
-        found = self._endpoints.states(scope=home, after=_after(cursor), limit=limit + 1)
+        check_limit(limit)
+        start = after(cursor, admission.ENDPOINT_ID_FORM)
+        found: list[Endpoint] = []
+        for each in live_ones(self._endpoints, caller, beyond=start):
+            if _fits(each, stage=stage, tier=tier, model=model, name_prefix=name_prefix):
+                found.append(each)
+            if len(found) > limit:
+                break
         now_ms = self._ports.clock.now_ms()
         items = tuple(status.endpoint_view(each, now_ms) for each in found[:limit])
-        return Page(items, _cursor(items[-1].id) if len(found) > limit else None)
+        return Page(items, cursor_of(items[-1].id) if len(found) > limit else None)
 
-    def operation(self, caller: Caller, operation_id: str) -> OperationView:
-        """An operation; its endpoint is in its id."""
-        caller.needs(Scope.READ)
-        form = admission.OPERATION_ID_FORM.fullmatch(operation_id)
-        endpoint = self._endpoints.state(f"ep-{form.group(1)}") if form else None
-        if endpoint is None or not _is_callers(caller, endpoint):
-            raise NotFound(NO_OPERATION)
-        operation = next((each for each in endpoint.operations if each.id == operation_id), None)
-        if operation is None:
-            raise NotFound(NO_OPERATION)
-        return status.operation_view(endpoint, operation)
+    def _change_spec(
+        self, ask: Ask, ref: str, changes: Mapping[str, JsonValue], *, verb: str
+    ) -> OperationView | PlanView:
+        """Patch what is there and ask for that; somebody else was faster: patch what is there now."""
+        request = f"{self._request(ask)}|{_digest(verb, changes)}"
+        for _ in range(ATTEMPTS_MAX):
+            endpoint = self._find(ask, ref)
+            command = self._admit_update(ask, endpoint, changes, verb=verb)
+            try:
+                return self._hand.carry_out(
+                    ask, self._envelope(ask, endpoint, command, request), before=endpoint, verb=verb
+                )
+            except Stale:
+                continue
+        raise Conflict("others change this endpoint all the time; ask again", code="changed_meanwhile")
+
+    def _admit_update(
+        self, ask: Ask, endpoint: Endpoint, changes: Mapping[str, JsonValue], *, verb: str
+    ) -> UpdateEndpoint:
+        assert endpoint.spec is not None, endpoint.id
+        assert endpoint.placement is not None, endpoint.id
+        spec = patched(endpoint.spec, changes)
+        change = kind_of_change(endpoint.spec, spec)
+        resolved = self._tenancy.catalogue(ask.caller).resolve(spec)
+        return UpdateEndpoint(
+            actor=ask.caller.actor,
+            request_id=ask.request_id,
+            if_match=ask.if_match,
+            verb="scale" if verb == "scale" else "update",
+            spec=spec,
+            placement=repinned(endpoint.placement, resolved, change),
+            made_from=endpoint.generation,
+            quotas=self._tenancy.quotas(ask.caller),
+        )
+
+    def _stop(self, ask: Ask, ref: str, drain_deadline_s: int | None, verb: Verb) -> OperationView | PlanView:
+        endpoint = self._find(ask, ref)
+        command = PauseEndpoint(
+            actor=ask.caller.actor,
+            request_id=ask.request_id,
+            if_match=ask.if_match,
+            verb="drain" if verb is Verb.DRAIN else "pause",
+            drain_deadline_ms=admission.drain_ms(drain_deadline_s),
+        )
+        return self._carry_out(ask, endpoint, command, verb)
+
+    def _carry_out(self, ask: Ask, endpoint: Endpoint, command: Command, verb: Verb) -> OperationView | PlanView:
+        envelope = self._envelope(ask, endpoint, command, self._request(ask))
+        return self._hand.carry_out(ask, envelope, before=endpoint, verb=verb)
+
+    def _envelope(self, ask: Ask, endpoint: Endpoint, command: Command, request: str) -> Envelope:
+        return command_envelope(endpoint.id, command, self._ports.clock.now_ms(), ask.traceparent, ask=request)
+
+    @staticmethod
+    def _request(ask: Ask) -> str:
+        return admission.request_key(idempotency_key=ask.idempotency_key, request_id=ask.request_id)
+
+    def _find(self, ask: Ask, ref: str) -> Endpoint:
+        ask.caller.needs(Scope.MANAGE)
+        return find(self._endpoints, self._ports, ask.caller, ref)
+
+    def _check_name_is_free(self, caller: Caller, name: str) -> None:
+        record: Record | None = self._ports.store.find(
+            self._endpoints.owned.kind, scope=home_of(caller.tenant_id, caller.project_id), label=name
+        )
+        if record is not None and is_callers(caller, self._endpoints.parse(record)):
+            raise Conflict(NAME_TAKEN, code="name_taken")
 
     def _admit(self, ask: Ask, *, name: str, spec: EndpointSpec, asked: str) -> CreateEndpoint:
         admission.check_name(name)
@@ -125,47 +243,21 @@ class EndpointVerbs:
             spec=spec,
             placement=self._tenancy.catalogue(caller).resolve(spec),
             request_digest=asked,
-            endpoints_max=self._ports.endpoints_max,
+            quotas=self._tenancy.quotas(caller),
         )
 
-    def _take(self, endpoint_id: str, command: CreateEndpoint, traceparent: str) -> Endpoint:
-        envelope = command_envelope(endpoint_id, command, self._ports.clock.now_ms(), traceparent)
-        try:
-            return self._endpoints.take(endpoint_id, envelope)
-        except Taken:
-            message = "an endpoint of this project has this name already; choose another, or delete that one first"
-            raise Conflict(message, code="name_taken") from None
 
-    def _find(self, caller: Caller, ref: str) -> Endpoint:
-        """By id or name. Raises NotFound, in the same words for what is another's and for what never was."""
-        endpoint: Endpoint | None = None
-        if admission.ENDPOINT_ID_FORM.fullmatch(ref):
-            endpoint = self._endpoints.state(ref)
-        elif admission.NAME_FORM.fullmatch(ref):
-            home = home_of(caller.tenant_id, caller.project_id)
-            record = self._ports.store.find(self._endpoints.owned.kind, scope=home, label=ref)
-            endpoint = self._endpoints.parse(record) if record else None
-        if endpoint is None or not _is_callers(caller, endpoint):
-            raise NotFound(NO_ENDPOINT)
-        return endpoint
+def _digest(verb: str, changes: Mapping[str, JsonValue]) -> str:
+    return hashlib.sha256(json.dumps([verb, dict(changes)], sort_keys=True).encode()).hexdigest()
 
 
-def _is_callers(caller: Caller, endpoint: Endpoint) -> bool:
-    return endpoint.is_requested and endpoint.tenant_id == caller.tenant_id and endpoint.project_id == caller.project_id
-
-
-def _cursor(endpoint_id: str) -> str:
-    """Opaque to clients, so that the order may change."""
-    return base64.urlsafe_b64encode(endpoint_id.encode()).decode()
-
-
-def _after(cursor: str) -> str:
-    if not cursor:
-        return ""
-    try:
-        endpoint_id = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        endpoint_id = ""
-    if admission.ENDPOINT_ID_FORM.fullmatch(endpoint_id) is None:
-        raise FieldRefused("cursor", "is not one that a list gave; begin without it")
-    return endpoint_id
+def _fits(
+    endpoint: Endpoint, *, stage: Stage | None, tier: str | None, model: str | None, name_prefix: str | None
+) -> bool:
+    assert endpoint.spec is not None, endpoint.id
+    return (
+        stage in (None, endpoint.stage)
+        and tier in (None, endpoint.spec.tier)
+        and model in (None, endpoint.spec.model)
+        and endpoint.name.startswith(name_prefix or "")
+    )
