@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from tests.bench import report, store
+from tests.bench import keys, report, revocation, store
 
-SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType({"store": store.measure})
+SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
+    {"store": store.measure, "keys": keys.measure, "revocation": revocation.measure}
+)
 
 
 def main(names: Sequence[str]) -> int:
