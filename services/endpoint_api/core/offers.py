@@ -1,4 +1,4 @@
-"""The catalogue as a tenant sees it: what can be bought, nothing of what it runs on."""
+"""The catalogue as a tenant sees it, what can be bought and nothing of what it runs on; and as an operator does."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ class TierView(View):
     gpus_per_replica: int
     replicas_max: int
     price_class: str
+    templates: tuple[str, ...] = Field(description="What `spec.template` may name; the first is what you get else.")
+
+
+class OperatorTierView(TierView):
+    """A tier with what it runs on and what it needs."""
+
+    tenancy: str
+    node_type: str
+    gpus_per_node: int
+    cluster_template: str
+    open: bool = Field(description="Whether every tenant may use it; else those entitled to it.")
+    licences: tuple[str, ...] = Field(description="Features of the Platform without which it can't be served.")
 
 
 class ModelView(View):
@@ -41,6 +53,20 @@ def tier_view(tier: Tier) -> TierView:
         gpus_per_replica=tier.gpus_per_replica,
         replicas_max=tier.replicas_max,
         price_class=tier.price_class,
+        templates=tier.runtime_templates,
+    )
+
+
+def operator_tier_view(tier: Tier) -> OperatorTierView:
+    """The whole tier."""
+    return OperatorTierView(
+        **tier_view(tier).model_dump(),
+        tenancy=tier.tenancy,
+        node_type=tier.node_type,
+        gpus_per_node=tier.gpus_per_node,
+        cluster_template=tier.cluster_template,
+        open=tier.open,
+        licences=tier.licences,
     )
 
 

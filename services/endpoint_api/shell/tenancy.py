@@ -50,6 +50,10 @@ class Tenancy:
         tenant = self.tenant(caller.tenant_id)
         return self._ports.catalogue.for_tenant(tenant.tiers if tenant else ())
 
+    def everything(self) -> Catalogue:
+        """All that is sold, to whomever."""
+        return self._ports.catalogue
+
     def roles_of(self, subjects: Sequence[str]) -> tuple[Member, ...]:
         """All roles of a person, by each of the names that the person is known by."""
         return tuple(each for one in subjects for each in self.members.states(scope=person(one), limit=ROLES_MAX))

@@ -77,6 +77,7 @@ TABLE: Final[tuple[tuple[str, str, Mapping[str, Any] | None, set[str]], ...]] = 
     ("DELETE", "/v1/keys/aaaaaaaaaa", None, MAKERS),
     ("GET", "/v1/tiers", None, READERS),
     ("GET", "/v1/models", None, READERS),
+    ("GET", "/v1/catalogue", None, {"operator"}),
     ("GET", "/v1/quotas", None, ALL),
     ("GET", "/v1/projects", None, ALL),
     ("POST", "/v1/projects", {"id": "third"}, OWNERS),

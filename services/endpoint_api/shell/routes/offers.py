@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
-from services.endpoint_api.core.offers import ModelView, TierView
+from services.endpoint_api.core.offers import ModelView, OperatorTierView, TierView
 from services.endpoint_api.shell.routes.asking import Verbs, Who
 
 router: Final = APIRouter(tags=["offers"])
@@ -29,6 +29,14 @@ class ModelList(BaseModel):
     items: tuple[ModelView, ...]
 
 
+class OperatorTierList(BaseModel):
+    """All tiers as the operator wrote them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: tuple[OperatorTierView, ...]
+
+
 @router.get("/tiers")
 def list_tiers(who: Who, verbs: Verbs) -> TierList:
     """What can be bought."""
@@ -39,3 +47,9 @@ def list_tiers(who: Who, verbs: Verbs) -> TierList:
 def list_models(who: Who, verbs: Verbs) -> ModelList:
     """What can be served."""
     return ModelList(items=verbs.offers.models(who))
+
+
+@router.get("/catalogue")
+def list_catalogue(who: Who, verbs: Verbs) -> OperatorTierList:
+    """All tiers, with what they run on and need; for operators."""
+    return OperatorTierList(items=verbs.offers.catalogue(who))
