@@ -37,10 +37,14 @@ check: install ## Format, lint, layers, types, contract
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m libs.common.schemas --check
+	$(BIN)/python -m services.endpoint_api.shell.openapi --check
+	$(BIN)/python -m services.metering.shell.openapi --check
 deploy-check: ## Render compose file and kustomizations
 	bash deploy/check
 schemas: install ## Write schemas/ from the models; read the diff before you commit it
 	$(BIN)/python -m libs.common.schemas
+	$(BIN)/python -m services.endpoint_api.shell.openapi
+	$(BIN)/python -m services.metering.shell.openapi
 bench: install ## Ratios, side by side in one run, into docs/benchmarks.md
 	$(BIN)/python -m tests.bench
 lock: install ## Renew constraints.txt from pyproject.toml

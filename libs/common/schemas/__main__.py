@@ -34,7 +34,8 @@ def broken(published: str, new: str) -> Iterator[str]:
     yield from (
         f"its {each} moved: {old.get(each)}, now {now.get(each)}" for each in FIXED if old.get(each) != now.get(each)
     )
-    yield from breaks(old, now, use=Use.KEPT)
+    is_command = "x-answered-by" in old
+    yield from breaks(old, now, use=Use.SENT if is_command else Use.KEPT)
 
 
 def is_promise(path: str) -> bool:
