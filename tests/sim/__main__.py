@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from tests.sim.checkers import Violation
+from tests.sim.looks import Violation
 from tests.sim.world import Simulation
 
 

@@ -48,7 +48,9 @@ def _in(owner: Owner, spoil: Callable[[Host, Service], Service]) -> Callable[[Si
     return plant
 
 
-def _decides(owner: Owner, kind: str, spoil: Callable[[Decide], Decide]) -> Callable[[Simulation], None]:
+def decides(owner: Owner, kind: str, spoil: Callable[[Decide], Decide]) -> Callable[[Simulation], None]:
+    """Spoil what a service decides of one kind of thing."""
+
     def spoil_runner(_host: Host, service: Service) -> Service:
         runner = next(each for each in service.runners if each.owned.kind == kind)
         runner.owned = replace(runner.owned, decide=spoil(runner.owned.decide))
@@ -236,13 +238,13 @@ BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
             _in(Owner.CAPACITY_MANAGER, _forgets_claims), frozenset({NO_CLAIM})
         ),
         "a place in the queue counts as capacity": Bug(
-            _decides(Owner.ENDPOINT_API, "endpoint", _ready_when_queued), frozenset({READY_IS_REAL})
+            decides(Owner.ENDPOINT_API, "endpoint", _ready_when_queued), frozenset({READY_IS_REAL})
         ),
         "a stage is assigned from an event": Bug(
-            _decides(Owner.ENDPOINT_API, "endpoint", _stage_is_assigned), frozenset({NO_REGRESS})
+            decides(Owner.ENDPOINT_API, "endpoint", _stage_is_assigned), frozenset({NO_REGRESS})
         ),
         "a batch that comes again is billed again": Bug(
-            _decides(Owner.METERING, "producer", _bills_again_what_comes_again), frozenset({BILL_IS_TRUE, AT_REST})
+            decides(Owner.METERING, "producer", _bills_again_what_comes_again), frozenset({BILL_IS_TRUE, AT_REST})
         ),
         "a checkpoint is billed beside the final count": Bug(
             _journals(_CountsCheckpointsToo), frozenset({BILL_IS_TRUE})
@@ -250,7 +252,7 @@ BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
         "a client that hangs up pays nothing": Bug(_journals(_DisconnectIsFree), frozenset({BILL_IS_TRUE})),
         "usage lives in memory": Bug(_usage_in_memory, frozenset({BILL_IS_TRUE})),
         "deletes end and nobody is told": Bug(
-            _decides(Owner.ENDPOINT_API, "endpoint", _deletes_end_silently), frozenset({COMMANDS_END})
+            decides(Owner.ENDPOINT_API, "endpoint", _deletes_end_silently), frozenset({COMMANDS_END})
         ),
         "a message is acknowledged before it is handled": Bug(
             _in(Owner.CAPACITY_MANAGER, _acks_first), frozenset({AT_REST})

@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from libs.common.bus.streams import EVT
-from libs.common.events.endpoint import EndpointStageChanged, OperationFinished, Stage
-from libs.common.events.envelope import Envelope, from_wire
+from libs.common.events.endpoint import EndpointStageChanged, Stage
 from libs.common.events.event import Owner
 from libs.common.events.usage import Meter
-from libs.twin import kinds
-from libs.twin.objects import name_of
 from services.endpoint_api.core.state import Outcome
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import audit
+from tests.sim import lives
 from tests.sim.hosts import WINDOW_MS, RouterHost
+from tests.sim.looks import Checker, Told, claim_gpus, claims, clusters
 from tests.sim.serving import under_by
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
 
-Look = Callable[["Simulation"], str]
-
 RANK: Final[Mapping[Stage, int]] = {stage: place for place, stage in enumerate(Stage) if stage is not Stage.FAILED}
-SERVING: Final = frozenset({Stage.READY, Stage.DEGRADED})
-
-
-class Violation(AssertionError):
-    """A promise was broken; the text names seed and promise, and how to repeat it."""
-
-    def __init__(self, simulation: Simulation, promise: str, how: str) -> None:
-        super().__init__(f"seed {simulation.seed}: {promise}: {how}  (repeat: make sim SEED={simulation.seed})")
-        self.promise = promise
-
-
-@dataclass(frozen=True, slots=True)
-class Checker:
-    """A promise, and the two looks that tell whether it holds; a look returns how it is broken, or nothing."""
-
-    promise: str
-    always: Look
-    finally_: Look
+SERVING: Final = frozenset({Stage.READY, Stage.DEGRADED, Stage.UPDATING})
+ENDING: Final = frozenset({Stage.DRAINING, Stage.DELETING, Stage.DELETED})
 
 
 NO_CLAIM: Final = "no claim without an endpoint"
@@ -65,25 +44,26 @@ def checkers(simulation: Simulation) -> Sequence[Checker]:
         Checker(NO_REGRESS, stages.look, stages.look),
         Checker(BILL_IS_TRUE, nobody_pays_too_much, bill_is_true),
         Checker(COMMANDS_END, partial(ends_only_once, told), partial(commands_end, told)),
+        *lives.checkers(told),
     )
 
 
 def nothing_outlives_deleted(simulation: Simulation) -> str:
     """Once an endpoint is deleted, the cloud holds nothing of it."""
     deleted = {each.id for each in simulation.customers.endpoints() if each.stage is Stage.DELETED}
-    left = sorted(deleted & (_clusters(simulation) | set(_claims(simulation))))
+    left = sorted(deleted & (clusters(simulation) | set(claims(simulation))))
     return f"{left} are deleted, but the cloud still holds them" if left else ""
 
 
 def claims_have_owners(simulation: Simulation) -> str:
     """At rest, every cluster and claim belongs to an endpoint that is served, and counters say what is there."""
     served = {each.id for each in simulation.customers.endpoints() if each.stage in SERVING}
-    held = _clusters(simulation) | set(_claims(simulation))
+    held = clusters(simulation) | set(claims(simulation))
     if held != served:
         return f"held {sorted(held)}, served {sorted(served)}"
     counters = simulation.hosts[Owner.CAPACITY_MANAGER].store.counters
     gpus = sum(value for name, value in counters.items() if name.startswith("gpus/"))
-    provided = sum(_claim_gpus(simulation).values())
+    provided = sum(claim_gpus(simulation).values())
     return "" if gpus == provided else f"the quota counts {gpus} GPUs, the cloud gives {provided}"
 
 
@@ -94,28 +74,11 @@ def ready_has_capacity_and_route(simulation: Simulation) -> str:
     for endpoint in simulation.customers.endpoints():
         if endpoint.stage not in SERVING:
             continue
-        if not _claims(simulation).get(endpoint.id):
+        if not claims(simulation).get(endpoint.id):
             return f"{endpoint.id} is {endpoint.stage} without a joined node"
         if router.table.held(endpoint.id) is None:
             return f"{endpoint.id} is {endpoint.stage} without a route"
     return ""
-
-
-class Told:
-    """All events in the order in which the bus stored them, each read once."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        self._stream = simulation.broker.streams[EVT]
-        self.events: list[Envelope] = []
-        self.finished: list[str] = []
-
-    def catch_up(self) -> None:
-        """Read what came since the last look."""
-        for message in self._stream[len(self.events) :]:
-            envelope = from_wire(message.headers, message.body)
-            self.events.append(envelope)
-            if isinstance(envelope.data, OperationFinished):
-                self.finished.append(envelope.data.operation_id)
 
 
 class _Stages:
@@ -124,29 +87,30 @@ class _Stages:
     def __init__(self, told: Told) -> None:
         self._told = told
         self._read = 0
-        self._changes: dict[str, dict[int, EndpointStageChanged]] = {}
+        self._changes: dict[str, dict[int, tuple[int, Stage]]] = {}
 
     def look(self, _simulation: Simulation) -> str:
-        """Every change goes forward; between ready and degraded it may go to and fro."""
+        """Within a generation every change goes forward; what serves may go to and fro; a delete is for ever."""
         self._told.catch_up()
         for envelope in self._told.events[self._read :]:
             self._read += 1
             if not isinstance(envelope.data, EndpointStageChanged):
                 continue
             changes = self._changes.setdefault(envelope.subject, {})
-            changes[envelope.sequence] = envelope.data
+            changes[envelope.sequence] = (envelope.generation, envelope.data.stage)
             if broken := _regression(changes):
                 return f"{envelope.subject}: {broken}"
         return ""
 
 
-def _regression(changes: Mapping[int, EndpointStageChanged]) -> str:
-    stages = [changes[sequence].stage for sequence in sorted(changes)]
-    for before, after in pairwise(stages):
-        if before is Stage.FAILED:
-            if after not in (Stage.DRAINING, Stage.DELETING, Stage.DELETED):
-                return f"{before} became {after}"
-        elif after is not Stage.FAILED and RANK[after] <= RANK[before] and not {before, after} <= SERVING:
+def _regression(changes: Mapping[int, tuple[int, Stage]]) -> str:
+    told = [changes[sequence] for sequence in sorted(changes)]
+    for (before_generation, before), (generation, after) in pairwise(told):
+        if before in ENDING and after not in ENDING:
+            return f"{before} became {after}"
+        if generation > before_generation or after is Stage.FAILED or {before, after} <= SERVING:
+            continue  # Another generation walks anew.
+        if before is Stage.FAILED or RANK[after] <= RANK[before]:
             return f"{before} became {after}"
     return ""
 
@@ -195,29 +159,6 @@ def commands_end(told: Told, simulation: Simulation) -> str:
     known = {operation.id for endpoint in simulation.customers.endpoints() for operation in endpoint.operations}
     lost = sorted(accepted.keys() - known)
     return f"{lost} were accepted and are unknown" if lost else ""
-
-
-def _clusters(simulation: Simulation) -> set[str]:
-    return {name_of(each) for each in simulation.twin.store.all(kinds.INSTANCES)}
-
-
-def _claims(simulation: Simulation) -> dict[str, int]:
-    """Joined nodes by endpoint."""
-    found: dict[str, int] = {}
-    for claim in simulation.twin.store.all(kinds.NODE_CLAIMS):
-        owner = str(claim["spec"]["vClusterRef"])
-        found[owner] = found.get(owner, 0) + _has_joined(claim)
-    return found
-
-
-def _claim_gpus(simulation: Simulation) -> dict[str, int]:
-    gpus = {each.name: each.gpus for each in simulation.twin.options.node_types}
-    return {name_of(each): gpus[each["spec"]["typeRef"]] for each in simulation.twin.store.all(kinds.NODE_CLAIMS)}
-
-
-def _has_joined(claim: Mapping[str, Any]) -> bool:
-    conditions = claim.get("status", {}).get("conditions", ())
-    return any(each["type"] == "Joined" and each["status"] == "True" for each in conditions)
 
 
 def _billed(simulation: Simulation) -> dict[str, int]:

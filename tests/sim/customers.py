@@ -1,4 +1,4 @@
-"""Customers: they create and delete endpoints over the API's own verbs, impatiently, and remember what was promised."""
+"""Customers: they live with endpoints over the API's own verbs, impatiently, and remember what was promised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from libs.common.events.event import Owner
 from libs.common.ids import OperationId, ProjectId, TenantId
 from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.state import Endpoint
+from services.endpoint_api.core.status import OperationView
 from tests.sim.hosts import ApiHost, Host
+from tests.sim.wishes import ENDED, LIES, Wish, Wishing
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
@@ -24,7 +26,7 @@ CALLER: Final = Caller(
 )
 ENDPOINTS_MAX: Final = 2  # Names in a run; small, so that each lives through much.
 CODEC: Final = TypeAdapter(Endpoint)
-AT_REST: Final = frozenset({Stage.READY, Stage.DELETED})  # Nothing here is wrong for good, so nothing may fail.
+AT_REST: Final = frozenset({Stage.READY, Stage.PAUSED, Stage.DELETED})  # Whoever sees a failure has it repaired.
 
 
 class Customers:
@@ -35,24 +37,41 @@ class Customers:
         self.accepted: dict[OperationId, str] = {}  # Operation -> endpoint, for every 202 that was seen.
         self._asked = 0
         self._known: dict[str, tuple[int, Endpoint]] = {}  # Parsed once a version: the checkers look at every step.
-        self._retry: list[tuple[str, EndpointSpec]] = []
+        self._retry: list[Wish] = []
+        self._wishing = Wishing(simulation.chance, CALLER)
 
     def act(self) -> None:
-        """Create, create again because the answer was lost, or delete."""
+        """Create, change one's mind, ask again because the answer was lost, or delete."""
         toss = self._sim.chance.random()
         if self._retry and toss < 0.5:
-            self._create(*self._retry.pop())
+            self._ask(self._retry.pop())
         elif toss < 0.7 and self._asked < ENDPOINTS_MAX:
             self._asked += 1
             self._create(f"chat-{self._asked}", self._a_spec())
-        elif toss > 0.88:
-            self._delete_one()
+        elif living := self._living():
+            endpoint = self._sim.chance.choice(living)
+            if toss > 0.93:
+                self._delete(endpoint.id)
+            elif toss > 0.3:
+                self._ask(self._wishing.of(endpoint))
 
     def stop(self) -> None:
         """No new wishes; only what was asked for and not answered is asked once more."""
-        for name, spec in self._retry:
-            self._create(name, spec)
-        self._retry.clear()
+        retry, self._retry = self._retry, []
+        for wish in retry:
+            self._ask(wish)
+
+    def mend(self) -> None:
+        """Whatever failed is asked for again."""
+        for endpoint in self._living():
+            if endpoint.stage is Stage.FAILED:
+                self._ask(self._wishing.resume(endpoint))
+
+    def wake(self) -> None:
+        """Most of what sleeps is brought back."""
+        for endpoint in self._living():
+            if endpoint.stage in LIES and self._sim.chance.random() < 0.7:
+                self._ask(self._wishing.resume(endpoint))
 
     def delete_all(self) -> None:
         """The end of the story: everything goes."""
@@ -79,29 +98,25 @@ class Customers:
         return EndpointSpec(model="millrace/ngram-1", tier=tier, region="eu-1", scaling=scaling)
 
     def _create(self, name: str, spec: EndpointSpec) -> None:
-        def ask(host: Host) -> str:
-            assert isinstance(host, ApiHost)
-            operation = host.api.endpoints.create(Ask(CALLER, name, f"create-{name}"), name=name, spec=spec)
-            self.accepted[OperationId(operation.id)] = operation.endpoint_id
-            return str(operation.id)
-
-        if not self._sim.on(Owner.ENDPOINT_API, f"create {name}", ask):
-            self._retry.append((name, spec))
-
-    def _delete_one(self) -> None:
-        living = sorted(each.id for each in self.endpoints() if each.stage is not Stage.DELETED)
-        if not living:
-            return
-        self._delete(self._sim.chance.choice(living))
+        ask = Ask(CALLER, name, f"create-{name}")
+        self._ask(Wish(f"create {name}", lambda api: api.endpoints.create(ask, name=name, spec=spec)))
 
     def _delete(self, endpoint_id: str) -> None:
+        self._ask(Wish(f"delete {endpoint_id}", lambda api: api.endpoints.delete(Ask(CALLER), endpoint_id)))
+
+    def _ask(self, wish: Wish) -> None:
         def ask(host: Host) -> str:
             assert isinstance(host, ApiHost)
             try:
-                operation = host.api.endpoints.delete(Ask(CALLER), endpoint_id)
+                operation = wish.ask(host.api)
             except MillraceError as refusal:
                 return type(refusal).__name__
-            self.accepted[OperationId(operation.id)] = endpoint_id
+            assert isinstance(operation, OperationView), "nobody asked for a plan"
+            self.accepted[OperationId(operation.id)] = operation.endpoint_id
             return str(operation.id)
 
-        self._sim.on(Owner.ENDPOINT_API, f"delete {endpoint_id}", ask)
+        if not self._sim.on(Owner.ENDPOINT_API, wish.what, ask):
+            self._retry.append(wish)
+
+    def _living(self) -> list[Endpoint]:
+        return [each for each in self.endpoints() if each.stage not in ENDED]

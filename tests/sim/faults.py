@@ -23,6 +23,7 @@ class Faults:
     reordered: float
     effect_lost: float
     effect_answer_lost: float
+    effect_refused: float
 
     @staticmethod
     def drawn(chance: random.Random) -> Faults:
@@ -37,6 +38,7 @@ class Faults:
             reordered=chance.choice((0.0, 0.5, 1.0)),
             effect_lost=chance.choice((0.0, 0.05, 0.2)),
             effect_answer_lost=chance.choice((0.0, 0.05, 0.2)),
+            effect_refused=chance.choice((0.0, 0.0, 0.3)),
         )
 
     @staticmethod

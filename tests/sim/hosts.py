@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from libs.common.bus.memory import Entry, MemoryBus
 from libs.common.bus.port import Delivery
 from libs.common.bus.streams import KEYS, ROUTES, consumers_of
-from libs.common.errors import Unavailable
+from libs.common.errors import Invalid, Unavailable
 from libs.common.events.event import Owner
 from libs.common.events.tables import KeyEntry
 from libs.common.keys import Keyring
@@ -188,7 +188,10 @@ class Effects:
     count: int = field(default=0)
 
     def before(self, method: str, path: str) -> None:
-        """Perhaps it never arrives."""
+        """Perhaps it never arrives, or is refused for good."""
+        if self.simulation.happens(self.simulation.faults.effect_refused):
+            self.simulation.note("refused", method, path)
+            raise Invalid("an admission webhook that somebody broke")
         if self.simulation.happens(self.simulation.faults.effect_lost):
             self.simulation.note("lost", method, path)
             raise Unavailable("the request was lost")

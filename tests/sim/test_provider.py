@@ -11,12 +11,14 @@ from typing import Final
 import pytest
 
 from tests.sim.bugs import BUGS
-from tests.sim.checkers import Violation
+from tests.sim.life_bugs import LIFE_BUGS
+from tests.sim.looks import Violation
 from tests.sim.world import Simulation
 
 ROOT: Final = Path(__file__).parents[2]
 SEEDS: Final = 1000
 BATCH: Final = 20  # Seeds a test: few enough that two workers share the work evenly.
+PLANTED: Final = {**BUGS, **LIFE_BUGS}
 BUG_SEEDS: Final = 10  # The same ones in every run; each bug must be seen in one of them at least.
 PAST: Final = [int(line) for line in (Path(__file__).parent / "seeds.txt").read_text().split() if line.isdigit()]
 
@@ -32,18 +34,18 @@ def test_a_seed_that_once_failed_stays_mended(seed: int) -> None:
     Simulation(seed).run()
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_seen(bug: str) -> None:
     broken = []
     for seed in range(BUG_SEEDS):
         try:
-            Simulation(seed, plant=BUGS[bug].plant).run()
+            Simulation(seed, plant=PLANTED[bug].plant).run()
         except Violation as violation:
             broken.append(violation.promise)
 
     print(f"{bug}: seen in {len(broken)} of {BUG_SEEDS} seeds")
     assert broken, f"no seed of {BUG_SEEDS} saw that {bug}"
-    assert set(broken) & BUGS[bug].breaks, f"it was seen, but as {set(broken)}"
+    assert set(broken) & PLANTED[bug].breaks, f"it was seen, but as {set(broken)}"
 
 
 def test_the_same_seed_is_the_same_life_whatever_the_hashes() -> None:

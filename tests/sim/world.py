@@ -19,10 +19,11 @@ from libs.common.events.event import Owner
 from libs.common.units import MINUTE_MS
 from libs.twin.world import World as Twin
 from services.metering.core.windows import SETTLE_MS
-from tests.sim.checkers import Checker, Violation, checkers
+from tests.sim.checkers import checkers
 from tests.sim.customers import Customers
 from tests.sim.faults import Crash, Faults
 from tests.sim.hosts import WINDOW_MS, Host, hosts, twin_of
+from tests.sim.looks import Checker, Violation
 from tests.sim.serving import Traffic
 
 STEPS: Final = 180  # Twice: enough for two endpoints to come, to serve and to go, with room for trouble.
@@ -63,6 +64,7 @@ class Simulation:
         self._live(STEPS, traffic=0.1)
         self._come_to_rest()
         self._check(finally_=True)
+        self.customers.wake()
         # Now something is served: most of what happens is traffic, and the same troubles are back.
         self._live(STEPS, traffic=0.5)
         self.customers.stop()
@@ -180,6 +182,7 @@ class Simulation:
         """Everybody once, without trouble; whether anybody did anything."""
         self.clock.advance(step_ms)
         self.twin.advance()
+        self.customers.mend()
         busy = self.traffic.finish()
         for host in self.hosts.values():
             busy |= bool(self._on(host, "tick", Host.tick))

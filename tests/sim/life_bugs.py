@@ -1,0 +1,99 @@
+"""Bugs of endpoints that live: planted in how owners take a change, a pause and what follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from libs.common.decision import Decision, Give
+from libs.common.events.capacity import NodeReleased
+from libs.common.events.endpoint import EndpointFailed, EndpointRequested
+from libs.common.events.envelope import Envelope
+from libs.common.events.event import Event, Owner
+from libs.common.events.facts import Fact
+from tests.sim.bugs import Bug, Decide, decides
+from tests.sim.checkers import BILL_IS_TRUE, COMMANDS_END, NO_CLAIM, READY_IS_REAL
+from tests.sim.lives import NEWEST_RUNS, PAUSED_IS_EMPTY, TIME_IS_PAID
+from tests.sim.world import AT_REST
+
+FOR_EVER: Final = 1 << 30
+
+
+def _tells_nothing_anew(decide: Decide) -> Decide:
+    """A resume forgets to forget: what was told once counts as told."""
+
+    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+        decision = decide(state, envelope, now_ms)
+        if not isinstance(envelope.data, EndpointRequested) or not state.told:
+            return decision
+        return replace(decision, state=replace(decision.state, told=state.told), events=())
+
+    return spoiled
+
+
+def _deaf_to(kind: type[Event], *, when: Callable[[Any], bool]) -> Callable[[Decide], Decide]:
+    def spoil(decide: Decide) -> Decide:
+        def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+            if isinstance(envelope.data, kind) and when(state):
+                return Decision(state)
+            return decide(state, envelope, now_ms)
+
+        return spoiled
+
+    return spoil
+
+
+def _keeps_quota_while_paused(decide: Decide) -> Decide:
+    """Holds the machines ready for the one who comes back."""
+
+    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+        decision = decide(state, envelope, now_ms)
+        if not _is_paused(state):
+            return decision
+        return replace(decision, counters=tuple(each for each in decision.counters if not isinstance(each, Give)))
+
+    return spoiled
+
+
+def _failure_is_for_ever(decide: Decide) -> Decide:
+    """Takes a failure for the last word, whatever was asked for since."""
+
+    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+        if isinstance(envelope.data, EndpointFailed):
+            envelope = replace(envelope, generation=FOR_EVER)
+        return decide(state, envelope, now_ms)
+
+    return spoiled
+
+
+def _is_paused(state: Any) -> bool:
+    return state.facts.of(Fact.PAUSE_REQUESTED) is not None
+
+
+def _is_known(state: Any) -> bool:
+    return state.placement is not None
+
+
+LIFE_BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
+    {
+        "a resume forgets to forget what was told": Bug(
+            decides(Owner.CAPACITY_MANAGER, "claim", _tells_nothing_anew), frozenset({AT_REST, COMMANDS_END})
+        ),
+        "a runtime is made once and never changed": Bug(
+            decides(Owner.RUNTIME_DEPLOYER, "runtime", _deaf_to(EndpointRequested, when=_is_known)),
+            frozenset({AT_REST, NEWEST_RUNS}),
+        ),
+        "a pause keeps its quota": Bug(
+            decides(Owner.CAPACITY_MANAGER, "claim", _keeps_quota_while_paused), frozenset({NO_CLAIM, PAUSED_IS_EMPTY})
+        ),
+        "a failure is never made good": Bug(
+            decides(Owner.CAPACITY_MANAGER, "claim", _failure_is_for_ever), frozenset({AT_REST, READY_IS_REAL})
+        ),
+        "a meter runs on after a pause": Bug(
+            decides(Owner.METERING, "meter", _deaf_to(NodeReleased, when=_is_paused)),
+            frozenset({TIME_IS_PAID, BILL_IS_TRUE, AT_REST}),
+        ),
+    }
+)

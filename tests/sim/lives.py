@@ -1,0 +1,125 @@
+"""What must hold over pauses, repairs and changes: nothing is held for nothing, the newest runs, time is paid once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from libs.common.events.capacity import NodeJoined, NodeReleased
+from libs.common.events.endpoint import Stage
+from libs.common.events.event import Owner
+from libs.common.events.usage import Meter
+from libs.twin import kinds
+from services.endpoint_api.core.state import Endpoint, home_of
+from tests.sim.hosts import RouterHost
+from tests.sim.looks import Checker, Told, claims, clusters
+
+if TYPE_CHECKING:
+    from tests.sim.world import Simulation
+
+PAUSED_IS_EMPTY: Final = "what is paused holds nothing but its name"
+NEWEST_RUNS: Final = "at rest runs what was asked for last"
+TIME_IS_PAID: Final = "GPU time in the ledger is the time that nodes were held"
+
+
+def checkers(told: Told) -> Sequence[Checker]:
+    """Fresh checkers for one run."""
+    return (
+        Checker(PAUSED_IS_EMPTY, paused_is_empty, paused_is_empty),
+        Checker(NEWEST_RUNS, _nothing, newest_runs),
+        Checker(TIME_IS_PAID, _nothing, partial(time_is_paid, told)),
+    )
+
+
+def paused_is_empty(simulation: Simulation) -> str:
+    """As soon as it is called paused: no cluster, no node, no quota, nobody is let in; and its name is its own."""
+    paused = [each for each in simulation.customers.endpoints() if each.stage is Stage.PAUSED]
+    held = clusters(simulation) | set(claims(simulation))
+    store = simulation.hosts[Owner.ENDPOINT_API].store
+    capacity = simulation.hosts[Owner.CAPACITY_MANAGER]
+    for each in paused:
+        if each.id in held:
+            return f"{each.id} is paused, but the cloud still holds it"
+        route = _router(simulation).table.held(each.id)
+        if route is not None and not route.paused:
+            return f"{each.id} is paused, but has a route"
+        claim: Any = capacity.runner("claim").state(each.id)
+        if claim is not None and claim.is_unwanted and claim.reservation is not None:
+            return f"{each.id} is paused, but has quota for {claim.reservation.gpus} GPUs"
+        record = store.find("endpoint", scope=home_of(each.tenant_id, each.project_id), label=each.name)
+        if record is None or record.key != each.id:
+            return f"{each.id} is paused, and {each.name} is no longer its name"
+    return ""
+
+
+def newest_runs(simulation: Simulation) -> str:
+    """The model is that of the newest spec in every pod and in the route; so are limits and the number of replicas."""
+    for endpoint in simulation.customers.endpoints():
+        if endpoint.stage is not Stage.READY or endpoint.spec is None:
+            continue
+        route = _router(simulation).table.held(endpoint.id)
+        if route is None or (route.model, route.limits) != (endpoint.spec.model, endpoint.spec.limits):
+            return f"{endpoint.id} should be {endpoint.spec}, its route is {route}"
+        models = [_model_of(each, endpoint) for each in _deployments(simulation, endpoint)]
+        if models != [True]:
+            return f"{endpoint.id} should run {endpoint.spec.model} once; its deployments: {models}"
+        scaling, replicas = endpoint.spec.scaling, len(route.replicas)
+        if not scaling.min <= replicas <= scaling.max:
+            return f"{endpoint.id} has {replicas} replicas in its route, not {scaling.min} to {scaling.max}"
+    return ""
+
+
+def time_is_paid(told: Told, simulation: Simulation) -> str:
+    """Once all is over: by endpoint, what was told of nodes and what the ledger holds are the same."""
+    if not simulation.is_over:
+        return ""
+    told.catch_up()
+    ledger: Counter[str] = Counter()
+    for each in simulation.hosts[Owner.METERING].store.ledger.values():
+        if each.meter == Meter.GPU_MS:
+            ledger[each.account.split("/")[2]] += each.quantity
+    held = Counter[str]()
+    for endpoint, gpu_ms in _held(told):
+        held[endpoint] += gpu_ms
+    return "" if +ledger == +held else f"nodes were held for {dict(held)} GPU ms, paid are {dict(ledger)}"
+
+
+def _held(told: Told) -> Iterator[tuple[str, int]]:
+    joined: dict[tuple[str, str], tuple[int, int]] = {}
+    nodes = {each.id: each for each in told.events if isinstance(each.data, NodeJoined | NodeReleased)}
+    for each in sorted(nodes.values(), key=lambda envelope: (envelope.subject, envelope.sequence)):
+        match each.data:
+            case NodeJoined() as node:
+                joined[each.subject, node.claim] = (node.at_ms, node.gpu_count)
+            case NodeReleased() as node:
+                since_ms, gpus = joined.pop((each.subject, node.claim))
+                yield each.subject, gpus * (node.at_ms - since_ms)
+    assert not joined, f"at the end nodes are still held: {joined}"
+
+
+def _deployments(simulation: Simulation, endpoint: Endpoint) -> list[Any]:
+    found: list[Any] = []
+    for (_project, name), tenant in simulation.twin.tenants.items():
+        if name == endpoint.id and tenant.cluster is not None:
+            found += tenant.cluster.store.all(kinds.DEPLOYMENTS)
+    return found
+
+
+def _model_of(deployment: Any, endpoint: Endpoint) -> bool:
+    assert endpoint.spec is not None
+    model = endpoint.spec.model
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    words = [word for each in containers for word in (*each.get("command", ()), *each.get("args", ()))]
+    return any(word == model or word.endswith(f"={model}") for word in words)
+
+
+def _router(simulation: Simulation) -> RouterHost:
+    router = simulation.hosts[Owner.ROUTER]
+    assert isinstance(router, RouterHost)
+    return router
+
+
+def _nothing(_simulation: Simulation) -> str:
+    return ""

@@ -1,0 +1,77 @@
+"""How the world is looked at: promises, what was told on the bus, what the cloud holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from libs.common.bus.streams import EVT
+from libs.common.events.endpoint import OperationFinished
+from libs.common.events.envelope import Envelope, from_wire
+from libs.twin import kinds
+from libs.twin.objects import name_of
+
+if TYPE_CHECKING:
+    from tests.sim.world import Simulation
+
+Look = Callable[["Simulation"], str]
+
+
+class Violation(AssertionError):
+    """A promise was broken; the text names seed and promise, and how to repeat it."""
+
+    def __init__(self, simulation: Simulation, promise: str, how: str) -> None:
+        super().__init__(f"seed {simulation.seed}: {promise}: {how}  (repeat: make sim SEED={simulation.seed})")
+        self.promise = promise
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """A promise, and the two looks that tell whether it holds; a look returns how it is broken, or nothing."""
+
+    promise: str
+    always: Look
+    finally_: Look
+
+
+class Told:
+    """All events in the order in which the bus stored them, each read once."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._stream = simulation.broker.streams[EVT]
+        self.events: list[Envelope] = []
+        self.finished: list[str] = []
+
+    def catch_up(self) -> None:
+        """Read what came since the last look."""
+        for message in self._stream[len(self.events) :]:
+            envelope = from_wire(message.headers, message.body)
+            self.events.append(envelope)
+            if isinstance(envelope.data, OperationFinished):
+                self.finished.append(envelope.data.operation_id)
+
+
+def clusters(simulation: Simulation) -> set[str]:
+    """Tenant clusters that the cloud holds, by name: that of their endpoint."""
+    return {name_of(each) for each in simulation.twin.store.all(kinds.INSTANCES)}
+
+
+def claims(simulation: Simulation) -> dict[str, int]:
+    """Joined nodes by endpoint."""
+    found: dict[str, int] = {}
+    for claim in simulation.twin.store.all(kinds.NODE_CLAIMS):
+        owner = str(claim["spec"]["vClusterRef"])
+        found[owner] = found.get(owner, 0) + _has_joined(claim)
+    return found
+
+
+def claim_gpus(simulation: Simulation) -> dict[str, int]:
+    """GPUs of every node claim."""
+    gpus = {each.name: each.gpus for each in simulation.twin.options.node_types}
+    return {name_of(each): gpus[each["spec"]["typeRef"]] for each in simulation.twin.store.all(kinds.NODE_CLAIMS)}
+
+
+def _has_joined(claim: Mapping[str, Any]) -> bool:
+    conditions = claim.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Joined" and each["status"] == "True" for each in conditions)

@@ -1,0 +1,96 @@
+"""What customers may wish of an endpoint that they have: a change, a pause, a way back, another mind."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import JsonValue
+
+from libs.common.events.endpoint import Stage
+from services.endpoint_api.core.caller import Ask, Caller
+from services.endpoint_api.core.planning import PlanView
+from services.endpoint_api.core.state import Endpoint, Outcome
+from services.endpoint_api.core.status import OperationView
+from services.endpoint_api.shell.api import Api
+
+MODELS: Final = ("millrace/ngram-1", "millrace/ngram-1-large")
+RUNS: Final = frozenset({Stage.READY, Stage.DEGRADED, Stage.UPDATING})
+LIES: Final = frozenset({Stage.PAUSED, Stage.PAUSING, Stage.FAILED})
+ENDED: Final = frozenset({Stage.DRAINING, Stage.DELETING, Stage.DELETED})
+DRAIN_S_MAX: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One command, that may be asked again with its key until somebody answers."""
+
+    what: str
+    ask: Callable[[Api], OperationView | PlanView]
+
+
+class Wishing:
+    """Draws wishes, each with an Idempotency-Key of its own."""
+
+    def __init__(self, chance: random.Random, caller: Caller) -> None:
+        self._chance = chance
+        self._caller = caller
+        self._count = 0
+
+    def of(self, endpoint: Endpoint) -> Wish:
+        """Something that a customer may want of this endpoint as it stands; sometimes what makes no sense there."""
+        if endpoint.stage in LIES and self._chance.random() < 0.6:
+            return self.resume(endpoint)
+        draw = self._chance.choice(
+            (self.update, self.update, self.scale, self.pause, self.drain, self.resume, self.cancel)
+        )
+        return draw(endpoint)
+
+    def update(self, endpoint: Endpoint) -> Wish:
+        """Another model, or other limits."""
+        changes: dict[str, JsonValue] = {"limits": {"requests_per_minute": self._chance.choice((100, 1_000, 10_000))}}
+        if self._chance.random() < 0.7:
+            changes = {"model": self._chance.choice(MODELS)}
+        ask = self._next("update")
+        return Wish(
+            f"update {endpoint.id} {sorted(changes)}",
+            lambda api: api.endpoints.update(ask, endpoint.id, changes=changes),
+        )
+
+    def scale(self, endpoint: Endpoint) -> Wish:
+        """Other limits of how many."""
+        fewest = self._chance.choice((1, 1, 2))
+        scaling: dict[str, JsonValue] = {"min": fewest, "max": fewest + self._chance.choice((0, 1))}
+        ask = self._next("scale")
+        return Wish(f"scale {endpoint.id}", lambda api: api.endpoints.scale(ask, endpoint.id, scaling=scaling))
+
+    def pause(self, endpoint: Endpoint) -> Wish:
+        """Not now."""
+        ask = self._next("pause")
+        return Wish(f"pause {endpoint.id}", lambda api: api.endpoints.pause(ask, endpoint.id))
+
+    def drain(self, endpoint: Endpoint) -> Wish:
+        """Not now, and what runs may end."""
+        deadline_s = self._chance.randint(0, DRAIN_S_MAX)
+        ask = self._next("drain")
+        return Wish(
+            f"drain {endpoint.id}", lambda api: api.endpoints.drain(ask, endpoint.id, drain_deadline_s=deadline_s)
+        )
+
+    def resume(self, endpoint: Endpoint) -> Wish:
+        """Again: what was paused, or what failed."""
+        ask = self._next("resume")
+        return Wish(f"resume {endpoint.id}", lambda api: api.endpoints.resume(ask, endpoint.id))
+
+    def cancel(self, endpoint: Endpoint) -> Wish:
+        """Another mind about what is on its way, or about what was."""
+        running = [each for each in endpoint.operations if each.outcome is Outcome.RUNNING]
+        operation = self._chance.choice(running or list(endpoint.operations))
+        ask = self._next("cancel")
+        return Wish(f"cancel {operation.id}", lambda api: api.operations.cancel(ask, operation.id))
+
+    def _next(self, verb: str) -> Ask:
+        self._count += 1
+        return Ask(self._caller, f"{verb}-{self._count}", f"{verb}-{self._count}")
