@@ -1,0 +1,126 @@
+"""The OpenAPI document against the app: whatever fits it is answered as documented, and tells A nothing of B.
+
+schemathesis makes the requests. Half of their path parameters are replaced by true ids and names, A's own or B's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from libs.common.schemas.openapi import operations
+from services.endpoint_api.shell.openapi import document
+from tests.interop.two_tenants import House, seen
+
+pytestmark = [pytest.mark.interop, pytest.mark.filterwarnings("ignore")]
+
+DOCUMENT: Final = document()
+SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
+EVERY: Final = [(path, method) for path, method, _ in operations(DOCUMENT)]
+STREAMS: Final = frozenset({"/v1/watch", "/v1/endpoints/{ref}/watch"})  # They never end; tests of their own read them.
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+EXAMPLES: Final = 60  # An operation; all together take about a minute on two cores.
+QUIET: Final = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)
+ASKED: Final = [each for each in EVERY if each[0] not in STREAMS]
+
+
+def name_of(operation: tuple[str, str]) -> str:
+    return f"{operation[1].upper()} {operation[0]}"
+
+
+def cases(operation: tuple[str, str], names: list[str]) -> st.SearchStrategy[Any]:
+    """Requests for an operation, with true names in half of their paths."""
+    path, method = operation
+    made = SCHEMA[path][method.upper()].as_strategy()
+
+    def renamed(case: Any, name: str | None) -> Any:
+        if name is not None:
+            case.path_parameters = dict.fromkeys(case.path_parameters or {}, name)
+        return case
+
+    return st.builds(renamed, made, st.none() | st.sampled_from(names))
+
+
+def request_of(case: Any) -> dict[str, Any]:
+    """What is sent."""
+    found: dict[str, Any] = case.as_transport_kwargs(base_url="http://testserver")
+    return found
+
+
+@pytest.mark.parametrize("operation", ASKED, ids=name_of)
+def test_every_answer_is_documented_and_none_is_a_bug(operation: tuple[str, str]) -> None:
+    house = House(b_is_busy=True)
+    own = house.things_of(house.a)
+
+    @QUIET
+    @given(cases(operation, own))
+    def ask(case: Any) -> None:
+        case.validate_response(house.ask(request_of(case)), checks=CHECKS)
+
+    ask()
+
+
+# What is known to tell A of B, each with what it tells; strict: who mends it takes it off.
+LEAKS: Final = {
+    ("/v1/audit", "get"): "`seq` counts the rows of all tenants: its gaps are how much the others change",
+}
+ALONE: Final = [
+    pytest.param(
+        each, marks=pytest.mark.xfail(reason=LEAKS[each], strict=True) if each in LEAKS else (), id=name_of(each)
+    )
+    for each in ASKED
+]
+
+
+@pytest.mark.parametrize("operation", ALONE)
+def test_a_learns_nothing_of_b(operation: tuple[str, str]) -> None:
+    """The same questions have the same answers where B has things, and where B never did anything."""
+    busy, quiet = House(b_is_busy=True), House(b_is_busy=False)
+    names = [*busy.things_of(busy.b), *busy.things_of(busy.a)]
+
+    @QUIET
+    @given(cases(operation, names), st.sampled_from((None, None, *names)), st.booleans())
+    def ask(case: Any, project: str | None, b_acts: bool) -> None:
+        request = request_of(case)
+        if project is not None:
+            request["headers"] = {**(request.get("headers") or {}), "X-Millrace-Project": f"{project}/main"}
+        if b_acts:
+            busy.b_acts()
+        assert seen(busy.ask(request)) == seen(quiet.ask(request))
+
+    ask()
+
+
+def test_the_comparison_sees_what_is_shared() -> None:
+    """Planted: a limit that both tenants fill together shows in A's answers."""
+    busy, quiet = House(b_is_busy=True), House(b_is_busy=False)
+    for house in (busy, quiet):
+        house.a = house.b
+
+    answers = [seen(house.ask({"method": "GET", "url": "/v1/endpoints"})) for house in (busy, quiet)]
+
+    assert answers[0] != answers[1]
