@@ -35,6 +35,16 @@ STAGE_SECONDS: Final = Histogram(
     buckets=(0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200),
 )  # fmt: skip
 
+WATCHERS: Final = Gauge("endpoint_api_watchers", "Watches that are open in this process.")
+WATCHES_ENDED: Final = Counter("endpoint_api_watches_ended_total", "Watches that ended, by why.", ("reason",))
+DELIVERIES: Final = Counter(
+    "endpoint_api_webhook_deliveries_total", "Attempts to deliver to a webhook, by how they ended.", ("outcome",)
+)
+DELIVERY_SECONDS: Final = Histogram(
+    "endpoint_api_webhook_delivery_duration_seconds", "Time of an attempt to deliver to a webhook.",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 15),
+)  # fmt: skip
+
 
 @contextmanager
 def counted(verb: str) -> Iterator[None]:

@@ -20,3 +20,5 @@ class Ports:
     entropy: Entropy = field(default_factory=SystemEntropy)
     endpoints_max: int = 20
     keys_max: int = 100
+    master_secret: bytes = field(default=b"", repr=False)  # Empty: one that is kept in the store.
+    webhooks_to_loopback: bool = False

@@ -23,3 +23,6 @@ class Settings(CommonSettings):
     )
     keys_max: int = 100  # Per tenant, revoked ones not counted; bounds the bucket that every router holds in memory.
     stages_poll_s: float = 15.0  # How often endpoints are counted for the gauges: one read of each live endpoint.
+    secret_file: Path | None = None  # 32 bytes or more, of which webhooks' secrets are computed; none: the database's.
+    webhooks_to_loopback: bool = False  # For one machine and tests: http, and receivers on this machine.
+    learn_poll_s: float = 2.0  # How often stage times are learned: one small read.
