@@ -30,6 +30,7 @@ def record_bootstrap(api: Api, path: Path) -> None:
         api.keys.record(
             given.key, tenant_id=given.tenant_id, project_id=given.project_id, name="bootstrap", scopes=given.scopes
         )
+        api.tenants.adopt_holders(api.keys.homes())
         api.tenants.adopt(given.tenant_id, given.project_id)
         if given.operator_key is not None:
             api.keys.record_operator(given.operator_key)

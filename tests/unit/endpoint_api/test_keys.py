@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_en
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.state import Key
 from services.endpoint_api.shell.bootstrap import record_bootstrap
-from tests.unit.endpoint_api.given import NOW, CountingEntropy, Stand, a_caller, kinds, woke
+from tests.unit.endpoint_api.given import BODY, NOW, CountingEntropy, Stand, a_caller, kinds, woke
 
 MADE = CreateKey(
     tenant_id="acme", project_id="main", name="ci", scopes=("read",), sha256="ab" * 32, expires_at_ms=None,
@@ -262,7 +263,7 @@ def test_an_expired_key_makes_room_when_every_clock_agrees() -> None:
         {"allowed_ips": ["10.0.0.1/8"]}, {"allowed_ips": ["here"]},
     ],
 )  # fmt: skip
-def test_grants_that_can_not_be_meant_are_refused(grants: dict[str, list[str]]) -> None:
+def test_grants_that_can_not_be_meant_are_refused(grants: dict[str, Any]) -> None:
     with pytest.raises(FieldRefused):
         Stand().api.keys.create(Ask(a_caller()), name="ci", **{"scopes": ["read"], **grants})
 
@@ -288,3 +289,33 @@ def test_a_key_is_rotated_over_http_and_shown_once() -> None:
     assert rotated.status_code == 201
     assert rotated.headers["cache-control"] == "no-store"
     assert rotated.json()["key"] not in read.text
+
+
+def test_a_start_makes_the_tenants_of_keys_that_are_older_than_records_of_tenants(tmp_path: Path) -> None:
+    stand = Stand()
+    old = [mint(CountingEntropy(seed)).plaintext for seed in (50, 60)]
+    for key, project in zip(old, ("main", "side"), strict=True):
+        stand.api.keys.record(key, tenant_id="initech", project_id=project, name="old", scopes=["read"])
+    refused = stand.client.get("/v1/keys", headers={"authorization": f"Bearer {old[1]}"}).status_code
+
+    record_bootstrap(stand.api, bootstrap(tmp_path))
+
+    assert refused == 401
+    for key in old:
+        assert stand.client.get("/v1/keys", headers={"authorization": f"Bearer {key}"}).status_code == 200
+
+
+def test_the_operators_key_operates_and_does_nothing_else(tmp_path: Path) -> None:
+    stand = Stand()
+    operator_key = mint(CountingEntropy(99)).plaintext
+    path = bootstrap(tmp_path, operator_key=operator_key)
+
+    record_bootstrap(stand.api, path)
+    record_bootstrap(stand.api, path)
+
+    headers = {"authorization": f"Bearer {operator_key}"}
+    assert [each["id"] for each in stand.client.get("/v1/tenants", headers=headers).json()["items"]] == ["acme"]
+    acme = {**headers, "x-millrace-project": "acme/main"}
+    assert stand.client.get("/v1/endpoints", headers=acme).status_code == 200
+    assert stand.client.post("/v1/endpoints", json=BODY, headers=acme).status_code == 403
+    assert stand.client.get("/v1/endpoints", headers={**headers, "x-millrace-project": "no/no"}).status_code == 403

@@ -178,6 +178,11 @@ class KeyVerbs:
         admission.check_scopes(tuple(scopes))
         self._record(key_id, plaintext, tenant_id=tenant_id, project_id=project_id, name=name, scopes=scopes)
 
+    def homes(self) -> frozenset[tuple[str, str]]:
+        """Tenant and project of all keys that are not revoked; the operator's keys have none."""
+        live = (each for each in self._keys.every() if each.revoked_ms is None and each.tenant_id)
+        return frozenset((each.tenant_id, each.project_id) for each in live)
+
     def record_operator(self, plaintext: str) -> None:
         """Record a key of the operator, once: of no tenant, and good for nothing but to operate. Raises Invalid."""
         key_id = key_id_of(plaintext)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -179,12 +179,25 @@ class TenantVerbs:
         known = self._tenancy.tenant(tenant_id)
         if known is not None and any(each.id == project_id for each in known.projects):
             return
-        command: Command = PutProject(actor=BOOTSTRAP, project_id=project_id, quota=NO_LIMITS, is_new=True)
         if known is None:
-            command = CreateTenant(
-                actor=BOOTSTRAP, display_name=tenant_id, tiers=(), quota=NO_LIMITS, projects=(project_id,)
-            )
+            self._adopt_tenant(tenant_id, (project_id,))
+            return
+        command = PutProject(actor=BOOTSTRAP, project_id=project_id, quota=NO_LIMITS, is_new=True)
         envelope = command_envelope(tenant_id, command, self._ports.clock.now_ms(), ask=f"adopt {project_id}")
+        self._tenancy.tenants.take(tenant_id, envelope)
+
+    def adopt_holders(self, homes: Iterable[tuple[str, str]]) -> None:
+        """Make the tenants, each with all its projects, of keys that are older than the records of tenants."""
+        by_tenant: dict[str, list[str]] = {}
+        for tenant_id, project_id in sorted(homes):
+            by_tenant.setdefault(tenant_id, []).append(project_id)
+        for tenant_id, projects in by_tenant.items():
+            if self._tenancy.tenant(tenant_id) is None:
+                self._adopt_tenant(tenant_id, tuple(projects))
+
+    def _adopt_tenant(self, tenant_id: str, projects: tuple[str, ...]) -> None:
+        command = CreateTenant(actor=BOOTSTRAP, display_name=tenant_id, tiers=(), quota=NO_LIMITS, projects=projects)
+        envelope = command_envelope(tenant_id, command, self._ports.clock.now_ms(), ask="adopt")
         self._tenancy.tenants.take(tenant_id, envelope)
 
     def _take(self, ask: Ask, tenant_id: str, command: Command) -> Tenant:
