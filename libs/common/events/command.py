@@ -6,6 +6,7 @@ command and has the same answer. It speaks for a tenant's project: who may publi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from libs.common.events.endpoint import EndpointSpec, Scaling
 from libs.common.events.event import Contract, Event, Owner
 
 SUBJECT: Final = "mr.v1.cmd"
+ID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")  # One token of a subject: its answer may be told about it.
 STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 DRAIN_MAX_S: Final = 3600  # An hour: longer, and nobody waits for the end of a stream any more.
 
@@ -208,14 +210,14 @@ def received(headers: Mapping[str, str], body: bytes, *, tenant_in_subject: str)
     """Read a command off the wire.
 
     Raises UnknownEvent for a type or version that this build does not know, Invalid where no answer can be addressed:
-    without an id, or without a tenant and project, or if the subject is another tenant's.
+    without an id of the right form, or without a tenant and project, or if the subject is another tenant's.
     """
     said = attributes.attributes_of(headers)
     kind = COMMANDS.get(said.get("type", ""))
     if kind is None:
         raise UnknownEvent(f"no command type {said.get('type', '')!r} in this build; see schemas/topics.yaml")
-    if not said.get("id"):
-        raise Invalid(f"{said['type']} lacks the CloudEvents attribute 'id'")
+    if not ID_FORM.fullmatch(said.get("id", "")):
+        raise Invalid(f"{said['type']} needs a CloudEvents 'id' of 1 to 100 of A-Z, a-z, 0-9, '_' and '-'")
     try:
         data: Command | None = kind.model_validate_json(body)
         wrong: tuple[str, ...] = ()
