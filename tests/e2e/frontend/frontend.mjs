@@ -36,15 +36,17 @@ async function hear(event) {
 /** The next message that fits, as its headers and its body; what came twice is taken once. */
 function reader(messages) {
   const seen = new Set();
+  const each = messages[Symbol.asyncIterator]();
   return async (fits) => {
-    for await (const message of messages) {
+    for (;;) {
+      const { value: message, done } = await each.next();
+      if (done) return fail("the bus went away");
       const id = message.headers.get("ce-id");
       if (seen.has(id)) continue;
       seen.add(id);
       const body = message.json();
       if (fits(body, message.headers)) return { body, headers: message.headers };
     }
-    return fail("the bus went away");
   };
 }
 
