@@ -132,7 +132,7 @@ def test_each_passage_is_learned_once_however_often_it_is_read() -> None:
     stand.api.tenants.adopt("acme", "main")
     for count in range(5):
         made = stand.api.endpoints.create(Ask(a_caller(), "r", f"k{count}"), name=f"chat-{count}", spec=SPEC)
-        endpoint_id = str(made.endpoint_id)  # type: ignore[union-attr]
+        endpoint_id = str(made.endpoint_id)
         for index, event in enumerate(PROGRESS):
             stand.clock.advance(1000 * (index + 1))
             stand.hear(endpoint_id, (event,), first=index + 1)
@@ -140,9 +140,8 @@ def test_each_passage_is_learned_once_however_often_it_is_read() -> None:
 
     while learner.run():
         pass
-    stand.store.records.pop(("follower", "durations"))  # As after a crash before the position was stored.
-    while learner.run():
-        pass
+    for each in stand.store.told(after=0).messages:  # As after a crash before the position was stored.
+        learner._learn(each)
 
     endpoint = stand.endpoints.state(endpoint_id)
     assert endpoint is not None

@@ -41,7 +41,7 @@ class Scene:
     def an_endpoint(self, name: str = "chat", tenant: str = "acme") -> str:
         self.stand.api.tenants.adopt(tenant, "main")
         made = self.stand.api.endpoints.create(Ask(a_caller(tenant), "req", f"make-{name}"), name=name, spec=SPEC)
-        return str(made.endpoint_id)  # type: ignore[union-attr]
+        return str(made.endpoint_id)
 
     async def opened(self, ref: str = "", *, tenant: str = "acme", last_id: str = "") -> AsyncIterator[Frame]:
         caller = a_caller(tenant)
@@ -212,7 +212,7 @@ def _notices(scene: Scene) -> list[Any]:
     other = Stand()
     other.api.tenants.adopt("acme", "main")
     made = other.api.endpoints.create(Ask(a_caller(), "req", "other"), name="other", spec=SPEC)
-    other.hear(str(made.endpoint_id), PROGRESS[:1])  # type: ignore[union-attr]
+    other.hear(str(made.endpoint_id), PROGRESS[:1])
     del scene
     return Feed(other.store, Homes(other.endpoints))._notices(other.store.told(after=0))
 

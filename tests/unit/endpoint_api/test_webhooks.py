@@ -110,7 +110,7 @@ class Scene:
     def an_endpoint(self, name: str = "chat", tenant: str = "acme") -> str:
         self.stand.api.tenants.adopt(tenant, "main")
         ask = Ask(a_caller(tenant), "req", f"make-{name}")
-        return self.stand.api.endpoints.create(ask, name=name, spec=SPEC).endpoint_id  # type: ignore[union-attr]
+        return self.stand.api.endpoints.create(ask, name=name, spec=SPEC).endpoint_id
 
     async def deliver(self) -> None:
         await self.dispatcher.round()
