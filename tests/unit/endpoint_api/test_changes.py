@@ -1,0 +1,62 @@
+"""A merge patch of a spec: RFC 7396, and which fields may change."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import JsonValue
+
+from libs.common.events.endpoint import Limits, Scaling
+from services.endpoint_api.core.changes import kind_of_change, merge, patched
+from services.endpoint_api.core.forgetting import Change
+from services.endpoint_api.core.refusal import FieldRefused
+from tests.unit.endpoint_api.given import SPEC
+
+# Appendix A of RFC 7396, those whose document is an object.
+RFC_7396: list[tuple[JsonValue, JsonValue, JsonValue]] = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize(("document", "patch", "result"), RFC_7396)
+def test_a_merge_is_the_rfcs(document: JsonValue, patch: JsonValue, result: JsonValue) -> None:
+    assert merge(document, patch) == result
+
+
+def test_a_patch_changes_what_it_names_and_null_is_the_default() -> None:
+    larger = patched(SPEC, {"scaling": {"max": 3}})
+
+    assert larger.scaling == Scaling(min=1, max=3)
+    assert patched(larger, {"scaling": None}) == SPEC
+    assert patched(SPEC, {"limits": {"requests_per_minute": 5}}).limits == Limits(requests_per_minute=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tier": "h100-dedicated"}, "spec.tier"),
+        ({"region": None}, "spec.region"),
+        ({"model": None}, "spec.model"),
+        ({"model": 5}, "spec.model"),
+        ({"scaling": {"max": "3"}}, "spec.scaling.max"),
+        ({"scaling": {"most": 3}}, "spec.scaling"),
+        ({"scaling": 3}, "spec.scaling"),
+        ({"secret": 3}, "spec"),
+    ],
+)
+def test_what_may_not_change_is_refused_by_its_name(changes: dict[str, JsonValue], field: str) -> None:
+    with pytest.raises(FieldRefused) as refused:
+        patched(SPEC, changes)
+
+    assert refused.value.field == field
+
+
+def test_a_model_or_template_rolls_and_the_rest_changes_in_place() -> None:
+    assert kind_of_change(SPEC, patched(SPEC, {"template": "vllm@2"})) is Change.ROLL
+    assert kind_of_change(SPEC, patched(SPEC, {"scaling": {"max": 2}})) is Change.IN_PLACE
+    assert kind_of_change(SPEC, SPEC) is Change.NONE
