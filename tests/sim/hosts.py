@@ -209,7 +209,7 @@ def hosts(simulation: Simulation) -> dict[Owner, Host]:
     """The six processes of a run; none is born yet."""
     makers: dict[Owner, tuple[type[Host], Callable[[Host], Service]]] = {
         Owner.ENDPOINT_API: (ApiHost, _api),
-        Owner.CAPACITY_MANAGER: (Host, _capacity),
+        Owner.CAPACITY_MANAGER: (Host, _capacity(simulation)),
         Owner.RUNTIME_DEPLOYER: (Host, _deployer(simulation)),
         Owner.ROUTER: (RouterHost, _router),
         Owner.METERING: (Host, _metering),
@@ -226,11 +226,16 @@ def _api(host: Host) -> Service:
     return service
 
 
-def _capacity(host: Host) -> Service:
-    transport = WorldTransport(host.sim.twin, Effects(host.sim))
+def _capacity(simulation: Simulation) -> Callable[[Host], Service]:
+    # The client holds no state of ours, and is slow to make: it survives a death here.
+    transport = WorldTransport(simulation.twin, Effects(simulation))
     client = PlatformClient(url="http://platform", key_file=_key_file(), transport=transport)
-    rules = Rules(confirm_gone_ms=CONFIRM_GONE_MS)
-    return capacity_manager.build(CapacityPorts(host.store, host.sim.clock, Platform(client), rules=rules))
+
+    def make(host: Host) -> Service:
+        rules = Rules(confirm_gone_ms=CONFIRM_GONE_MS)
+        return capacity_manager.build(CapacityPorts(host.store, host.sim.clock, Platform(client), rules=rules))
+
+    return make
 
 
 def _deployer(simulation: Simulation) -> Callable[[Host], Service]:

@@ -27,7 +27,7 @@ TIME_IS_PAID: Final = "GPU time in the ledger is the time that nodes were held"
 def checkers(told: Told) -> Sequence[Checker]:
     """Fresh checkers for one run."""
     return (
-        Checker(PAUSED_IS_EMPTY, paused_is_empty, paused_is_empty),
+        Checker(PAUSED_IS_EMPTY, paused_is_empty, paused_says_so),
         Checker(NEWEST_RUNS, _nothing, newest_runs),
         Checker(TIME_IS_PAID, _nothing, partial(time_is_paid, told)),
     )
@@ -43,7 +43,8 @@ def paused_is_empty(simulation: Simulation) -> str:
         if each.id in held:
             return f"{each.id} is paused, but the cloud still holds it"
         route = _router(simulation).table.held(each.id)
-        if route is not None and not route.paused:
+        # The router may not have heard of the pause that followed a resume at once; nothing runs that it could reach.
+        if route is not None and route.replicas and not route.paused:
             return f"{each.id} is paused, but has a route"
         claim: Any = capacity.runner("claim").state(each.id)
         if claim is not None and claim.is_unwanted and claim.reservation is not None:
@@ -52,6 +53,15 @@ def paused_is_empty(simulation: Simulation) -> str:
         if record is None or record.key != each.id:
             return f"{each.id} is paused, and {each.name} is no longer its name"
     return ""
+
+
+def paused_says_so(simulation: Simulation) -> str:
+    """At rest routers tell whoever asks for it that it is paused."""
+    for each in simulation.customers.endpoints():
+        route = _router(simulation).table.held(each.id)
+        if each.stage is Stage.PAUSED and route is not None and not route.paused:
+            return f"{each.id} is paused, and its route does not say so"
+    return paused_is_empty(simulation)
 
 
 def newest_runs(simulation: Simulation) -> str:
