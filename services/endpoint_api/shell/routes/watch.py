@@ -50,7 +50,7 @@ class WatchResponse(StreamingResponse):
             self._api.watch.close(self._watch)
 
 
-@router.get("/endpoints/{ref}/watch", response_class=WatchResponse, responses=ANSWERS)
+@router.get("/endpoints/{ref}/watch", status_code=200, response_class=WatchResponse, responses=ANSWERS)
 async def watch_endpoint(
     who: Who, verbs: Verbs, request: Request, ref: str, last_event_id: LastEventId = ""
 ) -> WatchResponse:
@@ -58,7 +58,7 @@ async def watch_endpoint(
     return await _watch(who, verbs, request, ref, last_event_id)
 
 
-@router.get("/watch", response_class=WatchResponse, responses=ANSWERS)
+@router.get("/watch", status_code=200, response_class=WatchResponse, responses=ANSWERS)
 async def watch_project(who: Who, verbs: Verbs, request: Request, last_event_id: LastEventId = "") -> WatchResponse:
     """How all endpoints of the project stand, then every change in it."""
     return await _watch(who, verbs, request, "", last_event_id)
