@@ -112,10 +112,10 @@ def decide(durations: Durations, envelope: Envelope, now_ms: int) -> Decision[Du
 
 def passage(changed: EndpointStageChanged, *, size_bytes: int) -> StagePassed | None:
     """The passage that a change of stage ends; None if it was not a clean one, or the time of its begin is not told."""
-    begun_ms = changed.previous_since_ms
-    if changed.previous not in TIMED or changed.stage not in ONWARD or begun_ms is None:
+    took_ms = changed.previous_ms
+    if changed.previous not in TIMED or changed.stage not in ONWARD or took_ms is None:
         return None
-    return StagePassed(stage=changed.previous, took_ms=max(0, changed.since_ms - begun_ms), size_bytes=size_bytes)
+    return StagePassed(stage=changed.previous, took_ms=took_ms, size_bytes=size_bytes)
 
 
 def keys_for(*, tier: str, model: str) -> tuple[str, str]:

@@ -100,14 +100,14 @@ def test_too_few_samples_say_nothing_and_a_tier_speaks_for_a_model_that_is_new()
 def test_only_a_clean_passage_counts(previous: Stage, stage: Stage, counts: bool) -> None:
     changed = EndpointStageChanged(
         tenant_id="acme", project_id="main", name="chat", stage=stage, previous=previous, since_ms=50,
-        previous_since_ms=20,
+        previous_ms=30,
     )  # fmt: skip
 
     passed = eta.passage(changed, size_bytes=1)
 
     assert (passed is not None) is counts
     assert passed is None or passed.took_ms == 30
-    assert eta.passage(changed.model_copy(update={"previous_since_ms": None}), size_bytes=1) is None
+    assert eta.passage(changed.model_copy(update={"previous_ms": None}), size_bytes=1) is None
 
 
 @settings(max_examples=40, deadline=None)
