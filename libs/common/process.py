@@ -47,11 +47,13 @@ class Process:
         *,
         also: Sequence[Callable[[], Awaitable[None]]] = (),
         drain: Callable[[], Awaitable[None]] | None = None,
+        deliver: Callable[[Delivery], Answer] | None = None,
     ) -> None:
         self._service = service
         self._bus = bus
         self._settings = settings
         self._also = also
+        self._answer = deliver or service.deliver
         self._drain = drain  # Awaited after the signal and before anything ends, so while the bus still works.
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,7 +119,7 @@ class Process:
         log.info("stopped", extra=fields(service=self._service.name))
 
     def _deliver(self, delivery: Delivery) -> Answer:
-        answer = self._service.deliver(delivery)
+        answer = self._answer(delivery)
         self.wake()
         return answer
 

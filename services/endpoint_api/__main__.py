@@ -12,7 +12,7 @@ from typing import Final
 from libs.common import web
 from libs.common.bus.nats import NatsBus
 from libs.common.clock import SystemClock
-from libs.common.errors import MillraceError, Unavailable
+from libs.common.errors import Invalid, MillraceError, Unavailable
 from libs.common.events.event import Owner
 from libs.common.ids import SystemEntropy
 from libs.common.process import Process
@@ -24,11 +24,13 @@ from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.bootstrap import record_bootstrap
 from services.endpoint_api.shell.catalogue import read_catalogue
+from services.endpoint_api.shell.doors.bus import BusDoor
 from services.endpoint_api.shell.issuers import read_issuers
 from services.endpoint_api.shell.metrics import count_stages
 from services.endpoint_api.shell.oidc import Oidc
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
+from services.endpoint_api.shell.secrets import MASTER_BYTES
 from services.endpoint_api.shell.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ def assemble(settings: Settings) -> Process:
         entropy=SystemEntropy(),
         endpoints_max=settings.endpoints_max,
         keys_max=settings.keys_max,
+        master_secret=_master_secret(settings),
+        webhooks_to_loopback=settings.webhooks_to_loopback,
     )
     service = build(ports)
     api = Api(service, ports)
@@ -74,13 +78,37 @@ def assemble(settings: Settings) -> Process:
         partial(count_stages, service.runner("endpoint"), ports.store, ports.clock),
         settings.stages_poll_s,
     )
+    learn = partial(_count_for_ever, _all_of(api.learner.run), settings.learn_poll_s)
     process = Process(
         service,
         NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads),
         settings,
-        also=[serve, count],
+        deliver=BusDoor(service, api, ports).deliver,
+        also=[serve, count, learn, api.dispatcher.run],
     )
     return process
+
+
+def _master_secret(settings: Settings) -> bytes:
+    if settings.secret_file is None:
+        return b""
+    try:
+        found = settings.secret_file.read_bytes().strip()
+    except OSError:
+        raise Invalid("the secret file can't be read") from None
+    if len(found) < MASTER_BYTES:
+        raise Invalid(f"the secret file must hold at least {MASTER_BYTES} bytes")
+    return found
+
+
+def _all_of(page: Callable[[], int]) -> Callable[[], None]:
+    """Pages until there is none left."""
+
+    def pages() -> None:
+        while page():
+            pass
+
+    return pages
 
 
 async def _count_for_ever(count: Callable[[], None], period_s: float) -> None:
@@ -88,7 +116,7 @@ async def _count_for_ever(count: Callable[[], None], period_s: float) -> None:
         try:
             await asyncio.to_thread(count)
         except Unavailable as later:
-            log.warning("endpoints not counted", extra=fields(reason=str(later)))
+            log.warning("not counted or learned", extra=fields(reason=str(later)))
         await asyncio.sleep(period_s)
 
 

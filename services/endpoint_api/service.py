@@ -11,8 +11,11 @@ from libs.common.ids import EndpointId, KeyId, TenantId
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
 from libs.common.store.port import Attention
-from services.endpoint_api.core import decide, keys, members, tenants
+from services.endpoint_api.core import decide, eta, follower, keys, members, requests, tenants, webhooks
+from services.endpoint_api.core.eta import Durations
+from services.endpoint_api.core.follower import Follower
 from services.endpoint_api.core.members import Member, scope_of_member
+from services.endpoint_api.core.requests import Request
 from services.endpoint_api.core.state import (
     Endpoint,
     Key,
@@ -22,6 +25,7 @@ from services.endpoint_api.core.state import (
     scope_of_key,
 )
 from services.endpoint_api.core.tenants import Tenant
+from services.endpoint_api.core.webhooks import Webhook, scope_of_webhook
 from services.endpoint_api.shell import metrics
 from services.endpoint_api.shell.ports import Ports
 
@@ -70,6 +74,23 @@ MEMBERS: Final = Owned(
     tenant=lambda member: member.tenant_id,
 )
 
+WEBHOOKS: Final = Owned(
+    kind="webhook",
+    state=Webhook,
+    empty=Webhook,
+    decide=webhooks.decide,
+    hears={},
+    scope=scope_of_webhook,
+    tenant=lambda webhook: webhook.tenant_id,
+    attention=lambda webhook: Attention.WATCH if webhook.is_active else Attention.NONE,  # The dispatcher's.
+)
+
+REQUESTS: Final = Owned(kind="request", state=Request, empty=Request, decide=requests.decide, hears={})
+
+DURATIONS: Final = Owned(kind="durations", state=Durations, empty=Durations, decide=eta.decide, hears={})
+
+FOLLOWERS: Final = Owned(kind="follower", state=Follower, empty=Follower, decide=follower.decide, hears={})
+
 
 def build(ports: Ports) -> Service:
     """The service on ``ports``; `shell.api.Api` is its face to those who ask."""
@@ -81,5 +102,9 @@ def build(ports: Ports) -> Service:
             Runner(KEYS, store=ports.store, clock=ports.clock),
             Runner(TENANTS, store=ports.store, clock=ports.clock),
             Runner(MEMBERS, store=ports.store, clock=ports.clock),
+            Runner(WEBHOOKS, store=ports.store, clock=ports.clock),
+            Runner(REQUESTS, store=ports.store, clock=ports.clock),
+            Runner(DURATIONS, store=ports.store, clock=ports.clock),
+            Runner(FOLLOWERS, store=ports.store, clock=ports.clock),
         ),
     )

@@ -134,7 +134,8 @@ def _consumers() -> tuple[Consumer, ...]:
             # Services are named by what they hear: `metering-usage` drinks MR_USAGE.
             name = f"{owner}-{stream.removeprefix('MR_').lower()}"
             found.append(Consumer(name, stream, tuple(sorted(subjects))))
-    return tuple(found)
+    # Commands are no events: nobody owns them but whoever answers.
+    return (*found, Consumer(f"{Owner.ENDPOINT_API}-cmd", CMD, ("mr.v1.cmd.>",)))
 
 
 CONSUMERS: Final = _consumers()

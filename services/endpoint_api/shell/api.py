@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from libs.common.service import Service
+from services.endpoint_api.shell.dispatching import Dispatcher
+from services.endpoint_api.shell.doors.once import Once
+from services.endpoint_api.shell.feed import Feed
+from services.endpoint_api.shell.learning import Learner
+from services.endpoint_api.shell.owners import Homes
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.secrets import Secrets
+from services.endpoint_api.shell.sender import HttpSender
 from services.endpoint_api.shell.tenancy import Tenancy
 from services.endpoint_api.shell.verbs.audit import AuditVerbs
 from services.endpoint_api.shell.verbs.endpoints import EndpointVerbs
@@ -12,6 +19,9 @@ from services.endpoint_api.shell.verbs.members import MemberVerbs
 from services.endpoint_api.shell.verbs.offers import OfferVerbs
 from services.endpoint_api.shell.verbs.operations import OperationVerbs
 from services.endpoint_api.shell.verbs.tenants import TenantVerbs
+from services.endpoint_api.shell.verbs.watch import WatchVerbs
+from services.endpoint_api.shell.verbs.webhooks import WebhookVerbs
+from services.endpoint_api.shell.verbs.why import WhyVerbs
 
 
 class Api:
@@ -25,4 +35,20 @@ class Api:
         self.tenants = TenantVerbs(tenancy, ports)
         self.members = MemberVerbs(tenancy, self.keys, service.runner("key"), ports)
         self.offers = OfferVerbs(tenancy)
+        self.once = Once(service.runner("request"), ports.clock, ports.entropy)
         self.audit = AuditVerbs(ports)
+        self.learner = Learner(
+            service.runner("endpoint"),
+            service.runner("durations"),
+            service.runner("follower"),
+            ports.store,
+            ports.clock,
+        )
+        secrets, homes = Secrets(ports.store, ports.entropy, ports.master_secret), Homes(service.runner("endpoint"))
+        local = ports.webhooks_to_loopback
+        self.why = WhyVerbs(self.endpoints, service.runner("endpoint"), self.learner, tenancy, ports)
+        self.watch = WatchVerbs(self.endpoints, Feed(ports.store, homes), secrets)
+        self.webhooks = WebhookVerbs(service.runner("webhook"), ports, secrets, allow_local=local)
+        self.dispatcher = Dispatcher(
+            service.runner("webhook"), ports.store, ports.clock, secrets, HttpSender(allow_local=local), homes
+        )

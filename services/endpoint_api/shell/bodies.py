@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from pydantic import BaseModel, Field, JsonValue
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from libs.common.events.endpoint import EndpointSpec, Scaling
-
-STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class ScalingBody(Scaling):
-    """How many replicas may run; left out, one."""
-
-    model_config = STRICT
-
-
-class SpecBody(EndpointSpec):
-    """What is asked for."""
-
-    model_config = STRICT
-
-    scaling: ScalingBody = ScalingBody()
-
-    def spec(self) -> EndpointSpec:
-        """The same as the contract's own record."""
-        return EndpointSpec.model_validate(self.model_dump())
+from libs.common.events.command import DRAIN_MAX_S, STRICT, SpecBody
 
 
 class CreateEndpointBody(BaseModel):
@@ -36,6 +14,40 @@ class CreateEndpointBody(BaseModel):
 
     name: str = Field(description="1 to 40 of a-z, 0-9 and '-'; unique in the project; clients send it as `model`.")
     spec: SpecBody
+
+
+class UpdateEndpointBody(BaseModel):
+    """PATCH /v1/endpoints/{ref}."""
+
+    model_config = STRICT
+
+    spec: dict[str, JsonValue] = Field(description="RFC 7396 merge patch of the spec.", max_length=32)
+
+
+class ScaleEndpointBody(BaseModel):
+    """POST /v1/endpoints/{ref}/scale."""
+
+    model_config = STRICT
+
+    scaling: dict[str, JsonValue] = Field(description="RFC 7396 merge patch of `spec.scaling`.", max_length=8)
+
+
+class PauseEndpointBody(BaseModel):
+    """POST /v1/endpoints/{ref}/pause."""
+
+    model_config = STRICT
+
+    drain_deadline_s: int | None = Field(
+        default=None, ge=0, le=DRAIN_MAX_S, description="Seconds that live streams may still run; left out: 120."
+    )
+
+
+class DrainEndpointBody(BaseModel):
+    """POST /v1/endpoints/{ref}/drain."""
+
+    model_config = STRICT
+
+    drain_deadline_s: int = Field(ge=0, le=DRAIN_MAX_S, description="Seconds that live streams may still run.")
 
 
 class CreateKeyBody(BaseModel):

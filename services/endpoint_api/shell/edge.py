@@ -21,6 +21,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 BODY_MAX_BYTES: Final = 64 * KIB  # The largest honest body is a few KiB.
 HEADERS_MAX: Final = 64  # Browsers and proxies together send about thirty.
 HEADER_BYTES_MAX: Final = 16 * KIB
+MEDIA_TYPES: Final = ("application/json", "application/merge-patch+json")
 ONCE: Final = (b"authorization", b"host", b"content-length", b"content-type", b"idempotency-key")
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -87,7 +88,7 @@ def _refusal(headers: Headers, body: bytes, max_bytes: int, request_id: str) -> 
             413, code="body_too_large", detail=detail, request_id=request_id, headers={"connection": "close"}
         )
     kind = _first(headers, b"content-type").partition(";")[0].strip().lower()
-    if body and kind != "application/json":
+    if body and kind not in MEDIA_TYPES:
         return problem(
             415, code="unsupported_media_type", detail="send Content-Type: application/json", request_id=request_id
         )

@@ -15,7 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from libs.common.errors import Conflict, Invalid, MillraceError, NotFound, QuotaExceeded, Rejected, Unavailable
-from services.endpoint_api.core.refusal import FieldRefused, Forbidden, Unauthorized
+from services.endpoint_api.core.refusal import (
+    FieldRefused,
+    FieldsRefused,
+    Forbidden,
+    Gone,
+    PreconditionFailed,
+    Unauthorized,
+)
+from services.endpoint_api.core.requests import InFlight
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_MAX_S: Final = 60  # Longer waits are for people to decide on.
@@ -26,6 +34,8 @@ STATUSES: Final[tuple[tuple[type[MillraceError], HTTPStatus], ...]] = (
     (Unauthorized, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
     (NotFound, HTTPStatus.NOT_FOUND),
+    (Gone, HTTPStatus.GONE),
+    (PreconditionFailed, HTTPStatus.PRECONDITION_FAILED),
     (QuotaExceeded, HTTPStatus.TOO_MANY_REQUESTS),
     (Conflict, HTTPStatus.CONFLICT),
     (Rejected, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -75,40 +85,40 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """The answer that says what went wrong and what to do."""
-    body = Problem(
-        type=f"urn:millrace:problem:{code.replace('_', '-')}",
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        code=code,
-        request_id=request_id,
-        retryable=retryable,
-        errors=tuple(errors),
-    )
+    body = _document(status, code=code, detail=detail, request_id=request_id, retryable=retryable, errors=errors)
     content = body.model_dump(mode="json", exclude=None if errors else {"errors"})
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def document_of(error: MillraceError, *, request_id: str) -> Problem:
+    """One of our own errors as a problem."""
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    field = error.field if isinstance(error, FieldRefused) else None
+    wrong = [FieldError(field=field, message=str(error))] if field else []
+    if isinstance(error, FieldsRefused):
+        wrong = [FieldError(field=named(each), message="is missing, unknown or wrong") for each in error.fields]
+    return _document(
+        status,
+        code=getattr(error, "code", Unavailable.code),
+        detail=f"{field}: {error}" if field else str(error),
+        request_id=request_id,
+        retryable=status is HTTPStatus.SERVICE_UNAVAILABLE or isinstance(error, InFlight),
+        errors=wrong,
+    )
 
 
 def refused(request: Request, error: Exception) -> JSONResponse:
     """One of our own errors."""
     assert isinstance(error, MillraceError), error
-    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    body = document_of(error, request_id=request.state.request_id)
     headers: dict[str, str] = {}
-    if status is HTTPStatus.UNAUTHORIZED:
+    if body.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    if body.retryable:
         after_s = error.retry_after_s if isinstance(error, Unavailable) else 1.0
         headers["retry-after"] = str(min(RETRY_AFTER_MAX_S, max(1, math.ceil(after_s))))
-    field = error.field if isinstance(error, FieldRefused) else None
-    return problem(
-        status,
-        code=getattr(error, "code", Unavailable.code),
-        detail=f"{field}: {error}" if field else str(error),
-        request_id=request.state.request_id,
-        retryable=status is HTTPStatus.SERVICE_UNAVAILABLE,
-        errors=(FieldError(field=field, message=str(error)),) if field else (),
-        headers=headers,
-    )
+    content = body.model_dump(mode="json", exclude=None if body.errors else {"errors"})
+    return JSONResponse(content, status_code=body.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def invalid(request: Request, error: Exception) -> JSONResponse:
@@ -145,6 +155,26 @@ def broken(request: Request, _error: Exception) -> JSONResponse:
         request_id=request.state.request_id,
         retryable=True,
     )
+
+
+def _document(
+    status: int, *, code: str, detail: str, request_id: str, retryable: bool, errors: Sequence[FieldError]
+) -> Problem:
+    return Problem(
+        type=f"urn:millrace:problem:{code.replace('_', '-')}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request_id,
+        retryable=retryable,
+        errors=tuple(errors),
+    )
+
+
+def named(path: str) -> str:
+    """The path of a field without names that are no plain words: those were the client's own."""
+    return ".".join(part if part.isdigit() or FIELD_NAME.fullmatch(part) else "(unknown)" for part in path.split("."))
 
 
 def _field(loc: Sequence[int | str]) -> str:

@@ -14,11 +14,33 @@ from libs.common.ids import Entropy
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
+from services.endpoint_api.shell.doors.table import Front
 from services.endpoint_api.shell.edge import Edge
-from services.endpoint_api.shell.routes import audit, docs, endpoints, keys, members, offers, tenants
+from services.endpoint_api.shell.routes import (
+    audit,
+    docs,
+    endpoints,
+    keys,
+    members,
+    offers,
+    operations,
+    tenants,
+    watch,
+    webhooks,
+)
 from services.endpoint_api.shell.routes.asking import REFUSALS
 
-ROUTERS: Final = (endpoints.router, keys.router, offers.router, tenants.router, members.router, audit.router)
+ROUTERS: Final = (
+    endpoints.router,
+    operations.router,
+    keys.router,
+    offers.router,
+    tenants.router,
+    members.router,
+    audit.router,
+    watch.router,
+    webhooks.router,
+)
 
 
 def create_app(
@@ -31,6 +53,7 @@ def create_app(
     """The ASGI app. ``committed`` is called after each command, so that its events leave at once."""
     app = routed()
     app.state.api = api
+    app.state.front = Front(api)
     app.state.authenticator = authenticator
     app.state.committed = committed
     app.add_exception_handler(MillraceError, problems.refused)

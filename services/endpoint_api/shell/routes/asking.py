@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
 
 from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.identity import PROJECT_HEADER
@@ -18,6 +19,11 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 IdempotencyKey = Annotated[str | None, Header(description="Makes a repeat of this request the same request.")]
+
+IfMatch = Annotated[
+    str, Header(max_length=100, description="ETag that the endpoint must still have; left out: whatever it has.")
+]
+DryRun = Annotated[bool, Query(description="Answer with the plan, and change nothing.")]
 
 ProjectHeader = Annotated[
     str,
@@ -54,3 +60,10 @@ def _ask(request: Request, who: Who, idempotency_key: IdempotencyKey = None) -> 
 
 
 Asking = Annotated[Ask, Depends(_ask)]
+
+
+def _change(ask: Asking, if_match: IfMatch = "", dry_run: DryRun = False) -> Ask:
+    return replace(ask, if_match=if_match, dry_run=dry_run)
+
+
+Changing = Annotated[Ask, Depends(_change)]

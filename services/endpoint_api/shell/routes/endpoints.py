@@ -75,7 +75,7 @@ def list_endpoints(
 
 @router.get("/endpoints/{ref}")
 def get_endpoint(who: Who, verbs: Verbs, response: Response, ref: Ref) -> EndpointView:
-    """One endpoint, by id or name. The ETag is its generation: it changes with what is asked for, not with its status."""
+    """One endpoint, by id or name. The ETag is its generation: what is asked for, not how it stands."""
     found = verbs.endpoints.get(who, ref)
     response.headers["etag"] = f'"{found.status.generation}"'
     return found

@@ -7,10 +7,10 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from libs.common.events.command import STRICT
 from services.endpoint_api.core.members import MemberKind
 from services.endpoint_api.core.roles import MEMBER_ROLES, Role
 from services.endpoint_api.core.tenant_views import MemberView
-from services.endpoint_api.shell.bodies import STRICT
 from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
 from services.endpoint_api.shell.routes.keys import NewKeyView
 

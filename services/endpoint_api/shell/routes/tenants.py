@@ -7,9 +7,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from libs.common.events.command import STRICT
 from libs.common.events.tenant import Quota
 from services.endpoint_api.core.tenant_views import ProjectView, TenantView, UseView
-from services.endpoint_api.shell.bodies import STRICT
 from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
 
 router: Final = APIRouter(tags=["tenants"])

@@ -1,0 +1,31 @@
+"""How a route answers a command: as the table of commands says, to the byte."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import Request, Response
+
+from libs.common.events.command import Command
+from services.endpoint_api.core.caller import Ask
+from services.endpoint_api.shell import problems
+from services.endpoint_api.shell.doors.table import Front
+from services.endpoint_api.shell.routes.asking import committed
+
+PROBLEM: Final[dict[str, Any]] = {"model": problems.Problem, "content": {problems.MEDIA_TYPE: {}}}
+OVER_HTTP: Final = "http"  # Who asked is known from the key; only a command on the bus says it itself.
+
+
+def whose(ask: Ask) -> dict[str, Any]:
+    """The part of a command that says for whom it is and how it is to be done."""
+    caller = ask.caller
+    return {"tenant_id": caller.tenant_id, "project_id": caller.project_id, "actor": OVER_HTTP}
+
+
+def accepted(request: Request, ask: Ask, command: Command) -> Response:
+    """The answer to a command; its events leave at once."""
+    front: Front = request.app.state.front
+    answer = front.answer(ask, command)
+    committed(request)
+    headers = {"location": answer.location} if answer.location else {}
+    return Response(answer.body, status_code=answer.status, media_type="application/json", headers=headers)
