@@ -64,7 +64,7 @@ def main() -> int:
     release = parser.parse_args().release
     for name, story in STORIES.items():
         path = RECORDED / release / f"{name}.jsonl"
-        print(f"{path.relative_to(Path.cwd())}: {write(path, in_order(story()))} messages")
+        print(f"{path}: {write(path, in_order(story()))} messages")
     return 0
 
 

@@ -13,10 +13,15 @@ from typing import Any, Final
 from fastapi.testclient import TestClient
 
 from libs.common.events.event import Owner
+from libs.common.events.tenant import NO_LIMITS
 from libs.common.ids import short_id
 from libs.common.keys import mint
 from libs.twin.fake_engines import FakeEngines
 from services.endpoint_api import service as endpoint_api
+from services.endpoint_api.core.caller import Ask
+from services.endpoint_api.core.identity import as_operator
+from services.endpoint_api.core.members import MemberKind
+from services.endpoint_api.core.roles import Role
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.catalogue import read_catalogue
@@ -61,9 +66,9 @@ class Stage:
         assert isinstance(host, ApiHost)
         entropy = ComputedEntropy()
         ports = Ports(store=host.store, clock=self.sim.clock, catalogue=read_catalogue(catalogue), entropy=entropy)
-        service = endpoint_api.build(ports)
+        self.service = service = endpoint_api.build(ports)
         key = mint(entropy)
-        api = Api(service, ports)
+        self.api = api = Api(service, ports)
         api.keys.record(
             key.plaintext, tenant_id=TENANT, project_id=PROJECT, name="first", scopes=["inference", "manage", "read"]
         )
@@ -167,9 +172,31 @@ def broken_model() -> Stage:
     return stage
 
 
+def changed() -> Stage:
+    """A tenant is made with a project and a member; its endpoint comes up, pauses, comes back and is deleted."""
+    stage = Stage()
+    operator = as_operator("root", "", None)
+    stage.api.tenants.create(
+        Ask(operator, "make"), "hooli", display_name="Hooli", tiers=[], quota=NO_LIMITS, projects=["main"]
+    )
+    acting = as_operator("root", "hooli", stage.service.runner("tenant").state("hooli"))
+    stage.api.members.put(
+        Ask(acting, "add"), kind=MemberKind.PERSON, subject="jane@hooli.test", role=Role.OWNER, project_id=""
+    )
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    stage.ask("POST", f"/v1/endpoints/{endpoint_id}/pause")
+    stage.until_stage(endpoint_id, "paused")
+    stage.ask("POST", f"/v1/endpoints/{endpoint_id}/resume")
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
 STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "served": served,
     "waits": waits,
     "no_template": no_template,
     "broken_model": broken_model,
+    "changed": changed,
 }

@@ -36,7 +36,7 @@ CHECKS: Final = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES: Final = 60  # An operation; all together take about a minute on two cores.
+EXAMPLES: Final = 25  # An operation; all together take about two minutes on two cores.
 QUIET: Final = settings(
     max_examples=EXAMPLES,
     deadline=None,
