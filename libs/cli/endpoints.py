@@ -183,7 +183,7 @@ def _ask(change: Callable[[Millrace], Json], *, wait: bool, output: Output) -> N
     """Make the change; with ``wait``, see it to its end. Raises MillraceError if that is not success."""
     client = api()
     answer = change(client)
-    if "endpoint_id" not in answer:
+    if "id" not in answer:  # A dry run: a plan, not an operation.
         show(output, answer, lambda: plan(answer))
         return
     if not wait:

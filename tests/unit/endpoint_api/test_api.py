@@ -10,6 +10,7 @@ from libs.common.errors import Conflict, Invalid, MillraceError, NotFound, Quota
 from libs.common.events.endpoint import EndpointSpec, Stage
 from libs.common.store.memory import MemoryStore
 from services.endpoint_api.core.caller import Ask, Caller
+from services.endpoint_api.core.planning import PlanView
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.status import OperationView
 from services.endpoint_api.shell.metrics import COMMANDS, ENDPOINTS, OVERDUE, STAGE_SECONDS, count_stages
@@ -26,7 +27,13 @@ def ask(
     stand: Stand, name: str = "chat", *, key: str | None = "k1", spec: EndpointSpec = SPEC, who: Caller | None = None
 ) -> OperationView:
     """A create."""
-    return stand.api.endpoints.create(Ask(who or a_caller(), "r1", key), name=name, spec=spec)
+    return accepted(stand.api.endpoints.create(Ask(who or a_caller(), "r1", key), name=name, spec=spec))
+
+
+def accepted(answer: OperationView | PlanView) -> OperationView:
+    """The operation that was accepted."""
+    assert isinstance(answer, OperationView), answer
+    return answer
 
 
 def test_the_same_key_and_body_is_the_same_operation() -> None:
@@ -122,7 +129,7 @@ def test_a_crash_after_the_commit_of_a_delete_makes_one_delete() -> None:
     with pytest.raises(Crash):
         stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id)
 
-    again = stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id)
+    again = accepted(stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id))
 
     kinds = [each.headers["ce-type"] for each in stand.store.outbox.values()]
     assert kinds.count("endpoint.deletion_requested.v1") == 1
@@ -291,7 +298,7 @@ def test_a_limit_out_of_bounds_is_refused(limit: int) -> None:
 def test_a_deleted_endpoint_is_found_by_id_and_not_by_name() -> None:
     stand = Stand()
     created = ask(stand)
-    deleted = stand.api.endpoints.delete(Ask(a_caller()), "chat")
+    deleted = accepted(stand.api.endpoints.delete(Ask(a_caller()), "chat"))
     stand.hear(created.endpoint_id, TEARDOWN, generation=2)
 
     view = stand.api.endpoints.get(a_caller(), created.endpoint_id)
@@ -299,7 +306,7 @@ def test_a_deleted_endpoint_is_found_by_id_and_not_by_name() -> None:
     assert view.status.stage is Stage.DELETED
     assert stand.api.operations.get(a_caller(), deleted.id).status == "succeeded"
     assert stand.api.operations.get(a_caller(), created.id).status == "superseded"
-    assert stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id).id == deleted.id
+    assert accepted(stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id)).id == deleted.id
     with pytest.raises(NotFound):
         stand.api.endpoints.get(a_caller(), "chat")
 
