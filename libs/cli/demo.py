@@ -33,6 +33,7 @@ SPEC: Final = {
 PROMPT: Final = "Tell me what a millrace is for."
 MAX_TOKENS: Final = 48
 WAIT_S: Final = 120.0
+SETTLE_S: Final = 1.0
 USAGE: Final = "mr.v1.evt.metering.usage-recorded.>"
 
 
@@ -129,16 +130,15 @@ def _billing_events(credentials: Credentials, endpoint_id: str) -> list[dict[str
 
 
 async def _recorded(url: str, endpoint_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
     reading = tail(url, stream="MR_EVT", subject=USAGE, follow=True)
     async with asyncio.timeout(WAIT_S), aclosing(reading):
-        async for stored in reading:
-            event = _event(stored)
-            if event["data"]["endpoint_id"] == endpoint_id:
-                found.append(event)
-            if any(each["data"]["meter"] == "completion_tokens" for each in found):
+        async for each in reading:
+            data = _event(each)["data"]
+            if data["endpoint_id"] == endpoint_id and data["meter"] == "completion_tokens":
                 break
-    return found
+    await asyncio.sleep(SETTLE_S)  # The meters of one window are told one after the other.
+    found = [_event(each) async for each in tail(url, stream="MR_EVT", subject=USAGE)]
+    return [each for each in found if each["data"]["endpoint_id"] == endpoint_id]
 
 
 def _event(stored: Stored) -> dict[str, Any]:
