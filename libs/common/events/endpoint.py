@@ -163,7 +163,6 @@ class EndpointStageChanged(Event):
     stage: Stage
     previous: Stage
     since_ms: int
-    previous_since_ms: int | None = Field(default=None, description="When the previous stage was last entered.")
     waiting_on: str = Field(default="", description="The service that owes the next fact; empty if nobody does.")
     deadline_ms: int | None = Field(default=None, description="When the wait fails, epoch milliseconds.")
     reason: str = ""

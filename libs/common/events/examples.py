@@ -75,7 +75,6 @@ EXAMPLES: Final[tuple[Event, ...]] = (
         stage=endpoint.Stage.JOINING_NODES,
         previous=endpoint.Stage.PROVISIONING_CLUSTER,
         since_ms=WHEN_MS,
-        previous_since_ms=WHEN_MS - 90_000,
         waiting_on="capacity-manager",
         deadline_ms=WHEN_MS + 1_800_000,
     ),
