@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Protocol
 
 from services.endpoint_api.core.addresses import Target, may_reach, target_of
@@ -49,6 +50,12 @@ async def look_up(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
+@cache
+def public_tls() -> ssl.SSLContext:
+    """TLS with the authorities that this machine trusts; reading them takes 20 ms, so a process does it once."""
+    return ssl.create_default_context()
+
+
 class HttpSender:
     """Over HTTP/1.1, one connection a message."""
 
@@ -63,7 +70,7 @@ class HttpSender:
         self._allow_local = allow_local
         self._resolve = resolve
         self._deadline_s = deadline_s
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or public_tls()
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
         """POST once."""
