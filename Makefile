@@ -35,10 +35,10 @@ check: install ## Format, lint, layers, types, contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy
 	$(BIN)/python -m libs.common.schemas --check
 	$(BIN)/python -m services.endpoint_api.shell.openapi --check
 	$(BIN)/python -m services.metering.shell.openapi --check
+	$(BIN)/mypy
 deploy-check: ## Render compose file and kustomizations
 	bash deploy/check
 schemas: install ## Write schemas/ from the models; read the diff before you commit it

@@ -14,7 +14,7 @@ from libs.common.events.catalog import heard_by
 from libs.common.events.endpoint import EndpointStageChanged, OperationFinished, Stage
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
-from libs.common.events.examples import EXAMPLES
+from libs.common.events.examples import examples
 from libs.common.events.facts import Fact
 from libs.common.events.route import RequestUsage
 from libs.common.events.runtime import ReplicasChanged
@@ -82,7 +82,7 @@ def _forgets_claims(_host: Host, service: Service) -> Service:
 
 def _ready_when_queued(decide: Decide) -> Decide:
     """Takes a place in the queue for everything that comes after it."""
-    facts = [each for each in EXAMPLES if each.fact is not None and each.holds and type(each) in ON_THE_WAY]
+    facts = [each for each in examples() if each.fact is not None and each.holds and type(each) in ON_THE_WAY]
 
     def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
         decision = decide(state, envelope, now_ms)

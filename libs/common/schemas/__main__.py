@@ -8,23 +8,28 @@ from collections.abc import Iterator
 
 from libs.common.schemas.asyncapi import asyncapi_file
 from libs.common.schemas.breaks import Use, breaks
-from libs.common.schemas.bucket_files import bucket_files
-from libs.common.schemas.command_files import command_files
-from libs.common.schemas.event_files import event_files
+from libs.common.schemas.bucket_files import bucket_examples, bucket_schemas
+from libs.common.schemas.command_files import command_examples, command_schemas
+from libs.common.schemas.event_files import event_examples, event_schemas
 from libs.common.schemas.gate import Gate, Part
 from libs.common.schemas.topics import topics_file
 
 FIXED = ("x-cloudevents-type", "x-subject")  # A message of another type or on another subject reaches nobody.
 
 
-def files() -> dict[str, str]:
-    """Every file about the bus, by its path below `schemas/`."""
+def promises() -> dict[str, str]:
+    """The schemas, by their paths below `schemas/`."""
+    return {**event_schemas(), **command_schemas(), **bucket_schemas()}
+
+
+def rest() -> dict[str, str]:
+    """What follows from them: documents, lists, examples."""
     return {
         "topics.yaml": topics_file(),
         "asyncapi/asyncapi.yaml": asyncapi_file(),
-        **event_files(),
-        **command_files(),
-        **bucket_files(),
+        **event_examples(),
+        **command_examples(),
+        **bucket_examples(),
     }
 
 
@@ -38,14 +43,9 @@ def broken(published: str, new: str) -> Iterator[str]:
     yield from breaks(old, now, use=Use.SENT if is_command else Use.KEPT)
 
 
-def is_promise(path: str) -> bool:
-    """Whether a file is published: schemas are, examples and lists follow them."""
-    return path.endswith(".json") and ".example." not in path
-
-
 def part() -> Part:
     """What this writer owns."""
-    return Part(files(), ("events", "commands", "buckets", "asyncapi"), broken, is_promise)
+    return Part(promises(), ("events", "commands", "buckets", "asyncapi"), broken, rest)
 
 
 def main() -> int:

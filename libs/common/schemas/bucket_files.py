@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from libs.common.bus.streams import BUCKETS, KEYS, QUOTAS, ROUTES
 from libs.common.events.event import Contract, Owner
-from libs.common.events.runtime import Replica
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.schemas.event_files import DIALECT, as_json
 
@@ -24,7 +23,8 @@ class Table:
     owner: Owner
     readers: frozenset[Owner]
     key: str
-    example: Contract
+    value: type[Contract]
+    example: Mapping[str, object]
 
 
 TABLES: Final[Mapping[str, Table]] = {
@@ -33,42 +33,49 @@ TABLES: Final[Mapping[str, Table]] = {
         owner=Owner.ENDPOINT_API,
         readers=frozenset({Owner.ROUTER, Owner.METERING}),
         key="<key_id>",
-        example=KeyEntry(key_id="k3yabcdefg", sha256=HASH, **TENANT, scopes=("inference",)),
+        value=KeyEntry,
+        example={"key_id": "k3yabcdefg", "sha256": HASH, **TENANT, "scopes": ("inference",)},
     ),
     ROUTES: Table(
         meaning="Every endpoint that is served, with its replicas; one that is withdrawn is deleted here.",
         owner=Owner.ROUTER,
         readers=frozenset({Owner.ROUTER}),
         key="<endpoint_id>",
-        example=RouteEntry(
-            endpoint_id="ep-7f3akq2xpd",
+        value=RouteEntry,
+        example={
+            "endpoint_id": "ep-7f3akq2xpd",
             **TENANT,
-            name="chat",
-            generation=1,
-            model="millrace/ngram-1",
-            tier="h100-dedicated",
-            region="eu-1",
-            replicas=(Replica(name="ep-7f3akq2xpd-5c9-x2v7q", url="http://127.64.3.9:8000"),),
-            published_at_ms=1_800_000_000_000,
-        ),
+            "name": "chat",
+            "generation": 1,
+            "model": "millrace/ngram-1",
+            "tier": "h100-dedicated",
+            "region": "eu-1",
+            "replicas": ({"name": "ep-7f3akq2xpd-5c9-x2v7q", "url": "http://127.64.3.9:8000"},),
+            "published_at_ms": 1_800_000_000_000,
+        },
     ),
     QUOTAS: Table(
         meaning="What a tenant, or a project of it, may send per minute; no entry is no limit.",
         owner=Owner.ENDPOINT_API,
         readers=frozenset({Owner.ROUTER}),
         key="<tenant_id>, or <tenant_id>.<project_id>",
-        example=QuotaEntry(tenant_id="acme", requests_per_minute=600, tokens_per_minute=200_000),
+        value=QuotaEntry,
+        example={"tenant_id": "acme", "requests_per_minute": 600, "tokens_per_minute": 200_000},
     ),
 }
 
 
-def bucket_files() -> dict[str, str]:
-    """The files of all buckets, by their path below `schemas/`."""
-    found = {}
-    for name, table in TABLES.items():
-        found[f"buckets/{name}/v1.json"] = as_json(value_schema(name))
-        found[f"buckets/{name}/v1.example.json"] = as_json(table.example.model_dump(mode="json"))
-    return found
+def bucket_schemas() -> dict[str, str]:
+    """The schemas of all buckets, by their path below `schemas/`."""
+    return {f"buckets/{name}/v1.json": as_json(value_schema(name)) for name in TABLES}
+
+
+def bucket_examples() -> dict[str, str]:
+    """The examples beside them."""
+    return {
+        f"buckets/{name}/v1.example.json": as_json(table.value.model_validate(table.example).model_dump(mode="json"))
+        for name, table in TABLES.items()
+    }
 
 
 def value_schema(name: str) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def value_schema(name: str) -> dict[str, Any]:
         "$id": f"schemas/buckets/{name}/v1.json",
         "x-bucket": name,
         "x-key": TABLES[name].key,
-        **type(TABLES[name].example).model_json_schema(mode="validation"),
+        **TABLES[name].value.model_json_schema(mode="validation"),
     }
 
 

@@ -15,14 +15,14 @@ HEARER: Final = Owner.ENDPOINT_API
 SOURCE: Final = "/frontend"
 
 
-def command_files() -> dict[str, str]:
-    """The files of all commands, by their path below `schemas/`."""
-    found = {}
-    for kind in COMMANDS.values():
-        path = path_of(kind)
-        found[f"{path}.json"] = as_json(schema_of(kind))
-        found[f"{path}.example.json"] = as_json(example_of(kind))
-    return found
+def command_schemas() -> dict[str, str]:
+    """The schemas of all commands, by their path below `schemas/`."""
+    return {f"{path_of(kind)}.json": as_json(schema_of(kind)) for kind in COMMANDS.values()}
+
+
+def command_examples() -> dict[str, str]:
+    """The examples beside them."""
+    return {f"{path_of(kind)}.example.json": as_json(example_of(kind)) for kind in COMMANDS.values()}
 
 
 def path_of(kind: type[Command]) -> str:
@@ -56,7 +56,7 @@ def example_of(kind: type[Command]) -> dict[str, Any]:
 
 def address_of(kind: type[Command]) -> str:
     """The subject of a command, with its parameters in braces."""
-    shown = subject_of(kind.model_validate(example(kind)), "{id}")
+    shown = subject_of(kind.model_construct(**example(kind)), "{id}")
     return shown.replace(f".{example(kind)['tenant_id']}.", ".{tenant_id}.")
 
 

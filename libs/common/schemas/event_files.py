@@ -9,21 +9,21 @@ from libs.common.bus.streams import subject_filter
 from libs.common.events.catalog import EVENTS
 from libs.common.events.envelope import type_of
 from libs.common.events.event import Event
-from libs.common.events.examples import EXAMPLES, WHEN_MS
+from libs.common.events.examples import WHEN_MS, examples
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 EXAMPLE_ID: Final = "0b6d5c2e-6a53-5d53-8a0e-0a3c7f6f2f11"
 EXAMPLE_TIME: Final = "2027-01-15T08:00:00.000Z"
 
 
-def event_files() -> dict[str, str]:
-    """The files of all events, by their path below `schemas/`."""
-    found = {}
-    for kind in EVENTS.values():
-        path = path_of(kind)
-        found[f"{path}.json"] = as_json(schema_of(kind))
-        found[f"{path}.example.json"] = as_json(example_of(kind))
-    return found
+def event_schemas() -> dict[str, str]:
+    """The schemas of all events, by their path below `schemas/`."""
+    return {f"{path_of(kind)}.json": as_json(schema_of(kind)) for kind in EVENTS.values()}
+
+
+def event_examples() -> dict[str, str]:
+    """The examples beside them."""
+    return {f"{path_of(kind)}.example.json": as_json(example_of(kind)) for kind in EVENTS.values()}
 
 
 def path_of(kind: type[Event]) -> str:
@@ -45,7 +45,7 @@ def schema_of(kind: type[Event]) -> dict[str, Any]:
 
 def example_of(kind: type[Event]) -> dict[str, Any]:
     """An event as a CloudEvent in structured form: what binary mode has in headers stands beside `data`."""
-    data = next(each for each in EXAMPLES if type(each) is kind)
+    data = next(each for each in examples() if type(each) is kind)
     return {
         "specversion": "1.0",
         "id": EXAMPLE_ID,

@@ -24,16 +24,20 @@ Broken = Callable[[str, str], Iterator[str]]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Files that one writer owns: all below `folders`, and what of a published one a new text breaks."""
+    """Files that one writer owns: all below `folders`, and what of a published one a new text breaks.
 
-    contents: Mapping[str, str]
+    `promises` are published. `rest` makes examples and lists, which may change as they like. It is asked only when no
+    promise is broken: an example that fits its model no more must not be all that is heard of a break.
+    """
+
+    promises: Mapping[str, str]
     folders: Sequence[str]
     broken: Broken
-    published: Callable[[str], bool]  # Whether a path is a promise; examples and lists may change as they like.
+    rest: Callable[[], Mapping[str, str]] = dict
 
     def owns(self, path: str) -> bool:
         """Whether a file below `schemas/` is this writer's."""
-        return path in self.contents or any(path.startswith(f"{each}/") for each in self.folders)
+        return path in self.promises or any(path.startswith(f"{each}/") for each in self.folders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +52,16 @@ class Gate:
         found = []
         hashes = {path: hash_ for path, hash_ in (*self._committed().items(), *self._listed().items())}
         for path in sorted(path for path in hashes if part.owns(path)):
-            if path not in part.contents:
+            if path not in part.promises:
                 found.append(f"schemas/{path} has no model any more: a published version never goes")
                 continue
-            baselines = list(self._baselines(path, part.contents[path]))
-            if hashes[path] not in {hash_of(each) for each in (*baselines, part.contents[path])}:
+            baselines = list(self._baselines(path, part.promises[path]))
+            if hashes[path] not in {hash_of(each) for each in (*baselines, part.promises[path])}:
                 found.append(f"schemas/{path} is not the file that was published: bring it back from git")
             for baseline in baselines:
                 found += [
                     f"schemas/{path} is published and {each}: make a new version beside it"
-                    for each in part.broken(baseline, part.contents[path])
+                    for each in part.broken(baseline, part.promises[path])
                 ]
         return sorted(set(found))
 
@@ -65,42 +69,41 @@ class Gate:
         """Files that are not what they should be, though nothing is broken."""
         found = []
         listed = self._listed()
-        for path, text in part.contents.items():
+        contents = {**part.promises, **part.rest()}
+        for path, text in contents.items():
             file = self.root / path
             if not file.exists():
                 found.append(f"schemas/{path} is missing: run `make schemas`")
             elif file.read_text() != text:
                 found.append(f"schemas/{path} is stale: run `make schemas` and read the diff")
-            elif part.published(path) and listed.get(path) != hash_of(text):
+            elif path in part.promises and listed.get(path) != hash_of(text):
                 found.append(f"schemas/{path} is not in {HASHES} as it is: run `make schemas`")
         for file in sorted(self.root.rglob("*")):
             path = file.relative_to(self.root).as_posix()
-            if file.is_file() and path not in part.contents and path not in listed and part.owns(path):
+            if file.is_file() and path not in contents and path not in listed and part.owns(path):
                 found.append(f"schemas/{path} has no model: remove it")
         return found
 
     def write(self, part: Part) -> None:
         """Write the files and publish them as they are now."""
         listed = self._listed()
-        for path, text in part.contents.items():
+        for path, text in (*part.promises.items(), *part.rest().items()):
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             (self.root / path).write_text(text)
-            if part.published(path):
-                listed[path] = hash_of(text)
+        listed |= {path: hash_of(text) for path, text in part.promises.items()}
         lines = (f"{hash_}  {path}\n" for path, hash_ in sorted(listed.items(), key=lambda each: each[0]))
         (self.root / HASHES).write_text("".join(lines))
 
     def run(self, part: Part, *, check: bool) -> int:
         """Write, or with ``check`` only look; says what is wrong on stderr and gives 1 if anything is."""
         complaints = self.breaks(part)
-        if check:
-            named = {each.split(" ", 1)[0] for each in complaints}
-            complaints += [each for each in self.stale(part) if each.split(" ", 1)[0] not in named]
+        if check and not complaints:
+            complaints = self.stale(part)
         for each in complaints:
             sys.stderr.write(f"{each}\n")
         if not complaints and not check:
             self.write(part)
-            sys.stdout.write(f"{len(part.contents)} files in schemas/\n")
+            sys.stdout.write(f"schemas/ has {len(part.promises)} promises and what goes with them\n")
         return 1 if complaints else 0
 
     def _baselines(self, path: str, text: str) -> Iterator[str]:

@@ -95,7 +95,7 @@ def path_of(service: str) -> str:
 def openapi_part(service: str, document: Json) -> Part:
     """The document as a part of the contract."""
     contents = {path_of(service): as_json(document)}
-    return Part(contents, (), _broken, lambda _path: True)
+    return Part(contents, (), _broken)
 
 
 def _broken(published: str, new: str) -> Iterator[str]:
