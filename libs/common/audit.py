@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Final
 
 NOTHING_BEFORE: Final = ""  # What the first row of a chain is chained to.
@@ -20,7 +20,8 @@ NOTHING_BEFORE: Final = ""  # What the first row of a chain is chained to.
 class Deed:
     """Who changed what: `action` on `target`, and the SHA-256 of the record before and after (empty: there was none).
 
-    `actor` is ``key:<id>``, ``user:<subject>`` or ``operator:<id>``; times are epoch milliseconds.
+    `actor` is ``key:<id>``, ``user:<subject>`` or ``operator:<id>``; times are epoch milliseconds. `project_id` is
+    empty for what concerns the tenant as a whole.
     """
 
     at_ms: int
@@ -31,13 +32,18 @@ class Deed:
     request_id: str
     before_sha256: str
     after_sha256: str
+    project_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A deed in its place in the chain, `seq` from 1 without a gap."""
+    """A deed in its place in the chain, `seq` from 1 without a gap; `tenant_seq` likewise in the tenant's own chain.
+
+    A tenant is shown the second only: the first would tell it how much others do.
+    """
 
     seq: int
+    tenant_seq: int
     deed: Deed
     previous: str
     tenant_previous: str
@@ -52,40 +58,41 @@ class Flaw:
     message: str
 
 
-def sealed(deed: Deed, *, seq: int, previous: str, tenant_previous: str) -> Sealed:
-    """The deed as row ``seq``."""
-    return Sealed(seq, deed, previous, tenant_previous, _hash(deed, seq, previous, tenant_previous))
+def sealed(deed: Deed, *, seq: int, tenant_seq: int, previous: str, tenant_previous: str) -> Sealed:
+    """The deed as row ``seq``, the tenant's ``tenant_seq``."""
+    row = Sealed(seq, tenant_seq, deed, previous, tenant_previous, hash="")
+    return replace(row, hash=_hash(row))
 
 
 def flaws(rows: Iterable[Sealed], told: Mapping[int, str]) -> Iterator[Flaw]:
     """What is wrong with ``rows``, which should be the whole audit, given the hashes that the bus was ``told``."""
-    previous = Sealed(0, Deed(0, "", "", "", "", "", "", ""), "", "", NOTHING_BEFORE)
-    of_tenant: dict[str, str] = {}
+    previous = nothing = Sealed(0, 0, Deed(0, "", "", "", "", "", "", ""), "", "", NOTHING_BEFORE)
+    of_tenant: dict[str, Sealed] = {}
     for row in rows:
-        message = _flaw(row, previous, of_tenant.get(row.deed.tenant_id, NOTHING_BEFORE), told.get(row.seq))
+        message = _flaw(row, previous, of_tenant.get(row.deed.tenant_id, nothing), told.get(row.seq))
         if message:
             yield Flaw(row.seq, message)
         previous = row
-        of_tenant[row.deed.tenant_id] = row.hash
+        of_tenant[row.deed.tenant_id] = row
     missing = [seq for seq in told if seq > previous.seq]
     if missing:
         yield Flaw(min(missing), f"the audit ends at row {previous.seq}, but the bus was told of row {max(missing)}")
 
 
-def _flaw(row: Sealed, previous: Sealed, tenant_previous: str, told: str | None) -> str:
+def _flaw(row: Sealed, previous: Sealed, of_tenant: Sealed, told: str | None) -> str:
     if row.seq != previous.seq + 1:
         return f"row {row.seq} follows row {previous.seq}: what was between them is gone"
-    if row.hash != _hash(row.deed, row.seq, row.previous, row.tenant_previous):
+    if row.hash != _hash(row):
         return "its content is not what was sealed: it was edited"
     if row.previous != previous.hash:
         return f"it is not chained to row {previous.seq}: one of the two was replaced"
-    if row.tenant_previous != tenant_previous:
+    if (row.tenant_previous, row.tenant_seq) != (of_tenant.hash, of_tenant.tenant_seq + 1):
         return "it is not chained to the tenant's row before it: one of the two was replaced"
     if told is not None and told != row.hash:
         return "the bus was told of another row in this place: the chain was written anew"
     return ""
 
 
-def _hash(deed: Deed, seq: int, previous: str, tenant_previous: str) -> str:
-    content = json.dumps([seq, previous, tenant_previous, *astuple(deed)], separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(content.encode()).hexdigest()
+def _hash(row: Sealed) -> str:
+    content = [row.seq, row.tenant_seq, row.previous, row.tenant_previous, *astuple(row.deed)]
+    return hashlib.sha256(json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()

@@ -11,7 +11,7 @@ from libs.common.events.event import Command
 from libs.common.store.port import Record
 
 
-def deed_of(cause: Envelope, record: Record, *, tenant_id: str, after: bytes, now_ms: int) -> Deed:
+def deed_of(cause: Envelope, record: Record, *, tenant_id: str, project_id: str, after: bytes, now_ms: int) -> Deed:
     """Who changed ``record`` into ``after``, as the audit keeps it."""
     asked = cause.data
     assert isinstance(asked, Command), asked.kind
@@ -24,6 +24,7 @@ def deed_of(cause: Envelope, record: Record, *, tenant_id: str, after: bytes, no
         request_id=asked.request_id,
         before_sha256=_sha256(record.state) if record.version else "",
         after_sha256=_sha256(after),
+        project_id=project_id,
     )
 
 
@@ -35,6 +36,7 @@ def told_of(row: Sealed, cause: Envelope, record: Record) -> Envelope:
         hash=row.hash,
         at_ms=deed.at_ms,
         tenant_id=deed.tenant_id,
+        project_id=deed.project_id,
         actor=deed.actor,
         action=deed.action,
         target=deed.target,

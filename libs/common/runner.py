@@ -55,7 +55,7 @@ class Owned(Generic[S]):
     """A kind of thing that a service owns: how it begins, what it hears, how it decides.
 
     `hears` maps each event class to the keys of the records it concerns. `scope` and `label` make names unique;
-    `attention` says how closely a reconciler follows it; `tenant` in whose part of the audit its changes are.
+    `attention` says how closely a reconciler follows it; `tenant` and `project`, in whose part of the audit it is.
     """
 
     kind: str
@@ -67,6 +67,7 @@ class Owned(Generic[S]):
     label: Callable[[S], str | None] = lambda _state: None
     attention: Callable[[S], Attention] = lambda _state: Attention.NONE
     tenant: Callable[[S], str] = lambda _state: ""
+    project: Callable[[S], str] = lambda _state: ""
 
 
 class Runner(Generic[S]):
@@ -88,13 +89,25 @@ class Runner(Generic[S]):
 
         Raises Rejected (nothing changed, never will), Unavailable (nothing changed, try later).
         """
+        return self.take_together([(key, envelope)])[0]
+
+    def take_together(self, asked: Sequence[tuple[str, Envelope]]) -> tuple[S, ...]:
+        """Apply events to several records, in this order and in ONE commit: all of it happened, or nothing.
+
+        Raises as `take`. Whoever takes several names them in one order always, so that no two wait for each other.
+        """
         for _ in range(STALE_RETRIES_MAX):
             try:
                 with self._store.transaction() as unit:
-                    return self._apply(unit, key, envelope)
+                    applied = [(envelope, *self._apply(unit, key, envelope)) for key, envelope in asked]
+                    for envelope, state, before in applied:  # Last, as all other writers of the audit wait from here.
+                        if before is not None and isinstance(envelope.data, Command):
+                            self._seal(unit, envelope, before, state)
+                    return tuple(state for _, state, _ in applied)
             except Stale:
                 continue
-        raise Unavailable(f"{self.owned.kind} {key} was written by others {STALE_RETRIES_MAX} times in a row")
+        named = ", ".join(key for key, _ in asked)
+        raise Unavailable(f"{self.owned.kind} {named} was written by others {STALE_RETRIES_MAX} times in a row")
 
     def tick(self) -> int:
         """Wake every record whose time has come; returns how many."""
@@ -124,14 +137,15 @@ class Runner(Generic[S]):
             yield from map(self.parse, page)
             page = self._store.page(self.owned.kind, scope=scope, after=page[-1].key, limit=PAGE)
 
-    def _apply(self, unit: Transaction, key: str, envelope: Envelope) -> S:
+    def _apply(self, unit: Transaction, key: str, envelope: Envelope) -> tuple[S, Record | None]:
+        """The state after it, and the record before it; None for that if the event was taken before."""
         owned = self.owned
         # Seen before loaded: it waits for whoever takes the same event just now, and then we load what they left.
         seen = unit.seen(f"{owned.kind}/{key}", envelope.id)
         record = unit.load(owned.kind, key) or Record(owned.kind, key, state=b"")
         state = self.parse(record) if record.version else owned.empty(key)
         if seen:
-            return state
+            return state, None
         now_ms = self._clock.now_ms()
         decision = self._count(unit, owned.decide(state, envelope, now_ms))
         for line in decision.lines:
@@ -139,11 +153,18 @@ class Runner(Generic[S]):
         self._tell(unit, record, decision, envelope, now_ms)
         unit.journal(_journal_row(owned.kind, key, record.version + 1, envelope, now_ms))
         unit.save(self._next(record, decision), was=record.version)
-        if isinstance(envelope.data, Command):
-            tenant_id, after = owned.tenant(decision.state), self._codec.dump_json(decision.state)
-            row = unit.seal(deed_of(envelope, record, tenant_id=tenant_id, after=after, now_ms=now_ms))
-            unit.enqueue(message_of(told_of(row, envelope, record)))
-        return decision.state
+        return decision.state, record
+
+    def _seal(self, unit: Transaction, envelope: Envelope, record: Record, state: S) -> None:
+        deed = deed_of(
+            envelope,
+            record,
+            tenant_id=self.owned.tenant(state),
+            project_id=self.owned.project(state),
+            after=self._codec.dump_json(state),
+            now_ms=self._clock.now_ms(),
+        )
+        unit.enqueue(message_of(told_of(unit.seal(deed), envelope, record)))
 
     def _next(self, record: Record, decision: Decision[S]) -> Record:
         return replace(

@@ -37,6 +37,7 @@ ENDPOINTS: Final = Owned(
     hears={each: its_subject for each in heard_by(Owner.ENDPOINT_API)},
     scope=scope_of_endpoint,
     tenant=lambda endpoint: endpoint.tenant_id,
+    project=lambda endpoint: endpoint.project_id,
     label=label_of_endpoint,
     # No reconciler follows them; being watched is how the gauges find those that live.
     attention=lambda endpoint: (
@@ -52,6 +53,7 @@ KEYS: Final = Owned(
     hears={},
     scope=scope_of_key,
     tenant=lambda key: key.tenant_id,
+    project=lambda key: key.project_id,
     label=label_of_key,
 )
 
@@ -72,6 +74,7 @@ MEMBERS: Final = Owned(
     hears={},
     scope=scope_of_member,
     tenant=lambda member: member.tenant_id,
+    project=lambda member: member.project_id,
 )
 
 WEBHOOKS: Final = Owned(
@@ -82,6 +85,7 @@ WEBHOOKS: Final = Owned(
     hears={},
     scope=scope_of_webhook,
     tenant=lambda webhook: webhook.tenant_id,
+    project=lambda webhook: webhook.project_id,
     attention=lambda webhook: Attention.WATCH if webhook.is_active else Attention.NONE,  # The dispatcher's.
 )
 

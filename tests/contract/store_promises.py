@@ -38,7 +38,8 @@ def a_row(cause: str, key: str = "ep-1", version: int = 1) -> JournalRow:
 
 
 def a_deed(tenant: str, target: str) -> Deed:
-    return Deed(1_000, tenant, "key:abcdefghij", "create_endpoint", target, "req-ü", "", "f00d")
+    project = f"p-{target[-1]}"
+    return Deed(1_000, tenant, "key:abcdefghij", "create_endpoint", target, "req-ü", "", "f00d", project)
 
 
 def save(store: Store, *records: Record) -> None:
@@ -371,8 +372,12 @@ def the_audit_is_one_chain_among_many(store: Store) -> None:
     assert [each.seq for each in rows] == list(range(1, 31))
     assert not list(flaws(rows, {each.seq: each.hash for each in rows}))
     assert {each.deed for each in rows} == {a_deed(f"t-{w % 2}", f"{w}-{s}") for w in range(6) for s in range(5)}
-    mine = store.deeds(tenant_id="t-0", after=rows[0].seq, limit=100)
-    assert list(mine) == [each for each in rows[1:] if each.deed.tenant_id == "t-0"]
+    mine = [each for each in rows if each.deed.tenant_id == "t-0"]
+    assert [each.tenant_seq for each in mine] == list(range(1, 16))
+    assert list(store.deeds(tenant_id="t-0", after=4, limit=100)) == mine[4:]
+    of_project = [each for each in mine[4:] if each.deed.project_id == "p-3"]
+    assert list(store.deeds(tenant_id="t-0", project_id="p-3", after=4, limit=2)) == of_project[:2]
+    assert list(store.deeds(after=28)) == rows[28:]
 
 
 def _seal_and_fail(unit: Transaction) -> None:

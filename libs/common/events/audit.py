@@ -19,6 +19,7 @@ class AuditRecorded(Event):
     hash: str = Field(description="SHA-256 of the row and of the hashes of the rows before it, see libs.common.audit.")
     at_ms: int
     tenant_id: str = Field(description="Empty for what concerns no tenant.")
+    project_id: str = Field(default="", description="Empty for what concerns the tenant as a whole.")
     actor: str = Field(description="key:<id>, user:<subject>, frontend:<actor> or operator:<id>.")
     action: str = Field(description="What was asked, such as create_endpoint.")
     target: str = Field(description="Id of the thing that changed.")

@@ -65,6 +65,9 @@ def _of_endpoints() -> Iterator[Event]:
         tenant_id="acme", operation_id="op-7f3akq2xpd-1", verb="create", outcome="succeeded"
     )
     yield endpoint.KeyCreated(**TENANT, key_id="k3yabcdefg", scopes=("inference",))
+    yield endpoint.KeyRotated(
+        **TENANT, key_id="k3yabcdefg", successor_id="k4yabcdefg", old_expires_at_ms=WHEN_MS + 86_400_000
+    )
     yield endpoint.KeyRevoked(**TENANT, key_id="k3yabcdefg")
 
 
@@ -113,6 +116,9 @@ def _of_routes() -> Iterator[Event]:
     yield route.RoutePublished(url="http://127.0.0.1:8800/v1")
     yield route.RouteWithdrawn(streams_cut=0)
     yield route.UsageReported(instance="router-1", boot_id="b-2f6c", boot_seq=17, requests=(_request(),))
+    yield route.KeyUsed(
+        instance="router-1", keys=(route.UsedKey(key_id="k3yabcdefg", last_used_ms=WHEN_MS),)
+    )
     yield route.TrafficObserved(
         instance="router-1",
         from_ms=WHEN_MS,

@@ -91,10 +91,17 @@ class _Unit:
     def seal(self, deed: Deed) -> Sealed:
         """Append to the audit."""
         chain = [*self.store.audit, *self.sealed]
-        of_tenant = (each.hash for each in reversed(chain) if each.deed.tenant_id == deed.tenant_id)
-        previous, tenant_previous = chain[-1].hash if chain else NOTHING_BEFORE, next(of_tenant, NOTHING_BEFORE)
-        self.sealed.append(sealed(deed, seq=len(chain) + 1, previous=previous, tenant_previous=tenant_previous))
-        return self.sealed[-1]
+        of_tenant = [each for each in chain if each.deed.tenant_id == deed.tenant_id]
+        previous, tenant_previous = (each[-1].hash if each else NOTHING_BEFORE for each in (chain, of_tenant))
+        row = sealed(
+            deed,
+            seq=len(chain) + 1,
+            tenant_seq=len(of_tenant) + 1,
+            previous=previous,
+            tenant_previous=tenant_previous,
+        )
+        self.sealed.append(row)
+        return row
 
 
 class MemoryStore:
@@ -201,9 +208,14 @@ class MemoryStore:
         ]
         return sorted(found, key=lambda each: (each.at_ms, each.id))[:limit]
 
-    def deeds(self, *, tenant_id: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[Sealed]:
+    def deeds(
+        self, *, tenant_id: str | None = None, project_id: str | None = None, after: int = 0, limit: int = 1000
+    ) -> Sequence[Sealed]:
         """The audit in its order."""
-        return [each for each in self.audit[after:] if tenant_id in (None, each.deed.tenant_id)][:limit]
+        found = self.audit[after:]
+        if tenant_id is not None:
+            found = [each for each in self.audit if each.deed.tenant_id == tenant_id and each.tenant_seq > after]
+        return [each for each in found if project_id in (None, each.deed.project_id)][:limit]
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""

@@ -182,8 +182,10 @@ class Store(Protocol):
     ) -> Sequence[Entry]:
         """Ledger entries by time, half-open ``[from_ms, to_ms)``."""
 
-    def deeds(self, *, tenant_id: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[Sealed]:
-        """The audit in its order, from behind ``after``; of one tenant if one is given."""
+    def deeds(
+        self, *, tenant_id: str | None = None, project_id: str | None = None, after: int = 0, limit: int = 1000
+    ) -> Sequence[Sealed]:
+        """The audit in its order, from behind row ``after``; of one tenant, by its own numbers, if one is given."""
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries over ``[from_ms, to_ms)``, by account and meter, in that order."""

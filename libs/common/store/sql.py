@@ -122,11 +122,17 @@ class SqlStore:
         wanted = select(ENTRIES).where(*_within(account, from_ms, to_ms))
         return [entry_of(row) for row in self._read(wanted.order_by(ENTRIES.c.at_ms, ENTRIES.c.id).limit(limit))]
 
-    def deeds(self, *, tenant_id: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[Sealed]:
+    def deeds(
+        self, *, tenant_id: str | None = None, project_id: str | None = None, after: int = 0, limit: int = 1000
+    ) -> Sequence[Sealed]:
         """The audit in its order."""
-        wanted = select(DEEDS).where(DEEDS.c.seq > after).order_by(DEEDS.c.seq).limit(limit)
-        of_tenant = wanted if tenant_id is None else wanted.where(DEEDS.c.tenant_id == tenant_id)
-        return [sealed_of(row) for row in self._read(of_tenant)]
+        number = DEEDS.c.seq if tenant_id is None else DEEDS.c.tenant_seq
+        wanted = select(DEEDS).where(number > after).order_by(number).limit(limit)
+        if tenant_id is not None:
+            wanted = wanted.where(DEEDS.c.tenant_id == tenant_id)
+        if project_id is not None:
+            wanted = wanted.where(DEEDS.c.project_id == project_id)
+        return [sealed_of(row) for row in self._read(wanted)]
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""

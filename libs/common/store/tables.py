@@ -123,9 +123,10 @@ class DeedRow(StoreTable, table=True):
     """A row of the audit, never changed and never deleted."""
 
     __tablename__ = "deeds"
-    __table_args__ = (Index("deeds_tenant", "tenant_id", "seq"),)
+    __table_args__ = (Index("deeds_tenant", "tenant_id", "tenant_seq", unique=True),)
 
     seq: int = Field(sa_column=Column(NUMBER, primary_key=True, autoincrement=False))
+    tenant_seq: int = Field(sa_column=Column(NUMBER, nullable=False))
     at_ms: int = Field(sa_column=Column(NUMBER, nullable=False))
     tenant_id: str = Field(sa_column=Column(WORDS, nullable=False))
     actor: str = Field(sa_column=Column(WORDS, nullable=False))
@@ -134,6 +135,7 @@ class DeedRow(StoreTable, table=True):
     request_id: str = Field(sa_column=Column(WORDS, nullable=False))
     before_sha256: str = Field(sa_column=Column(WORDS, nullable=False))
     after_sha256: str = Field(sa_column=Column(WORDS, nullable=False))
+    project_id: str = Field(sa_column=Column(WORDS, nullable=False))
     previous: str = Field(sa_column=Column(WORDS, nullable=False))
     tenant_previous: str = Field(sa_column=Column(WORDS, nullable=False))
     hash: str = Field(sa_column=Column(WORDS, nullable=False))

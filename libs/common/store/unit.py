@@ -147,9 +147,10 @@ class SqlUnit:
         """Append to the audit."""
         end = self._run(self._statements.chain, {"of": ALL}).one()
         of_tenant = self._run(self._statements.chain, {"of": deed.tenant_id}).one()
-        row = sealed(deed, seq=end.seq, previous=end.hash, tenant_previous=of_tenant.hash)
+        row = sealed(deed, seq=end.seq, tenant_seq=of_tenant.seq, previous=end.hash, tenant_previous=of_tenant.hash)
+        place = {"seq": row.seq, "tenant_seq": row.tenant_seq}
         chained = {"previous": row.previous, "tenant_previous": row.tenant_previous, "hash": row.hash}
-        self._run(SEAL, {"seq": row.seq, **asdict(deed), **chained})
+        self._run(SEAL, {**place, **asdict(deed), **chained})
         for chain in (ALL, deed.tenant_id):
             self._run(EXTEND, {"of": chain, "to": row.hash})
         return row
@@ -181,9 +182,8 @@ def entry_of(row: Sequence[Any]) -> Entry:
 
 def sealed_of(row: Sequence[Any]) -> Sealed:
     """The row of the audit in a row of its table."""
-    seq, at_ms, tenant_id, actor, action, target, request_id, before, after, previous, tenant_previous, digest = row
-    deed = Deed(at_ms, tenant_id, actor, action, target, request_id, before, after)
-    return Sealed(seq, deed, previous, tenant_previous, digest)
+    seq, tenant_seq, *deed, previous, tenant_previous, digest = row
+    return Sealed(seq, tenant_seq, Deed(*deed), previous, tenant_previous, digest)
 
 
 def _taken(record: Record) -> Taken:

@@ -20,10 +20,13 @@ def a_chain(count: int, *, request: str = "req") -> list[Sealed]:
     rows: list[Sealed] = []
     for seq in range(1, count + 1):
         tenant = TENANTS[seq % 3]
-        of_tenant = [each.hash for each in rows if each.deed.tenant_id == tenant]
-        deed = Deed(seq, tenant, "key:abcdefghij", "create_endpoint", f"ep-{seq}", f"{request}-{seq}", "", "f00d")
+        of_tenant = ["", *(each.hash for each in rows if each.deed.tenant_id == tenant)]
+        deed = Deed(
+            seq, tenant, "key:abcdefghij", "create_endpoint", f"ep-{seq}", f"{request}-{seq}", "", "f00d", "main"
+        )
         previous = rows[-1].hash if rows else ""
-        rows.append(sealed(deed, seq=seq, previous=previous, tenant_previous=of_tenant[-1] if of_tenant else ""))
+        place = {"seq": seq, "tenant_seq": len(of_tenant)}
+        rows.append(sealed(deed, **place, previous=previous, tenant_previous=of_tenant[-1]))
     return rows
 
 
@@ -39,9 +42,17 @@ def edit(rows: Rows, place: int) -> Rows:
 
 def edit_and_seal_anew(rows: Rows, place: int) -> Rows:
     row = rows[place]
-    deed = replace(row.deed, actor="key:zzzzzzzzzz")
-    again = sealed(deed, seq=row.seq, previous=row.previous, tenant_previous=row.tenant_previous)
-    return [*rows[:place], again, *rows[place + 1 :]]
+    return [*rows[:place], sealed_again(row, replace(row.deed, actor="key:zzzzzzzzzz")), *rows[place + 1 :]]
+
+
+def move_to_another_project(rows: Rows, place: int) -> Rows:
+    deed = replace(rows[place].deed, project_id="")
+    return [*rows[:place], replace(rows[place], deed=deed), *rows[place + 1 :]]
+
+
+def sealed_again(row: Sealed, deed: Deed) -> Sealed:
+    place = {"seq": row.seq, "tenant_seq": row.tenant_seq}
+    return sealed(deed, **place, previous=row.previous, tenant_previous=row.tenant_previous)
 
 
 def delete(rows: Rows, place: int) -> Rows:
@@ -68,7 +79,7 @@ def write_anew(rows: Rows, place: int) -> Rows:
 
 
 TAMPERINGS: Sequence[Callable[[Rows, int], Rows]] = (
-    edit, edit_and_seal_anew, delete, swap, truncate, truncate_and_append, write_anew,
+    edit, edit_and_seal_anew, move_to_another_project, delete, swap, truncate, truncate_and_append, write_anew,
 )  # fmt: skip
 
 
@@ -98,8 +109,18 @@ def test_without_the_bus_a_cut_end_and_a_new_chain_are_not_seen(unseen: Callable
 def test_a_tenants_row_given_to_another_is_found_though_its_hash_is_right() -> None:
     rows = a_chain(6)
     moved = replace(rows[4].deed, tenant_id=rows[3].deed.tenant_id)
-    forged = sealed(moved, seq=5, previous=rows[3].previous, tenant_previous=rows[4].tenant_previous)
+    forged = sealed_again(replace(rows[4], previous=rows[3].hash), moved)
 
-    [*_, flaw] = flaws([*rows[:4], replace(forged, previous=rows[3].hash)], {})
+    [*_, flaw] = flaws([*rows[:4], forged], {})
 
     assert flaw.seq == 5
+
+
+def test_a_tenants_rows_are_numbered_without_a_gap() -> None:
+    rows = a_chain(6)
+    last = rows[5]
+    skipped = sealed_again(replace(last, tenant_seq=last.tenant_seq + 1), last.deed)
+
+    [flaw] = flaws([*rows[:5], skipped], {})
+
+    assert flaw.seq == 6

@@ -7,9 +7,11 @@ import pytest
 from libs.common.audit import flaws
 from libs.common.events.audit import AuditRecorded
 from libs.common.events.envelope import from_wire
-from services.endpoint_api.core.caller import Ask
+from libs.common.ids import ProjectId, TenantId
+from services.endpoint_api.core.caller import Ask, Caller
+from services.endpoint_api.core.identity import as_operator
 from services.endpoint_api.core.refusal import Forbidden
-from tests.unit.endpoint_api.given import BODY, NOW, SPEC, Stand, a_caller
+from tests.unit.endpoint_api.given import BODY, EVERYTHING, NOW, SPEC, Stand, a_caller
 
 
 def test_each_change_is_one_row_that_says_who_asked() -> None:
@@ -18,7 +20,7 @@ def test_each_change_is_one_row_that_says_who_asked() -> None:
     stand.api.endpoints.create(Ask(a_caller(), "r2", "k1"), name="chat", spec=SPEC)
     stand.api.endpoints.delete(Ask(a_caller(), "r3"), "chat")
 
-    rows = stand.api.audit.list(a_caller()).items
+    rows = [each.row for each in stand.api.audit.list(a_caller()).items]
 
     assert [(each.deed.action, each.deed.target, each.deed.request_id) for each in rows] == [
         ("create_endpoint", made.endpoint_id, "r1"),
@@ -56,9 +58,10 @@ def test_a_tenant_reads_its_own_rows_only() -> None:
     stand.api.endpoints.create(Ask(a_caller(), "r1", "k1"), name="chat", spec=SPEC)
     stand.api.endpoints.create(Ask(a_caller(tenant="spy"), "r1", "k1"), name="chat", spec=SPEC)
 
-    [row] = stand.api.audit.list(a_caller(tenant="spy")).items
+    [line] = stand.api.audit.list(a_caller(tenant="spy")).items
 
-    assert row.deed.tenant_id == "spy"
+    assert line.row.deed.tenant_id == "spy"
+    assert line.number == 1  # Not 2: that would tell how much others do.
     with pytest.raises(Forbidden):
         stand.api.audit.list(a_caller(scopes=frozenset({"read"})))
 
@@ -72,8 +75,37 @@ def test_the_audit_is_read_a_page_at_a_time_over_http() -> None:
     first = stand.client.get("/v1/audit", params={"limit": 2}, headers=headers).json()
     second = stand.client.get("/v1/audit", params={"limit": 2, "after": first["next_after"]}, headers=headers).json()
 
-    made = ["create_key", "create_tenant"] + ["create_endpoint"] * 2
-    assert [each["action"] for each in first["items"] + second["items"]] == made
+    assert [each["action"] for each in first["items"] + second["items"]] == ["create_key"] + ["create_endpoint"] * 2
+    assert {each["project_id"] for each in first["items"]} == {"main"}
     assert second["next_after"] is None
-    assert second["items"][1]["previous"] == second["items"][0]["hash"]
+    assert second["items"][0]["previous"] == first["items"][1]["hash"]
     assert stand.client.get("/v1/audit", params={"limit": 0}, headers=headers).status_code == 422
+
+
+def test_a_projects_key_reads_its_projects_rows_who_has_a_role_in_the_tenant_all_of_them() -> None:
+    stand = Stand()
+    stand.a_key(project="main")
+    other = stand.headers(project="other")
+    owner = Caller(TenantId("acme"), ProjectId("main"), "user:corp:ada", EVERYTHING, EVERYTHING)
+    in_one = Caller(TenantId("acme"), ProjectId("main"), "user:corp:bob", EVERYTHING, frozenset({"read"}))
+
+    shown = stand.client.get("/v1/audit", headers=other).json()["items"]
+
+    assert {each["project_id"] for each in shown} == {"other"}
+    assert {each.row.deed.project_id for each in stand.api.audit.list(in_one).items} == {"main"}
+    everything = [(each.row.deed.action, each.row.deed.project_id) for each in stand.api.audit.list(owner).items]
+    made = [("create_key", "main"), ("create_tenant", ""), ("create_key", "other"), ("put_project", "")]
+    assert everything == made
+
+
+def test_an_operator_reads_the_tenant_it_names_or_everybody_by_the_numbers_of_the_whole() -> None:
+    stand = Stand()
+    stand.a_key("acme")
+    stand.a_key("spy")
+    of_one = as_operator("root", "spy", stand.tenancy.tenant("spy"))
+
+    everybody = stand.api.audit.list(as_operator("root", "", None), limit=3)
+    rest = stand.api.audit.list(as_operator("root", "", None), after=everybody.next_after or 0)
+
+    assert [each.number for each in (*everybody.items, *rest.items)] == [1, 2, 3, 4]
+    assert [each.number for each in stand.api.audit.list(of_one).items] == [1, 2]

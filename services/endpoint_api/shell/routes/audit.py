@@ -7,9 +7,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.audit import Sealed
-from services.endpoint_api.core.status import rfc3339
+from services.endpoint_api.core.shown import rfc3339
 from services.endpoint_api.shell.routes.asking import Verbs, Who
+from services.endpoint_api.shell.verbs.audit import Line
 
 router: Final = APIRouter(tags=["audit"])
 
@@ -19,7 +19,9 @@ class AuditRow(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    seq: int = Field(description="Place in the audit of all tenants, so a tenant's rows have gaps.")
+    seq: int = Field(description="The tenant's number of it, without gaps; for an operator of no tenant, that of all.")
+    tenant_id: str
+    project_id: str = Field(description="Empty for what concerns the tenant as a whole.")
     at: str
     actor: str = Field(description="key:<id>, user:<subject>, frontend:<actor> or operator:<id>.")
     action: str
@@ -44,15 +46,19 @@ class AuditList(BaseModel):
 def list_audit(
     who: Who, verbs: Verbs, after: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> AuditList:
-    """Every change that was asked for in the tenant, oldest first, from behind row `after`."""
+    """Changes that were asked for, oldest first, from behind row `after`: a key reads those of its project, who has a
+    role in the whole tenant all of the tenant's, an operator all of the tenant it names, or of everybody.
+    """
     page = verbs.audit.list(who, after=after, limit=limit)
     return AuditList(items=tuple(_row(each) for each in page.items), next_after=page.next_after)
 
 
-def _row(sealed: Sealed) -> AuditRow:
-    deed = sealed.deed
+def _row(line: Line) -> AuditRow:
+    sealed, deed = line.row, line.row.deed
     return AuditRow(
-        seq=sealed.seq,
+        seq=line.number,
+        tenant_id=deed.tenant_id,
+        project_id=deed.project_id,
         at=rfc3339(deed.at_ms),
         actor=deed.actor,
         action=deed.action,
