@@ -116,9 +116,7 @@ def _of_routes() -> Iterator[Event]:
     yield route.RoutePublished(url="http://127.0.0.1:8800/v1")
     yield route.RouteWithdrawn(streams_cut=0)
     yield route.UsageReported(instance="router-1", boot_id="b-2f6c", boot_seq=17, requests=(_request(),))
-    yield route.KeyUsed(
-        instance="router-1", keys=(route.UsedKey(key_id="k3yabcdefg", last_used_ms=WHEN_MS),)
-    )
+    yield route.KeyUsed(instance="router-1", keys=(route.UsedKey(key_id="k3yabcdefg", last_used_ms=WHEN_MS),))
     yield route.TrafficObserved(
         instance="router-1",
         from_ms=WHEN_MS,
