@@ -130,7 +130,7 @@ def typical(times: Sequence[int]) -> Eta:
 
 def remaining(times: Sequence[int], elapsed_ms: int) -> Eta:
     """What is left after ``elapsed_ms``, by those passages that took longer; nothing is known if none did."""
-    return typical([each - elapsed_ms for each in times if each > elapsed_ms])
+    return typical(_left(times, elapsed_ms))
 
 
 def upcoming(stage: Stage) -> tuple[Stage, ...]:
@@ -145,7 +145,7 @@ def ready_in(learned: Learned, stage: Stage, elapsed_ms: int) -> Eta:
     """
     if stage not in TIMED:
         return Eta()
-    present = [each - elapsed_ms for each in learned.times(stage) if each > elapsed_ms]
+    present = _left(learned.times(stage), elapsed_ms)
     ways = [present, *(learned.times(each) for each in upcoming(stage))]
     if not all(ways):
         return Eta()
@@ -155,6 +155,11 @@ def ready_in(learned: Learned, stage: Stage, elapsed_ms: int) -> Eta:
 def nearest_rank(times: Sequence[int], percent: int) -> int:
     """The smallest of ``times`` (in order, not empty) that ``percent`` of them do not pass."""
     return times[-(-percent * len(times) // 100) - 1]
+
+
+def _left(times: Sequence[int], elapsed_ms: int) -> Sequence[int]:
+    """At the very begin every passage is the like, also one that took no time."""
+    return [each - elapsed_ms for each in times if each > elapsed_ms] if elapsed_ms else times
 
 
 def _drawn(ways: Sequence[Sequence[int]], draw: int) -> int:

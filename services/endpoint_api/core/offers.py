@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.endpoint_api.core.catalogue import Model, Tier
-from services.endpoint_api.core.status import View
+from services.endpoint_api.core.shown import View
 
 
 class TierView(View):

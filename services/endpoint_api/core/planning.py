@@ -9,11 +9,13 @@ from pydantic import Field
 from libs.common.decision import Decision, Take
 from libs.common.events.endpoint import EndpointSpec, EndpointStageChanged, Stage
 from libs.common.events.facts import Fact
+from libs.common.units import SECOND_MS
+from services.endpoint_api.core import eta
 from services.endpoint_api.core.forgetting import Change
 from services.endpoint_api.core.lifecycle import CREATING, SERVING
 from services.endpoint_api.core.quotas import Holding
+from services.endpoint_api.core.shown import View
 from services.endpoint_api.core.state import Endpoint
-from services.endpoint_api.core.status import View
 
 TO_PAUSED: Final = (Stage.PAUSING, Stage.PAUSED)
 TO_DELETED: Final = (Stage.DRAINING, Stage.DELETING, Stage.DELETED)
@@ -51,15 +53,20 @@ class PlanView(View):
     stages: tuple[Stage, ...] = Field(description="The stages ahead, in order; empty if it is there at once.")
     held_before: HoldingView
     held_after: HoldingView
-    ready_in_s_p50: float | None = Field(default=None, description="Seconds to ready, as learned; null if not known.")
-    ready_in_s_p90: float | None = None
+    ready_in_s_p50: float | None = Field(
+        default=None, description="Half of the like were ready in so many seconds; null if too little was seen."
+    )
+    ready_in_s_p90: float | None = Field(default=None, description="The same of nine tenths.")
 
 
-def plan_view(before: Endpoint, decision: Decision[Endpoint], verb: str) -> PlanView:
+def plan_view(
+    before: Endpoint, decision: Decision[Endpoint], verb: str, *, learned: eta.Learned, now_ms: int
+) -> PlanView:
     """The plan that a decision is."""
     after = decision.state
     assert after.spec is not None, after.id
     assert after.placement is not None, after.id
+    ready = _ready_in(after, learned, now_ms)
     return PlanView(
         verb=verb,
         endpoint_id=after.id,
@@ -78,6 +85,8 @@ def plan_view(before: Endpoint, decision: Decision[Endpoint], verb: str) -> Plan
         stages=stages_ahead(before, decision),
         held_before=_held(before.held),
         held_after=_held(after.held),
+        ready_in_s_p50=_seconds(ready.p50_ms),
+        ready_in_s_p90=_seconds(ready.p90_ms),
     )
 
 
@@ -105,6 +114,16 @@ def stages_ahead(before: Endpoint, decision: Decision[Endpoint]) -> tuple[Stage,
     entered = tuple(each.stage for each in decision.events if isinstance(each, EndpointStageChanged))
     passed = entered if before.is_requested else (Stage.REQUESTED, *entered)
     return (*passed, *_onward(after.stage))
+
+
+def _ready_in(after: Endpoint, learned: eta.Learned, now_ms: int) -> eta.Eta:
+    if after.stage is Stage.READY:
+        return eta.Eta(0, 0)
+    return eta.ready_in(learned, after.stage, max(0, now_ms - after.visit.since_ms))
+
+
+def _seconds(took_ms: int | None) -> float | None:
+    return None if took_ms is None else took_ms / SECOND_MS
 
 
 def _onward(stage: Stage) -> tuple[Stage, ...]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from libs.common.events.endpoint import EndpointSpec, Stage
 from libs.common.events.facts import Fact
+from services.endpoint_api.core.conditions import ConditionView, conditions_of, created_ms, observed_generation
 from services.endpoint_api.core.explain import deadline_ms, url_of, why
-from services.endpoint_api.core.forgetting import OURS
 from services.endpoint_api.core.lifecycle import HALTED
 from services.endpoint_api.core.operations import is_cancellable, progress
+from services.endpoint_api.core.outlook import CauseView, StageEtaView, WhyView
+from services.endpoint_api.core.shown import View, rfc3339, rfc3339_or_none
 from services.endpoint_api.core.state import Endpoint, Key, Operation, Visit
 
 # The model's way, last first: the first fact that holds says how far it is.
@@ -23,19 +24,6 @@ MODEL_STATES: Final = (
     (Fact.MODEL_DOWNLOADED, "loading"),
     (Fact.IMAGE_PULLED, "downloading"),
 )
-
-# A condition holds while its fact does and none of those that undo it; the first of these that holds is the reason.
-CONDITIONS: Final = (
-    ("CapacityReady", Fact.GPU_READY, (Fact.CAPACITY_RELEASED,)),
-    ("RuntimeReady", Fact.CACHE_WARMED, (Fact.RUNTIME_REMOVED, Fact.RUNTIME_DEGRADED)),
-    ("RoutePublished", Fact.ROUTE_PUBLISHED, (Fact.ROUTE_WITHDRAWN,)),
-)
-
-
-class View(BaseModel):
-    """A record of the HTTP contract. Times are RFC 3339 in UTC."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class OperationView(View):
@@ -58,24 +46,21 @@ class StageView(View):
     """Time in one stage; the elapsed times of all stages sum to the time since the request."""
 
     name: str
-    since: str = Field(description="When it was last entered.")
-    elapsed_ms: int = Field(description="All time in it, of earlier visits too.")
+    since: str | None = Field(description="When it was last entered; null of one still to come.")
+    elapsed_ms: int = Field(description="All time in it, of earlier visits too; 0 of one still to come.")
     is_current: bool
+    is_upcoming: bool = Field(
+        description="Still to come before it is ready. After a resume the same stage is listed as past, too."
+    )
+    eta_p50_ms: int | None = Field(
+        description="What half of the like took: of the present stage what is left, of one to come the whole. "
+        "Null if too little was seen, and of stages that are past."
+    )
+    eta_p90_ms: int | None = Field(description="The same of nine tenths.")
     reason: str = Field(description="Of the present stage only, as are the next three.")
     message: str
     waiting_on: str = Field(description="The service that must act next; empty if none.")
     deadline: str | None = Field(description="When the wait has taken too long.")
-
-
-class ConditionView(View):
-    """A condition in the manner of Kubernetes."""
-
-    type: str
-    status: str = Field(description="True or False.")
-    reason: str
-    message: str
-    last_transition_time: str
-    observed_generation: int
 
 
 class ReplicasView(View):
@@ -91,7 +76,16 @@ class StatusView(View):
     stage: Stage
     reason: str = Field(description="Why it is in this stage, for programs.")
     message: str = Field(description="The same for people.")
-    stages: tuple[StageView, ...] = Field(description="In the order of last entry: the present one is last.")
+    stages: tuple[StageView, ...] = Field(
+        description="In the order of last entry up to the present one, then those still to come before it is ready."
+    )
+    causes: tuple[CauseView, ...] = Field(
+        description="Why it does not serve, the one to look at first, with what would help; empty while it serves."
+    )
+    ready_eta_p50_at: str | None = Field(
+        description="When half of the like were ready; null if too little was seen, or if it is not on its way there."
+    )
+    ready_eta_p90_at: str | None = Field(description="When nine tenths of the like were ready.")
     conditions: tuple[ConditionView, ...]
     url: str | None
     replicas: ReplicasView
@@ -130,10 +124,11 @@ class KeyView(View):
     allowed_ips: tuple[str, ...] = ()
     test: bool = False
     rotated_to: str | None = None
+    last_used_at: str | None = Field(default=None, description="To the minute; null if it never was.")
 
 
-def endpoint_view(endpoint: Endpoint, now_ms: int) -> EndpointView:
-    """The endpoint as its tenant sees it at ``now_ms``."""
+def endpoint_view(endpoint: Endpoint, ahead: WhyView, now_ms: int) -> EndpointView:
+    """The endpoint as its tenant sees it at ``now_ms``, with what is ``ahead`` of it then."""
     assert endpoint.spec is not None, endpoint.id
     operations = endpoint.operations
     said = why(endpoint)
@@ -141,19 +136,22 @@ def endpoint_view(endpoint: Endpoint, now_ms: int) -> EndpointView:
         id=endpoint.id,
         name=endpoint.name,
         project_id=endpoint.project_id,
-        created_at=rfc3339(endpoint.visits[0].since_ms),
+        created_at=rfc3339(created_ms(endpoint)),
         spec=endpoint.spec,
         status=StatusView(
             stage=endpoint.stage,
             reason=said.reason,
             message=said.message,
-            stages=tuple(_stage(endpoint, each, now_ms) for each in endpoint.visits),
-            conditions=_conditions(endpoint),
+            stages=_stages(endpoint, ahead, now_ms),
+            causes=ahead.causes,
+            ready_eta_p50_at=ahead.ready_eta_p50_at,
+            ready_eta_p90_at=ahead.ready_eta_p90_at,
+            conditions=conditions_of(endpoint),
             url=url_of(endpoint) or None,
             replicas=_replicas(endpoint, endpoint.spec),
             model_state=_model_state(endpoint),
             generation=endpoint.generation,
-            observed_generation=_observed_generation(endpoint),
+            observed_generation=observed_generation(endpoint),
             last_operation=operation_view(endpoint, operations[-1]),
         ),
     )
@@ -169,7 +167,7 @@ def operation_view(endpoint: Endpoint, operation: Operation) -> OperationView:
         status=operation.outcome,
         message=operation.message,
         accepted_at=rfc3339(operation.accepted_ms),
-        finished_at=_rfc3339(operation.finished_ms),
+        finished_at=rfc3339_or_none(operation.finished_ms),
         progress=progress(endpoint, operation),
         stage=endpoint.stage,
         cancellable=is_cancellable(endpoint, operation),
@@ -183,26 +181,41 @@ def key_view(key: Key) -> KeyView:
         name=key.name,
         scopes=key.scopes,
         created_at=rfc3339(key.created_ms),
-        expires_at=_rfc3339(key.expires_at_ms),
-        revoked_at=_rfc3339(key.revoked_ms),
+        expires_at=rfc3339_or_none(key.expires_at_ms),
+        revoked_at=rfc3339_or_none(key.revoked_ms),
         models=key.models,
         allowed_ips=key.allowed_ips,
         test=key.is_test,
         rotated_to=key.successor or None,
+        last_used_at=rfc3339_or_none(key.last_used_ms),
     )
 
 
-def rfc3339(at_ms: int) -> str:
-    """Epoch milliseconds as people and programs exchange them."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _stages(endpoint: Endpoint, ahead: WhyView, now_ms: int) -> tuple[StageView, ...]:
+    present = next((each for each in ahead.stages if each.is_current), None)
+    coming = (_upcoming(each) for each in ahead.stages if not each.is_current)
+    return (*(_stage(endpoint, each, present, now_ms) for each in endpoint.visits), *coming)
 
 
-def _rfc3339(at_ms: int | None) -> str | None:
-    return None if at_ms is None else rfc3339(at_ms)
+def _upcoming(known: StageEtaView) -> StageView:
+    return StageView(
+        name=known.name,
+        since=None,
+        elapsed_ms=0,
+        is_current=False,
+        is_upcoming=True,
+        eta_p50_ms=known.eta_p50_ms,
+        eta_p90_ms=known.eta_p90_ms,
+        reason="",
+        message="",
+        waiting_on="",
+        deadline=None,
+    )
 
 
-def _stage(endpoint: Endpoint, visit: Visit, now_ms: int) -> StageView:
+def _stage(endpoint: Endpoint, visit: Visit, present: StageEtaView | None, now_ms: int) -> StageView:
     is_current = visit.stage is endpoint.stage
+    known = present if is_current else None
     said = why(endpoint) if is_current else None
     present_ms = max(0, now_ms - visit.since_ms) if is_current else 0
     return StageView(
@@ -210,44 +223,13 @@ def _stage(endpoint: Endpoint, visit: Visit, now_ms: int) -> StageView:
         since=rfc3339(visit.since_ms),
         elapsed_ms=visit.spent_ms + present_ms,
         is_current=is_current,
+        is_upcoming=False,
+        eta_p50_ms=known.eta_p50_ms if known else None,
+        eta_p90_ms=known.eta_p90_ms if known else None,
         reason=said.reason if said else "",
         message=said.message if said else "",
         waiting_on=said.waiting_on if said else "",
-        deadline=_rfc3339(deadline_ms(endpoint)) if is_current else None,
-    )
-
-
-def _conditions(endpoint: Endpoint) -> tuple[ConditionView, ...]:
-    said = why(endpoint)
-    ready = _condition(
-        endpoint, "Ready", endpoint.stage is Stage.READY, said.reason, said.message, endpoint.visit.since_ms
-    )
-    return (ready, *(_from_facts(endpoint, *each) for each in CONDITIONS))
-
-
-def _from_facts(endpoint: Endpoint, name: str, made: Fact, undoing: tuple[Fact, ...]) -> ConditionView:
-    undone = next((fact for fact in undoing if endpoint.facts.holds(fact)), None)
-    heard = endpoint.facts.of(undone or made)
-    words = (undone or made).value.replace(".", "_").split("_")
-    reason = "".join(word.title() for word in words)
-    return _condition(
-        endpoint,
-        name,
-        endpoint.facts.holds(made) and undone is None,
-        reason if heard else f"Awaiting{reason}",
-        "",
-        heard.at_ms if heard else endpoint.visits[0].since_ms,
-    )
-
-
-def _condition(endpoint: Endpoint, name: str, holds: bool, reason: str, message: str, since_ms: int) -> ConditionView:
-    return ConditionView(
-        type=name,
-        status=str(holds),
-        reason=reason,
-        message=message,
-        last_transition_time=rfc3339(since_ms),
-        observed_generation=_observed_generation(endpoint),
+        deadline=rfc3339_or_none(deadline_ms(endpoint)) if is_current else None,
     )
 
 
@@ -261,8 +243,3 @@ def _replicas(endpoint: Endpoint, spec: EndpointSpec) -> ReplicasView:
 
 def _model_state(endpoint: Endpoint) -> str:
     return next((state for fact, state in MODEL_STATES if endpoint.facts.holds(fact)), "absent")
-
-
-def _observed_generation(endpoint: Endpoint) -> int:
-    told = (each.generation for each in endpoint.facts.heard if each.fact not in OURS)
-    return min(endpoint.generation, max(told, default=0))

@@ -9,7 +9,7 @@ from pydantic import Field
 from libs.common.events.tenant import EVERY_OTHER, Quota, Quotas
 from services.endpoint_api.core import quotas
 from services.endpoint_api.core.members import Member
-from services.endpoint_api.core.status import View, rfc3339
+from services.endpoint_api.core.shown import View, rfc3339
 from services.endpoint_api.core.tenants import Project, Tenant
 
 

@@ -13,6 +13,7 @@ from services.endpoint_api.shell.secrets import Secrets
 from services.endpoint_api.shell.sender import HttpSender
 from services.endpoint_api.shell.tenancy import Tenancy
 from services.endpoint_api.shell.verbs.audit import AuditVerbs
+from services.endpoint_api.shell.verbs.carrying_out import Hand
 from services.endpoint_api.shell.verbs.endpoints import EndpointVerbs
 from services.endpoint_api.shell.verbs.keys import KeyVerbs
 from services.endpoint_api.shell.verbs.members import MemberVerbs
@@ -22,6 +23,7 @@ from services.endpoint_api.shell.verbs.tenants import TenantVerbs
 from services.endpoint_api.shell.verbs.watch import WatchVerbs
 from services.endpoint_api.shell.verbs.webhooks import WebhookVerbs
 from services.endpoint_api.shell.verbs.why import WhyVerbs
+from services.endpoint_api.shell.views import Views
 
 
 class Api:
@@ -29,14 +31,6 @@ class Api:
 
     def __init__(self, service: Service, ports: Ports) -> None:
         tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
-        self.endpoints = EndpointVerbs(service.runner("endpoint"), ports, tenancy)
-        self.operations = OperationVerbs(service.runner("endpoint"), ports, tenancy)
-        self.keys = KeyVerbs(service.runner("key"), ports)
-        self.tenants = TenantVerbs(tenancy, ports)
-        self.members = MemberVerbs(tenancy, self.keys, service.runner("key"), ports)
-        self.offers = OfferVerbs(tenancy)
-        self.once = Once(service.runner("request"), ports.clock, ports.entropy)
-        self.audit = AuditVerbs(ports)
         self.learner = Learner(
             service.runner("endpoint"),
             service.runner("durations"),
@@ -44,9 +38,19 @@ class Api:
             ports.store,
             ports.clock,
         )
+        views = Views(self.learner, tenancy, ports.clock)
+        hand = Hand(service.runner("endpoint"), ports, tenancy, self.learner)
+        self.endpoints = EndpointVerbs(service.runner("endpoint"), ports, tenancy, views, hand)
+        self.operations = OperationVerbs(service.runner("endpoint"), ports, tenancy, hand)
+        self.keys = KeyVerbs(service.runner("key"), ports)
+        self.tenants = TenantVerbs(tenancy, ports)
+        self.members = MemberVerbs(tenancy, self.keys, service.runner("key"), ports)
+        self.offers = OfferVerbs(tenancy)
+        self.once = Once(service.runner("request"), ports.clock, ports.entropy)
+        self.audit = AuditVerbs(ports)
         secrets, homes = Secrets(ports.store, ports.entropy, ports.master_secret), Homes(service.runner("endpoint"))
         local = ports.webhooks_to_loopback
-        self.why = WhyVerbs(self.endpoints, service.runner("endpoint"), self.learner, tenancy, ports)
+        self.why = WhyVerbs(service.runner("endpoint"), views, ports)
         self.watch = WatchVerbs(self.endpoints, Feed(ports.store, homes), secrets)
         self.webhooks = WebhookVerbs(service.runner("webhook"), ports, secrets, allow_local=local)
         self.dispatcher = Dispatcher(

@@ -10,12 +10,34 @@ from libs.common.events.envelope import Envelope, from_wire, type_of
 from libs.common.ids import event_id
 from libs.common.runner import Runner
 from libs.common.store.port import Outgoing, Store
-from services.endpoint_api.core.eta import Durations, Learned, keys_for, passage
+from services.endpoint_api.core.eta import TIMED, Durations, Learned, keys_for, passage
 from services.endpoint_api.core.follower import Followed, Follower
 from services.endpoint_api.core.state import Endpoint
 
 NAME: Final = "durations"
 PAGE: Final = 200
+
+
+class Recall:
+    """What was learned. Each record is read once, so make one for each request."""
+
+    def __init__(self, durations: Runner[Durations]) -> None:
+        self._durations = durations
+        self._read: dict[str, Durations] = {}
+
+    def of(self, endpoint: Endpoint) -> Learned:
+        """What holds for an endpoint; nothing is read for one that is not on a way whose time is learned."""
+        assert endpoint.spec is not None, endpoint.id
+        narrow, wide = keys_for(tier=endpoint.spec.tier, model=endpoint.spec.model)
+        size_bytes = endpoint.placement.model_size_bytes if endpoint.placement else 0
+        if endpoint.stage not in TIMED:
+            return Learned(Durations(narrow), Durations(wide), size_bytes)
+        return Learned(self._of(narrow), self._of(wide), size_bytes)
+
+    def _of(self, key: str) -> Durations:
+        if key not in self._read:
+            self._read[key] = self._durations.state(key) or Durations(key)
+        return self._read[key]
 
 
 class Learner:
@@ -48,16 +70,9 @@ class Learner:
             self._followers.take(NAME, Envelope(cause, Followed(position=position), subject=NAME, time_ms=now_ms))
         return len(messages)
 
-    def known_for(self, endpoint: Endpoint) -> Learned:
-        """What was learned that holds for an endpoint."""
-        assert endpoint.spec is not None, endpoint.id
-        narrow, wide = keys_for(tier=endpoint.spec.tier, model=endpoint.spec.model)
-        size_bytes = endpoint.placement.model_size_bytes if endpoint.placement else 0
-        return Learned(
-            self._durations.state(narrow) or Durations(narrow),
-            self._durations.state(wide) or Durations(wide),
-            size_bytes,
-        )
+    def recall(self) -> Recall:
+        """What was learned, for one request."""
+        return Recall(self._durations)
 
     def _learn(self, told: Outgoing) -> None:
         if told.message.headers.get("ce-type") != type_of(EndpointStageChanged):

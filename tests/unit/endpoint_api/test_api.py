@@ -356,7 +356,7 @@ def test_a_waiting_endpoint_says_on_whom_and_until_when() -> None:
     ask(stand)
     stand.clock.advance(2_000)
 
-    [stage] = stand.api.endpoints.get(a_caller(), "chat").status.stages
+    stage = stand.api.endpoints.get(a_caller(), "chat").status.stages[0]
 
     assert (stage.name, stage.elapsed_ms, stage.waiting_on) == ("requested", 2_000, "capacity-manager")
     assert stage.since == "2027-01-15T08:00:00.000Z"

@@ -8,18 +8,13 @@ from functools import partial
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from libs.common.events.endpoint import EndpointStageChanged, Stage
 from services.endpoint_api.core import eta
 from services.endpoint_api.core.caller import Ask
-from services.endpoint_api.core.decide import decide
 from services.endpoint_api.core.eta import SAMPLES_MAX, Durations, Eta, Learned, Sample, StageTimes
 from services.endpoint_api.core.lifecycle import CREATING
-from services.endpoint_api.core.state import Endpoint
-from services.endpoint_api.core.status import endpoint_view
-from tests.unit.endpoint_api.given import ID, NOW, PLACEMENT, PROGRESS, SPEC, Stand, a_caller, create, tellings
+from tests.unit.endpoint_api.given import PLACEMENT, PROGRESS, SPEC, Stand, a_caller, an_endpoint
 
 GIB: Final = 1 << 30
 
@@ -74,6 +69,7 @@ def test_what_is_left_is_judged_by_those_that_took_longer() -> None:
     assert eta.typical(times) == Eta(50, 90)
     assert eta.remaining(times, 45) == Eta(25, 55)
     assert eta.remaining(times, 100) == Eta()
+    assert eta.remaining([0, 0, 0], 0) == Eta(0, 0)
 
 
 def test_too_few_samples_say_nothing_and_a_tier_speaks_for_a_model_that_is_new() -> None:
@@ -110,23 +106,6 @@ def test_only_a_clean_passage_counts(previous: Stage, stage: Stage, counts: bool
     assert eta.passage(changed.model_copy(update={"previous_ms": None}), size_bytes=1) is None
 
 
-@settings(max_examples=40, deadline=None)
-@given(waits=st.lists(st.integers(0, 100_000), min_size=len(PROGRESS), max_size=len(PROGRESS)), order=st.randoms())
-def test_stage_times_sum_to_the_time_to_ready(waits: list[int], order: random.Random) -> None:
-    events = list(tellings(PROGRESS))
-    order.shuffle(events)
-    now_ms = NOW
-    endpoint = decide(Endpoint(ID), create(), now_ms).state
-    for wait_ms, event in zip(waits, events, strict=True):
-        now_ms += wait_ms
-        endpoint = decide(endpoint, event, now_ms).state
-
-    view = endpoint_view(endpoint, now_ms)
-
-    assert endpoint.stage is Stage.READY
-    assert sum(each.elapsed_ms for each in view.status.stages) == now_ms - NOW
-
-
 def test_each_passage_is_learned_once_however_often_it_is_read() -> None:
     stand = Stand()
     stand.api.tenants.adopt("acme", "main")
@@ -145,7 +124,8 @@ def test_each_passage_is_learned_once_however_often_it_is_read() -> None:
 
     endpoint = stand.endpoints.state(endpoint_id)
     assert endpoint is not None
-    known = learner.known_for(endpoint)
+    assert learner.recall().of(endpoint).times(Stage.REQUESTED) == ()  # It is ready: nothing is read for it.
+    known = learner.recall().of(an_endpoint())
     assert [len(known.of_model.of(each)) for each in CREATING] == [5] * len(CREATING)
     assert known.times(Stage.REQUESTED) == (1000,) * 5
     assert eta.ready_in(known, Stage.REQUESTED, 0).p50_ms == sum(1000 * (each + 1) for each in range(len(PROGRESS)))

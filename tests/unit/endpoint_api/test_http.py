@@ -71,9 +71,16 @@ def test_an_endpoint_is_read_by_id_and_by_name_with_its_whole_status() -> None:
     status = by_id["status"]
     assert by_id["spec"]["scaling"] == {"min": 1, "max": 1, "target_concurrency": 8}
     assert status["stage"] == "joining_nodes"
-    assert [each["name"] for each in status["stages"]][-1] == "joining_nodes"
-    assert status["stages"][-1]["elapsed_ms"] == 4_000
-    assert status["stages"][-1]["waiting_on"] == "capacity-manager"
+    (present,) = [each for each in status["stages"] if each["is_current"]]
+    assert (present["name"], present["elapsed_ms"], present["waiting_on"]) == (
+        "joining_nodes",
+        4_000,
+        "capacity-manager",
+    )
+    upcoming = [each["name"] for each in status["stages"] if each["is_upcoming"]]
+    assert (upcoming[0], upcoming[-1]) == ("preparing_gpu", "publishing_route")
+    assert [each["code"] for each in status["causes"]] == ["working"]
+    assert (status["ready_eta_p50_at"], status["ready_eta_p90_at"]) == (None, None)  # Nothing was learned yet.
     assert status["conditions"][0]["type"] == "Ready"
     assert status["conditions"][0]["status"] == "False"
     assert (status["url"], status["replicas"]) == (None, {"desired": 1, "ready": 0})

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from services.endpoint_api.core.outlook import WhyView
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.feed import Subscription
 from services.endpoint_api.shell.routes.asking import Verbs, Who, _caller
-from services.endpoint_api.shell.verbs.why import WhyView
 
 router: Final = APIRouter(tags=["watch"])
 

@@ -17,6 +17,7 @@ from services.endpoint_api.core.operations import made_by
 from services.endpoint_api.core.planning import PlanView, plan_view, takes
 from services.endpoint_api.core.state import Endpoint
 from services.endpoint_api.core.status import OperationView
+from services.endpoint_api.shell.learning import Learner
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.tenancy import Tenancy
 
@@ -28,10 +29,11 @@ NAME_TAKEN: Final = "an endpoint of this project has this name already; choose a
 class Hand:
     """Takes commands to the runner of endpoints, and answers with views."""
 
-    def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy) -> None:
+    def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy, learner: Learner) -> None:
         self._endpoints = endpoints
         self._ports = ports
         self._tenancy = tenancy
+        self._learner = learner
 
     def carry_out(self, ask: Ask, envelope: Envelope, *, before: Endpoint, verb: str) -> OperationView | PlanView:
         """The operation that the command made, or the plan. Raises what the command is refused with."""
@@ -52,11 +54,13 @@ class Hand:
 
     def plan(self, envelope: Envelope, *, before: Endpoint, verb: str) -> PlanView:
         """What the command would do now; refused as the command would be."""
-        decision = decide(before, envelope, self._ports.clock.now_ms())
+        now_ms = self._ports.clock.now_ms()
+        decision = decide(before, envelope, now_ms)
         with self._tenancy.explaining():
             for each in takes(decision):
                 if self._ports.store.counter(each.counter) + each.amount > each.limit:
                     raise QuotaExceeded(
                         "it would pass a quota", counter=each.counter, wanted=each.amount, limit=each.limit
                     )
-        return plan_view(before, decision, verb)
+        learned = self._learner.recall().of(decision.state)
+        return plan_view(before, decision, verb, learned=learned, now_ms=now_ms)

@@ -35,6 +35,7 @@ from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.tenancy import Tenancy
 from services.endpoint_api.shell.verbs.carrying_out import NAME_TAKEN, Hand
 from services.endpoint_api.shell.verbs.finding import after, check_limit, cursor_of, find, is_callers, live_ones
+from services.endpoint_api.shell.views import Views
 
 ATTEMPTS_MAX: Final = 8  # Updates of one endpoint that win in turn before this one gives up.
 
@@ -53,11 +54,12 @@ class EndpointVerbs:
     Every change raises PreconditionFailed where `if_match` is not the present ETag; with `dry_run` it is the plan.
     """
 
-    def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy) -> None:
+    def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy, views: Views, hand: Hand) -> None:
         self._endpoints = endpoints
         self._ports = ports
         self._tenancy = tenancy
-        self._hand = Hand(endpoints, ports, tenancy)
+        self._views = views
+        self._hand = hand
 
     def create(self, ask: Ask, *, name: str, spec: EndpointSpec) -> OperationView | PlanView:
         """Ask for an endpoint; the same key and body again give the same operation.
@@ -136,7 +138,7 @@ class EndpointVerbs:
     def get(self, caller: Caller, ref: str) -> EndpointView:
         """An endpoint by id or name. By id it is found after its deletion too; its name is free by then."""
         caller.needs(Scope.READ)
-        return status.endpoint_view(find(self._endpoints, self._ports, caller, ref), self._ports.clock.now_ms())
+        return self._views.of(caller).endpoint(find(self._endpoints, self._ports, caller, ref))
 
     def list(
         self,
@@ -159,8 +161,8 @@ class EndpointVerbs:
                 found.append(each)
             if len(found) > limit:
                 break
-        now_ms = self._ports.clock.now_ms()
-        items = tuple(status.endpoint_view(each, now_ms) for each in found[:limit])
+        views = self._views.of(caller)
+        items = tuple(views.endpoint(each) for each in found[:limit])
         return Page(items, cursor_of(items[-1].id) if len(found) > limit else None)
 
     def _change_spec(

@@ -39,11 +39,11 @@ class OperationPage:
 class OperationVerbs:
     """What a tenant does with operations."""
 
-    def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy) -> None:
+    def __init__(self, endpoints: Runner[Endpoint], ports: Ports, tenancy: Tenancy, hand: Hand) -> None:
         self._endpoints = endpoints
         self._ports = ports
         self._tenancy = tenancy
-        self._hand = Hand(endpoints, ports, tenancy)
+        self._hand = hand
 
     def get(self, caller: Caller, operation_id: str) -> OperationView:
         """An operation; its endpoint is in its id."""

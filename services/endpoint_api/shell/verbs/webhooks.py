@@ -18,8 +18,8 @@ from services.endpoint_api.core import addresses, admission
 from services.endpoint_api.core.caller import Ask, Caller, Scope
 from services.endpoint_api.core.commands import Command, command_envelope
 from services.endpoint_api.core.refusal import FieldRefused
+from services.endpoint_api.core.shown import rfc3339
 from services.endpoint_api.core.state import home_of
-from services.endpoint_api.core.status import rfc3339
 from services.endpoint_api.core.webhooks import (
     NO_WEBHOOK,
     OVERLAP_MAX_MS,
