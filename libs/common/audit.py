@@ -1,8 +1,10 @@
 """The audit: each change that somebody asked for is one row, in the commit of the change, chained to the row before.
 
-A row's hash covers its content, the hash of the row before it and of the tenant's row before it, so an edit, a
-deletion or a swap breaks the chain. Cutting off the end, or writing the whole chain anew, breaks none: that is seen
-because each hash is also told to the bus (`audit.recorded`), which whoever holds the database does not hold.
+Each tenant's rows are a chain of their own, which says nothing of anybody else: `tenant_hash` covers a row's content
+and the `tenant_hash` of the tenant's row before it. `hash` covers that and the `hash` of the row before it, whoever's
+that is. So an edit, a deletion or a swap breaks a chain. Cutting off the end, or writing the whole chain anew, breaks
+none: that is seen because each `hash` is also told to the bus (`audit.recorded`), which whoever holds the database
+does not hold.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Deed:
 class Sealed:
     """A deed in its place in the chain, `seq` from 1 without a gap; `tenant_seq` likewise in the tenant's own chain.
 
-    A tenant is shown the second only: the first would tell it how much others do.
+    A tenant is shown `tenant_seq`, `tenant_previous` and `tenant_hash` only: `seq`, and whatever a guess of it can be
+    tried on, would tell it how much others do.
     """
 
     seq: int
@@ -47,6 +50,7 @@ class Sealed:
     deed: Deed
     previous: str
     tenant_previous: str
+    tenant_hash: str
     hash: str
 
 
@@ -60,13 +64,14 @@ class Flaw:
 
 def sealed(deed: Deed, *, seq: int, tenant_seq: int, previous: str, tenant_previous: str) -> Sealed:
     """The deed as row ``seq``, the tenant's ``tenant_seq``."""
-    row = Sealed(seq, tenant_seq, deed, previous, tenant_previous, hash="")
+    row = Sealed(seq, tenant_seq, deed, previous, tenant_previous, tenant_hash="", hash="")
+    row = replace(row, tenant_hash=_tenant_hash(row))
     return replace(row, hash=_hash(row))
 
 
 def flaws(rows: Iterable[Sealed], told: Mapping[int, str]) -> Iterator[Flaw]:
     """What is wrong with ``rows``, which should be the whole audit, given the hashes that the bus was ``told``."""
-    previous = nothing = Sealed(0, 0, Deed(0, "", "", "", "", "", "", ""), "", "", NOTHING_BEFORE)
+    previous = nothing = Sealed(0, 0, Deed(0, "", "", "", "", "", "", ""), "", "", NOTHING_BEFORE, NOTHING_BEFORE)
     of_tenant: dict[str, Sealed] = {}
     for row in rows:
         message = _flaw(row, previous, of_tenant.get(row.deed.tenant_id, nothing), told.get(row.seq))
@@ -82,17 +87,24 @@ def flaws(rows: Iterable[Sealed], told: Mapping[int, str]) -> Iterator[Flaw]:
 def _flaw(row: Sealed, previous: Sealed, of_tenant: Sealed, told: str | None) -> str:
     if row.seq != previous.seq + 1:
         return f"row {row.seq} follows row {previous.seq}: what was between them is gone"
-    if row.hash != _hash(row):
+    if (row.tenant_hash, row.hash) != (_tenant_hash(row), _hash(row)):
         return "its content is not what was sealed: it was edited"
     if row.previous != previous.hash:
         return f"it is not chained to row {previous.seq}: one of the two was replaced"
-    if (row.tenant_previous, row.tenant_seq) != (of_tenant.hash, of_tenant.tenant_seq + 1):
+    if (row.tenant_previous, row.tenant_seq) != (of_tenant.tenant_hash, of_tenant.tenant_seq + 1):
         return "it is not chained to the tenant's row before it: one of the two was replaced"
     if told is not None and told != row.hash:
         return "the bus was told of another row in this place: the chain was written anew"
     return ""
 
 
+def _tenant_hash(row: Sealed) -> str:
+    return _sha256([row.tenant_seq, row.tenant_previous, *astuple(row.deed)])
+
+
 def _hash(row: Sealed) -> str:
-    content = [row.seq, row.tenant_seq, row.previous, row.tenant_previous, *astuple(row.deed)]
+    return _sha256([row.seq, row.previous, row.tenant_hash])
+
+
+def _sha256(content: list[object]) -> str:
     return hashlib.sha256(json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()

@@ -92,13 +92,12 @@ class _Unit:
         """Append to the audit."""
         chain = [*self.store.audit, *self.sealed]
         of_tenant = [each for each in chain if each.deed.tenant_id == deed.tenant_id]
-        previous, tenant_previous = (each[-1].hash if each else NOTHING_BEFORE for each in (chain, of_tenant))
         row = sealed(
             deed,
             seq=len(chain) + 1,
             tenant_seq=len(of_tenant) + 1,
-            previous=previous,
-            tenant_previous=tenant_previous,
+            previous=chain[-1].hash if chain else NOTHING_BEFORE,
+            tenant_previous=of_tenant[-1].tenant_hash if of_tenant else NOTHING_BEFORE,
         )
         self.sealed.append(row)
         return row

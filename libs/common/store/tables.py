@@ -138,6 +138,7 @@ class DeedRow(StoreTable, table=True):
     project_id: str = Field(sa_column=Column(WORDS, nullable=False))
     previous: str = Field(sa_column=Column(WORDS, nullable=False))
     tenant_previous: str = Field(sa_column=Column(WORDS, nullable=False))
+    tenant_hash: str = Field(sa_column=Column(WORDS, nullable=False))
     hash: str = Field(sa_column=Column(WORDS, nullable=False))
 
 

@@ -149,10 +149,11 @@ class SqlUnit:
         of_tenant = self._run(self._statements.chain, {"of": deed.tenant_id}).one()
         row = sealed(deed, seq=end.seq, tenant_seq=of_tenant.seq, previous=end.hash, tenant_previous=of_tenant.hash)
         place = {"seq": row.seq, "tenant_seq": row.tenant_seq}
-        chained = {"previous": row.previous, "tenant_previous": row.tenant_previous, "hash": row.hash}
-        self._run(SEAL, {**place, **asdict(deed), **chained})
-        for chain in (ALL, deed.tenant_id):
-            self._run(EXTEND, {"of": chain, "to": row.hash})
+        before = {"previous": row.previous, "tenant_previous": row.tenant_previous}
+        ends = {"tenant_hash": row.tenant_hash, "hash": row.hash}
+        self._run(SEAL, {**place, **asdict(deed), **before, **ends})
+        for chain, hash_ in ((ALL, row.hash), (deed.tenant_id, row.tenant_hash)):
+            self._run(EXTEND, {"of": chain, "to": hash_})
         return row
 
     def _why_not_created(self, record: Record) -> MillraceError:
@@ -182,8 +183,8 @@ def entry_of(row: Sequence[Any]) -> Entry:
 
 def sealed_of(row: Sequence[Any]) -> Sealed:
     """The row of the audit in a row of its table."""
-    seq, tenant_seq, *deed, previous, tenant_previous, digest = row
-    return Sealed(seq, tenant_seq, Deed(*deed), previous, tenant_previous, digest)
+    seq, tenant_seq, *deed, previous, tenant_previous, tenant_hash, hash_ = row
+    return Sealed(seq, tenant_seq, Deed(*deed), previous, tenant_previous, tenant_hash, hash_)
 
 
 def _taken(record: Record) -> Taken:

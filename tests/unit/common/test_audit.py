@@ -20,7 +20,7 @@ def a_chain(count: int, *, request: str = "req") -> list[Sealed]:
     rows: list[Sealed] = []
     for seq in range(1, count + 1):
         tenant = TENANTS[seq % 3]
-        of_tenant = ["", *(each.hash for each in rows if each.deed.tenant_id == tenant)]
+        of_tenant = ["", *(each.tenant_hash for each in rows if each.deed.tenant_id == tenant)]
         deed = Deed(
             seq, tenant, "key:abcdefghij", "create_endpoint", f"ep-{seq}", f"{request}-{seq}", "", "f00d", "main"
         )
@@ -114,6 +114,18 @@ def test_a_tenants_row_given_to_another_is_found_though_its_hash_is_right() -> N
     [*_, flaw] = flaws([*rows[:4], forged], {})
 
     assert flaw.seq == 5
+
+
+def test_what_a_tenant_sees_of_a_row_does_not_depend_on_what_others_did() -> None:
+    """Neither number nor hash, also where the row before is the tenant's own and only the number could be guessed."""
+    deed = a_chain(1)[0].deed
+    first, second = (
+        sealed(deed, seq=seq, tenant_seq=3, previous=previous, tenant_previous="d00d")
+        for seq, previous in ((3, "d00d"), (1_003, "beef"))
+    )
+
+    assert first.tenant_hash == second.tenant_hash
+    assert first.hash != second.hash
 
 
 def test_a_tenants_rows_are_numbered_without_a_gap() -> None:

@@ -15,7 +15,7 @@ router: Final = APIRouter(tags=["audit"])
 
 
 class AuditRow(BaseModel):
-    """Who changed what. `hash` covers the row and those before it: with the newest kept, nobody can unsay the rest."""
+    """Who changed what. `hash` covers the row and the tenant's before it: keep the newest, and none can be unsaid."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,5 +67,5 @@ def _row(line: Line) -> AuditRow:
         before_sha256=deed.before_sha256,
         after_sha256=deed.after_sha256,
         previous=sealed.tenant_previous,
-        hash=sealed.hash,
+        hash=sealed.tenant_hash,
     )
