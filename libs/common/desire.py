@@ -7,23 +7,21 @@ from typing import Final
 from libs.common.events.facts import Fact, Facts, Heard
 
 ENDS: Final = (Fact.DELETION_REQUESTED, Fact.PAUSE_REQUESTED, Fact.ENDPOINT_FAILED)
+SAID: Final = (Fact.REQUESTED, *ENDS)
 
 
 def generation_of(facts: Facts) -> int:
     """The newest generation that endpoint-api spoke of; 0 if it never did."""
-    said = (facts.of(fact) for fact in (Fact.REQUESTED, *ENDS))
-    return max((each.generation for each in said if each is not None), default=0)
+    return max((each.generation for each in facts.heard if each.fact in SAID), default=0)
 
 
 def ends_of(facts: Facts) -> tuple[Heard, ...]:
     """The deletion, the pause and the failure that no newer request made void; at one generation the end counts."""
+    said = [each for each in facts.heard if each.fact in ENDS]
+    if not said:
+        return ()
     requested = _requested(facts)
-    said = (facts.of(fact) for fact in ENDS)
-    return tuple(
-        each
-        for each in said
-        if each is not None and (each.generation >= requested or each.fact is Fact.DELETION_REQUESTED)
-    )
+    return tuple(each for each in said if each.generation >= requested or each.fact is Fact.DELETION_REQUESTED)
 
 
 def is_ended(facts: Facts) -> bool:

@@ -51,7 +51,7 @@ def checkers(simulation: Simulation) -> Sequence[Checker]:
 def nothing_outlives_deleted(simulation: Simulation) -> str:
     """Once an endpoint is deleted, the cloud holds nothing of it."""
     deleted = {each.id for each in simulation.customers.endpoints() if each.stage is Stage.DELETED}
-    left = sorted(deleted & (clusters(simulation) | set(claims(simulation))))
+    left = sorted(deleted & (clusters(simulation) | claims(simulation).keys())) if deleted else ()
     return f"{left} are deleted, but the cloud still holds them" if left else ""
 
 

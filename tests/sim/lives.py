@@ -36,7 +36,9 @@ def checkers(told: Told) -> Sequence[Checker]:
 def paused_is_empty(simulation: Simulation) -> str:
     """As soon as it is called paused: no cluster, no node, no quota, nobody is let in; and its name is its own."""
     paused = [each for each in simulation.customers.endpoints() if each.stage is Stage.PAUSED]
-    held = clusters(simulation) | set(claims(simulation))
+    if not paused:
+        return ""
+    held = clusters(simulation) | claims(simulation).keys()
     store = simulation.hosts[Owner.ENDPOINT_API].store
     capacity = simulation.hosts[Owner.CAPACITY_MANAGER]
     for each in paused:

@@ -184,14 +184,14 @@ class Simulation:
         self.twin.advance()
         self.customers.mend()
         busy = self.traffic.finish()
-        for host in self.hosts.values():
-            busy |= bool(self._on(host, "tick", Host.tick))
-            busy |= bool(self._on(host, "reconcile", Host.reconcile))
-            busy |= bool(self._on(host, "relay", Host.relay))
+        for host in self.hosts.values():  # Each hears, acts and tells, so that a round takes news a long way.
             for consumer in host.consumers:
                 for entry in self.broker.due(consumer):
                     busy = True
                     self._hand(host, consumer, entry)
+            busy |= bool(self._on(host, "tick", Host.tick))
+            busy |= bool(self._on(host, "reconcile", Host.reconcile))
+            busy |= bool(self._on(host, "relay", Host.relay))
         self._check(finally_=False)
         return busy
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from libs.common.bus.dead_letter import dead_letter
@@ -100,6 +101,7 @@ class MemoryBroker:
             entries.remove(entry)
 
 
+@lru_cache(maxsize=4096)  # Few subjects, each asked again with every message.
 def matches(pattern: str, subject: str) -> bool:
     """Whether a NATS subject filter matches: ``*`` is one token, a last ``>`` is one or more."""
     wanted, given = pattern.split("."), subject.split(".")

@@ -18,8 +18,5 @@ def headers_of(attributes: Mapping[str, str]) -> dict[str, str]:
 
 def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
     """The attributes in headers, by their names in lower case."""
-    return {
-        name.lower().removeprefix("ce-"): unquote(value)
-        for name, value in headers.items()
-        if name.lower().startswith("ce-")
-    }
+    lowered = ((name.lower(), value) for name, value in headers.items())
+    return {name[3:]: unquote(value) for name, value in lowered if name.startswith("ce-")}

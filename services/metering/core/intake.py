@@ -54,6 +54,7 @@ def lines_of(usage: RequestUsage, *, now_ms: int) -> tuple[Line, ...]:
         (Meter.COMPLETION_TOKENS, usage.completion_tokens),
     )
     account = root_of(tenant=usage.tenant_id, project=usage.project_id, endpoint=usage.endpoint_id)
+    content, parked = _content(usage), _parked(usage, Flaw.CONFLICT, Meter.REQUESTS)
     return tuple(
         Line(
             id=f"request/{usage.request_id}/{meter}",
@@ -61,9 +62,8 @@ def lines_of(usage: RequestUsage, *, now_ms: int) -> tuple[Line, ...]:
             meter=meter,
             quantity=count,
             at_ms=usage.ended_ms,
-            data=_content(usage),
-            # One parked line stands for the three that conflict together.
-            otherwise=_parked(usage, Flaw.CONFLICT, Meter.REQUESTS),
+            data=content,
+            otherwise=parked,  # One parked line stands for the three that conflict together.
         )
         for meter, count in counts
     )

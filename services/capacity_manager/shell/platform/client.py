@@ -43,9 +43,10 @@ class PlatformClient:
     ) -> None:
         timeout = httpx.Timeout(read_s, connect=connect_s)
         verify = _trusting(ca_file) if ca_file else True
+        self._url = url.rstrip("/")
         self._key_file = key_file
         self._http = httpx.Client(
-            base_url=url, timeout=timeout, verify=verify, transport=transport, follow_redirects=False, trust_env=False
+            timeout=timeout, verify=verify, transport=transport, follow_redirects=False, trust_env=False
         )
 
     def close(self) -> None:
@@ -110,7 +111,7 @@ class PlatformClient:
             headers["content-type"] = content_type
             content = json.dumps(body).encode()
         try:
-            return self._http.request(method, path, params=query, headers=headers, content=content)
+            return self._http.request(method, self._url + path, params=query, headers=headers, content=content)
         except httpx.RequestError as failure:
             kind = "in time" if isinstance(failure, httpx.TimeoutException) else f"({type(failure).__name__})"
             raise PlatformError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -63,8 +64,13 @@ def generation_of(instance: Json) -> int:
 
 def parameters(instance: Json) -> Json:
     """The parameters of an instance: on the wire they are YAML in a string. Unreadable ones count as none."""
+    return dict(_parsed((instance.get("spec") or {}).get("parameters") or ""))
+
+
+@lru_cache(maxsize=1024)  # Each look at each cluster finds the same text again, and YAML is slow to read.
+def _parsed(text: str) -> Mapping[str, Any]:
     try:
-        found = yaml.safe_load((instance.get("spec") or {}).get("parameters") or "")
+        found = yaml.safe_load(text)
     except yaml.YAMLError:
         return {}
     return found if isinstance(found, dict) else {}
