@@ -102,7 +102,8 @@ class Customers:
         self._ask(Wish(f"create {name}", lambda api: api.endpoints.create(ask, name=name, spec=spec)))
 
     def _delete(self, endpoint_id: str) -> None:
-        self._ask(Wish(f"delete {endpoint_id}", lambda api: api.endpoints.delete(Ask(CALLER), endpoint_id)))
+        ask = Ask(CALLER, f"delete {endpoint_id}")
+        self._ask(Wish(ask.request_id, lambda api: api.endpoints.delete(ask, endpoint_id)))
 
     def _ask(self, wish: Wish) -> None:
         def ask(host: Host) -> str:

@@ -41,6 +41,7 @@ def request_key(*, idempotency_key: str | None, request_id: str) -> str:
     Raises FieldRefused for a key of the wrong form.
     """
     if idempotency_key is None:
+        assert request_id, "nothing says which request it is: all like it would be the same one"
         return f"request {request_id}"
     if REQUEST_KEY_FORM.fullmatch(idempotency_key) is None:
         raise FieldRefused("Idempotency-Key", f"must be 1 to {REQUEST_KEY_MAX} printable ASCII characters, no spaces")

@@ -1,7 +1,8 @@
 """Decide for requests: an Idempotency-Key makes all that is sent with it one request, with one answer, for 30 days.
 
 A request is begun before its command is taken and answered after. A crash between leaves it begun; whoever asks again
-once the lease is over does the command again, and as a command's id follows from the request, it happens once.
+once the lease is over does the command again, and as a command's id follows from the request, it happens once. Who was
+slower than the lease may still answer: the first answer that is given stays.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from libs.common.decision import Decision
-from libs.common.errors import Conflict, Invalid, Unavailable
+from libs.common.errors import Conflict, Invalid
 from libs.common.events.command import CommandAnswered
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
@@ -118,10 +119,11 @@ def _begin(request: Request, begun: RequestBegun, now_ms: int) -> Decision[Reque
 
 
 def _answer(request: Request, answered: RequestAnswered, now_ms: int) -> Decision[Request]:
-    if request.is_answered or request.digest != answered.digest:
-        return _kept(request)  # Whoever took over was faster; the answer that was given stays.
+    if request.is_answered or request.digest not in ("", answered.digest):
+        return _kept(request)  # Whoever took over was faster, or the key was dropped and means something else by now.
     done = replace(
         request,
+        digest=answered.digest,
         token="",
         begun_ms=request.begun_ms or now_ms,
         status=answered.status,
@@ -149,8 +151,3 @@ def _forget_if_old(request: Request, now_ms: int) -> Decision[Request]:
 
 def _kept(request: Request) -> Decision[Request]:
     return Decision(request, wake_at_ms=request.begun_ms + KEPT_MS if request.digest else None)
-
-
-def later(trouble: InFlight) -> Unavailable:
-    """The same for the bus, where a message waits by itself."""
-    return Unavailable(str(trouble), code=trouble.code)

@@ -30,7 +30,10 @@ TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}
 
 
 class Edge:
-    """Wraps an ASGI app. The app finds ``request_id`` and ``traceparent`` in its request's state."""
+    """Wraps an ASGI app. The app finds ``request_id``, ``traceparent`` and ``body`` in its request's state.
+
+    HEAD is answered as GET is, without the body.
+    """
 
     def __init__(self, app: App, *, entropy: Entropy, body_max_bytes: int = BODY_MAX_BYTES) -> None:
         self._app = app
@@ -53,6 +56,10 @@ class Edge:
         refusal = _refusal(headers, body, self._body_max_bytes, request_id)
         if refusal is not None:
             await refusal(scope, receive, answer)
+            return
+        scope["state"]["body"] = body
+        if scope["method"] == "HEAD":
+            await _head(self._app, scope, body, answer)
             return
         await self._app(scope, _replay(body, receive), answer)
 
@@ -107,6 +114,20 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+async def _head(app: App, scope: Scope, body: bytes, send: Send) -> None:
+    """The head of what GET would answer. Its body goes nowhere, and a stream ends as if the client had left."""
+
+    async def gone() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def head(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body"})
+
+    await app({**scope, "method": "GET"}, _replay(body, gone), head)
 
 
 def _with_header(send: Send, name: bytes, value: bytes) -> Send:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -73,6 +73,10 @@ class Problem(BaseModel):
     retryable: bool
     errors: tuple[FieldError, ...] = ()
 
+    def content(self) -> dict[str, Any]:
+        """As it is sent: `errors` only where a field is wrong."""
+        return self.model_dump(mode="json", exclude=None if self.errors else {"errors"})
+
 
 def problem(
     status: int,
@@ -86,8 +90,7 @@ def problem(
 ) -> JSONResponse:
     """The answer that says what went wrong and what to do."""
     body = _document(status, code=code, detail=detail, request_id=request_id, retryable=retryable, errors=errors)
-    content = body.model_dump(mode="json", exclude=None if errors else {"errors"})
-    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+    return JSONResponse(body.content(), status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
 
 
 def document_of(error: MillraceError, *, request_id: str) -> Problem:
@@ -117,8 +120,7 @@ def refused(request: Request, error: Exception) -> JSONResponse:
     if body.retryable:
         after_s = error.retry_after_s if isinstance(error, Unavailable) else 1.0
         headers["retry-after"] = str(min(RETRY_AFTER_MAX_S, max(1, math.ceil(after_s))))
-    content = body.model_dump(mode="json", exclude=None if body.errors else {"errors"})
-    return JSONResponse(content, status_code=body.status, media_type=MEDIA_TYPE, headers=headers)
+    return JSONResponse(body.content(), status_code=body.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def invalid(request: Request, error: Exception) -> JSONResponse:
@@ -141,9 +143,10 @@ def http_refused(request: Request, error: Exception) -> JSONResponse:
     """What routing itself refuses."""
     assert isinstance(error, HTTPException), error
     code, detail = HTTP_CODES.get(error.status_code, ("http_error", HTTPStatus(error.status_code).phrase))
-    return problem(
-        error.status_code, code=code, detail=detail, request_id=request.state.request_id, headers=error.headers
-    )
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"allow": request.app.state.allowed(request.url.path)}
+    return problem(error.status_code, code=code, detail=detail, request_id=request.state.request_id, headers=headers)
 
 
 def broken(request: Request, _error: Exception) -> JSONResponse:

@@ -127,9 +127,9 @@ def test_a_crash_after_the_commit_of_a_delete_makes_one_delete() -> None:
     created = ask(stand)
     crashing.append(True)
     with pytest.raises(Crash):
-        stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id)
+        stand.api.endpoints.delete(Ask(a_caller(), "r2"), created.endpoint_id)
 
-    again = accepted(stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id))
+    again = accepted(stand.api.endpoints.delete(Ask(a_caller(), "r2"), created.endpoint_id))
 
     kinds = [each.headers["ce-type"] for each in stand.store.outbox.values()]
     assert kinds.count("endpoint.deletion_requested.v1") == 1
@@ -146,7 +146,7 @@ def test_a_name_that_is_taken_is_refused_until_it_is_free() -> None:
 
     assert refusal.value.code == "name_taken"
     assert stand.stored() == before
-    stand.api.endpoints.delete(Ask(a_caller()), "chat")
+    stand.api.endpoints.delete(Ask(a_caller(), "r2"), "chat")
     stand.hear(created.endpoint_id, TEARDOWN, generation=2)
     assert ask(stand, key="k2").endpoint_id != created.endpoint_id
     assert stand.store.counter("endpoints/acme") == 1
@@ -193,7 +193,7 @@ def test_a_refused_create_can_be_asked_again_with_the_same_key() -> None:
     with pytest.raises(QuotaExceeded):
         ask(stand, "second", key="k2")
 
-    stand.api.endpoints.delete(Ask(a_caller()), "first")
+    stand.api.endpoints.delete(Ask(a_caller(), "r2"), "first")
     stand.hear(created.endpoint_id, TEARDOWN, generation=2)
 
     assert ask(stand, "second", key="k2").status == "running"
@@ -267,7 +267,7 @@ def test_a_list_is_paged_without_gaps_or_repeats_and_leaves_out_the_deleted() ->
     stand = Stand()
     made = {ask(stand, f"chat-{n}", key=f"k{n}").endpoint_id for n in range(7)}
     gone = sorted(made)[3]
-    stand.api.endpoints.delete(Ask(a_caller()), gone)
+    stand.api.endpoints.delete(Ask(a_caller(), "r2"), gone)
     stand.hear(gone, TEARDOWN, generation=2)
 
     seen, cursor, pages = [], "", 0
@@ -298,7 +298,7 @@ def test_a_limit_out_of_bounds_is_refused(limit: int) -> None:
 def test_a_deleted_endpoint_is_found_by_id_and_not_by_name() -> None:
     stand = Stand()
     created = ask(stand)
-    deleted = accepted(stand.api.endpoints.delete(Ask(a_caller()), "chat"))
+    deleted = accepted(stand.api.endpoints.delete(Ask(a_caller(), "r2"), "chat"))
     stand.hear(created.endpoint_id, TEARDOWN, generation=2)
 
     view = stand.api.endpoints.get(a_caller(), created.endpoint_id)
@@ -306,7 +306,7 @@ def test_a_deleted_endpoint_is_found_by_id_and_not_by_name() -> None:
     assert view.status.stage is Stage.DELETED
     assert stand.api.operations.get(a_caller(), deleted.id).status == "succeeded"
     assert stand.api.operations.get(a_caller(), created.id).status == "superseded"
-    assert accepted(stand.api.endpoints.delete(Ask(a_caller()), created.endpoint_id)).id == deleted.id
+    assert accepted(stand.api.endpoints.delete(Ask(a_caller(), "r2"), created.endpoint_id)).id == deleted.id
     with pytest.raises(NotFound):
         stand.api.endpoints.get(a_caller(), "chat")
 
@@ -387,7 +387,7 @@ def test_the_gauges_count_what_is_stored() -> None:
     ids = [ask(stand, f"chat-{n}", key=f"k{n}").endpoint_id for n in range(3)]
     stand.hear(ids[0], PROGRESS)
     for ended in ids[1:]:
-        stand.api.endpoints.delete(Ask(a_caller()), ended)
+        stand.api.endpoints.delete(Ask(a_caller(), "r2"), ended)
     stand.hear(ids[2], TEARDOWN, generation=2)
     stand.clock.advance(16 * 60_000)
 
@@ -419,7 +419,7 @@ def test_one_name_can_live_and_die_many_times() -> None:
 
     for n in range(3):
         created = ask(stand, key=f"k{n}")
-        stand.api.endpoints.delete(Ask(a_caller()), "chat")
+        stand.api.endpoints.delete(Ask(a_caller(), "r2"), "chat")
         stand.hear(created.endpoint_id, TEARDOWN, generation=2)
         assert stand.api.endpoints.get(a_caller(), created.endpoint_id).status.stage is Stage.DELETED
 

@@ -16,10 +16,11 @@ from libs.common.events.envelope import from_wire
 from libs.common.keys import mint
 from libs.common.store.memory import MemoryStore
 from services.endpoint_api.shell.problems import MEDIA_TYPE
-from tests.unit.endpoint_api.given import BODY, NOW, PROGRESS, TEARDOWN, CountingEntropy, Stand
+from tests.unit.endpoint_api.given import BODY, CATALOGUE, NOW, PROGRESS, TEARDOWN, CountingEntropy, Stand
 
 CANARY: Final = "CANARY7f3a91"
 FIELDS: Final = {"type", "title", "status", "detail", "code", "request_id", "retryable"}
+RECIPES: Final = frozenset(name for tier in CATALOGUE.tiers for name in tier.runtime_templates)
 LARGE: Final = json.dumps({**BODY, "pad": "x" * (64 * 1024)})
 
 
@@ -88,6 +89,7 @@ def test_an_endpoint_is_read_by_id_and_by_name_with_its_whole_status() -> None:
 
 
 def test_nothing_of_the_platform_is_shown() -> None:
+    """Names of runtime recipes are: they are the customer's to pin."""
     stand = Stand()
     headers = stand.headers()
     created = stand.client.post("/v1/endpoints", json=BODY, headers=headers).json()
@@ -98,8 +100,10 @@ def test_nothing_of_the_platform_is_shown() -> None:
         for path in ("/v1/endpoints", "/v1/endpoints/chat", "/v1/tiers", "/v1/models")
     )
 
-    for hidden in ("terraform", "metal3", "node_type", "inference-l40s", "vllm@1", "mr-acme", "127.64."):
+    for hidden in ("terraform", "metal3", "node_type", "inference-l40s", "mr-acme", "127.64."):
         assert hidden not in shown
+    for tier in stand.client.get("/v1/tiers", headers=headers).json()["items"]:
+        assert set(tier["templates"]) <= RECIPES
 
 
 def test_a_delete_is_accepted_and_ends() -> None:
@@ -293,7 +297,11 @@ def test_a_body_just_within_the_limit_is_read() -> None:
         ("GET", "/v1/", 404, "no_such_route"),
         ("GET", "/v1/endpoints/", 404, "no_such_route"),
         ("PUT", "/v1/endpoints", 405, "method_not_allowed"),
-        ("PATCH", f"/v1/endpoints/{CANARY}", 405, "method_not_allowed"),
+        ("PUT", f"/v1/endpoints/{CANARY}", 405, "method_not_allowed"),
+        ("PATCH", f"/v1/endpoints/{CANARY}", 422, "invalid"),
+        ("OPTIONS", "/v1/endpoints", 405, "method_not_allowed"),
+        ("TRACE", "/v1/endpoints", 405, "method_not_allowed"),
+        ("POST", "/healthz", 405, "method_not_allowed"),
         ("GET", f"/v1/endpoints/{CANARY}", 404, "not_found"),
         ("GET", "/v1/endpoints/a%00b", 404, "not_found"),
         ("GET", "/v1/endpoints/%ff", 404, "not_found"),
@@ -479,3 +487,60 @@ def test_health_needs_no_key_and_the_contract_is_served() -> None:
     assert stand.client.get("/healthz").json() == {"status": "ok"}
     assert "/v1/endpoints/{ref}" in stand.client.get("/openapi.json").json()["paths"]
     assert stand.clock.now_ms() == NOW
+
+
+def test_a_method_that_a_path_lacks_is_refused_with_all_that_it_has() -> None:
+    stand = Stand()
+
+    for path, methods in (
+        ("/v1/endpoints", "GET, HEAD, POST"),
+        ("/v1/endpoints/chat", "DELETE, GET, HEAD, PATCH"),
+        ("/v1/endpoints/chat/pause", "POST"),
+        ("/v1/keys/abc/rotate", "POST"),
+        ("/healthz", "GET, HEAD"),
+    ):
+        refused = stand.client.request("OPTIONS", path, headers=stand.headers())
+        assert_problem(refused, 405, "method_not_allowed")
+        assert refused.headers.get_list("allow") == [methods]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/endpoints", "/v1/endpoints/chat", "/v1/endpoints/nobody"])
+def test_head_is_get_without_the_body(path: str) -> None:
+    stand = Stand()
+    headers = stand.headers(**{"x-request-id": "r"})
+    stand.client.post("/v1/endpoints", json=BODY, headers=headers)
+
+    got, head = (stand.client.request(method, path, headers=headers) for method in ("GET", "HEAD"))
+
+    assert (head.status_code, dict(head.headers), head.content) == (got.status_code, dict(got.headers), b"")
+
+
+def test_head_of_a_watch_ends() -> None:
+    stand = Stand()
+
+    head = stand.client.head("/v1/watch", headers=stand.headers())
+
+    assert (head.status_code, head.content) == (200, b"")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html", "application/xml;q=0.9", "nonsense"])
+def test_the_answer_is_json_whatever_is_accepted(accept: str) -> None:
+    stand = Stand()
+
+    given = stand.client.get("/v1/endpoints", headers=stand.headers(accept=accept))
+
+    assert (given.status_code, given.headers["content-type"]) == (200, "application/json")
+
+
+def test_a_change_says_the_etag_that_it_made() -> None:
+    stand = Stand()
+    headers = stand.headers()
+
+    made = stand.client.post("/v1/endpoints", json=BODY, headers=headers)
+    scaled = stand.client.post("/v1/endpoints/chat/scale", json={"scaling": {"max": 2}}, headers=headers)
+
+    assert (made.headers["etag"], scaled.headers["etag"]) == ('"1"', '"2"')
+    assert stand.client.get("/v1/endpoints/chat", headers=headers).headers["etag"] == '"2"'
+    late = {**headers, "if-match": made.headers["etag"]}
+    assert_problem(stand.client.delete("/v1/endpoints/chat", headers=late), 412, "precondition_failed")
+    assert stand.client.delete("/v1/endpoints/chat", headers={**headers, "if-match": '"2"'}).status_code == 202

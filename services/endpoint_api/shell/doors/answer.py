@@ -20,6 +20,7 @@ class Answer:
     status: int
     body: str
     location: str = ""
+    etag: str = ""
     about: str = ""
 
     def document(self) -> dict[str, JsonValue]:

@@ -1,34 +1,35 @@
 """The door on the bus: commands of a product frontend, answered by `command.answered`.
 
 The bus's permissions say who may publish commands; whoever may, speaks for any tenant, with the rights to read and to
-manage, never as an operator. Each command is answered once, however often it is delivered.
+manage, never as an operator. A command has one answer for 30 days, however often it is delivered: a refusal too. Only
+what we can't do just now is tried again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from dataclasses import replace
 from typing import Final
 
-from libs.common.bus.port import Ack, Answer, Dead, Delivery, Retry
+from libs.common.bus.port import Ack, Answer, Dead, Delivery, Message, Retry
 from libs.common.errors import Rejected, Unavailable
 from libs.common.events import command as cmd
 from libs.common.events.command import Command, CommandAnswered, Received, received
-from libs.common.events.envelope import Envelope
-from libs.common.ids import ProjectId, TenantId, event_id
-from libs.common.runner import Runner
+from libs.common.ids import ProjectId, TenantId
 from libs.common.service import Service, retry_delay_s
 from libs.common.telemetry.logging import fields
 from services.endpoint_api.core import identity
 from services.endpoint_api.core.caller import Ask, Caller, Scope
 from services.endpoint_api.core.refusal import FieldsRefused
-from services.endpoint_api.core.requests import InFlight, Request, RequestAnswered, request_id
+from services.endpoint_api.core.requests import InFlight, Reused, request_id
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.doors.answer import Answer as Said
 from services.endpoint_api.shell.doors.answer import Told
 from services.endpoint_api.shell.doors.once import digest_of
-from services.endpoint_api.shell.doors.table import Front
+from services.endpoint_api.shell.doors.table import answer_to
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.tenancy import Tenancy
 
@@ -43,10 +44,8 @@ class BusDoor:
 
     def __init__(self, service: Service, api: Api, ports: Ports) -> None:
         self._service = service
-        self._front = Front(api)
+        self._api = api
         self._tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
-        self._clock = ports.clock
-        self._requests: Runner[Request] = service.runner("request")
 
     def deliver(self, delivery: Delivery) -> Answer:
         """Handle a message and say what becomes of it. Never raises: this loop owns the message."""
@@ -54,7 +53,7 @@ class BusDoor:
         if not message.subject.startswith(f"{cmd.SUBJECT}."):
             return self._service.deliver(delivery)
         try:
-            self._handle(received(message.headers, message.body, tenant_in_subject=_tenant_in(message.subject)))
+            self._handle(message)
             return Ack()
         except InFlight as busy:
             return Retry(IN_FLIGHT_S, str(busy))
@@ -67,18 +66,23 @@ class BusDoor:
             log.exception("command failed", extra=fields(event_id=message.id, attempt=delivery.attempt))
             return Retry(retry_delay_s(message.id, delivery.attempt), type(bug).__name__)
 
-    def _handle(self, news: Received) -> None:
-        """Do it and tell the answer. A refusal is an answer too; only what may succeed later is tried again."""
+    def _handle(self, message: Message) -> None:
+        """Answer it, unless it was answered before. Raises Rejected if nobody can be told, Unavailable and InFlight."""
+        news = received(message.headers, message.body, tenant_in_subject=_tenant_in(message.subject))
+        digest, once = _digest(news, message.body), self._api.once
+        try:
+            once.run(_record(news), digest, lambda: self._answer(news), told=_told(news))
+        except Reused as refusal:  # Not that command: its answer stays, and this one gets its own.
+            problem = _refused(refusal, news)
+            once.run(_record(news, digest), digest, lambda: problem, told=_told(news))
+
+    def _answer(self, news: Received) -> Said:
+        """Do it. A refusal is an answer as good as any: it stays, even if the same would be accepted later."""
         try:
             command, ask = self._admit(news)
-            said = self._front.answer(ask, command, told=_told(news))
-            if ask.dry_run:
-                self._tell(news, command, said)
-        except InFlight:
-            raise
+            return answer_to(self._api, ask, command)
         except Rejected as refusal:
-            document = problems.document_of(refusal, request_id=news.id)
-            self._tell(news, news.data, Said(document.status, document.model_dump_json()))
+            return _refused(refusal, news)
 
     def _admit(self, news: Received) -> tuple[Command, Ask]:
         """Who asks. Raises what HTTP would refuse with."""
@@ -89,22 +93,28 @@ class BusDoor:
             raise identity.not_a_member()
         identity.check_active(tenant)
         actor = f"frontend:{news.data.actor}"
-        caller = Caller(TenantId(news.tenant_id), ProjectId(news.project_id), actor, frozenset(SCOPES))
-        ask = Ask(caller, request_id=news.id, idempotency_key=news.id, traceparent=news.traceparent)
+        caller = Caller(TenantId(news.tenant_id), ProjectId(news.project_id), actor, SCOPES)
+        ask = Ask(caller, request_id=f"bus:{news.id}", traceparent=news.traceparent)
         if isinstance(news.data, cmd.EndpointCommand):
             ask = replace(ask, if_match=news.data.if_match, dry_run=news.data.dry_run)
         return news.data, ask
 
-    def _tell(self, news: Received, command: Command | None, said: Said) -> None:
-        """Tell an answer that belongs to no request: a refusal, or a plan. The same command tells it once."""
-        told = _told(news)(said)
-        digest = digest_of(command) if command is not None else "malformed"
-        record = request_id(news.tenant_id, news.project_id, f"refused {news.id} {digest}")
-        answered = RequestAnswered(
-            digest="", status=said.status, body=said.body, told=told, about=said.about or news.id
-        )
-        cause = event_id(record, answered.kind, 0)
-        self._requests.take(record, Envelope(cause, answered, subject=record, time_ms=self._clock.now_ms()))
+
+def _record(news: Received, *more: str) -> str:
+    """The record of a command: its space is none that an Idempotency-Key can be."""
+    return request_id(news.tenant_id, news.project_id, " ".join(["bus", news.id, *more]))
+
+
+def _digest(news: Received, body: bytes) -> str:
+    """What is asked, not who asks; of what can't be read, the bytes."""
+    if news.data is None:
+        return digest_of(news.type, hashlib.sha256(body).hexdigest())
+    return digest_of(news.type, news.data.model_dump(mode="json", exclude={"actor"}))
+
+
+def _refused(refusal: Rejected, news: Received) -> Said:
+    document = problems.document_of(refusal, request_id=news.id)
+    return Said(document.status, json.dumps(document.content()))
 
 
 def _told(news: Received) -> Told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,31 +14,31 @@ from libs.common.events import command as cmd
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.status import OperationView
 from services.endpoint_api.shell.api import Api
-from services.endpoint_api.shell.doors.answer import Answer, Told
-
-
-class Front:
-    """Answers commands: each once for its Idempotency-Key."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-
-    def answer(self, ask: Ask, command: cmd.Command, *, told: Told | None = None) -> Answer:
-        """The answer to ``command``. Raises what its verb raises, Reused and InFlight."""
-        return self._api.once.run(ask, command, lambda asked: answer_to(self._api, asked, command), told=told)
+from services.endpoint_api.shell.doors.answer import Answer
 
 
 def answer_to(api: Api, ask: Ask, command: cmd.Command) -> Answer:
-    """Do what ``command`` asks. Raises what the verb raises."""
+    """Do what ``command`` asks, once for the ids in ``ask``. Raises what the verb raises."""
+    assert ask.request_id, "a door gives each command an id: without one, all pauses were the same"
     return _ACTS[type(command)](api, ask, command)
 
 
 def _accepted(found: BaseModel) -> Answer:
-    """An operation was accepted, or a plan was made."""
-    if isinstance(found, OperationView):
-        about = found.endpoint_id
-        return Answer(HTTPStatus.ACCEPTED, found.model_dump_json(), f"/v1/operations/{found.id}", about)
-    return Answer(HTTPStatus.OK, found.model_dump_json())
+    """An operation was accepted, or a plan was made. The ETag is the one that the endpoint has by this change."""
+    if not isinstance(found, OperationView):
+        return Answer(HTTPStatus.OK, found.model_dump_json())
+    return Answer(
+        HTTPStatus.ACCEPTED,
+        found.model_dump_json(),
+        location=f"/v1/operations/{found.id}",
+        etag=etag_of(found.generation),
+        about=found.endpoint_id,
+    )
+
+
+def etag_of(generation: int) -> str:
+    """The ETag of an endpoint: what is asked for, not how it stands."""
+    return f'"{generation}"'
 
 
 def _create(api: Api, ask: Ask, command: cmd.CreateEndpoint) -> Answer:
@@ -69,7 +70,8 @@ def _delete(api: Api, ask: Ask, command: cmd.DeleteEndpoint) -> Answer:
 
 
 def _cancel(api: Api, ask: Ask, command: cmd.CancelOperation) -> Answer:
-    return _accepted(api.operations.cancel(ask, command.operation))
+    answer = _accepted(api.operations.cancel(ask, command.operation))
+    return replace(answer, etag="")  # The operation's generation is the one that was undone.
 
 
 def _revoke(api: Api, ask: Ask, command: cmd.RevokeKey) -> Answer:

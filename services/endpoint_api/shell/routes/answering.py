@@ -9,7 +9,9 @@ from fastapi import Request, Response
 from libs.common.events.command import Command
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.shell import problems
-from services.endpoint_api.shell.doors.table import Front
+from services.endpoint_api.shell.api import Api
+from services.endpoint_api.shell.doors.http import response_of
+from services.endpoint_api.shell.doors.table import answer_to
 from services.endpoint_api.shell.routes.asking import committed
 
 PROBLEM: Final[dict[str, Any]] = {"model": problems.Problem, "content": {problems.MEDIA_TYPE: {}}}
@@ -24,8 +26,7 @@ def whose(ask: Ask) -> dict[str, Any]:
 
 def accepted(request: Request, ask: Ask, command: Command) -> Response:
     """The answer to a command; its events leave at once."""
-    front: Front = request.app.state.front
-    answer = front.answer(ask, command)
+    api: Api = request.app.state.api
+    answer = answer_to(api, ask, command)
     committed(request)
-    headers = {"location": answer.location} if answer.location else {}
-    return Response(answer.body, status_code=answer.status, media_type="application/json", headers=headers)
+    return response_of(answer)

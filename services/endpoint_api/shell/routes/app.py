@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from libs.common.errors import MillraceError
@@ -14,7 +15,7 @@ from libs.common.ids import Entropy
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
-from services.endpoint_api.shell.doors.table import Front
+from services.endpoint_api.shell.doors.http import Remember, Repeated, repeated
 from services.endpoint_api.shell.edge import Edge
 from services.endpoint_api.shell.routes import (
     audit,
@@ -30,6 +31,7 @@ from services.endpoint_api.shell.routes import (
 )
 from services.endpoint_api.shell.routes.asking import REFUSALS
 
+PREFIX: Final = "/v1"
 ROUTERS: Final = (
     endpoints.router,
     operations.router,
@@ -53,14 +55,15 @@ def create_app(
     """The ASGI app. ``committed`` is called after each command, so that its events leave at once."""
     app = routed()
     app.state.api = api
-    app.state.front = Front(api)
     app.state.authenticator = authenticator
     app.state.committed = committed
+    app.state.allowed = allowed
     app.add_exception_handler(MillraceError, problems.refused)
+    app.add_exception_handler(Repeated, repeated)
     app.add_exception_handler(RequestValidationError, problems.invalid)
     app.add_exception_handler(HTTPException, problems.http_refused)
     app.add_exception_handler(Exception, problems.broken)
-    return Edge(app, entropy=entropy)
+    return Edge(Remember(app, api.once), entropy=entropy)
 
 
 def routed() -> FastAPI:
@@ -69,10 +72,18 @@ def routed() -> FastAPI:
         title="Millrace", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     for router in ROUTERS:
-        app.include_router(router, prefix="/v1", responses=REFUSALS)
+        app.include_router(router, prefix=PREFIX, responses=REFUSALS)
     app.include_router(docs.router)
     app.add_api_route("/healthz", healthz, methods=["GET"])
     return app
+
+
+def allowed(path: str) -> str:
+    """All methods of a path that there is, for an Allow header: each route by itself knows its own only."""
+    inner = path.removeprefix(PREFIX)
+    routes = [each for router in ROUTERS for each in router.routes if isinstance(each, APIRoute)]
+    found = {method for each in routes if each.path_regex.match(inner) for method in each.methods or ()} or {"GET"}
+    return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))
 
 
 def healthz() -> dict[str, str]:

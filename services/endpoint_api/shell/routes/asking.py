@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Query, Request
@@ -12,6 +11,7 @@ from services.endpoint_api.core.identity import PROJECT_HEADER
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
+from services.endpoint_api.shell.doors.http import begin
 
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     code: {"model": problems.Problem, "content": {problems.MEDIA_TYPE: {}}}
@@ -47,8 +47,12 @@ def _api(request: Request) -> Api:
 
 def _caller(request: Request, project: ProjectHeader = "") -> Caller:
     authenticator: Authenticator = request.app.state.authenticator
-    address = request.client.host if request.client else ""
-    return authenticator.caller(request.headers.get("authorization", ""), project=project, address=address)
+    return authenticator.caller(
+        request.headers.get("authorization", ""),
+        project=project,
+        peer=request.client.host if request.client else "",
+        forwarded_for=",".join(request.headers.getlist("x-forwarded-for")),
+    )
 
 
 Verbs = Annotated[Api, Depends(_api)]
@@ -56,14 +60,25 @@ Who = Annotated[Caller, Depends(_caller)]
 
 
 def _ask(request: Request, who: Who, idempotency_key: IdempotencyKey = None) -> Ask:
-    return Ask(who, request.state.request_id, idempotency_key, request.state.traceparent)
+    ask = Ask(who, request.state.request_id, idempotency_key, request.state.traceparent)
+    begin(request, ask)
+    return ask
 
 
 Asking = Annotated[Ask, Depends(_ask)]
 
 
-def _change(ask: Asking, if_match: IfMatch = "", dry_run: DryRun = False) -> Ask:
-    return replace(ask, if_match=if_match, dry_run=dry_run)
+def _change(
+    request: Request,
+    who: Who,
+    idempotency_key: IdempotencyKey = None,
+    if_match: IfMatch = "",
+    dry_run: DryRun = False,
+) -> Ask:
+    ask = Ask(who, request.state.request_id, idempotency_key, request.state.traceparent, if_match, dry_run)
+    begin(request, ask)
+    return ask
 
 
 Changing = Annotated[Ask, Depends(_change)]
+CHANGES: Final = frozenset({_ask, _change})  # Every route that changes something depends on one of them.

@@ -18,6 +18,7 @@ from services.endpoint_api.shell.bodies import (
     ScaleEndpointBody,
     UpdateEndpointBody,
 )
+from services.endpoint_api.shell.doors.table import etag_of
 from services.endpoint_api.shell.routes.answering import PROBLEM, accepted, whose
 from services.endpoint_api.shell.routes.asking import Changing, Verbs, Who
 
@@ -77,7 +78,7 @@ def list_endpoints(
 def get_endpoint(who: Who, verbs: Verbs, response: Response, ref: Ref) -> EndpointView:
     """One endpoint, by id or name. The ETag is its generation: what is asked for, not how it stands."""
     found = verbs.endpoints.get(who, ref)
-    response.headers["etag"] = f'"{found.status.generation}"'
+    response.headers["etag"] = etag_of(found.status.generation)
     return found
 
 
