@@ -10,10 +10,23 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from libs.cli import audit, endpoints, events, keys, local, operations, profiles
+from libs.cli import (
+    audit,
+    endpoints,
+    events,
+    keys,
+    local,
+    members,
+    operations,
+    profiles,
+    projects,
+    quotas,
+    tenants,
+    webhooks,
+)
 from libs.cli import demo as demonstration
 from libs.cli.client import Client, api
-from libs.cli.credentials import PROFILE, Credentials
+from libs.cli.credentials import PROFILE, PROJECT, Credentials
 from libs.cli.offers import model_table, tier_table
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings
@@ -30,8 +43,12 @@ app = typer.Typer(
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(operations.app, name="operations")
 app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(projects.app, name="projects")
+app.add_typer(members.app, name="members")
 app.add_typer(events.app, name="events")
 app.add_typer(audit.app, name="audit")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(profiles.app, name="profiles")
 
 NEXT: Final = "millrace endpoints create hello --model millrace/ngram-1 --tier l40s-dedicated --wait"
@@ -40,11 +57,26 @@ Settings = Annotated[Path, typer.Option("--settings", help="Settings file of the
 
 @app.callback()
 def choose(
-    profile: Annotated[str, typer.Option("--profile", envvar=PROFILE, help="Saved credentials to use.")] = "",
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile",
+            envvar=PROFILE,
+            help="Saved credentials to use; `operator`: those that `up` made for operators.",
+        ),
+    ] = "",
+    project: Annotated[
+        str,
+        typer.Option(
+            "--project", envvar=PROJECT, help="<tenant>/<project>, or <tenant>: for operators and members of several."
+        ),
+    ] = "",
 ) -> None:
     """Note which credentials are to be used."""
     if profile:
         os.environ[PROFILE] = profile
+    if project:
+        os.environ[PROJECT] = project
 
 
 @app.command()
@@ -64,6 +96,7 @@ def up(settings: Settings = DEFAULT_SETTINGS) -> None:
                 ("events (NATS)", found["nats_url"]),
                 ("simulated cloud", f"{found['twin_url']}/twin/v1/inventory"),
                 ("API key", f"in {home.credentials}"),
+                ("operator", "millrace --profile operator tenants list"),
                 ("logs", home.logs),
             ]
         )
@@ -130,7 +163,7 @@ def usage(
 @one_line_errors
 def tiers(output: Output = OUTPUT) -> None:
     """The tiers on offer."""
-    found = api().transport.call("GET", "/v1/tiers")
+    found = {"items": api().offers.tiers()}
     show(output, found, lambda: tier_table(found["items"]))
 
 
@@ -138,8 +171,11 @@ def tiers(output: Output = OUTPUT) -> None:
 @one_line_errors
 def models(output: Output = OUTPUT) -> None:
     """The models on offer."""
-    found = api().transport.call("GET", "/v1/models")
+    found = {"items": api().offers.models()}
     show(output, found, lambda: model_table(found["items"]))
+
+
+app.command(name="quotas")(quotas.show_quotas)
 
 
 @app.command()

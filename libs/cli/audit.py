@@ -34,7 +34,7 @@ def list_(
     output: Output = OUTPUT,
 ) -> None:
     """List the changes that were asked for in the tenant, oldest first."""
-    found = api().transport.call("GET", "/v1/audit", query={"after": after, "limit": limit})
+    found = api().audit.page(after=after, limit=limit)
     columns = ("row", "at", "actor", "action", "target", "request")
     fields = ("seq", "at", "actor", "action", "target", "request_id")
     show(output, found, lambda: table(columns, [tuple(each[name] for name in fields) for each in found["items"]]))

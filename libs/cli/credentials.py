@@ -12,6 +12,8 @@ from libs.cli.profile import Home
 from libs.common.errors import Invalid, MillraceError
 
 PROFILE: Final = "MILLRACE_PROFILE"  # Set by the option --profile too.
+PROJECT: Final = "MILLRACE_PROJECT"  # Set by the option --project too.
+OPERATOR: Final = "operator"  # The profile of this name is what `up` made, unless another is saved under it.
 CONFIG: Final = "MILLRACE_CONFIG"
 PRIVATE: Final = 0o600  # Keys lie in it.
 
@@ -30,7 +32,7 @@ class Credentials:
     @staticmethod
     def read(home: Home) -> Credentials:
         """The profile that was asked for, else what `up` wrote; ``$MILLRACE_API_URL`` … go before both."""
-        found = _saved(os.environ[PROFILE]) if os.environ.get(PROFILE) else _written(home)
+        found = _named(os.environ[PROFILE], home) if os.environ.get(PROFILE) else _written(home, "key")
         asked = {each.name: os.environ.get(f"MILLRACE_{_variable(each.name)}", "") for each in fields(Credentials)}
         found = replace(found, **{name: value for name, value in asked.items() if value})
         if not found.api_url or not found.key:
@@ -68,20 +70,24 @@ def save(profiles: dict[str, Credentials]) -> None:
     new.replace(path)
 
 
-def _saved(name: str) -> Credentials:
+def _named(name: str, home: Home) -> Credentials:
     profiles = saved()
+    if name not in profiles and name == OPERATOR:
+        return _written(home, "operator_key")
     if name not in profiles:
         raise MillraceError(f"there is no profile {name}; there are: {', '.join(profiles) or 'none'}")
     return profiles[name]
 
 
-def _written(home: Home) -> Credentials:
+def _written(home: Home, key: str) -> Credentials:
+    """What `up` wrote, with the key that it calls so."""
     try:
         written = json.loads(home.credentials.read_text())
     except (FileNotFoundError, NotADirectoryError):
         written = {}
     known = {each.name for each in fields(Credentials)}
-    return Credentials(**{"api_url": "", **{name: value for name, value in written.items() if name in known}})
+    found = {name: value for name, value in written.items() if name in known}
+    return Credentials(**{"api_url": "", **found, "key": written.get(key, "")})
 
 
 def _variable(name: str) -> str:

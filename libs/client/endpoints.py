@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from libs.client.paging import pages
 from libs.client.transport import Json, Transport
 from libs.client.watching import events
 from libs.common.errors import MillraceError
@@ -124,17 +125,6 @@ class Operations:
                 raise MillraceError(f"{operation_id} still runs after {timeout_s:.0f} s; it goes on without us")
             self._pause(POLL_S)
         return operation
-
-
-def pages(transport: Transport, path: str, query: Mapping[str, object]) -> Iterator[Json]:
-    """All items of a list, read a page at a time."""
-    cursor: str | None = None
-    while True:
-        page = transport.call("GET", path, query={**query, "cursor": cursor})
-        yield from page["items"]
-        cursor = page.get("next_cursor")
-        if cursor is None:
-            return
 
 
 def _deadline(drain_deadline_s: int | None) -> Json:

@@ -14,6 +14,7 @@ from libs.common.events.tenant import MemberChanged
 from libs.common.ids import short_id
 from services.endpoint_api.core.caller import Caller, Scope
 from services.endpoint_api.core.commands import Command
+from services.endpoint_api.core.refusal import Forbidden
 from services.endpoint_api.core.roles import SCOPES, Role
 
 MEMBERS_MAX: Final = 1000  # Per tenant; they are listed in one answer.
@@ -94,6 +95,12 @@ def may_manage(caller: Caller, project_id: str) -> bool:
     managing = {Scope.MEMBERS, Scope.OPERATE}
     in_project = project_id != "" and caller.project_id == project_id and not caller.scopes.isdisjoint(managing)
     return in_project or not caller.tenant_scopes.isdisjoint(managing)
+
+
+def check_has_project(caller: Caller) -> None:
+    """Raises Forbidden for a caller that named a tenant only: a key is of one project."""
+    if not caller.project_id:
+        raise Forbidden("say in X-Millrace-Project which project the key is for", code="project_not_chosen")
 
 
 def scope_of_member(member: Member) -> str:

@@ -307,3 +307,22 @@ def test_a_key_for_a_program_can_have_no_scope_of_a_person() -> None:
             "/v1/keys", json={"name": "k", "scopes": [scope]}, headers=a_member(stand, Role.OWNER)
         )
         assert answer.status_code == 422
+
+
+def test_an_operator_makes_a_new_tenants_first_key_in_a_project_that_it_names() -> None:
+    stand = a_stand()
+    operator = signs_in(stand, "root@corp.test", is_operator=True)
+    stand.client.post(
+        "/v1/tenants", json={"id": "hooli", "display_name": "Hooli", "projects": ["main"]}, headers=operator
+    )
+    account = {"kind": "service_account", "subject": "terraform", "role": "owner"}
+    in_project, in_tenant = ({**operator, "x-millrace-project": each} for each in ("hooli/main", "hooli"))
+    member = stand.client.post("/v1/members", json=account, headers=in_tenant).json()["id"]
+
+    refused = stand.client.post(f"/v1/members/{member}/keys", json={"name": "first"}, headers=in_tenant)
+    made = stand.client.post(f"/v1/members/{member}/keys", json={"name": "first"}, headers=in_project)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "project_not_chosen")
+    owner = {"authorization": f"Bearer {made.json()['key']}"}
+    assert stand.client.post("/v1/projects", json={"id": "side"}, headers=owner).status_code == 201
+    assert stand.client.post("/v1/endpoints", json=BODY, headers=owner).status_code == 202

@@ -84,6 +84,7 @@ class MemberVerbs:
     def create_key(self, ask: Ask, member_id: str, *, name: str, expires_in_s: int | None = None) -> NewKey:
         """Make a key of a service account in the caller's project: it may do what the account's role may."""
         member = self._find(ask.caller, member_id)
+        members.check_has_project(ask.caller)
         if member.role is None or member.kind is not MemberKind.SERVICE_ACCOUNT:
             raise NotFound(NO_MEMBER)
         scopes = sorted(SCOPES[member.role] & set(KEY_SCOPES))

@@ -1,0 +1,99 @@
+"""`millrace quotas`: every limit, what is held of it and what is free; and how a quota is said on a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+from rich.table import Table
+
+from libs.cli.client import Json, api
+from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
+from libs.common.errors import Invalid
+
+NONE: Final = "none"
+COUNT: Final = f"A number, or {NONE}."
+
+Endpoints = Annotated[str | None, typer.Option(help=f"Most endpoints. {COUNT}", metavar="N")]
+Replicas = Annotated[
+    str | None, typer.Option(help=f"Most replicas, all endpoints' maximum together. {COUNT}", metavar="N")
+]
+Gpus = Annotated[
+    list[str] | None,
+    typer.Option(help=f"Most GPUs of a node class; * for each not named. May be repeated. {COUNT}", metavar="CLASS=N"),
+]
+Rpm = Annotated[str | None, typer.Option(help=f"Requests per minute. {COUNT}", metavar="N")]
+Tpm = Annotated[str | None, typer.Option(help=f"Tokens per minute. {COUNT}", metavar="N")]
+
+
+@one_line_errors
+def show_quotas(output: Output = OUTPUT) -> None:
+    """Every limit of the tenant and the project: how much it is, how much is held, how much is free."""
+    found = api().projects.quotas()
+    show(output, {"items": found}, lambda: quota_table(found))
+
+
+def quota_table(uses: Sequence[Json]) -> Table:
+    """Limits, one a line; what nothing limits and nothing holds is left out."""
+    rows = [_row(each) for each in uses if each["limit"] is not None or each["used"]]
+    return table(("of", "what", "limit", "held", "free"), rows, right=("limit", "held", "free"))
+
+
+def quota_of(
+    was: Json,
+    *,
+    endpoints: str | None = None,
+    replicas: str | None = None,
+    gpus: Sequence[str] = (),
+    rpm: str | None = None,
+    tpm: str | None = None,
+) -> Json:
+    """The quota `was` with what was said on the command line. Raises Invalid for what is no number."""
+    said = {
+        "endpoints": endpoints,
+        "replicas": replicas,
+        "requests_per_minute": rpm,
+        "tokens_per_minute": tpm,
+    }
+    limits = {name: _count(value) for name, value in said.items() if value is not None}
+    by_class = dict(was.get("gpus") or {})
+    for each in gpus:
+        node_class, is_said, value = each.partition("=")
+        if not is_said or not node_class:
+            raise Invalid(f"--gpus {each} is not CLASS=N: say it as --gpus terraform.gpu-l40s=8")
+        by_class[node_class] = _count(value)
+    return {**was, **limits, "gpus": {name: most for name, most in by_class.items() if most is not None}}
+
+
+def quota_text(quota: Json) -> str:
+    """A quota in a few words."""
+    named = [
+        ("endpoints", quota["endpoints"]),
+        ("replicas", quota["replicas"]),
+        *((f"GPUs of {name}", most) for name, most in sorted(quota["gpus"].items())),
+        ("requests/min", quota["requests_per_minute"]),
+        ("tokens/min", quota["tokens_per_minute"]),
+    ]
+    return ", ".join(f"{most:,} {name}" for name, most in named if most is not None) or "no limits"
+
+
+def _row(use: Json) -> tuple[str, str, str, str, str]:
+    what = use["resource"].replace("_", " ").replace("gpus", "GPUs")
+    limit, held = use["limit"], use["used"]
+    free = "" if limit is None or held is None else f"{max(0, limit - held):,}"
+    return (
+        use["level"],
+        f"{what} of {use['node_class']}" if use["node_class"] else what,
+        "no limit" if limit is None else f"{limit:,}",
+        "at the router" if held is None else f"{held:,}",
+        free,
+    )
+
+
+def _count(value: str) -> int | None:
+    if value == NONE:
+        return None
+    if not value.isdecimal():
+        raise Invalid(f"{value} is no limit: give a number, or {NONE}")
+    return int(value)
