@@ -12,10 +12,8 @@ from libs.common.events.usage import Meter
 
 TOKENS: Final = (Meter.REQUESTS, Meter.PROMPT_TOKENS, Meter.COMPLETION_TOKENS)
 ACCOUNTS: Final = ("loading", "serving", "draining")
-COLUMNS: Final = (
-    *("endpoint", "requests", "prompt tokens", "answer tokens"),
-    *(f"gpu time {each}" for each in ACCOUNTS),
-)
+RARE: Final = ("idle_owned", "stranded")  # A column only where there is such time.
+COLUMNS: Final = ("endpoint", "requests", "prompt tokens", "answer tokens")
 
 
 def usage_table(items: Iterable[dict[str, Any]]) -> Table | str:
@@ -25,12 +23,15 @@ def usage_table(items: Iterable[dict[str, Any]]) -> Table | str:
         sums.setdefault(each["endpoint_id"], {})[each["meter"], each["account"]] = each["quantity"]
     if not sums:
         return "nothing was used"
+    held = {account for found in sums.values() for (_meter, account), quantity in found.items() if quantity}
+    accounts = (*ACCOUNTS, *(each for each in RARE if each in held))
     rows = [
         (
             endpoint,
             *(found.get((meter, ""), 0) for meter in TOKENS),
-            *(duration(found.get((Meter.GPU_MS, account), 0)) for account in ACCOUNTS),
+            *(duration(found.get((Meter.GPU_MS, account), 0)) for account in accounts),
         )
         for endpoint, found in sorted(sums.items())
     ]
-    return table(COLUMNS, rows, whole=COLUMNS[:1], right=COLUMNS[1:])
+    columns = (*COLUMNS, *(f"gpu time {each.replace('_', ' ')}" for each in accounts))
+    return table(columns, rows, whole=columns[:1], right=columns[1:])

@@ -1,7 +1,8 @@
 """The accounts of the ledger: which one a quantity belongs to, and how accounts are written.
 
-An endpoint's requests and tokens are in `<tenant>/<project>/<endpoint>`, its GPU time in `…/loading`, `…/serving` and
-`…/draining`: every GPU-millisecond of a held node is in exactly one of them. What could not be taken is in `!parked/…`.
+An endpoint's requests and tokens are in `<tenant>/<project>/<endpoint>`, its GPU time in `…/loading`, `…/serving`,
+`…/draining`, `…/idle_owned` and `…/stranded`: every GPU-millisecond of a held node is in exactly one of them. Nodes of
+an endpoint that nobody asked for are in `!unowned/…/stranded`, and what could not be taken is in `!parked/…`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from libs.common.events.endpoint import Stage
 
 
 class Account(StrEnum):
-    """What a node's time was spent on."""
+    """What a node's time was spent on.
+
+    Draining: the endpoint was asked to go, and live streams may still run. Idle owned: they ended, and the node is on
+    its way back. Stranded: held for nobody, because all is said to be given back or nobody ever asked for it.
+    """
 
     LOADING = "loading"
     SERVING = "serving"
     DRAINING = "draining"
+    IDLE_OWNED = "idle_owned"
+    STRANDED = "stranded"
 
 
 class Flaw(StrEnum):
@@ -48,15 +55,17 @@ ACCOUNT_OF_STAGE: Final[Mapping[Stage, Account]] = MappingProxyType(
         Stage.READY: Account.SERVING,
         Stage.UPDATING: Account.SERVING,
         Stage.PAUSING: Account.DRAINING,
-        Stage.PAUSED: Account.DRAINING,
+        Stage.PAUSED: Account.STRANDED,  # It is called paused once its nodes are given back.
         Stage.DEGRADED: Account.SERVING,  # Held for the customer and answering again by itself; a credit is rating's.
         Stage.DRAINING: Account.DRAINING,
-        Stage.DELETING: Account.DRAINING,
-        Stage.DELETED: Account.DRAINING,
-        Stage.FAILED: Account.DRAINING,
+        Stage.DELETING: Account.IDLE_OWNED,
+        Stage.DELETED: Account.STRANDED,
+        Stage.FAILED: Account.DRAINING,  # Nothing that is told says when its streams have ended.
     }
 )
 assert set(ACCOUNT_OF_STAGE) == set(Stage)
+ENDED: Final = frozenset({Account.DRAINING, Account.IDLE_OWNED, Account.STRANDED})
+NOBODY: Final = "!unowned"
 
 
 def root_of(*, tenant: str, project: str, endpoint: str) -> str:
@@ -75,6 +84,11 @@ def parts_of(account: str) -> tuple[str, str]:
     return f"{tenant}/{project}/{endpoint}", "/".join(name)
 
 
+def nobodys_root(endpoint: str) -> str:
+    """The beginning of the accounts of nodes whose endpoint nobody asked for, as far as was heard."""
+    return root_of(tenant=NOBODY, project="-", endpoint=endpoint)
+
+
 def held_account(root: str, account: Account) -> str:
     """Where GPU time of an endpoint goes."""
     return f"{root}/{account}"
@@ -86,5 +100,10 @@ def parked_account(flaw: Flaw) -> str:
 
 
 def is_parked(account: str) -> bool:
-    """Whether the account holds what is not billed."""
+    """Whether the account holds what could not be taken."""
+    return account.startswith("!parked/")
+
+
+def is_unbilled(account: str) -> bool:
+    """Whether the account holds what no tenant is told of: what was parked, and nodes that nobody asked for."""
     return account.startswith("!")

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from libs.common.events.usage import Meter as MeterName
 from libs.common.store.port import Entry
-from services.metering.core.accounts import accounts_of, held_account, is_parked, parts_of
+from services.metering.core.accounts import accounts_of, held_account, is_parked, is_unbilled, nobodys_root, parts_of
+from services.metering.core.booking import NO_SALE
 from services.metering.core.state import Meter, Window, window_key
 from services.metering.core.windows import Windows
 
@@ -59,6 +60,8 @@ class Ledger:
         """What each window adds up to, by the window's key."""
         found = {}
         for (account, meter), sums in self.by_window.items():
+            if is_unbilled(account):
+                continue
             root, name = parts_of(account)
             for start_ms, quantity in sums.items():
                 found[window_key(root=root, account=name, meter=meter, start_ms=start_ms)] = quantity
@@ -86,10 +89,10 @@ def windows_differ(ledger: Ledger, told: Mapping[str, Window]) -> tuple[Differen
 
 def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
     """Where an endpoint's GPU lines are not the time that its meter says it booked, as far back as it remembers."""
-    if meter.dimensions is None:
-        return ()
+    nobodys = nobodys_root(meter.endpoint_id)
+    root = nobodys if meter.dimensions is None else meter.dimensions.root
     from_ms = ledger.windows.start_of(meter.settled_ms + ledger.windows.size_ms - 1)
-    accounts = [account for account, name in accounts_of(meter.dimensions.root) if name]
+    accounts = [account for each in sorted({root, nobodys}) for account, name in accounts_of(each) if name]
     lines = {
         account: sum(each for start_ms, each in sums.items() if start_ms >= from_ms)
         for account in accounts
@@ -99,7 +102,8 @@ def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
     for node in meter.nodes:
         for span in node.booked:
             held_ms = max(0, span.to_ms - max(span.from_ms, from_ms))
-            booked[held_account(meter.dimensions.root, span.account)] += span.gpu_count * held_ms
+            account = held_account(nobodys if span.generation == NO_SALE else root, span.account)
+            booked[account] += span.gpu_count * held_ms
     return tuple(
         Difference(Check.HELD, account, lines[account], booked[account])
         for account in accounts

@@ -1,7 +1,7 @@
 """Booking held time: the difference between what should be in the ledger and what is, as lines of one window each.
 
-What should be there is computed anew from everything heard, so late and disordered news end in the same sums; time that
-turns out to belong elsewhere is taken back by lines with a negative quantity and booked where it belongs.
+What should be there is computed anew from everything heard, so late and disordered news end in the same sums; lines of
+time that turns out to belong elsewhere are taken back by lines that name them, and it is booked where it belongs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from libs.common.decision import Line
 from libs.common.desire import ends_of
 from libs.common.events.usage import Meter as MeterName
 from libs.common.units import DAY_MS
-from services.metering.core.accounts import held_account
+from services.metering.core.accounts import NOBODY, Account, held_account, is_unbilled
+from services.metering.core.lines import changed
 from services.metering.core.state import Dimensions, Meter, Node, Sale
-from services.metering.core.timeline import Span, apart, borders, held, joined, since, spans, until, without
+from services.metering.core.timeline import Span, apart, borders, held, part, since, spans, until, without
 from services.metering.core.windows import CATCH_UP_MAX, Windows
 
+NO_SALE: Final = -1  # What a node is booked to whose endpoint nobody asked for; no request has this generation.
 KEEP_MS: Final = 30 * DAY_MS  # News later than this changes nothing by itself; bounds a long-lived endpoint's record.
 
 
@@ -38,24 +40,19 @@ class Booking:
 
 def book(meter: Meter, windows: Windows) -> Booking:
     """Book what was held up to `meter.now_ms`: nodes that went, whole; nodes still held, by closed windows."""
-    if meter.dimensions is None:
-        return Booking(meter)
-    accounts = borders(meter.stages, ended_ms=ended_ms(meter))
-    sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
-    wanted = [
-        apart(spans(held(each.happenings), accounts, from_ms=meter.settled_ms), sales) for each in meter.nodes
-    ]  # fmt: skip
+    wanted = _wanted(meter)
     reach_ms = _reach(meter, wanted, windows)
     open_ms = windows.closed_until(reach_ms)
     nodes: list[Node] = []
     entries: list[tuple[Line, Dimensions]] = []
     for node, all_of_it in zip(meter.nodes, wanted, strict=True):
-        booked = joined(until(all_of_it, open_ms=open_ms, closed_ms=reach_ms))
-        entries += _lines(meter, meter.dimensions, node, booked, windows)
-        nodes.append(replace(node, booked=booked))
-    after = replace(meter, nodes=tuple(nodes), booked_ms=reach_ms, bookings=meter.bookings + bool(entries))
+        change = changed(node.booked, until(all_of_it, open_ms=open_ms, closed_ms=reach_ms), windows, again=node.again)
+        entries += [_line(meter, node, each, -1) for each in change.back]
+        entries += [_line(meter, node, each, 1) for each in change.new]
+        nodes.append(replace(node, booked=change.booked, again=node.again + bool(change.back)))
+    after = replace(meter, nodes=tuple(nodes), booked_ms=reach_ms)
     return Booking(
-        settle(after),
+        settle(after, windows),
         tuple(line for line, _ in entries),
         touched=_touched(entries, windows),
         next_ms=_next(meter, wanted, reach_ms, windows),
@@ -78,9 +75,9 @@ def sales_of(meter: Meter) -> tuple[Sale, ...]:
     return tuple(found)
 
 
-def settle(meter: Meter) -> Meter:
-    """Forget what is older than KEEP_MS: it is in the ledger, and stays as it is."""
-    before_ms = meter.booked_ms - KEEP_MS
+def settle(meter: Meter, windows: Windows) -> Meter:
+    """Forget windows that are older than KEEP_MS: they are in the ledger, and stay as they are."""
+    before_ms = windows.start_of(meter.booked_ms - KEEP_MS)
     if before_ms <= meter.settled_ms:
         return meter
     nodes = [
@@ -95,6 +92,16 @@ def settle(meter: Meter) -> Meter:
     first = max(sold, default=0)  # What booked time was sold as; it must not change when others are forgotten.
     sales = tuple(each for each in meter.sales if each.sequence == first or each.since_ms > before_ms)
     return replace(meter, nodes=tuple(nodes), stages=stages, sales=sales, settled_ms=before_ms)
+
+
+def _wanted(meter: Meter) -> list[tuple[Span, ...]]:
+    if meter.dimensions is None:
+        accounts: tuple[tuple[int, Account], ...] = ((0, Account.STRANDED),)
+        sales = [(0, NO_SALE)]
+    else:
+        accounts = borders(meter.stages, ended_ms=ended_ms(meter))
+        sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
+    return [apart(spans(held(each.happenings), accounts, from_ms=meter.settled_ms), sales) for each in meter.nodes]
 
 
 def _reach(meter: Meter, wanted: Iterable[tuple[Span, ...]], windows: Windows) -> int:
@@ -116,26 +123,13 @@ def _next(meter: Meter, wanted: Iterable[tuple[Span, ...]], reach_ms: int, windo
 
 def _touched(entries: Iterable[tuple[Line, Dimensions]], windows: Windows) -> tuple[tuple[int, Dimensions], ...]:
     in_order = sorted(entries, key=lambda each: (each[0].quantity >= 0, each[0].at_ms))
-    last = {windows.start_of(line.at_ms): sold for line, sold in in_order}
+    last = {windows.start_of(line.at_ms): sold for line, sold in in_order if not is_unbilled(line.account)}
     return tuple((start_ms, last[start_ms]) for start_ms in sorted(last))
 
 
-def _lines(
-    meter: Meter, newest: Dimensions, node: Node, booked: tuple[Span, ...], windows: Windows
-) -> list[tuple[Line, Dimensions]]:
-    sold = {each.sold.generation: each.sold for each in meter.sales}
-    back = [(each, -1) for each in without(node.booked, booked)]
-    new = [(each, 1) for each in without(booked, node.booked)]
-    return [
-        (_line(meter.bookings, sale, node, replace(span, from_ms=first, to_ms=last), sign), sale)
-        for span, sign in (*back, *new)
-        for sale in (sold.get(span.generation, newest),)
-        for first, last in windows.cut(span.from_ms, span.to_ms)
-    ]
-
-
-def _line(booking: int, sold: Dimensions, node: Node, span: Span, sign: int) -> Line:
-    kind = "gpu" if sign > 0 else "gpu-back"
+def _line(meter: Meter, node: Node, span: Span, sign: int) -> tuple[Line, Dimensions]:
+    sold = _sold(meter, span.generation)
+    name = f"{sold.endpoint_id}/{node.claim}/{span.again}/{span.from_ms}/{MeterName.GPU_MS}"
     content = {
         "tenant_id": sold.tenant_id,
         "project_id": sold.project_id,
@@ -149,17 +143,24 @@ def _line(booking: int, sold: Dimensions, node: Node, span: Span, sign: int) -> 
         "gpu_count": span.gpu_count,
         "from_ms": span.from_ms,
         "to_ms": span.to_ms,
-        "corrects": sign < 0,
+        "corrects": f"held/{name}" if sign < 0 else None,
     }
-    return Line(
-        id=f"{kind}/{sold.endpoint_id}/{node.claim}/{booking}/{span.account}/{span.from_ms}",
+    line = Line(
+        id=f"back/{name}" if sign < 0 else f"held/{name}",
         account=held_account(sold.root, span.account),
         meter=MeterName.GPU_MS,
         quantity=sign * span.gpu_count * (span.to_ms - span.from_ms),
         at_ms=span.from_ms,
         data=json.dumps(content, sort_keys=True, separators=(",", ":")).encode(),
     )
+    return line, sold
+
+
+def _sold(meter: Meter, generation: int) -> Dimensions:
+    if meter.dimensions is None or generation == NO_SALE:
+        return Dimensions(NOBODY, "-", meter.endpoint_id, NO_SALE, model="", tier="", region="")
+    return next((each.sold for each in meter.sales if each.sold.generation == generation), meter.dimensions)
 
 
 def _clip(booked: Iterable[Span], from_ms: int) -> Iterable[Span]:
-    return (replace(each, from_ms=max(each.from_ms, from_ms)) for each in booked if each.to_ms > from_ms)
+    return (part(each, max(each.from_ms, from_ms), each.to_ms) for each in booked if each.to_ms > from_ms)

@@ -60,12 +60,13 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of an endpoint: what was heard of it, and which of its time is in the ledger."""
+    """A node of an endpoint: what was heard of it, its booked time, how often lines were taken back."""
 
     claim: str
     node_type: str
     happenings: tuple[Happening, ...] = ()
     booked: tuple[Span, ...] = ()
+    again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Meter:
     """An endpoint's GPU time, and which of its windows are to be told. `dimensions` are those of the newest sale.
 
     `now_ms` is the latest time seen, `booked_ms` how far held time was looked at, `settled_ms` before which nothing
-    changes any more. `bookings` and `marks` number what was done, so that line ids are computed.
+    changes any more. `marks` numbers what was marked.
     """
 
     endpoint_id: str
@@ -86,7 +87,6 @@ class Meter:
     now_ms: int = 0
     booked_ms: int = 0
     settled_ms: int = 0
-    bookings: int = 0
     marks: int = 0
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from libs.common.events.endpoint import Stage
-from services.metering.core.accounts import ACCOUNT_OF_STAGE, Account
+from services.metering.core.accounts import ACCOUNT_OF_STAGE, ENDED, Account
 
 FOREVER_MS: Final = 1 << 60
 
@@ -45,13 +45,19 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Held time in one account; `generation` is that of the request that says what was sold in it."""
+    """Held time in one account; `generation` is that of the request that says what was sold in it.
+
+    Of booked time, `again` is how often lines of the node had been taken back before, and `cuts` are the beginnings of
+    its lines that are not borders of windows.
+    """
 
     from_ms: int
     to_ms: int
     gpu_count: int
     account: Account
     generation: int = 0
+    again: int = 0
+    cuts: tuple[int, ...] = ()
 
 
 def held(happenings: Iterable[Happening]) -> tuple[Held, ...]:
@@ -79,14 +85,19 @@ def since(happenings: Sequence[Happening], before_ms: int) -> tuple[Happening, .
 
 
 def borders(stages: Iterable[StageSince], *, ended_ms: int | None) -> tuple[tuple[int, Account], ...]:
-    """From when on time belongs to which account; loading until anything else is known, draining from the end on."""
+    """From when on time belongs to which account: loading until anything else is known.
+
+    From the end on it is draining, and what stages of an end say; a stage that was told before the end was heard of,
+    but says otherwise, counts no longer.
+    """
     found: list[tuple[int, Account]] = [(0, Account.LOADING)]
     for each in sorted(stages, key=lambda stage: stage.sequence):
         found.append((max(each.since_ms, found[-1][0]), ACCOUNT_OF_STAGE[each.stage]))
-    if ended_ms is not None:
-        found = [each for each in found if each[0] < ended_ms or each[0] == 0]
-        found.append((ended_ms, Account.DRAINING))
-    return tuple(found)
+    if ended_ms is None:
+        return tuple(found)
+    before = [each for each in found if each[0] < ended_ms or each[0] == 0]
+    after = [each for each in found if each[0] >= ended_ms and each[1] in ENDED]
+    return (*before, (ended_ms, Account.DRAINING), *after)
 
 
 def spans(intervals: Iterable[Held], accounts: Sequence[tuple[int, Account]], *, from_ms: int) -> tuple[Span, ...]:
@@ -129,25 +140,19 @@ def without(these: Iterable[Span], those: Sequence[Span]) -> tuple[Span, ...]:
     for each in these:
         left = [(each.from_ms, each.to_ms)]
         for other in those:
-            if _kind(other) == _kind(each):
-                left = [piece for part in left for piece in _minus(part, (other.from_ms, other.to_ms))]
-        found += [replace(each, from_ms=first, to_ms=last) for first, last in left]
+            if kind_of(other) == kind_of(each):
+                left = [piece for whole in left for piece in _minus(whole, (other.from_ms, other.to_ms))]
+        found += [part(each, first, last) for first, last in left]
     return tuple(found)
 
 
-def joined(parts: Iterable[Span]) -> tuple[Span, ...]:
-    """The same time with neighbours of one account, GPU count and sale made one, so that a record stays small."""
-    found: list[Span] = []
-    for each in sorted(parts, key=lambda span: span.from_ms):
-        last = found[-1] if found else None
-        if last and last.to_ms == each.from_ms and _kind(last) == _kind(each):
-            found[-1] = replace(last, to_ms=each.to_ms)
-        else:
-            found.append(each)
-    return tuple(found)
+def part(span: Span, from_ms: int, to_ms: int) -> Span:
+    """The span over a part of its time."""
+    return replace(span, from_ms=from_ms, to_ms=to_ms, cuts=tuple(each for each in span.cuts if from_ms < each < to_ms))
 
 
-def _kind(span: Span) -> tuple[Account, int, int]:
+def kind_of(span: Span) -> tuple[Account, int, int]:
+    """What two spans have in common if they differ in time only."""
     return (span.account, span.gpu_count, span.generation)
 
 

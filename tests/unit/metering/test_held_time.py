@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -73,7 +74,7 @@ class Truth:
 
     def _account(self, at_ms: int) -> str:
         if self.deletion is not None and at_ms >= _ms(self.deletion):
-            return "draining"
+            return "idle_owned" if at_ms >= _ms(self.deletion + 1) else "draining"
         return "serving" if at_ms >= _ms(self.ready) else "loading"
 
 
@@ -95,6 +96,18 @@ def truths(draw: st.DrawFn) -> Truth:
         ]
     ready = draw(st.integers(1, SPAN_S))
     return Truth(tuple(nodes), ready, draw(st.none() | st.integers(ready + 5, 2 * SPAN_S)))
+
+
+def every_correction_is_the_negative_of_what_it_names(world: World) -> None:
+    """And no line is taken back twice."""
+    lines = world.store.ledger
+    corrections = {each.id: json.loads(each.data)["corrects"] for each in lines.values() if each.meter == "gpu_ms"}
+    named = [(lines[id_], lines[corrects]) for id_, corrects in corrections.items() if corrects is not None]
+    assert len({corrected.id for _line, corrected in named}) == len(named)
+    for line, corrected in named:
+        assert (line.account, line.at_ms, line.quantity) == (corrected.account, corrected.at_ms, -corrected.quantity)
+        assert corrected.quantity >= 0
+    assert all(corrections[each.id] for each in lines.values() if each.quantity < 0)
 
 
 def gpu_lines(world: World) -> dict[tuple[str, int], int]:
@@ -122,6 +135,7 @@ def test_any_order_and_repetition_of_the_same_events_gives_the_same_sums(truth: 
 
     until_ms = WINDOWS.closed_until(world.clock.now_ms())
     assert gpu_lines(world) == truth.sums(until_ms)
+    every_correction_is_the_negative_of_what_it_names(world)
     held_ms = sum(g * ((until_ms if e is None else _ms(e)) - _ms(b)) for _c, g, b, e in truth.nodes)
     assert sum(each.quantity for each in world.store.entries(limit=1 << 20)) == held_ms
     world.pass_time(15)
@@ -175,18 +189,69 @@ def test_time_booked_too_far_is_taken_back_and_told_again_as_a_second_revision()
     assert world.bill() == {("gpu_ms", "serving", T0): 32_000}
     first = [each for each in world.windows_told() if each.window_start_ms == T0]
     assert [(each.revision, each.quantity) for each in first] == [(1, 80_000), (2, 32_000)]
-    assert all(b"true" in each.data for each in world.store.ledger.values() if each.quantity < 0)
+    assert sum(each.quantity < 0 for each in world.store.ledger.values()) == 3
+    every_correction_is_the_negative_of_what_it_names(world)
 
 
-def test_a_node_of_an_endpoint_not_yet_known_is_booked_when_it_is() -> None:
+def test_a_line_of_which_only_a_part_was_wrong_is_taken_back_whole_and_its_rest_booked_anew() -> None:
+    world = World()
+    world.hear(requested(), joined("n1", at_ms=T0, sequence=1))
+    world.pass_time(15)
+
+    world.hear(staged(Stage.READY, since_ms=T0 + 7_000, sequence=2))
+
+    lines = {each.id: each.quantity for each in world.store.ledger.values()}
+    first = f"{ENDPOINT}/n1/0/{T0}/gpu_ms"
+    assert lines == {
+        f"held/{first}": 80_000,
+        f"back/{first}": -80_000,
+        f"held/{ENDPOINT}/n1/1/{T0}/gpu_ms": 56_000,
+        f"held/{ENDPOINT}/n1/1/{T0 + 7_000}/gpu_ms": 24_000,
+    }
+    every_correction_is_the_negative_of_what_it_names(world)
+
+
+def test_a_node_of_an_endpoint_that_nobody_asked_for_is_stranded_until_somebody_did() -> None:
     world = World()
     world.hear(joined("n1", at_ms=T0, sequence=1))
     world.pass_time(25)
-    assert world.sums() == {}
+    assert world.sums() == {(f"!unowned/-/{ENDPOINT}/stranded", "gpu_ms"): 160_000}
+    assert world.windows_told() == []
+    assert audit(world.store, windows=WINDOWS) == ()
 
     world.hear(requested())
 
-    assert world.sums() == {("loading", "gpu_ms"): 160_000}
+    assert world.sums() == {
+        (f"!unowned/-/{ENDPOINT}/stranded", "gpu_ms"): 0,
+        ("loading", "gpu_ms"): 160_000,
+    }
+    every_correction_is_the_negative_of_what_it_names(world)
+    world.pass_time(20)
+    assert {each.tenant_id for each in world.windows_told()} == {"acme"}
+    assert audit(world.store, windows=WINDOWS) == ()
+
+
+def test_a_node_that_stays_after_streams_ended_is_idle_and_after_the_end_stranded() -> None:
+    world = World()
+    world.hear(
+        requested(),
+        joined("n1", at_ms=T0, sequence=1),
+        staged(Stage.READY, since_ms=T0 + 1_000, sequence=2),
+        deleted(at_ms=T0 + 3_000),
+        staged(Stage.DRAINING, since_ms=T0 + 3_000, sequence=51),
+        staged(Stage.DELETING, since_ms=T0 + 5_000, sequence=52),
+        staged(Stage.DELETED, since_ms=T0 + 6_000, sequence=53),
+        released("n1", at_ms=T0 + 9_500, sequence=2),
+    )
+    world.pass_time(15)
+
+    assert {account: quantity // 8 for (account, _meter), quantity in world.sums().items()} == {
+        "loading": 1_000,
+        "serving": 2_000,
+        "draining": 2_000,
+        "idle_owned": 1_000,
+        "stranded": 3_500,
+    }
 
 
 def test_a_failed_endpoint_drains() -> None:

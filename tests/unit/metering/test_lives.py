@@ -58,7 +58,9 @@ def lived(events: list[Envelope]) -> World:
 
 
 def gpu_ms(world: World) -> dict[str, int]:
-    return {account: quantity for (account, meter), quantity in world.sums().items() if meter == MeterName.GPU_MS}
+    """GPU time by account; one of which all was taken back is none."""
+    sums = world.sums().items()
+    return {account: quantity for (account, meter), quantity in sums if meter == MeterName.GPU_MS and quantity}
 
 
 def by_model(world: World) -> dict[str, int]:
@@ -66,7 +68,7 @@ def by_model(world: World) -> dict[str, int]:
     for each in world.store.ledger.values():
         if each.meter == MeterName.GPU_MS:
             sold[json.loads(each.data)["model"]] += each.quantity
-    return dict(sold)
+    return {model: quantity for model, quantity in sold.items() if quantity}
 
 
 SUMS: Final = {"loading": (2 + 5) * 8_000, "serving": (14 + 15) * 8_000, "draining": (3 + 2) * 8_000}
@@ -163,8 +165,8 @@ def test_what_was_sold_long_ago_stays_sold_when_later_requests_are_forgotten() -
     sales = (Sale(1, s(0), sold), Sale(2, s(5), replace(sold, generation=2)), Sale(3, s(9), replace(sold, model=OTHER)))
     meter = Meter("ep-one", dimensions=sold, sales=sales)
 
-    same = settle(replace(meter, sales=sales[:2], booked_ms=s(7) + KEEP_MS))
-    other = settle(replace(meter, booked_ms=s(9) + KEEP_MS))
+    same = settle(replace(meter, sales=sales[:2], booked_ms=s(10) + KEEP_MS), WINDOWS)
+    other = settle(replace(meter, booked_ms=s(10) + KEEP_MS), WINDOWS)
 
     assert [each.sequence for each in same.sales] == [1], "time is booked as sold by the first"
     assert [each.sequence for each in other.sales] == [3]
