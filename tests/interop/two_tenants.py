@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +21,11 @@ B: Final = "brookside"
 B_ACTS_MAX: Final = 12  # B stays within its quotas.
 ENTROPY_OF_A: Final = 1_000_000  # So that what A draws does not depend on how much B drew before.
 
+# They never end: a test of their refusals must be enough here.
+STREAMS: Final = frozenset({"/v1/watch", "/v1/endpoints/{ref}/watch"})
+
 Request = Mapping[str, Any]
+asked: Final[Counter[int]] = Counter()  # Requests of A's, by the status of the answer.
 
 
 class Draws(CountingEntropy):
@@ -62,10 +67,12 @@ class House:
         """What A is answered."""
         self.stand.clock.advance(1)
         self.asked += 1
-        return _send(self.stand, request, self.a, f"req-a-{self.asked}")
+        answer = _send(self.stand, request, self.a, f"req-a-{self.asked}")
+        asked[answer.status_code] += 1
+        return answer
 
     def b_acts(self) -> None:
-        """B makes an endpoint and a key, and changes its own tenant; without trace in A's entropy or clock."""
+        """B makes one of everything, and changes its endpoint; without trace in A's entropy or clock."""
         if not self.b_is_busy or self._b_asked >= B_ACTS_MAX:
             return
         self._b_asked += 1
@@ -77,6 +84,8 @@ class House:
             ("POST", "/v1/keys", {"name": name, "scopes": ["read"]}),
             ("POST", "/v1/projects", {"id": name}),
             ("POST", "/v1/members", {"subject": f"{name}@b.example", "role": "viewer"}),
+            ("POST", "/v1/webhooks", {"url": f"https://{name}.example/hook"}),
+            ("POST", f"/v1/endpoints/{name}/scale", {"scaling": {"max": 2}}),
         ):
             answer = _send(self.stand, {"method": method, "url": url, "json": body}, self.b, f"req-{name}-{url[4:]}")
             assert answer.is_success, answer.text
@@ -86,10 +95,15 @@ class House:
         """Ids and names that an owner sees."""
         found = [A, B, "main"]
         for path, item in document()["paths"].items():
-            if "get" in item and "{" not in path and path.startswith("/v1/"):
+            if "get" in item and "{" not in path and path.startswith("/v1/") and path not in STREAMS:
                 answer = _send(self.stand, {"method": "GET", "url": path}, owner, "req-look")
                 found += _names(answer.json())
         return list(dict.fromkeys(found))
+
+    def endpoints_of(self, owner: Request) -> list[str]:
+        """Ids of an owner's endpoints."""
+        answer = _send(self.stand, {"method": "GET", "url": "/v1/endpoints"}, owner, "req-look")
+        return [each["id"] for each in answer.json()["items"]]
 
     def _owner_of(self, tenant: str) -> Request:
         self.stand.api.tenants.create(

@@ -29,7 +29,7 @@ from services.endpoint_api.shell.routes import (
     watch,
     webhooks,
 )
-from services.endpoint_api.shell.routes.asking import REFUSALS
+from services.endpoint_api.shell.routes.asking import OF_ANY, REFUSALS
 
 PREFIX: Final = "/v1"
 ROUTERS: Final = (
@@ -74,7 +74,7 @@ def routed() -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX, responses=REFUSALS)
     app.include_router(docs.router)
-    app.add_api_route("/healthz", healthz, methods=["GET"])
+    app.add_api_route("/healthz", healthz, methods=["GET"], responses={code: REFUSALS[code] for code in OF_ANY})
     return app
 
 
