@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
 from rich.table import Table
 
 from libs.cli.client import Json
-from libs.cli.output import card, duration, table
+from libs.cli.forecasts import now_of, ready_after, ready_in
+from libs.cli.output import card, table
+from libs.common.units import SECOND_MS
+
+# What a change means for what runs.
+CHANGES: Final = {
+    "none": "nothing: it is so already",
+    "in_place": "in place: nothing is restarted",
+    "roll": "a new runtime is rolled out; what runs serves until it is ready",
+    "anew": "everything is made from the start",
+    "end": "everything that runs is given back",
+}
 
 
 def listing(endpoints: list[Json]) -> Table:
@@ -45,30 +60,92 @@ def describe(endpoint: Json) -> Table:
             ("url", status["url"] or "none; it has one while it is served"),
             ("generation", f"{status['generation']} (answered: {status['observed_generation']})"),
             ("created", endpoint["created_at"]),
+            *_ahead(endpoint),
         ]
     )
 
 
-def causes(found: Json) -> Table | str:
-    """Why an endpoint waits, the likeliest first, with what would help."""
+def causes(found: Json, now_ms: int) -> Table | str:
+    """Why an endpoint waits, the cause to look at first, with what would help, and when it will be ready."""
     items = found["causes"]
     if not items:
-        return "nothing holds it up"
+        return f"nothing holds it up: it is {found['stage'].replace('_', ' ')}"
     rows = [
-        (place, each["code"], each["message"], "\n".join(offer["message"] for offer in each["offers"]))
+        (place, each["code"].replace("_", " "), _what(each), _who(each["waiting_on"]), _helps(each["offers"]))
         for place, each in enumerate(items, start=1)
     ]
-    return table(("", "cause", "what", "what would help"), rows, whole=("cause",))
+    drawn = table(("", "cause", "what", "who can act", "what would help"), rows, whole=("cause", "who can act"))
+    expected = ready_in(found, datetime.fromtimestamp(now_ms / SECOND_MS, UTC))
+    if expected:
+        drawn.caption, drawn.caption_justify = f"ready in {expected}", "left"
+    return drawn
 
 
 def plan(answer: Json) -> Table:
     """What a change would do."""
-    return card([(name.replace("_", " "), _words(name, value)) for name, value in answer.items() if value is not None])
+    spec, placement = answer["spec"], answer["placement"]
+    scaling = spec["scaling"]
+    where = f"{placement['tier']} in {placement['region']}, {_count(placement['gpus_per_replica'], 'GPU')} a replica"
+    return card(
+        [
+            ("would", f"{answer['verb']} {answer['name']}"),
+            ("change", CHANGES.get(answer["change"], answer["change"])),
+            ("model", f"{spec['model']}, run by {placement['template']}"),
+            ("where", f"{where}, price class {placement['price_class']}"),
+            ("replicas", f"{scaling['min']} to {scaling['max']}, {scaling['target_concurrency']} requests each"),
+            ("holds", _holds(answer)),
+            ("generation", answer["generation"]),
+            ("stages", ", ".join(each.replace("_", " ") for each in answer["stages"]) or "none: it is done at once"),
+            ("ready", _ready(answer)),
+        ]
+    )
 
 
-def _words(name: str, value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(each).replace("_", " ") for each in value)
-    if isinstance(value, int) and name.endswith("_s"):
-        return duration(value * 1000)
-    return str(value)
+def _ready(answer: Json) -> str:
+    likely_s, most_s = answer["ready_in_s_p50"], answer["ready_in_s_p90"]
+    if answer["stages"] and answer["stages"][-1] != "ready":
+        return "no: it comes to rest"
+    if likely_s is None or most_s is None:
+        return "nobody knows when: too few of the like were seen"
+    if not answer["stages"]:
+        return "as it is now"
+    return f"in {ready_after(round(likely_s * SECOND_MS), round(most_s * SECOND_MS))}"
+
+
+def _ahead(endpoint: Json) -> Iterator[tuple[str, str]]:
+    """When it will be ready, and the first thing that holds it up; nothing while it serves or rests."""
+    status = endpoint["status"]
+    if expected := ready_in(status, now_of(endpoint)):
+        yield "ready in", expected
+    if status["causes"]:
+        first = status["causes"][0]
+        yield ("now" if first["code"] == "working" else "held up by"), _what(first)
+        if first["offers"]:
+            yield "would help", _helps(first["offers"])
+
+
+def _what(cause: Json) -> str:
+    return str(cause["message"] or cause["reason"])
+
+
+def _who(waiting_on: str) -> str:
+    return {"operator": "the operator", "you": "you"}.get(waiting_on, waiting_on)
+
+
+def _helps(offers: list[Json]) -> str:
+    return "\n".join(offer["message"] for offer in offers)
+
+
+def _holds(answer: Json) -> str:
+    before, after = _holding(answer["held_before"]), _holding(answer["held_after"])
+    return after if after == before else f"{after}; now {before}"
+
+
+def _holding(held: Json) -> str:
+    if not held["endpoints"]:
+        return "nothing"
+    return f"{_count(held['replicas'], 'replica')} and {_count(held['gpus'], 'GPU')} of the quota"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

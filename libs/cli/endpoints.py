@@ -12,6 +12,7 @@ from libs.cli.client import Json, api
 from libs.cli.endpoint_views import causes, describe, listing, plan
 from libs.cli.output import OUTPUT, Output, console, one_line_errors, show
 from libs.client import Millrace
+from libs.common.clock import SystemClock
 from libs.common.errors import MillraceError
 
 app = typer.Typer(no_args_is_help=True, help="Endpoints: a model, served.")
@@ -160,7 +161,7 @@ def list_(
 def why(name: Name, output: Output = OUTPUT) -> None:
     """Say why it is not ready yet, the likeliest cause first, and what would help."""
     found = api().endpoints.why(name)
-    show(output, found, lambda: causes(found))
+    show(output, found, lambda: causes(found, SystemClock().now_ms()))
 
 
 @app.command()

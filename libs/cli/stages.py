@@ -12,31 +12,37 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from libs.cli.forecasts import about, left, now_of, ready_in
 from libs.cli.output import console, duration
 from libs.client import Json, Millrace
 from libs.client.endpoints import POLL_S
 from libs.common.errors import MillraceError
 
 AT_REST: Final = frozenset({"ready", "failed", "deleted", "paused", "scaled_to_zero"})
-MARKS: Final = {"ready": "[green]●[/]", "failed": "[red]✗[/]", "deleted": "[dim]○[/]"}
+MARKS: Final = {"ready": "[green]●[/]", "failed": "[red]✗[/]", "deleted": "[dim]○[/]", "paused": "[yellow]●[/]"}
 
 
 def picture(endpoint: Json) -> Table:
-    """The stages of an endpoint as a table, the present one last."""
-    status = endpoint["status"]
+    """The stages of an endpoint as a table: those that are past, the present one, those to come."""
+    stages = endpoint["status"]["stages"]
+    coming = {each["name"] for each in stages if each["is_upcoming"]}
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     drawn.add_column(no_wrap=True)
     drawn.add_column(justify="right", no_wrap=True)
     drawn.add_column()
-    for stage in status["stages"]:
-        is_now = stage is status["stages"][-1]
-        mark = MARKS.get(stage["name"], "[yellow]▸[/]") if is_now else "[green]✓[/]"
-        name = stage["name"].replace("_", " ")
-        drawn.add_row(
-            f"{mark} {f'[bold]{name}[/]' if is_now else name}",
-            "" if is_now and stage["name"] in AT_REST else duration(stage["elapsed_ms"]),
-            _note(stage) if is_now else "",
-        )
+    for stage in stages:
+        if stage["is_upcoming"]:
+            drawn.add_row(f"[dim]· {_name(stage)}[/]", "", _usually(stage))
+        elif stage["is_current"]:
+            is_resting = stage["name"] in AT_REST
+            mark = MARKS.get(stage["name"], "[yellow]▸[/]")
+            elapsed = "" if is_resting else duration(stage["elapsed_ms"])
+            drawn.add_row(f"{mark} [bold]{_name(stage)}[/]", elapsed, _note(stage))
+        elif stage["name"] not in coming:  # Of an earlier life, it is walked again.
+            drawn.add_row(f"[green]✓[/] {_name(stage)}", duration(stage["elapsed_ms"]), "")
+    if coming:
+        expected = ready_in(endpoint["status"], now_of(endpoint))
+        drawn.add_row("[dim]· ready[/]", "", f"in {expected}" if expected else "")
     return drawn
 
 
@@ -76,9 +82,19 @@ def _draw(following: Iterator[Json]) -> Json:
     return endpoint
 
 
+def _name(stage: Json) -> str:
+    return str(stage["name"].replace("_", " "))
+
+
+def _usually(stage: Json) -> str:
+    """What a stage to come takes."""
+    return f"[dim]usually {about(stage['eta_p50_ms'])}[/]" if stage["eta_p50_ms"] is not None else ""
+
+
 def _note(stage: Json) -> str:
-    """What people are told of the present stage, and who must act."""
+    """What people are told of the present stage: how much is left, what goes on, and who must act."""
     who, said = stage.get("waiting_on") or "", stage.get("message") or stage.get("reason") or ""
     if who and who not in said:
         said = f"waiting for {who}: {said}"
-    return f"[dim]{escape(said)}[/]"
+    rest = left(stage["eta_p50_ms"], stage["eta_p90_ms"])
+    return "\n".join(each for each in (rest, f"[dim]{escape(said)}[/]") if each)

@@ -76,7 +76,7 @@ def redeliver(
 
 @app.command("test")
 @one_line_errors
-def test_(webhook_id: Id, output: Output = OUTPUT) -> None:
+def try_(webhook_id: Id, output: Output = OUTPUT) -> None:
     """Send it a test event, in its turn."""
     answer = api().webhooks.test(webhook_id)
     show(output, answer, lambda: f"a test is on its way; `millrace webhooks deliveries {webhook_id}`")

@@ -14,6 +14,9 @@ from libs.cli.events import line
 from libs.cli.output import amount, card, duration, one_line_errors, table
 from libs.cli.usage import usage_table
 from libs.common.errors import Unavailable
+from libs.common.events.capacity import CapacityWaiting
+from tests.unit.cli.endpoints_shown import shown
+from tests.unit.endpoint_api.given import PROGRESS
 
 HOUR_MS = 3_600_000
 
@@ -53,8 +56,8 @@ def test_what_looks_like_markup_is_printed_as_it_is() -> None:
 
     assert odd in " ".join(drawn(table(("name",), [(odd,)])))
     assert odd in " ".join(drawn(card([("name", odd)])))
-    stage = {"name": "joining_nodes", "elapsed_ms": 5, "waiting_on": "", "reason": "", "message": odd}
-    assert odd in " ".join(drawn(stages.picture({"status": {"stages": [stage]}})))
+    told = shown([PROGRESS[0], CapacityWaiting(reason="NoCapacity", message=odd)])
+    assert odd in " ".join(drawn(stages.picture(told)))
 
 
 def test_a_column_that_must_stay_whole_is_not_broken_where_others_are() -> None:
@@ -68,13 +71,13 @@ def test_a_column_that_must_stay_whole_is_not_broken_where_others_are() -> None:
 
 
 def test_who_is_waited_for_is_said_once() -> None:
-    stage = {"name": "joining_nodes", "elapsed_ms": 5, "waiting_on": "capacity-manager", "reason": "NodesPending"}
+    waiting = CapacityWaiting(reason="NodesPending", message="1 of 2 nodes have joined.")
 
-    told = drawn(stages.picture({"status": {"stages": [{**stage, "message": "1 of 2 nodes have joined."}]}}))
-    known = drawn(stages.picture({"status": {"stages": [{**stage, "message": "capacity-manager is at work"}]}}))
+    told = drawn(stages.picture(shown([PROGRESS[0], waiting])))
+    known = drawn(stages.picture(shown([PROGRESS[0]])))
 
-    assert told[0].endswith("waiting for capacity-manager: 1 of 2 nodes have joined.")
-    assert known[0].endswith("  capacity-manager is at work")
+    assert told[1].endswith("  waiting for capacity-manager: 1 of 2 nodes have joined.")
+    assert known[1].endswith("  capacity-manager is at work; next: capacity reserved")
 
 
 def test_usage_has_one_line_for_each_endpoint_whatever_it_used() -> None:
