@@ -10,6 +10,7 @@ import pytest
 from libs.common.bus.port import Ack, Dead, Retry
 from libs.common.errors import Unavailable
 from libs.common.events import command as cmd
+from libs.common.service import ATTEMPTS_MAX
 from services.endpoint_api.core.requests import KEPT_MS, LEASE_MS
 from services.endpoint_api.shell.doors.answer import Answer
 from services.endpoint_api.shell.doors.once import Once, Turn
@@ -227,6 +228,16 @@ def test_what_we_cannot_do_just_now_is_no_answer() -> None:
     stand.api.once = known
     frontend.send(create(), "c1", attempt=2)
     assert frontend.statuses("c1") == [202]
+
+
+def test_a_bug_is_tried_again_and_parked_in_the_end() -> None:
+    frontend = Frontend(Stand())
+    dying(frontend)
+
+    assert isinstance(frontend.send(create(), "c1", attempt=ATTEMPTS_MAX - 1), Retry)
+    frontend.stand.clock.advance(LEASE_MS)
+    dying(frontend)
+    assert isinstance(frontend.send(create(), "c1", attempt=ATTEMPTS_MAX), Dead)
 
 
 def test_two_commands_without_if_match_are_two() -> None:

@@ -18,7 +18,8 @@ from libs.common.errors import Rejected, Unavailable
 from libs.common.events import command as cmd
 from libs.common.events.command import Command, CommandAnswered, Received, received
 from libs.common.ids import ProjectId, TenantId
-from libs.common.service import Service, retry_delay_s
+from libs.common.service import ATTEMPTS_MAX, Service, retry_delay_s
+from libs.common.telemetry import metrics
 from libs.common.telemetry.logging import fields
 from services.endpoint_api.core import identity
 from services.endpoint_api.core.caller import Ask, Caller, Scope
@@ -52,6 +53,17 @@ class BusDoor:
         message = delivery.message
         if not message.subject.startswith(f"{cmd.SUBJECT}."):
             return self._service.deliver(delivery)
+        answer = self._taken(delivery)
+        kind = message.headers.get("ce-type", "")
+        metrics.EVENTS_HANDLED.labels(
+            service=self._service.name,
+            type=kind if kind in cmd.COMMANDS else "?",  # Anything may be written there.
+            answer=type(answer).__name__.lower(),
+        ).inc()
+        return answer
+
+    def _taken(self, delivery: Delivery) -> Answer:
+        message = delivery.message
         try:
             self._handle(message)
             return Ack()
@@ -64,6 +76,8 @@ class BusDoor:
             return Retry(max(later.retry_after_s, retry_delay_s(message.id, delivery.attempt)), str(later))
         except Exception as bug:
             log.exception("command failed", extra=fields(event_id=message.id, attempt=delivery.attempt))
+            if delivery.attempt >= ATTEMPTS_MAX:
+                return Dead(f"bug: {type(bug).__name__} after {delivery.attempt} attempts")
             return Retry(retry_delay_s(message.id, delivery.attempt), type(bug).__name__)
 
     def _handle(self, message: Message) -> None:
