@@ -29,6 +29,7 @@ async def serve(app: AsgiApp, *, host: str, port: int, lifespan: bool = False) -
         log_config=None,
         access_log=False,
         lifespan="on" if lifespan else "off",
+        proxy_headers=False,  # Else it would believe X-Forwarded-For of every loopback peer, whatever our settings say.
     )
     server = _Server(config)
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
 
 from libs.common import web
 from libs.common.bus.nats import NatsBus
+from libs.common.client_address import trusted_proxies
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid, MillraceError, Unavailable
 from libs.common.events.event import Owner
@@ -19,7 +20,7 @@ from libs.common.process import Process
 from libs.common.settings import read
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry.logging import configure, fields
-from services.endpoint_api.service import build
+from services.endpoint_api.service import EndpointApi, build
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.bootstrap import record_bootstrap
@@ -29,6 +30,7 @@ from services.endpoint_api.shell.issuers import read_issuers
 from services.endpoint_api.shell.metrics import count_stages
 from services.endpoint_api.shell.oidc import Oidc
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.refilling import Refilling
 from services.endpoint_api.shell.routes.app import create_app
 from services.endpoint_api.shell.secrets import MASTER_BYTES
 from services.endpoint_api.shell.settings import Settings
@@ -61,6 +63,7 @@ def assemble(settings: Settings) -> Process:
         keys_max=settings.keys_max,
         master_secret=_master_secret(settings),
         webhooks_to_loopback=settings.webhooks_to_loopback,
+        trusted_proxies=trusted_proxies(settings.trusted_proxies),
     )
     service = build(ports)
     api = Api(service, ports)
@@ -79,14 +82,27 @@ def assemble(settings: Settings) -> Process:
         settings.stages_poll_s,
     )
     learn = partial(_count_for_ever, _all_of(api.learner.run), settings.learn_poll_s)
+    bus = NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads)
     process = Process(
         service,
-        NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads),
+        bus,
         settings,
         deliver=BusDoor(service, api, ports).deliver,
-        also=[serve, count, learn, api.dispatcher.run],
+        also=[serve, count, learn, api.dispatcher.run, *_keeping(service, ports, bus, settings)],
     )
     return process
+
+
+def _keeping(
+    service: EndpointApi, ports: Ports, bus: NatsBus, settings: Settings
+) -> Iterator[Callable[[], Awaitable[None]]]:
+    """What keeps keys: when they were used, and that the buckets hold what is recorded."""
+    assert service.key_uses is not None
+    refilling = Refilling(service.runner("key"), service.runner("tenant"), ports.clock)
+    for bucket, mirror in refilling.mirrors.items():
+        bus.watch(bucket, mirror.change)
+    yield partial(_count_for_ever, _all_of(service.key_uses.run), settings.keys_poll_s)
+    yield partial(_count_for_ever, refilling.run, settings.refill_s)
 
 
 def _master_secret(settings: Settings) -> bytes:
@@ -111,7 +127,7 @@ def _all_of(page: Callable[[], int]) -> Callable[[], None]:
     return pages
 
 
-async def _count_for_ever(count: Callable[[], None], period_s: float) -> None:
+async def _count_for_ever(count: Callable[[], object], period_s: float) -> None:
     while True:
         try:
             await asyncio.to_thread(count)

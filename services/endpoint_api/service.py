@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from libs.common.events.catalog import heard_by
 from libs.common.events.endpoint import Stage
+from libs.common.events.envelope import Envelope
 from libs.common.events.event import Owner
+from libs.common.events.route import KeyUsed
 from libs.common.ids import EndpointId, KeyId, TenantId
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
@@ -27,6 +30,7 @@ from services.endpoint_api.core.state import (
 from services.endpoint_api.core.tenants import Tenant
 from services.endpoint_api.core.webhooks import Webhook, scope_of_webhook
 from services.endpoint_api.shell import metrics
+from services.endpoint_api.shell.key_uses import KeyUses
 from services.endpoint_api.shell.ports import Ports
 
 ENDPOINTS: Final = Owned(
@@ -34,7 +38,7 @@ ENDPOINTS: Final = Owned(
     state=Endpoint,
     empty=lambda key: Endpoint(EndpointId(key)),
     decide=metrics.timed(decide.decide),
-    hears={each: its_subject for each in heard_by(Owner.ENDPOINT_API)},
+    hears={each: its_subject for each in heard_by(Owner.ENDPOINT_API) if each is not KeyUsed},
     scope=scope_of_endpoint,
     tenant=lambda endpoint: endpoint.tenant_id,
     project=lambda endpoint: endpoint.project_id,
@@ -96,14 +100,31 @@ DURATIONS: Final = Owned(kind="durations", state=Durations, empty=Durations, dec
 FOLLOWERS: Final = Owned(kind="follower", state=Follower, empty=Follower, decide=follower.decide, hears={})
 
 
-def build(ports: Ports) -> Service:
+@dataclass(frozen=True, slots=True)
+class EndpointApi(Service):
+    """A service that also hears which keys were used; each such event is of many records, so it is taken apart."""
+
+    key_uses: KeyUses | None = None
+
+    def handle(self, envelope: Envelope) -> None:
+        """Apply an event. Safe to repeat."""
+        if isinstance(envelope.data, KeyUsed):
+            assert self.key_uses is not None
+            self.key_uses.hear(envelope.data)
+        else:
+            Service.handle(self, envelope)
+
+
+def build(ports: Ports) -> EndpointApi:
     """The service on ``ports``; `shell.api.Api` is its face to those who ask."""
-    return Service(
+    keys_runner = Runner(KEYS, store=ports.store, clock=ports.clock)
+    return EndpointApi(
         Owner.ENDPOINT_API,
         ports.store,
+        key_uses=KeyUses(keys_runner, ports.clock, ports.key_use),
         runners=(
             Runner(ENDPOINTS, store=ports.store, clock=ports.clock),
-            Runner(KEYS, store=ports.store, clock=ports.clock),
+            keys_runner,
             Runner(TENANTS, store=ports.store, clock=ports.clock),
             Runner(MEMBERS, store=ports.store, clock=ports.clock),
             Runner(WEBHOOKS, store=ports.store, clock=ports.clock),

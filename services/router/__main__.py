@@ -15,12 +15,13 @@ from libs.common import settings as reading
 from libs.common.bus.nats import NatsBus
 from libs.common.bus.port import OnChange
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
+from libs.common.client_address import trusted_proxies
 from libs.common.clock import SystemClock
-from libs.common.errors import MillraceError, Rejected
+from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
-from libs.common.keys import Keyring, Network, networks_of
+from libs.common.keys import Keyring
 from libs.common.process import Process
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
@@ -31,6 +32,7 @@ from services.router.shell import metrics
 from services.router.shell.copies import Copies
 from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits
+from services.router.shell.key_use import KeyUseReporter
 from services.router.shell.load import LoadReporter
 from services.router.shell.ports import Ports
 from services.router.shell.quotas import QuotaTable
@@ -42,6 +44,7 @@ from services.router.shell.usage import UsageLoop, UsageSender
 
 log = logging.getLogger(__name__)
 
+Part = Callable[[], Awaitable[None]]
 EXIT_WRONG: Final = 2
 BUS_WAIT_S: Final = 10.0  # A broker that is started together with us is worth waiting for,
 BUS_WAIT_COPY_S: Final = 1.0  # unless there is a copy to serve from.
@@ -61,51 +64,36 @@ def main() -> int:
 
 async def serve(settings: RouterSettings) -> None:
     """Join everything and run it."""
-    clock, table, keyring, quotas = SystemClock(), RouteTable(), Keyring(), QuotaTable()
-    boot_id = SystemEntropy().token_bytes(5).hex()
+    clock, boot_id = SystemClock(), SystemEntropy().token_bytes(5).hex()
     journal = SqlUsageJournal(settings.usage_db, boot_id=boot_id)
-    recovered = journal.recover()
-    metrics.RECOVERED.inc(recovered)
+    metrics.RECOVERED.inc(journal.recover())
     gateway = Gateway(
-        keyring=keyring,
-        table=table,
+        keyring=Keyring(),
+        table=RouteTable(),
         journal=journal,
         clock=clock,
         boot_id=boot_id,
         limits=limits_of(settings),
-        quotas=quotas,
-        trusted=trusted_of(settings),
+        quotas=QuotaTable(),
+        trusted=trusted_proxies(settings.trusted_proxies),
     )
     edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
     edge.bind()
-    appliers: dict[str, OnChange] = {ROUTES: table.change, KEYS: partial(learn_key, keyring), QUOTAS: quotas.change}
-    copies = Copies(settings.tables_path, clock, appliers)
-    wait_s = BUS_WAIT_COPY_S if copies.load() else BUS_WAIT_S
-    bus = SideBus(partial(NatsBus, settings.nats_url, name=Owner.ROUTER), wait_s=wait_s)
-    for bucket in appliers:
-        bus.watch(bucket, copies.watcher(bucket))
-    sender = UsageSender(
-        journal,
-        clock,
-        instance=settings.instance,
-        boot_id=boot_id,
-        resend_ms=round(settings.usage_resend_s * SECOND_MS),
-    )
-    usage = UsageLoop(sender, bus.publish, batch_s=settings.usage_batch_s)
-    gateway.on_finished = usage.poke
-    load = LoadReporter(gateway.load, clock, instance=settings.instance, boot_id=boot_id)
-    ports = Ports(SqlStore(settings.database_url), clock, table, journal, settings.instance, settings.public_url)
+    copies, bus = tables_of(settings, gateway)
+    usage = usage_of(settings, gateway, bus, boot_id)
 
     async def drain() -> None:
         await edge.drain()
         await usage.flush(settings.flush_s)
 
-    parts = (
+    parts: tuple[Part, ...] = (
         edge.run,  # Listens only now: what it serves from was loaded before.
         usage.run,
-        partial(load.run, bus.publish, settings.load_report_s),
+        *reports_of(settings, gateway, bus, boot_id),
         partial(copies.run, bus.connected, bus.is_healthy),
     )
+    store = SqlStore(settings.database_url)
+    ports = Ports(store, clock, gateway.table, journal, settings.instance, settings.public_url)
     service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
     process: Process
 
@@ -117,7 +105,43 @@ async def serve(settings: RouterSettings) -> None:
     journal.close()
 
 
-async def keep(part: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> None:
+def tables_of(settings: RouterSettings, gateway: Gateway) -> tuple[Copies, SideBus]:
+    """What is served from: the copy on disk, loaded if it is fresh, and the bus that tells it anew."""
+    appliers: dict[str, OnChange] = {
+        ROUTES: gateway.table.change,
+        KEYS: partial(learn_key, gateway.keyring),
+        QUOTAS: gateway.quotas.change,
+    }
+    copies = Copies(settings.tables_path, gateway.clock, appliers)
+    wait_s = BUS_WAIT_COPY_S if copies.load() else BUS_WAIT_S
+    bus = SideBus(partial(NatsBus, settings.nats_url, name=Owner.ROUTER), wait_s=wait_s)
+    for bucket in appliers:
+        bus.watch(bucket, copies.watcher(bucket))
+    return copies, bus
+
+
+def usage_of(settings: RouterSettings, gateway: Gateway, bus: SideBus, boot_id: str) -> UsageLoop:
+    """What sends the bills, as soon as there is one."""
+    resend_ms = round(settings.usage_resend_s * SECOND_MS)
+    sender = UsageSender(
+        gateway.journal, gateway.clock, instance=settings.instance, boot_id=boot_id, resend_ms=resend_ms
+    )
+    usage = UsageLoop(sender, bus.publish, batch_s=settings.usage_batch_s)
+    gateway.on_finished = usage.poke
+    return usage
+
+
+def reports_of(settings: RouterSettings, gateway: Gateway, bus: SideBus, boot_id: str) -> tuple[Part, ...]:
+    """What tells how busy endpoints are, and which keys were used."""
+    load = LoadReporter(gateway.load, gateway.clock, instance=settings.instance, boot_id=boot_id)
+    keys = KeyUseReporter(gateway.key_use, gateway.clock, instance=settings.instance, boot_id=boot_id)
+    return (
+        partial(load.run, bus.publish, settings.load_report_s),
+        partial(keys.run, bus.publish, settings.key_use_report_s),
+    )
+
+
+async def keep(part: Part, stop: Callable[[], None]) -> None:
     """Run one part of the process; if it ends by a bug, so does the process, to be restarted whole."""
     try:
         await part()
@@ -135,14 +159,6 @@ def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:
     except ValueError:  # A ValidationError is one; so is a block of addresses that is none.
         ring.change(key_id, None)
         log.warning("key unreadable", extra=fields(key_id=key_id))
-
-
-def trusted_of(settings: RouterSettings) -> tuple[Network, ...]:
-    """The proxies that we believe. Raises Rejected for what is no block of addresses."""
-    try:
-        return networks_of(each.strip() for each in settings.trusted_proxies.split(",") if each.strip())
-    except ValueError as wrong:
-        raise Rejected(f"MILLRACE_TRUSTED_PROXIES: {wrong}", code="invalid") from wrong
 
 
 def limits_of(settings: RouterSettings) -> Limits:

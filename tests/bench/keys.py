@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from libs.common.client_address import client_address
 from libs.common.clock import SystemClock
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import Keyring, Minted, mint, networks_of
 from services.router.core import refusals
-from services.router.core.client_address import client_address
 from tests.bench.report import Section, in_turns
 
 TURN_S: Final = 1.0

@@ -75,7 +75,8 @@ STREAMS: Final = (
     Stream(EVT, ("mr.v1.evt.>",), max_age_s=90 * DAY_S, max_bytes=20 * GIB),
     # One outstanding command per endpoint: the next is refused until this one is taken.
     Stream(CMD, ("mr.v1.cmd.>",), 1 * DAY_S, 1 * GIB, retention=Retention.WORK_QUEUE, max_msgs_per_subject=1),
-    Stream(USAGE, ("mr.v1.usage.>",), max_age_s=14 * DAY_S, max_bytes=50 * GIB),
+    # What was served: the bills, and beside them, as they are far fewer, when keys were last used.
+    Stream(USAGE, ("mr.v1.usage.>", "mr.v1.keyuse.>"), max_age_s=14 * DAY_S, max_bytes=50 * GIB),
     # Load reports are worth minutes: an autoscaler that was away must not act on old traffic.
     Stream(LOAD, ("mr.v1.load.>",), max_age_s=10 * MINUTE_S, max_bytes=64 * MIB, dedupe_s=2 * MINUTE_S),
     # Larger messages than any other stream: a dead letter is the whole message and why.
@@ -90,7 +91,11 @@ BUCKETS: Final = (
 
 # Events that travel in a stream of their own rather than in EVT, with the first tokens of their subject there.
 OWN_STREAM: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {"usage.reported": (USAGE, "mr.v1.usage"), "traffic.observed": (LOAD, "mr.v1.load")}
+    {
+        "usage.reported": (USAGE, "mr.v1.usage"),
+        "key.used": (USAGE, "mr.v1.keyuse"),
+        "traffic.observed": (LOAD, "mr.v1.load"),
+    }
 )
 
 

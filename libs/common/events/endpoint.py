@@ -197,6 +197,19 @@ class KeyCreated(Event):
     scopes: tuple[str, ...]
 
 
+class KeyRotated(Event):
+    """A key has a successor, told as created in the same commit, and is refused from `old_expires_at_ms` on."""
+
+    kind: ClassVar[str] = "key.rotated"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    project_id: str
+    key_id: str
+    successor_id: str
+    old_expires_at_ms: int
+
+
 class KeyRevoked(Event):
     """A key is refused from now on."""
 

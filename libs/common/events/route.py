@@ -67,6 +67,24 @@ class UsageReported(Event):
     requests: tuple[RequestUsage, ...]
 
 
+class UsedKey(Contract):
+    """A key that was let in."""
+
+    key_id: str
+    last_used_ms: int = Field(ge=0, description="The beginning of the minute in which it was last used.")
+
+
+class KeyUsed(Event):
+    """Keys that were let in since the last such event: of each, at most one a minute. The highest time counts."""
+
+    kind: ClassVar[str] = "key.used"
+    owner: ClassVar[Owner] = Owner.ROUTER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.ENDPOINT_API})
+
+    instance: str
+    keys: tuple[UsedKey, ...]
+
+
 class EndpointLoad(Contract):
     """How busy one endpoint was during a report's interval."""
 

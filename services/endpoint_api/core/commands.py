@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Literal
 from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Command as Asked
-from libs.common.events.event import Owner
+from libs.common.events.event import Internal, Owner
 from libs.common.events.tenant import Quotas
 from libs.common.ids import event_id
 from libs.common.units import SECOND_MS
@@ -113,6 +113,22 @@ class RotateKey(Command):
 
     successor: str
     expires_at_ms: int
+
+
+class UseKey(Internal):
+    """A key was let in, here or by a router, in the minute that began then."""
+
+    kind: ClassVar[str] = "internal.use_key"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    last_used_ms: int
+
+
+class PutKeyAgain(Internal):
+    """The bucket `keys` does not say of this key what its record says."""
+
+    kind: ClassVar[str] = "internal.put_key_again"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
 
 
 class RevokeKey(Command):

@@ -9,7 +9,7 @@ from typing import Final
 from libs.common.bus.streams import KEYS
 from libs.common.decision import Decision, Give, Put, Take
 from libs.common.errors import Conflict, NotFound
-from libs.common.events.endpoint import KeyCreated, KeyRevoked
+from libs.common.events.endpoint import KeyCreated, KeyRevoked, KeyRotated
 from libs.common.events.envelope import Envelope
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import ProjectId, TenantId
@@ -17,7 +17,7 @@ from libs.common.keys import networks_of
 from libs.common.runner import Woke
 from services.endpoint_api.core import admission
 from services.endpoint_api.core.caller import Scope
-from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey
+from services.endpoint_api.core.commands import CreateKey, PutKeyAgain, RevokeKey, RotateKey, UseKey
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Key
 
@@ -38,6 +38,11 @@ def decide(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
             return _drop(key, now_ms)
         case RevokeKey():
             return _revoke(key, now_ms)
+        case UseKey() as use:
+            last_ms = max(use.last_used_ms, key.last_used_ms or 0) if key.sha256 else None
+            return Decision(replace(key, last_used_ms=last_ms), wake_at_ms=_drop_at_ms(key))
+        case PutKeyAgain():
+            return Decision(key, puts=(put_of(key),) if key.sha256 else (), wake_at_ms=_drop_at_ms(key))
         case other:
             raise AssertionError(f"keys hear no {other.kind}")
 
@@ -63,6 +68,12 @@ def entry_of(key: Key) -> KeyEntry | None:
     )
 
 
+def put_of(key: Key) -> Put:
+    """What the bucket is to say of a key: its entry, or that it is gone for good."""
+    entry = None if key.is_dropped else entry_of(key)
+    return Put(KEYS, key.id, None if entry is None else entry.model_dump_json().encode())
+
+
 def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
     if key.sha256:
         raise Conflict(f"key {key.id} exists already", code="key_exists")
@@ -81,15 +92,13 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
         allowed_ips=command.allowed_ips,
         is_test=command.is_test,
     )
-    entry = entry_of(created)
-    assert entry is not None, key.id
     told = KeyCreated(tenant_id=created.tenant_id, project_id=created.project_id, key_id=key.id, scopes=created.scopes)
     return Decision(
         created,
         events=(told,),
         counters=(Take(keys_counter(created.tenant_id), 1, command.keys_max),),
         wake_at_ms=_drop_at_ms(created),
-        puts=(Put(KEYS, key.id, entry.model_dump_json().encode()),),
+        puts=(put_of(created),),
     )
 
 
@@ -97,10 +106,10 @@ def check_rotation(key: Key, *, overlap_s: int, now_ms: int) -> None:
     """Raises FieldRefused for an overlap out of bounds, Conflict for a key that is over or was rotated before."""
     if not 0 <= overlap_s <= OVERLAP_MAX_S:
         raise FieldRefused("overlap_s", f"must be 0 to {OVERLAP_MAX_S} seconds; left out, {OVERLAP_S}")
-    if key.revoked_ms is not None or (key.expires_at_ms is not None and now_ms >= key.expires_at_ms):
-        raise Conflict(f"key {key.id} is revoked or expired: make a new key instead", code="key_over")
     if key.successor:
         raise Conflict(f"key {key.id} was rotated before: rotate its successor {key.successor}", code="key_rotated")
+    if key.revoked_ms is not None or (key.expires_at_ms is not None and now_ms >= key.expires_at_ms):
+        raise Conflict(f"key {key.id} is revoked or expired: make a new key instead", code="key_over")
 
 
 def check_grants(*, scopes: Sequence[str], models: Sequence[str], allowed_ips: Sequence[str]) -> None:
@@ -125,26 +134,39 @@ def _rotate(key: Key, command: RotateKey, now_ms: int) -> Decision[Key]:
         raise NotFound(f"there is no key {key.id}")
     check_rotation(key, overlap_s=0, now_ms=now_ms)
     ends_ms = min(command.expires_at_ms, key.expires_at_ms or command.expires_at_ms)
-    rotated = replace(key, expires_at_ms=ends_ms, successor=command.successor)
-    entry = entry_of(rotated)
-    assert entry is not None, key.id
-    put = Put(KEYS, key.id, entry.model_dump_json().encode())
-    return Decision(rotated, puts=(put,), wake_at_ms=_drop_at_ms(rotated))
+    is_over = ends_ms <= now_ms  # Without an overlap: taken from routers at once, whatever their clocks say.
+    rotated = replace(key, expires_at_ms=ends_ms, successor=command.successor, is_dropped=is_over)
+    told = KeyRotated(
+        tenant_id=key.tenant_id,
+        project_id=key.project_id,
+        key_id=key.id,
+        successor_id=command.successor,
+        old_expires_at_ms=ends_ms,
+    )
+    return Decision(
+        rotated,
+        events=(told,),
+        counters=(Give(keys_counter(key.tenant_id), 1),) if is_over else (),
+        puts=(put_of(rotated),),
+        wake_at_ms=_drop_at_ms(rotated),
+    )
 
 
 def _drop(key: Key, now_ms: int) -> Decision[Key]:
     """Routers refuse an expired key by themselves; when all clocks agree that it is over, it makes room."""
     due_ms = _drop_at_ms(key)
-    if due_ms is None or key.revoked_ms is not None or key.is_dropped:
+    if due_ms is None:
         return Decision(key)
     if now_ms < due_ms:
         return Decision(key, wake_at_ms=due_ms)
-    give = Give(keys_counter(key.tenant_id), 1)
-    return Decision(replace(key, is_dropped=True), counters=(give,), puts=(Put(KEYS, key.id, None),))
+    dropped = replace(key, is_dropped=True)
+    return Decision(dropped, counters=(Give(keys_counter(key.tenant_id), 1),), puts=(put_of(dropped),))
 
 
 def _drop_at_ms(key: Key) -> int | None:
-    return None if key.expires_at_ms is None else key.expires_at_ms + DROP_AFTER_MS
+    if key.expires_at_ms is None or key.revoked_ms is not None or key.is_dropped:
+        return None
+    return key.expires_at_ms + DROP_AFTER_MS
 
 
 def _revoke(key: Key, now_ms: int) -> Decision[Key]:
@@ -153,9 +175,6 @@ def _revoke(key: Key, now_ms: int) -> Decision[Key]:
     if key.revoked_ms is not None:
         return Decision(key)
     told = KeyRevoked(tenant_id=key.tenant_id, project_id=key.project_id, key_id=key.id)
-    return Decision(
-        replace(key, revoked_ms=max(now_ms, key.created_ms)),
-        events=(told,),
-        counters=() if key.is_dropped else (Give(keys_counter(key.tenant_id), 1),),
-        puts=(Put(KEYS, key.id, None),),
-    )
+    revoked = replace(key, revoked_ms=max(now_ms, key.created_ms))
+    counters = () if key.is_dropped else (Give(keys_counter(key.tenant_id), 1),)
+    return Decision(revoked, events=(told,), counters=counters, puts=(put_of(revoked),))

@@ -155,7 +155,8 @@ class Key:
     allowed_ips: tuple[str, ...] = ()
     is_test: bool = False
     successor: str = ""  # The key that a rotation made in its place.
-    is_dropped: bool = False  # Expired for so long that it is counted and told to routers no more.
+    is_dropped: bool = False  # Over for every clock: it is counted and told to routers no more.
+    last_used_ms: int | None = None  # The beginning of the minute in which it was; None: never, or not told yet.
 
 
 def etag_of(endpoint: Endpoint) -> str:

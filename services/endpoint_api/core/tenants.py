@@ -13,7 +13,7 @@ from libs.common.bus.streams import QUOTAS
 from libs.common.decision import Decision, Give, Put, Take
 from libs.common.errors import Conflict, NotFound
 from libs.common.events.envelope import Envelope
-from libs.common.events.event import Event
+from libs.common.events.event import Event, Internal, Owner
 from libs.common.events.tables import QuotaEntry
 from libs.common.events.tenant import NO_LIMITS, ProjectChanged, Quota, TenantChanged
 from libs.common.ids import ProjectId, TenantId
@@ -66,6 +66,13 @@ class RemoveProject(Command):
     project_id: str
 
 
+class PutTenantAgain(Internal):
+    """The bucket `quotas` does not say of this tenant and its projects what the record says."""
+
+    kind: ClassVar[str] = "internal.put_tenant_again"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """A part of a tenant with endpoints, keys and members of its own. One `removed` is kept, so that its name tells."""
@@ -115,8 +122,20 @@ def decide(tenant: Tenant, envelope: Envelope, now_ms: int) -> Decision[Tenant]:
             return _put_project(tenant, command, now_ms)
         case RemoveProject() as command:
             return _remove_project(tenant, command)
+        case PutTenantAgain():
+            return Decision(tenant, puts=puts_of(tenant))
         case other:
             raise AssertionError(f"tenants hear no {other.kind}")
+
+
+def puts_of(tenant: Tenant) -> tuple[Put, ...]:
+    """All that the bucket is to say of the tenant and its projects."""
+    removed = tuple(each for each in tenant.projects if each.removed)
+    return (
+        _entry(tenant),
+        *(_project_entry(tenant, each) for each in tenant.live_projects()),
+        *(Put(QUOTAS, f"{tenant.id}.{each.id}", None) for each in removed),
+    )
 
 
 def _create(tenant: Tenant, command: CreateTenant, now_ms: int) -> Decision[Tenant]:
@@ -131,11 +150,7 @@ def _create(tenant: Tenant, command: CreateTenant, now_ms: int) -> Decision[Tena
         projects=tuple(Project(ProjectId(each), now_ms) for each in command.projects),
     )
     projects = made.live_projects()
-    return Decision(
-        made,
-        events=(_told(made), *(_project_told(made, each) for each in projects)),
-        puts=(_entry(made), *(_project_entry(made, each) for each in projects)),
-    )
+    return Decision(made, events=(_told(made), *(_project_told(made, each) for each in projects)), puts=puts_of(made))
 
 
 def _change(tenant: Tenant, command: ChangeTenant) -> Decision[Tenant]:

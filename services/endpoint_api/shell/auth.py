@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.common.keys import Keyring, address_of, key_id_of
+from libs.common.client_address import client_address
+from libs.common.keys import Address, Keyring, key_id_of
 from libs.common.runner import Runner
 from libs.common.service import Service
 from services.endpoint_api.core import identity
@@ -29,28 +30,32 @@ class Authenticator:
         self._tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
         self._clock = ports.clock
         self._people: People = people or NoPeople()
+        self._trusted = ports.trusted_proxies
+        self._use = ports.key_use
 
-    def caller(self, authorization: str, *, project: str = "", address: str = "") -> Caller:
+    def caller(self, authorization: str, *, project: str = "", peer: str = "", forwarded_for: str = "") -> Caller:
         """The caller. ``project`` is ``<tenant>/<project>``: who has several says which; a key has one of its own.
+        ``peer`` is who connected; what it was sent for counts if it is a proxy that we trust.
 
         Raises Unauthorized, in the same words whatever is wrong with a key or token; Forbidden for the project.
         """
         bearer = authorization[len(SCHEME) :] if authorization[: len(SCHEME)].lower() == SCHEME else ""
         if bearer.count(".") == 2:  # A token: three parts. A key has no dot.
             return self._person(bearer, project)
-        key = self._good_key(bearer, address)
+        key = self._good_key(bearer, client_address(peer, forwarded_for, self._trusted))
         if Scope.OPERATE in key.scopes:
             return identity.as_operator(key.id, project, self._tenancy.tenant(project.partition("/")[0]))
         return self._program(key, project)
 
-    def _good_key(self, plaintext: str, address: str) -> Key:
+    def _good_key(self, plaintext: str, address: Address | None) -> Key:
         key_id = key_id_of(plaintext)
         key = self._keys.state(key_id) if key_id else None
         entry = entry_of(key) if key else None
         ring, now_ms = Keyring({entry.key_id: entry} if entry else None), self._clock.now_ms()
-        good = ring.check(plaintext, now_ms=now_ms, address=address_of(address))
+        good = ring.check(plaintext, now_ms=now_ms, address=address)
         if good is None or key is None:
             raise Unauthorized(REFUSAL)
+        self._use.note(key.id, now_ms)
         return key
 
     def _program(self, key: Key, project: str) -> Caller:

@@ -35,6 +35,7 @@ STAGE_SECONDS: Final = Histogram(
     buckets=(0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200),
 )  # fmt: skip
 
+REFILLED: Final = Counter("endpoint_api_bucket_refills_total", "Keys and tenants put again into a bucket without them.")
 WATCHERS: Final = Gauge("endpoint_api_watchers", "Watches that are open in this process.")
 WATCHES_ENDED: Final = Counter("endpoint_api_watches_ended_total", "Watches that ended, by why.", ("reason",))
 DELIVERIES: Final = Counter(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from libs.common.clock import Clock
 from libs.common.ids import Entropy, SystemEntropy
+from libs.common.key_use import KeyUse
+from libs.common.keys import Network
 from libs.common.store.port import Store
 from services.endpoint_api.core.catalogue import Catalogue
 
@@ -22,3 +24,5 @@ class Ports:
     keys_max: int = 100
     master_secret: bytes = field(default=b"", repr=False)  # Empty: one that is kept in the store.
     webhooks_to_loopback: bool = False
+    trusted_proxies: tuple[Network, ...] = ()
+    key_use: KeyUse = field(default_factory=KeyUse)  # Of keys that were let in here.

@@ -25,4 +25,7 @@ class Settings(CommonSettings):
     stages_poll_s: float = 15.0  # How often endpoints are counted for the gauges: one read of each live endpoint.
     secret_file: Path | None = None  # 32 bytes or more, of which webhooks' secrets are computed; none: the database's.
     webhooks_to_loopback: bool = False  # For one machine and tests: http, and receivers on this machine.
+    trusted_proxies: str = ""  # CIDR blocks, by comma, of proxies whose X-Forwarded-For we believe; empty: none.
+    keys_poll_s: float = 5.0  # How late the use of a key may be seen; of each key at most one a minute is written.
+    refill_s: float = 10.0  # A bucket that lost what it held has it again after two of these.
     learn_poll_s: float = 2.0  # How often stage times are learned: one small read.

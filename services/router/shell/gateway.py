@@ -9,11 +9,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from libs.common.client_address import client_address
 from libs.common.clock import Clock
 from libs.common.events.tables import KeyEntry
+from libs.common.key_use import KeyUse
 from libs.common.keys import Keyring, Network
 from services.router.core import refusals
-from services.router.core.client_address import client_address
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
 from services.router.shell.ports import Limiter, UsageJournal
@@ -57,6 +58,7 @@ class Gateway:
         self.quotas = quotas or QuotaTable()
         self.limiter: Limiter = MinuteLimits()
         self.trusted = trusted
+        self.key_use = KeyUse()
         self.load = LoadMeter(clock.now_ms())
         self.pool = Pool(connect_timeout_s=self.limits.connect_s)
         self.on_finished: Callable[[], None] = lambda: None  # A bill was written: the sender may look.
@@ -74,11 +76,13 @@ class Gateway:
     def admit(self, bearer: str, peer: str = "", forwarded_for: str = "") -> KeyEntry:
         """Whose key it is, if it may be used from there. Raises HttpRefusal."""
         address = client_address(peer, forwarded_for, self.trusted)
-        key = self.keyring.check(bearer, now_ms=self.clock.now_ms(), address=address)
+        now_ms = self.clock.now_ms()
+        key = self.keyring.check(bearer, now_ms=now_ms, address=address)
         if key is None:
             raise refusals.invalid_key()
         if SCOPE not in key.scopes:
             raise refusals.scope_missing()
+        self.key_use.note(key.key_id, now_ms)
         return key
 
     def when_durable(self, future: Future[None], then: Callable[[BaseException | None], None]) -> None:

@@ -33,6 +33,7 @@ class RouterSettings(CommonSettings):
     usage_batch_s: float = 0.05  # How long finished requests wait for company before they are reported.
     usage_resend_s: float = 30.0  # Unconfirmed that long: sent again under a new message id.
     load_report_s: float = 2.0  # What the autoscaler's window is made of.
+    key_use_report_s: float = 5.0  # How late `last_used_at` may be; of each key at most one use a minute is told.
 
     @property
     def tables_path(self) -> str:

@@ -11,12 +11,14 @@ import pytest
 
 from libs.common.decision import Give, Put
 from libs.common.errors import Conflict, Invalid, NotFound, QuotaExceeded
+from libs.common.events.endpoint import KeyRotated
+from libs.common.events.envelope import from_wire
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import KeyId
 from libs.common.keys import Keyring, mint
 from services.endpoint_api.core import keys
 from services.endpoint_api.core.caller import Ask
-from services.endpoint_api.core.commands import CreateKey, RevokeKey, command_envelope
+from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey, command_envelope
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.state import Key
 from services.endpoint_api.shell.bootstrap import record_bootstrap
@@ -234,12 +236,74 @@ def test_a_key_is_rotated_once_and_not_when_it_is_over() -> None:
     with pytest.raises(Conflict) as over:
         stand.api.keys.rotate(Ask(a_caller()), first.key.id)
     stand.api.keys.revoke(Ask(a_caller()), second.key.id)
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as revoked:
         stand.api.keys.rotate(Ask(a_caller()), second.key.id)
 
-    assert over.value.code == "key_over"
+    assert (over.value.code, revoked.value.code) == ("key_rotated", "key_over")
+    assert second.key.id in str(over.value)
     assert len(stand.api.keys.list(a_caller())) == 2
     assert [each.id for each in stand.api.keys.list(a_caller(), revoked=True)] == [second.key.id]
+
+
+def test_a_rotation_is_one_commit_and_told_with_the_successor() -> None:
+    stand = Stand()
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["read"], allowed_ips=["192.0.2.0/24"]).key
+
+    new = stand.api.keys.rotate(Ask(a_caller()), old.id, overlap_s=60).key
+
+    told = [from_wire(each.headers, each.body) for each in stand.store.outbox.values() if each.stream == "MR_EVT"]
+    [rotated] = [each.data for each in told if isinstance(each.data, KeyRotated)]
+    assert (rotated.key_id, rotated.successor_id, rotated.old_expires_at_ms) == (old.id, new.id, NOW + 60_000)
+    assert (new.allowed_ips, new.scopes) == (old.allowed_ips, old.scopes)
+    assert stand.store.counter("keys/acme") == 2
+    assert [each.deed.action for each in stand.store.deeds()][-2:] == ["rotate_key", "create_key"]
+
+
+def test_a_rotation_that_is_refused_makes_no_key() -> None:
+    stand = Stand(keys_max=1)
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["read"]).key
+
+    with pytest.raises(QuotaExceeded):
+        stand.api.keys.rotate(Ask(a_caller()), old.id, overlap_s=60)
+    refused = (stand.api.keys.list(a_caller()), stand.api.keys.get(a_caller(), old.id).rotated_to)
+    new = stand.api.keys.rotate(Ask(a_caller()), old.id, overlap_s=0).key
+
+    assert refused == ((old,), None)
+    assert stand.api.keys.get(a_caller(), old.id).rotated_to == new.id
+    assert stand.store.counter("keys/acme") == 1
+
+
+def test_without_an_overlap_the_old_key_is_taken_from_routers_at_once() -> None:
+    stand = Stand()
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"])
+    stand.api.tenants.adopt("acme", "main")
+
+    stand.api.keys.rotate(Ask(a_caller()), old.key.id, overlap_s=0)
+
+    puts = [each for each in stand.store.outbox.values() if each.subject == f"$KV.keys.{old.key.id}"]
+    assert [each.headers.get("KV-Operation") for each in puts] == [None, "DEL"]
+    asked = stand.client.get("/v1/keys", headers={"authorization": f"Bearer {old.plaintext}"})
+    assert asked.status_code == 401
+
+
+def test_a_second_rotation_at_the_same_time_finds_the_first() -> None:
+    stand = Stand()
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["read"]).key
+    before = stand.keys.state(old.id)
+    assert before is not None
+    first = stand.api.keys.rotate(Ask(a_caller()), old.id).key
+
+    late = RotateKey(actor="key:k", successor="zzzzzzzzzz", expires_at_ms=NOW)
+    keys.check_rotation(before, overlap_s=0, now_ms=NOW)  # What a second one saw before the first was committed.
+    with pytest.raises(Conflict, match=first.id):
+        stand.keys.take_together(
+            [
+                (old.id, command_envelope(old.id, late, NOW, ask="zzzzzzzzzz")),
+                ("zzzzzzzzzz", command_envelope("zzzzzzzzzz", MADE, NOW)),
+            ]
+        )
+
+    assert {each.id for each in stand.api.keys.list(a_caller())} == {old.id, first.id}
 
 
 def test_an_expired_key_makes_room_when_every_clock_agrees() -> None:

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from libs.common.client_address import client_address
 from libs.common.events.endpoint import Limits
 from libs.common.keys import address_of, networks_of
-from services.router.core.client_address import client_address
 from tests.unit.router.scene import ENDPOINT, KEY, NAME, Scene, a_request, a_route, a_scene, ask, chat_body, key_entry
 
 DEAD = "http://127.0.0.1:9"  # The discard port: nothing answers, so what gets past admission is a 502.

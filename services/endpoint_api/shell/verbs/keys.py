@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 from libs.common.errors import Conflict, NotFound
+from libs.common.events.envelope import Envelope
 from libs.common.ids import KeyId
-from libs.common.keys import digest, key_id_of, mint
+from libs.common.keys import Minted, digest, key_id_of, mint
 from libs.common.runner import Runner
 from libs.common.store.port import Taken
 from libs.common.telemetry.logging import fields
@@ -25,6 +27,7 @@ from services.endpoint_api.shell.ports import Ports
 
 log = logging.getLogger(__name__)
 
+NOT_MINTED: Final = KeyId("")  # Of grants for which there is no key yet.
 NO_KEY: Final = "no such key in this project"  # The same for another tenant's and for one that never was.
 
 
@@ -66,72 +69,75 @@ class KeyVerbs:
         Raises Conflict if the Idempotency-Key made a key before: a secret can't be shown twice.
         """
         with metrics.counted("create_key"):
-            ask.caller.needs(Scope.MANAGE)
+            ask.caller.needs(Scope.MANAGE, *([Scope.OPERATE] if member else []))  # A new tenant's first key.
             admission.check_name(name)
             if not member:
                 admission.check_scopes(tuple(scopes))
             keys.check_grants(scopes=scopes, models=models, allowed_ips=allowed_ips)
             admission.check_expiry(expires_in_s)
-            once = ask.idempotency_key
-            request = admission.request_key(idempotency_key=once, request_id="") if once else ""
-            minted = mint(self._ports.entropy, live=not is_test)
             now_ms = self._ports.clock.now_ms()
-            command = CreateKey(
-                actor=ask.caller.actor,
-                request_id=ask.request_id,
-                tenant_id=ask.caller.tenant_id,
-                project_id=ask.caller.project_id,
+            grants = Key(
+                id=NOT_MINTED,
                 name=name,
                 scopes=tuple(sorted(scopes)),
-                sha256=minted.sha256,
                 expires_at_ms=None if expires_in_s is None else now_ms + expires_in_s * SECOND_MS,
-                request=request,
-                keys_max=self._ports.keys_max,
                 member=member,
                 models=tuple(models),
                 allowed_ips=tuple(allowed_ips),
                 is_test=is_test,
             )
-            try:
-                key = self._keys.take(minted.key_id, command_envelope(minted.key_id, command, now_ms, ask.traceparent))
-            except Taken:
-                raise Conflict(
-                    "this Idempotency-Key made a key before, and a secret is shown once; revoke that key if its secret"
-                    " is lost, and use a new Idempotency-Key",
-                    code="key_already_made",
-                ) from None
+            minted, making = self._minted(ask, grants, now_ms)
+            with _shown_once():
+                key = self._keys.take(minted.key_id, making)
         log.info("key created", extra=fields(key_id=key.id, tenant_id=key.tenant_id))
         return NewKey(status.key_view(key), minted.plaintext)
 
     def rotate(self, ask: Ask, key_id: str, *, overlap_s: int = keys.OVERLAP_S) -> NewKey:
-        """Make a successor with the same grants, and refuse the old key ``overlap_s`` from now.
+        """Make a successor with the same grants, and refuse the old key ``overlap_s`` from now, in one commit.
 
-        The successor is made first: a crash between the two leaves a key more, never a tenant without. It lives as long
-        as the old one was to live. Raises Conflict for a key that is over, or that was rotated before.
+        The successor lives as long as the old one was to live. Raises Conflict for a key that is over, or that was
+        rotated before: it names the successor then.
         """
-        ask.caller.needs(Scope.MANAGE)
-        old, now_ms = self._find(ask.caller, key_id), self._ports.clock.now_ms()
-        keys.check_rotation(old, overlap_s=overlap_s, now_ms=now_ms)
-        life_s = None if old.expires_at_ms is None else (old.expires_at_ms - old.created_ms) // SECOND_MS
-        made = self.create(
-            ask,
-            name=old.name,
-            scopes=old.scopes,
-            expires_in_s=life_s,
-            member=old.member,
-            models=old.models,
-            allowed_ips=old.allowed_ips,
-            is_test=old.is_test,
-        )
-        command = RotateKey(
+        with metrics.counted("rotate_key"):
+            ask.caller.needs(Scope.MANAGE)
+            old, now_ms = self._find(ask.caller, key_id), self._ports.clock.now_ms()
+            keys.check_rotation(old, overlap_s=overlap_s, now_ms=now_ms)
+            life_ms = None if old.expires_at_ms is None else old.expires_at_ms - old.created_ms
+            grants = replace(old, expires_at_ms=None if life_ms is None else now_ms + life_ms)
+            minted, making = self._minted(ask, grants, now_ms)
+            rotate = RotateKey(
+                actor=ask.caller.actor,
+                request_id=ask.request_id,
+                successor=minted.key_id,
+                expires_at_ms=now_ms + overlap_s * SECOND_MS,
+            )
+            ending = command_envelope(key_id, rotate, now_ms, ask.traceparent, ask=minted.key_id)
+            with _shown_once():  # The old one first: without an overlap, its place is the new one's.
+                _, made = self._keys.take_together([(key_id, ending), (minted.key_id, making)])
+        log.info("key rotated", extra=fields(key_id=key_id, tenant_id=old.tenant_id))
+        return NewKey(status.key_view(made), minted.plaintext)
+
+    def _minted(self, ask: Ask, grants: Key, now_ms: int) -> tuple[Minted, Envelope]:
+        """A new secret, and the command that records its hash with these grants."""
+        minted = mint(self._ports.entropy, live=not grants.is_test)
+        once = ask.idempotency_key
+        command = CreateKey(
             actor=ask.caller.actor,
             request_id=ask.request_id,
-            successor=made.key.id,
-            expires_at_ms=now_ms + overlap_s * SECOND_MS,
+            tenant_id=ask.caller.tenant_id,
+            project_id=ask.caller.project_id,
+            name=grants.name,
+            scopes=grants.scopes,
+            sha256=minted.sha256,
+            expires_at_ms=grants.expires_at_ms,
+            request=admission.request_key(idempotency_key=once, request_id="") if once else "",
+            keys_max=self._ports.keys_max,
+            member=grants.member,
+            models=grants.models,
+            allowed_ips=grants.allowed_ips,
+            is_test=grants.is_test,
         )
-        self._keys.take(key_id, command_envelope(key_id, command, now_ms, ask.traceparent))
-        log.info("key rotated", extra=fields(key_id=key_id, tenant_id=old.tenant_id))
-        return made
+        return minted, command_envelope(minted.key_id, command, now_ms, ask.traceparent)
 
     def get(self, caller: Caller, key_id: str) -> KeyView:
         """One key of the caller's project, without its secret. Raises NotFound."""
@@ -210,3 +216,16 @@ class KeyVerbs:
             key = self._keys.take(key_id, command_envelope(key_id, command, self._ports.clock.now_ms()))
         if key.sha256 != sha256 or scope_of_key(key) != home_of(tenant_id, project_id):
             raise FieldRefused("key", f"key {key_id} was recorded before with another secret, tenant or project")
+
+
+@contextmanager
+def _shown_once() -> Iterator[None]:
+    """Says of an Idempotency-Key that made a key before why it can't give that key again."""
+    try:
+        yield
+    except Taken:
+        raise Conflict(
+            "this Idempotency-Key made a key before, and a secret is shown once; revoke that key if its secret"
+            " is lost, and use a new Idempotency-Key",
+            code="key_already_made",
+        ) from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from libs.common.keys import Address, Network, address_of, is_within
+from libs.common.errors import Rejected
+from libs.common.keys import Address, Network, address_of, is_within, networks_of
 
 
 def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> Address | None:
@@ -19,3 +20,11 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) ->
             break
         address = address_of(said.strip())
     return address
+
+
+def trusted_proxies(blocks: str) -> tuple[Network, ...]:
+    """The proxies that we believe, from MILLRACE_TRUSTED_PROXIES. Raises Rejected for what is no block of addresses."""
+    try:
+        return networks_of(each.strip() for each in blocks.split(",") if each.strip())
+    except ValueError as wrong:
+        raise Rejected(f"MILLRACE_TRUSTED_PROXIES: {wrong}", code="invalid") from wrong
