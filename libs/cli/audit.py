@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from libs.cli.client import Credentials, api
-from libs.cli.output import EXIT_FAILED, OUTPUT, Output, one_line_errors, show, table
+from libs.cli.output import EXIT_FAILED, OUTPUT, Output, moment, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, database_url, read_settings
 from libs.common.audit import Sealed, flaws
 from libs.common.bus.tail import tail
@@ -33,11 +33,11 @@ def list_(
     limit: Annotated[int, typer.Option(help="Most rows.")] = 50,
     output: Output = OUTPUT,
 ) -> None:
-    """List the changes that were asked for in the tenant, oldest first."""
+    """List the changes that were asked for, oldest first; --output json has requests and hashes too."""
     found = api().audit.page(after=after, limit=limit)
-    columns = ("row", "at", "actor", "action", "target", "request")
-    fields = ("seq", "at", "actor", "action", "target", "request_id")
-    show(output, found, lambda: table(columns, [tuple(each[name] for name in fields) for each in found["items"]]))
+    columns = ("row", "at", "actor", "action", "target")
+    rows = [(each["seq"], moment(each["at"]), each["actor"], each["action"], each["target"]) for each in found["items"]]
+    show(output, found, lambda: table(columns, rows, whole=columns[:4]))
 
 
 @app.command()

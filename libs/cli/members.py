@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from libs.cli.client import Json, api
-from libs.cli.output import OUTPUT, Output, card, one_line_errors, show, table
+from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
 from libs.client import Millrace
 from libs.common.errors import MillraceError
 
@@ -39,10 +39,9 @@ def add(
 def list_(output: Output = OUTPUT) -> None:
     """List the members that you may manage."""
     found = api().members.list()
-    rows = [tuple(value for _, value in _lines(each)) for each in found]
+    rows = [tuple(value for _, value in _lines(each, brief=True)) for each in found]
     columns = ("member", "who", "kind", "role", "in", "since")
-    whole = ("member", "kind", "role", "since")
-    show(output, {"items": found}, lambda: table(columns, rows, whole=whole) if rows else "no members")
+    show(output, {"items": found}, lambda: table(columns, rows, whole=columns[2:]) if rows else "no members")
 
 
 @app.command()
@@ -61,10 +60,12 @@ def role(
 
 @app.command()
 @one_line_errors
-def remove(member: Who) -> None:
+def remove(member: Who, output: Output = OUTPUT) -> None:
     """Take a member's role away; a service account's keys are revoked with it."""
     client = api()
-    client.members.remove(_found(client, member)["id"])
+    was = _found(client, member)
+    client.members.remove(was["id"])
+    show(output, {}, lambda: f"{was['subject']} is no {was['role']} any more")
 
 
 @app.command("create-key")
@@ -92,16 +93,17 @@ def _found(client: Millrace, member: str) -> Json:
     return found[0]
 
 
-def _lines(member: Json) -> list[tuple[str, object]]:
+def _lines(member: Json, *, brief: bool = False) -> list[tuple[str, object]]:
+    since = moment(member["since"])
     return [
         ("member", member["id"]),
         ("who", member["subject"]),
         ("kind", member["kind"].replace("_", " ")),
         ("role", member["role"]),
         ("in", _place(member)),
-        ("since", member["since"]),
+        ("since", since.partition(" ")[0] if brief else since),
     ]
 
 
 def _place(member: Json) -> str:
-    return f"project {member['project_id']}" if member["project_id"] else "the whole tenant"
+    return str(member["project_id"] or "all projects")

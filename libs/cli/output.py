@@ -93,6 +93,11 @@ def duration(elapsed_ms: int) -> str:
     return f"{hours:,} h {rest_ms // MINUTE_MS} min"
 
 
+def moment(rfc3339: str) -> str:
+    """A time for reading: ``2026-11-23 21:08:08``, in UTC as everywhere."""
+    return rfc3339[:19].replace("T", " ")
+
+
 def amount(size_bytes: int) -> str:
     """A number of bytes for reading: ``64 MiB``, ``1.5 GiB``."""
     for unit_bytes, name in SIZES:

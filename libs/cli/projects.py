@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from libs.cli.client import Json, api
-from libs.cli.output import OUTPUT, Output, card, one_line_errors, show, table
+from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
 from libs.cli.quotas import Endpoints, Gpus, Replicas, Rpm, Tpm, quota_of, quota_text
 from libs.common.errors import MillraceError
 
@@ -37,7 +37,7 @@ def create(
 def list_(output: Output = OUTPUT) -> None:
     """List the projects that you have a role in."""
     found = api().projects.list()
-    rows = [(each["id"], each["created_at"], quota_text(each["quota"])) for each in found]
+    rows = [(each["id"], moment(each["created_at"]), quota_text(each["quota"])) for each in found]
     columns = ("project", "created", "quota")
     show(output, {"items": found}, lambda: table(columns, rows, whole=columns[:2]) if rows else "no projects")
 
@@ -65,14 +65,15 @@ def set_quota(
 
 @app.command()
 @one_line_errors
-def remove(project_id: Id) -> None:
+def remove(project_id: Id, output: Output = OUTPUT) -> None:
     """Take away a project that has no endpoints; its keys are refused from then on."""
     api().projects.remove(project_id)
+    show(output, {}, lambda: f"{project_id} is removed")
 
 
 def _lines(project: Json) -> list[tuple[str, object]]:
     return [
         ("project", project["id"]),
-        ("created", project["created_at"]),
+        ("created", moment(project["created_at"])),
         ("quota", quota_text(project["quota"])),
     ]

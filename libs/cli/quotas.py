@@ -69,13 +69,18 @@ def quota_of(
 def quota_text(quota: Json) -> str:
     """A quota in a few words."""
     named = [
-        ("endpoints", quota["endpoints"]),
-        ("replicas", quota["replicas"]),
-        *((f"GPUs of {name}", most) for name, most in sorted(quota["gpus"].items())),
-        ("requests/min", quota["requests_per_minute"]),
-        ("tokens/min", quota["tokens_per_minute"]),
+        ("endpoint{s}", quota["endpoints"]),
+        ("replica{s}", quota["replicas"]),
+        *((f"GPU{{s}} of {_class(name)}", most) for name, most in sorted(quota["gpus"].items(), reverse=True)),
+        ("request{s}/min", quota["requests_per_minute"]),
+        ("token{s}/min", quota["tokens_per_minute"]),
     ]
-    return ", ".join(f"{most:,} {name}" for name, most in named if most is not None) or "no limits"
+    said = (f"{most:,} {name.format(s='' if most == 1 else 's')}" for name, most in named if most is not None)
+    return ", ".join(said) or "no limits"
+
+
+def _class(name: str) -> str:
+    return "each other class" if name == "*" else name
 
 
 def _row(use: Json) -> tuple[str, str, str, str, str]:

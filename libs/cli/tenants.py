@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from libs.cli.client import Json, api
-from libs.cli.output import OUTPUT, Output, card, one_line_errors, show, table
+from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
 from libs.cli.quotas import Endpoints, Gpus, Replicas, Rpm, Tpm, quota_of, quota_text
 
 app = typer.Typer(no_args_is_help=True, help="Tenants; for operators: millrace --profile operator tenants …")
@@ -116,7 +116,7 @@ def _card(tenant: Json) -> Table:
             ("tenant", tenant["id"]),
             ("name", tenant["display_name"]),
             ("state", _state(tenant)),
-            ("created", tenant["created_at"]),
+            ("created", moment(tenant["created_at"])),
             ("also entitled to", ", ".join(tenant["tiers"]) or "nothing but the tiers open to all"),
             ("quota", quota_text(tenant["quota"])),
             ("projects", ", ".join(each["id"] for each in tenant["projects"]) or "none"),
