@@ -23,8 +23,9 @@ from services.endpoint_api.core.admission import request_key
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.requests import request_id
 from services.endpoint_api.shell import problems
+from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.doors.answer import Answer
-from services.endpoint_api.shell.doors.once import Once, Turn, digest_of
+from services.endpoint_api.shell.doors.once import Turn, digest_of
 
 BEGUN: Final = "begun"
 
@@ -71,8 +72,8 @@ def begin(request: Request, ask: Ask) -> None:
     key = request_key(idempotency_key=ask.idempotency_key, request_id=ask.request_id)
     caller, route = ask.caller, request.scope["route"].path.removeprefix("/v1")
     rights = digest_of(sorted(caller.scopes), sorted(caller.tenant_scopes))
-    once: Once = request.app.state.api.once
-    found = once.begin(request_id(caller.tenant_id, caller.project_id, f"{key} {rights}"), _digest(request))
+    api: Api = request.app.state.api
+    found = api.once.begin(request_id(caller.tenant_id, caller.project_id, f"{key} {rights}"), _digest(request))
     if isinstance(found, Turn):
         setattr(request.state, BEGUN, Begun(found, route in SHOWN_ONCE))
     elif route in SHOWN_ONCE:
@@ -99,9 +100,9 @@ def repeated(_request: Request, trouble: Exception) -> Response:
 class Remember:
     """Wraps the routes: keeps the answer to what was begun, before it is sent."""
 
-    def __init__(self, app: ASGIApp, once: Once) -> None:
+    def __init__(self, app: ASGIApp, api: Api) -> None:
         self._app = app
-        self._once = once
+        self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -123,17 +124,17 @@ class Remember:
         """The answer to send: this one, or that of whoever was faster."""
         start, body = held[0], b"".join(each.get("body", b"") for each in held[1:])
         if start["status"] >= HTTPStatus.BAD_REQUEST:
-            self._once.drop(begun.turn)
+            self._api.once.drop(begun.turn)
             return held
         if begun.shows_secret or _header(start["headers"], b"cache-control") == "no-store":
             with suppress(Unavailable):
-                self._once.answer(begun.turn, Answer(HTTPStatus.CONFLICT, ""))
+                self._api.once.answer(begun.turn, Answer(HTTPStatus.CONFLICT, ""))
             return [{**start, "headers": _unstored(start["headers"])}, *held[1:]]
         answer = Answer(
             start["status"], body.decode(), _header(start["headers"], b"location"), _header(start["headers"], b"etag")
         )
         try:
-            kept = self._once.answer(begun.turn, answer)
+            kept = self._api.once.answer(begun.turn, answer)
         except Unavailable:  # It is done: the client hears so. A repeat finds what was done by its id.
             return held
         return held if kept == answer else _messages(response_of(kept))

@@ -63,7 +63,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, problems.invalid)
     app.add_exception_handler(HTTPException, problems.http_refused)
     app.add_exception_handler(Exception, problems.broken)
-    return Edge(Remember(app, api.once), entropy=entropy)
+    return Edge(Remember(app, api), entropy=entropy)
 
 
 def routed() -> FastAPI:
