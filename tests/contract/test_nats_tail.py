@@ -48,6 +48,21 @@ async def test_a_follower_hears_what_comes_later(broker: NatsServer) -> None:
         assert (await anext(reading)).message.id == "later"
 
 
+async def test_a_follower_outlasts_silence(broker: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client has two ways of saying that nothing came; which one is a race, so many short waits meet both."""
+    monkeypatch.setattr("libs.common.bus.tail.POLL_S", 0.02)
+    await published(broker, 1)
+    reading = tail(broker.url, stream=EVT, follow=True)
+    async with asyncio.timeout(30), aclosing(reading):
+        await anext(reading)
+        later = asyncio.create_task(anext(reading))
+        await asyncio.sleep(3)
+        assert not later.done()
+        async with running(a_bus(broker, Hears())) as bus:
+            await bus.publish([a_message("later")])
+        assert (await later).message.id == "later"
+
+
 async def test_a_broker_that_dies_half_way_is_not_taken_for_the_end(broker: NatsServer) -> None:
     await published(broker, 2 * BATCH)
     reading = tail(broker.url, stream=EVT)

@@ -8,7 +8,6 @@ from typing import Final
 
 import nats
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.client import JetStreamContext
 
@@ -47,7 +46,7 @@ async def tail(
         while follow or pending:
             try:
                 batch = await reader.fetch(BATCH, timeout=POLL_S if follow else PATIENCE_S)
-            except NatsTimeout:
+            except TimeoutError:  # The client raises its own, which is one, or the plain one.
                 if follow:
                     continue
                 raise
@@ -56,7 +55,7 @@ async def tail(
                 yield Stored(each.metadata.sequence.stream, _message(stream, each))
     except nats.js.errors.NotFoundError:
         raise Unavailable(f"no stream {stream} at {url}: run `python -m libs.common.bus.provision`") from None
-    except nats.errors.Error as trouble:
+    except (TimeoutError, nats.errors.Error) as trouble:
         raise Unavailable(f"the bus at {url} went silent ({type(trouble).__name__}): try again") from None
     finally:
         await client.close()
