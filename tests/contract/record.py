@@ -1,7 +1,8 @@
 """`python -m tests.contract.record <release>`: what the services of this build tell, for later builds to read.
 
 Makes `tests/contract/recorded/<release>/<story>.jsonl`: every message that was stored on the bus, in order, one a
-line, with its headers and its body. A recording is never edited; a release makes its own folder beside the others.
+line, with its headers and its body. A recording is never edited: what is there stays, and only stories that have none
+are recorded. A release makes its own folder beside the others.
 """
 
 from __future__ import annotations
@@ -58,13 +59,14 @@ def in_order(stage: Stage) -> Iterator[Message]:
 
 
 def main() -> int:
-    """Record every story under the release that was given."""
+    """Record every story that has no recording under the release that was given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("release", help="what this build will be called, such as 0.2.0")
     release = parser.parse_args().release
     for name, story in STORIES.items():
         path = RECORDED / release / f"{name}.jsonl"
-        print(f"{path}: {write(path, in_order(story()))} messages")
+        if not path.exists():
+            print(f"{path}: {write(path, in_order(story()))} messages")
     return 0
 
 

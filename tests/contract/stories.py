@@ -5,16 +5,21 @@ Each story takes a simulation without faults from a customer's first request to 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi.testclient import TestClient
 
+from libs.common.bus.port import Ack, Delivery, Message
+from libs.common.bus.streams import CMD
+from libs.common.events import command as cmd
 from libs.common.events.event import Owner
 from libs.common.events.tenant import NO_LIMITS
 from libs.common.ids import short_id
+from libs.common.key_use import KeyUse
 from libs.common.keys import mint
 from libs.twin.fake_engines import FakeEngines
 from services.endpoint_api import service as endpoint_api
@@ -22,19 +27,28 @@ from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.identity import as_operator
 from services.endpoint_api.core.members import MemberKind
 from services.endpoint_api.core.roles import Role
+from services.endpoint_api.core.shown import rfc3339
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.catalogue import read_catalogue
+from services.endpoint_api.shell.dispatching import Dispatcher
+from services.endpoint_api.shell.doors.bus import BusDoor
+from services.endpoint_api.shell.owners import Homes
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
+from services.endpoint_api.shell.secrets import Secrets
+from services.endpoint_api.shell.sender import Sent
+from services.router.shell.key_use import KeyUseReporter
 from tests.sim.customers import PROJECT, TENANT
 from tests.sim.faults import Faults
-from tests.sim.hosts import ROOT, ApiHost
+from tests.sim.hosts import INSTANCE, ROOT, ApiHost
 from tests.sim.world import Simulation
 
 SEED: Final = 3  # Of the clients' chances; any does.
 ROUND_MS: Final = 1_000
 ROUNDS_MAX: Final = 600
+TAKING: Final = "https://taking.example/hook"
+GONE: Final = "https://gone.example/hook"
 SPEC: Final = {
     "model": "millrace/ngram-1",
     "tier": "l40s-dedicated",
@@ -55,6 +69,15 @@ class ComputedEntropy:
         return (short_id("entropy", str(self._count)) * 8).encode()[-count:]
 
 
+class Receivers:
+    """Of webhooks: one is gone, all others take everything."""
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
+        """What the receiver answers."""
+        del headers, body
+        return Sent(410 if url == GONE else 204)
+
+
 class Stage:
     """Where a story plays: the provider, and a customer at its front door."""
 
@@ -73,6 +96,9 @@ class Stage:
             key.plaintext, tenant_id=TENANT, project_id=PROJECT, name="first", scopes=["inference", "manage", "read"]
         )
         api.tenants.adopt(TENANT, PROJECT)
+        self._ports = ports
+        self._door = BusDoor(service, api, ports)
+        self._commands = 0
         door = create_app(api, Authenticator(service, ports), entropy=entropy)
         self._client = TestClient(door, headers={"authorization": f"Bearer {key.plaintext}"})
 
@@ -82,6 +108,43 @@ class Stage:
         assert answer.is_success, answer.text
         found: dict[str, Any] = answer.json()
         return found
+
+    def command(self, kind: type[cmd.Command], **more: object) -> None:
+        """A frontend's command; it is answered on the bus, whatever is answered."""
+        self._commands += 1
+        asked = kind.model_validate(
+            {"tenant_id": TENANT, "project_id": PROJECT, "actor": "jane@initech.example", **more}
+        )
+        id = f"from-frontend-{self._commands}"
+        headers = cmd.headers_of(asked, id, time=rfc3339(self.sim.clock.now_ms()), source="/frontend")
+        body = asked.model_dump_json(exclude_unset=True).encode()
+        answer = self._door.deliver(Delivery(Message(id, CMD, cmd.subject_of(asked, id), body, headers), CMD))
+        assert isinstance(answer, Ack), answer
+
+    def use(self, key_id: str) -> None:
+        """The router lets a key in, and tells that."""
+        use, clock = KeyUse(), self.sim.clock
+        use.note(key_id, clock.now_ms())
+        reporter = KeyUseReporter(use, clock, instance=INSTANCE, boot_id="b1")
+
+        async def publish(messages: Sequence[Message]) -> int:
+            return self.sim.publish(messages)
+
+        assert asyncio.run(reporter.round(publish)) == 1
+
+    def notify(self) -> None:
+        """One round of deliveries to webhooks."""
+
+        async def deliver() -> None:
+            store, entropy = self._ports.store, self._ports.entropy
+            homes = Homes(self.service.runner("endpoint"))
+            dispatcher = Dispatcher(
+                self.service.runner("webhook"), store, self.sim.clock, Secrets(store, entropy), Receivers(), homes
+            )
+            await dispatcher.round()
+            await dispatcher.settle()
+
+        asyncio.run(deliver())
 
     def create(self, name: str = "chat", spec: Mapping[str, object] = SPEC) -> str:
         """Ask for an endpoint; its id."""
@@ -172,6 +235,27 @@ def broken_model() -> Stage:
     return stage
 
 
+def reached() -> Stage:
+    """A frontend asks over the bus; of two webhooks one is tried, the other's receiver is gone; a key is rotated."""
+    stage = Stage()
+    taking, gone = (stage.ask("POST", "/v1/webhooks", {"url": url})["webhook"]["id"] for url in (TAKING, GONE))
+    key = stage.ask("POST", "/v1/keys", {"name": "backend", "scopes": ["inference"]})
+    stage.use(key["id"])
+    stage.ask("POST", f"/v1/keys/{key['id']}/rotate", {"overlap_s": 60})
+    stage.command(cmd.CreateEndpoint, name="chat", spec=SPEC)
+    endpoint_id = stage.ask("GET", "/v1/endpoints/chat")["id"]
+    stage.ask("POST", f"/v1/webhooks/{taking}/test")
+    stage.notify()
+    assert stage.ask("GET", f"/v1/webhooks/{gone}")["disabled"] == "receiver_gone"
+    assert not stage.ask("GET", f"/v1/webhooks/{taking}")["disabled"]
+    stage.until_stage(endpoint_id, "ready")
+    stage.command(cmd.ScaleEndpoint, endpoint="no-such-endpoint", scaling={"max": 2})
+    stage.command(cmd.DeleteEndpoint, endpoint="chat")
+    stage.until_stage(endpoint_id, "deleted")
+    stage.rounds(40)
+    return stage
+
+
 def changed() -> Stage:
     """A tenant is made with a project and a member; its endpoint comes up, pauses, comes back and is deleted."""
     stage = Stage()
@@ -199,4 +283,5 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "no_template": no_template,
     "broken_model": broken_model,
     "changed": changed,
+    "reached": reached,
 }
