@@ -73,7 +73,7 @@ class Consumer:
 
 STREAMS: Final = (
     Stream(EVT, ("mr.v1.evt.>",), max_age_s=90 * DAY_S, max_bytes=20 * GIB),
-    # One outstanding command per endpoint: the next is refused until this one is taken.
+    # One copy of each command waits: the last token is its id. Commands on one endpoint are not in order (decision 5).
     Stream(CMD, ("mr.v1.cmd.>",), 1 * DAY_S, 1 * GIB, retention=Retention.WORK_QUEUE, max_msgs_per_subject=1),
     # What was served: the bills, and beside them, as they are far fewer, when keys were last used.
     Stream(USAGE, ("mr.v1.usage.>", "mr.v1.keyuse.>"), max_age_s=14 * DAY_S, max_bytes=50 * GIB),
