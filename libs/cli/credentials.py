@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from libs.cli.profile import Home
+from libs.client.signin import Session, refreshed
+from libs.common.clock import SystemClock
 from libs.common.errors import Invalid, MillraceError
 
 PROFILE: Final = "MILLRACE_PROFILE"  # Set by the option --profile too.
@@ -20,7 +23,9 @@ PRIVATE: Final = 0o600  # Keys lie in it.
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the services are, and the key to them. `project` is for people who are members of several."""
+    """Where the services are, and the key to them. `project` is for people who are members of several, `session` of who
+    signed in.
+    """
 
     api_url: str
     router_url: str = ""
@@ -28,12 +33,18 @@ class Credentials:
     nats_url: str = ""
     key: str = ""
     project: str = ""
+    session: Session | None = None
+
+    def of(self, session: Session) -> Credentials:
+        """The same for somebody who signed in: the token is the key."""
+        return replace(self, key=session.token, session=session)
 
     @staticmethod
     def read(home: Home) -> Credentials:
         """The profile that was asked for, else what `up` wrote; ``$MILLRACE_API_URL`` … go before both."""
         found = _named(os.environ[PROFILE], home) if os.environ.get(PROFILE) else _written(home, "key")
-        asked = {each.name: os.environ.get(f"MILLRACE_{_variable(each.name)}", "") for each in fields(Credentials)}
+        names = [each.name for each in fields(Credentials) if each.name != "session"]
+        asked: dict[str, Any] = {name: os.environ.get(f"MILLRACE_{_variable(name)}", "") for name in names}
         found = replace(found, **{name: value for name, value in asked.items() if value})
         if not found.api_url or not found.key:
             raise MillraceError(
@@ -53,7 +64,7 @@ def saved() -> dict[str, Credentials]:
     """The saved profiles, by name. Raises Invalid for a file that is not ours."""
     try:
         found = json.loads(config_file().read_text())
-        return {name: Credentials(**values) for name, values in sorted(found.items())}
+        return {name: _parsed(values) for name, values in sorted(found.items())}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
@@ -76,7 +87,25 @@ def _named(name: str, home: Home) -> Credentials:
         return _written(home, "operator_key")
     if name not in profiles:
         raise MillraceError(f"there is no profile {name}; there are: {', '.join(profiles) or 'none'}")
-    return profiles[name]
+    session = profiles[name].session
+    return profiles[name] if session is None or not session.is_over(SystemClock().now_ms()) else _renewed(name)
+
+
+def _renewed(name: str) -> Credentials:
+    """The profile with its next token. One process at a time: a provider takes a refresh token once."""
+    with config_file().with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        profiles = saved()
+        found = profiles[name]
+        if found.session is not None and found.session.is_over(SystemClock().now_ms()):
+            found = found.of(refreshed(found.session))
+            save({**profiles, name: found})
+        return found
+
+
+def _parsed(values: dict[str, Any]) -> Credentials:
+    session = values.get("session")
+    return Credentials(**{**values, "session": Session(**session) if session else None})
 
 
 def _written(home: Home, key: str) -> Credentials:

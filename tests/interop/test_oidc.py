@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import subprocess
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import parse_qs, urljoin, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from libs.cli.credentials import CONFIG, PROFILE, Credentials, save
+from libs.cli.profile import Home
+from libs.client.signin import SignInFailed, refreshed, sign_in
 from libs.common.clock import SystemClock
 from libs.common.events.tenant import NO_LIMITS
 from libs.common.units import HOUR_S, SECOND_MS
@@ -25,83 +23,11 @@ from services.endpoint_api.core.identity import Issuer, as_operator
 from services.endpoint_api.core.members import MemberKind
 from services.endpoint_api.core.roles import Role
 from services.endpoint_api.shell.oidc import REFETCH_MS, Oidc
-from tests.support.nats import free_port
+from tests.interop.provider import API, HERE, Browser, Provider
 from tests.support.npm import installed
 from tests.unit.endpoint_api.given import BODY, Stand
 
 pytestmark = pytest.mark.interop
-
-HERE: Final = Path(__file__).parent
-API: Final = "https://api.millrace.test"
-CALLBACK: Final = "http://127.0.0.1/callback"
-STEPS_MAX: Final = 12  # Redirects and forms between a request to sign in and its code.
-VERIFIER: Final = "a" * 64
-CHALLENGE: Final = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
-
-
-def a_key_set(key_id: str) -> str:
-    """A key set with one new key."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    jwk = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(private))
-    return json.dumps({"keys": [{**jwk, "kid": key_id, "use": "sig", "alg": "ES256"}]})
-
-
-@dataclass(slots=True)
-class Provider:
-    """The provider's process."""
-
-    packages: Path
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[str] | None = None
-
-    @property
-    def url(self) -> str:
-        """Its issuer."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self, key_id: str) -> None:
-        """Run it with a new key, and wait until it listens."""
-        self.stop()
-        command = ["node", str(HERE / "oidc/provider.mjs"), str(self.packages), str(self.port), a_key_set(key_id)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-    def signs_in(self, login: str, *, resource: str = API) -> str:
-        """The access token of somebody who signs in with a browser: authorization code and PKCE."""
-        asked = {
-            "client_id": "cli", "response_type": "code", "redirect_uri": CALLBACK, "scope": "openid api",
-            "resource": resource, "code_challenge": CHALLENGE, "code_challenge_method": "S256",
-        }  # fmt: skip
-        with httpx.Client(follow_redirects=False) as browser:
-            answer = browser.get(f"{self.url}/auth", params=asked)
-            for _ in range(STEPS_MAX):
-                if answer.is_redirect:
-                    place = urljoin(str(answer.url), answer.headers["location"])
-                    if place.startswith(CALLBACK):
-                        break
-                    answer = browser.get(place)
-                else:
-                    prompt = "login" if 'name="login"' in answer.text else "consent"
-                    form = {"prompt": prompt, "login": login, "password": "any"}
-                    answer = browser.post(str(answer.url), data=form)
-            [code] = parse_qs(urlsplit(place).query)["code"]
-            token = browser.post(
-                f"{self.url}/token",
-                data={
-                    "grant_type": "authorization_code", "client_id": "cli", "code": code, "redirect_uri": CALLBACK,
-                    "code_verifier": VERIFIER, "resource": resource,
-                },
-            )  # fmt: skip
-        assert token.status_code == 200, token.text
-        return str(token.json()["access_token"])
 
 
 @dataclass(slots=True)
@@ -231,3 +157,45 @@ def test_while_the_provider_is_away_known_keys_hold_for_an_hour_and_then_nobody_
 
     assert in_time == 200
     assert (late.status_code, late.headers["retry-after"]) == (503, "10")
+
+
+def test_the_command_signs_a_person_in_keeps_that_private_and_renews_it(
+    provider: Provider, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CONFIG, str(tmp_path / "profiles.json"))
+    monkeypatch.setenv(PROFILE, "corp")
+    browser = Browser("ada")
+
+    session = sign_in(provider.url, "cli", resource=API, scope="openid offline_access api", show=browser.show)
+    browser.closes()
+    save({"corp": Credentials(API).of(session)})
+    first = Credentials.read(Home(tmp_path))
+    save({"corp": Credentials(API).of(replace(session, expires_at_ms=0))})
+    second, third = (Credentials.read(Home(tmp_path)) for _ in range(2))
+
+    assert door.ask("GET", "/v1/endpoints", first.key).status_code == 200
+    assert first.key == session.token
+    assert second.key != first.key
+    assert second == third  # Kept: asked for once.
+    assert door.ask("GET", "/v1/endpoints", second.key).status_code == 200
+    assert (tmp_path / "profiles.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_sign_in_that_the_provider_ended_says_to_sign_in_again(provider: Provider) -> None:
+    browser = Browser("ada")
+    session = sign_in(provider.url, "cli", resource=API, scope="openid offline_access api", show=browser.show)
+    browser.closes()
+
+    provider.start("second")  # Its grants were in memory.
+
+    with pytest.raises(SignInFailed, match="sign in again"):
+        refreshed(session)
+
+
+def test_an_answer_that_we_did_not_ask_for_signs_nobody_in(provider: Provider) -> None:
+    def forge(url: str) -> None:
+        [here] = parse_qs(urlsplit(url).query)["redirect_uri"]
+        threading.Thread(target=lambda: httpx.get(here, params={"code": "stolen", "state": "another"})).start()
+
+    with pytest.raises(SignInFailed, match="nobody signed in"):
+        sign_in(provider.url, "cli", resource=API, scope="openid", show=forge, patience_s=1.0)
