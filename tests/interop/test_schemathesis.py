@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 import schemathesis
+from _pytest.capture import CaptureManager
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -54,9 +55,10 @@ ASKED: Final = [each for each in EVERY if each[0] not in STREAMS]
 def count(request: pytest.FixtureRequest) -> Iterator[None]:
     """Says how many requests were made."""
     yield
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"\n{asked.total()} requests: {dict(sorted(asked.items()))}")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    assert isinstance(capture, CaptureManager)
+    with capture.global_and_fixture_disabled():
+        print(f"\n{asked.total()} requests, by status: {dict(sorted(asked.items()))}")
 
 
 def name_of(operation: tuple[str, str]) -> str:

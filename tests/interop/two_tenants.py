@@ -68,7 +68,7 @@ class House:
         self.stand.clock.advance(1)
         self.asked += 1
         answer = _send(self.stand, request, self.a, f"req-a-{self.asked}")
-        asked[answer.status_code] += 1
+        asked[int(answer.status_code)] += 1
         return answer
 
     def b_acts(self) -> None:
