@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,18 @@ def test_a_command_is_answered_once_however_often_it_is_delivered() -> None:
 
     assert [frontend.send(create(), "c1", attempt=n) for n in (1, 2, 3)] == [Ack(), Ack(), Ack()]
 
+    assert frontend.statuses("c1") == [202]
+    assert frontend.stand.stored()[0] == 1
+
+
+def test_a_command_delivered_sixteen_times_at_once_is_done_and_answered_once() -> None:
+    frontend = Frontend(Stand())
+
+    with ThreadPoolExecutor(16) as pool:
+        said = list(pool.map(lambda n: frontend.send(create(), "c1", attempt=n), range(1, 17)))
+
+    assert Ack() in said
+    assert all(isinstance(each, Ack | Retry) for each in said)
     assert frontend.statuses("c1") == [202]
     assert frontend.stand.stored()[0] == 1
 

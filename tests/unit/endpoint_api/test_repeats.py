@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -238,6 +239,18 @@ def test_a_change_with_a_key_happens_once_and_is_answered_the_same_again(change:
 def changes_of(scene: Scene) -> int:
     """How many changes there were of anything but requests."""
     return sum(each.kind != "request" for each in scene.stand.store.rows)
+
+
+def test_a_change_asked_for_sixteen_times_at_once_happens_once() -> None:
+    scene = Scene()
+
+    with ThreadPoolExecutor(16) as pool:
+        said = list(pool.map(lambda _: scene.ask("POST", "/v1/endpoints", BODY, key="k1"), range(16)))
+
+    assert {each.status_code for each in said} <= {202, 409}
+    assert len({each.content for each in said if each.status_code == 202}) == 1
+    assert {each.json()["code"] for each in said if each.status_code == 409} <= {"request_in_progress"}
+    assert scene.stand.stored()[0] == 1
 
 
 def test_no_store_ever_has_a_secret() -> None:
