@@ -1,4 +1,4 @@
-"""`millrace keys`: create, list, revoke; mint the first."""
+"""`millrace keys`: create, rotate, get, list, revoke; mint the first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from libs.cli.client import Json, api
-from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
+from libs.cli.output import OUTPUT, Output, moment, one_line_errors, show, table
 from libs.cli.profile import bootstrap_document
 from libs.common import keys as minting
 from libs.common.ids import SystemEntropy
@@ -62,10 +62,39 @@ def list_(output: Output = OUTPUT) -> None:
     """List the keys, without their secrets."""
     found = {"items": api().keys.list()}
     rows = [
-        (each["id"], each["name"], ", ".join(each["scopes"]), each["created_at"], each["revoked_at"] or "")
+        (
+            each["id"],
+            each["name"],
+            ", ".join(each["scopes"]),
+            each["created_at"][:10],
+            _minute(each["last_used_at"]),
+            _end(each),
+        )
         for each in found["items"]
     ]
-    show(output, found, lambda: table(("id", "name", "scopes", "created", "revoked"), rows, whole=("id",)))
+    columns = ("id", "name", "scopes", "created", "last used", "ends")
+    show(output, found, lambda: table(columns, rows, whole=("id", "created", "last used")))
+
+
+@app.command()
+@one_line_errors
+def get(
+    key_id: Annotated[str, typer.Argument(help="Id of the key.")],
+    output: Output = OUTPUT,
+) -> None:
+    """Show a key without its secret: what it may do, from where, until when, and when it was last used."""
+    found = api().keys.get(key_id)
+    rows = [
+        ("name", found["name"]),
+        ("scopes", ", ".join(found["scopes"])),
+        ("endpoints", ", ".join(found["models"]) or "all"),
+        ("addresses", ", ".join(found["allowed_ips"]) or "any"),
+        ("created", moment(found["created_at"])),
+        ("last used", _minute(found["last_used_at"])),
+        ("ends", _end(found) or "never"),
+        ("rotated to", found["rotated_to"] or ""),
+    ]
+    show(output, found, lambda: table(("", found["id"]), rows))
 
 
 @app.command()
@@ -74,6 +103,17 @@ def revoke(key_id: Annotated[str, typer.Argument(help="Id of the key.")], output
     """Refuse a key from now on."""
     answer = api().keys.revoke(key_id)
     show(output, answer, lambda: f"{key_id} is revoked")
+
+
+def _minute(rfc3339: str | None) -> str:
+    return moment(rfc3339)[:16] if rfc3339 else "never"
+
+
+def _end(key: Json) -> str:
+    """When it was revoked, or until when it is good; empty: for ever."""
+    if key["revoked_at"]:
+        return f"revoked {_minute(key['revoked_at'])}"
+    return _minute(key["expires_at"]) if key["expires_at"] else ""
 
 
 def _secret(made: Json) -> str:

@@ -100,7 +100,7 @@ def _keeping(
     assert service.key_uses is not None
     refilling = Refilling(service.runner("key"), service.runner("tenant"), ports.clock)
     for bucket, mirror in refilling.mirrors.items():
-        bus.watch(bucket, mirror.change)
+        bus.watch(bucket, mirror.change, mirror.lose)
     yield partial(_count_for_ever, _all_of(service.key_uses.run), settings.keys_poll_s)
     yield partial(_count_for_ever, refilling.run, settings.refill_s)
 

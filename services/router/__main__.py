@@ -112,11 +112,16 @@ def tables_of(settings: RouterSettings, gateway: Gateway) -> tuple[Copies, SideB
         KEYS: partial(learn_key, gateway.keyring),
         QUOTAS: gateway.quotas.change,
     }
-    copies = Copies(settings.tables_path, gateway.clock, appliers)
+
+    def on_lost(bucket: str, key: str) -> None:
+        if bucket == ROUTES:  # Ours: the control half sees it, and puts it again.
+            gateway.table.lose(key)
+
+    copies = Copies(settings.tables_path, gateway.clock, appliers, on_lost=on_lost)
     wait_s = BUS_WAIT_COPY_S if copies.load() else BUS_WAIT_S
     bus = SideBus(partial(NatsBus, settings.nats_url, name=Owner.ROUTER), wait_s=wait_s)
     for bucket in appliers:
-        bus.watch(bucket, copies.watcher(bucket))
+        bus.watch(bucket, copies.watcher(bucket), copies.loser(bucket))
     return copies, bus
 
 

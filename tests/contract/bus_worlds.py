@@ -8,7 +8,7 @@ from itertools import count
 
 from libs.common.bus.memory import MemoryBroker, MemoryBus
 from libs.common.bus.nats import NatsBus, Patience
-from libs.common.bus.port import Ack, Answer, Bus, Dead, Delivery, Handler, Message, OnChange, Retry
+from libs.common.bus.port import Ack, Answer, Bus, Dead, Delivery, Handler, Message, OnChange, OnLost, Retry
 from libs.common.bus.provision import Wanted, provision
 from libs.common.clock import SystemClock
 from tests.contract.bus_promises import CONSUMERS, World
@@ -67,8 +67,8 @@ class Faulty:
     def answered(self, handler: Handler, delivery: Delivery) -> Answer:
         return handler(delivery)
 
-    def watch(self, bucket: str, on_change: OnChange) -> None:
-        self._bus.watch(bucket, on_change)
+    def watch(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
+        self._bus.watch(bucket, on_change, on_lost)
 
     def is_healthy(self) -> bool:
         return self._bus.is_healthy()
@@ -142,15 +142,15 @@ class WatchesFromNow(Faulty):
         await self._bus.start()
         self.is_started = True
 
-    def watch(self, bucket: str, on_change: OnChange) -> None:
-        self._bus.watch(bucket, lambda key, value: on_change(key, value) if self.is_started else None)
+    def watch(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
+        self._bus.watch(bucket, lambda key, value: on_change(key, value) if self.is_started else None, on_lost)
 
 
 class MissesDeletes(Faulty):
     """Tells what was set, not what was deleted."""
 
-    def watch(self, bucket: str, on_change: OnChange) -> None:
-        self._bus.watch(bucket, lambda key, value: on_change(key, value) if value is not None else None)
+    def watch(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
+        self._bus.watch(bucket, lambda key, value: on_change(key, value) if value is not None else None, on_lost)
 
 
 @dataclass

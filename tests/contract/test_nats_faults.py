@@ -84,6 +84,34 @@ async def test_a_watch_makes_up_for_what_it_missed(broker: NatsServer) -> None:
         await until(lambda: dict(table) == {"changed": b"2", "same": b"1", "new": b"1"}, "it made up for it")
 
 
+async def test_a_bucket_that_lost_its_content_is_told_from_one_that_was_emptied(broker: NatsServer) -> None:
+    table, lost = Table(), set[str]()
+    bus = a_bus(broker)
+    bus.watch(ROUTES, table.change, lost.add)
+    async with running(bus), running(a_bus(broker)) as writer, connected(broker.url) as operator:
+        await writer.publish([put("deleted", b"1"), put("kept", b"1"), put("also", b"1")])
+        await until(lambda: len(table) == 3, "it follows")
+        await writer.publish([remove("deleted")])
+        await until(lambda: len(table) == 2, "a deletion is one")
+        await operator.jetstream().delete_stream(f"KV_{ROUTES}")
+        await NatsWorld(broker.url).prepare()
+        await until(lambda: lost == {"kept", "also"}, "the loss was noticed")
+        assert set(table) == {"kept", "also"}
+
+        await writer.publish([Message("again", f"KV_{ROUTES}", f"$KV.{ROUTES}.kept", b"2")])
+        await until(lambda: table["kept"] == b"2", "it follows again")
+
+
+async def test_a_newcomer_that_asks_for_losses_hears_what_was_deleted_before(broker: NatsServer) -> None:
+    told: dict[str, bytes | None] = {}
+    async with running(a_bus(broker)) as writer:
+        await writer.publish([put("live", b"1"), put("gone", b"1"), remove("gone")])
+        newcomer = a_bus(broker)
+        newcomer.watch(ROUTES, told.__setitem__, lambda _key: None)
+        async with running(newcomer):
+            assert told == {"live": b"1", "gone": None}
+
+
 async def test_a_watch_whose_consumer_is_deleted_looks_again(broker: NatsServer) -> None:
     table = Table()
     async with running(a_bus(broker, watch=table.change)) as bus, connected(broker.url) as operator:

@@ -142,7 +142,7 @@ def test_keys_are_listed_without_their_secrets(run: Command, profile: Profile, a
     lines = run.lines("keys", "list")
     listed = run.json("keys", "list")["items"]
 
-    assert lines[0].split() == ["ID", "NAME", "SCOPES", "CREATED", "REVOKED"]
+    assert lines[0].split() == ["ID", "NAME", "SCOPES", "CREATED", "LAST", "USED", "ENDS"]
     assert cells(lines, a_key["id"])[1:3] == ["for-a-test", "inference"]
     assert {"bootstrap", "for-a-test"} <= {each["name"] for each in listed}
     for secret in (a_key["key"], profile.credentials.key):

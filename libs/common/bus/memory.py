@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from libs.common.bus.dead_letter import dead_letter
-from libs.common.bus.port import Answer, Dead, Delivery, Handler, Message, OnChange, Retry
+from libs.common.bus.port import Answer, Dead, Delivery, Handler, Message, OnChange, OnLost, Retry
 from libs.common.bus.streams import CONSUMERS, STREAMS, Consumer
 from libs.common.clock import Clock
 from libs.common.units import SECOND_MS
@@ -127,8 +127,9 @@ class MemoryBus:
         assert consumer in self._broker.inboxes, f"no consumer {consumer!r}: declare it in streams.py"
         self._mine[consumer] = handler
 
-    def watch(self, bucket: str, on_change: OnChange) -> None:
-        """Tell ``on_change`` every key of a bucket, then every change."""
+    def watch(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
+        """Tell ``on_change`` every key of a bucket, then every change. It loses nothing."""
+        del on_lost
         self._watches.append((bucket, on_change))
 
     def connect(self) -> None:

@@ -61,6 +61,8 @@ Handler = Callable[[Delivery], Answer]
 # Key, and the new value or None when it was deleted. Called on the event loop: it must be quick, like a dict's set.
 # After an outage it may be told again what it knows.
 OnChange = Callable[[str, bytes | None], None]
+# A key that the bucket neither holds nor was told to delete: whoever keeps the bucket lost it.
+OnLost = Callable[[str], None]
 
 
 class Bus(Protocol):
@@ -78,10 +80,12 @@ class Bus(Protocol):
     def subscribe(self, consumer: str, handler: Handler) -> None:
         """Have ``handler`` answer what is delivered to the durable ``consumer``. Call before `start`."""
 
-    def watch(self, bucket: str, on_change: OnChange) -> None:
+    def watch(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
         """Tell ``on_change`` every key of a key-value bucket, then every change. Call before `start`.
 
-        `start` returns only after the bucket's present content has been told.
+        `start` returns only after the bucket's present content has been told. With ``on_lost``, a deletion is told as
+        such even of a key that was never told, and what is missing without having been deleted goes to ``on_lost``;
+        without it, both look alike.
         """
 
     def is_healthy(self) -> bool:

@@ -1,6 +1,7 @@
 """Puts again what the buckets `keys` and `quotas` lost: a broker without its disk comes back with empty ones.
 
-It goes through the record and its outbox, in the order of commits, so that it can't undo a revocation.
+A deletion is put again, too: a router that missed it must hear of it. It goes through the record and its outbox, in
+the order of commits, so that it can't undo a revocation.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Refilling:
                 yield ("tenant", tenant.id), PutTenantAgain()
 
     def _differs(self, put: Put) -> bool:
-        return self.mirrors[put.bucket].get(put.key) != put.value
+        return not self.mirrors[put.bucket].says(put.key, put.value)
 
     def _put(self, kind: str, key: str, again: Internal, now_ms: int) -> None:
         envelope = Envelope(event_id(key, f"{again.kind}|{now_ms}", 0), again, subject=key, time_ms=now_ms)

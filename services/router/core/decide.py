@@ -125,7 +125,8 @@ def _lacks(route: Route, envelope: Envelope, wanted: RouteEntry | None) -> bool:
         return False
     if isinstance(data, RouteSeen):
         # What was just put is still on its way; only a table that had it already can have lost it.
-        return route.stage is RouteStage.PUBLISHED and _is_of(data, route) and data.held != wanted
+        is_news = route.stage is RouteStage.PUBLISHED and _is_of(data, route)
+        return is_news and (data.is_lost or data.held != wanted)
     return isinstance(data, Woke)
 
 

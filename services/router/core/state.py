@@ -30,6 +30,7 @@ class RouteSeen(Internal):
     held: RouteEntry | None
     is_idle: bool = False
     streams_cut: int = 0
+    is_lost: bool = False  # The table has it still; the bucket that fills it lost it.
 
     @property
     def lets_in(self) -> bool:

@@ -1,7 +1,8 @@
 """A copy of routes and keys on disk, so that a router which starts while the bus is away can serve.
 
-What the copy says holds only until the bus has told its own content: what it does not name is dropped then. Keys are
-hashes here as everywhere. Signing the copy and pulling it from a second source come later.
+What the bus says deleted is gone, and a key that was deleted stays so, whatever an older bucket says later. What the
+bus lost without a word (a broker that came back without its disk) is served on from here, an hour at most, until its
+owner has put it again. Keys are hashes here as everywhere. Signing the copy and a second source come later.
 """
 
 from __future__ import annotations
@@ -15,35 +16,48 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from libs.common.bus.port import OnChange
+from libs.common.bus.port import OnChange, OnLost
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import Clock
 from libs.common.telemetry.logging import fields
 from libs.common.units import HOUR_MS, MINUTE_MS
+from services.router.shell import metrics
 
 log = logging.getLogger(__name__)
 
 STALE_MS: Final = 1 * HOUR_MS  # reliability.md I23: how long a revoked key may work for a router cut off from all.
 RENEW_MS: Final = 1 * MINUTE_MS  # An unchanged copy is written again this often, while the bus confirms it.
 SAVE_S: Final = 1.0
+OVER: Final = "keys_deleted"  # Where the file has them.
 
 
 class Copies:
     """The buckets as last told, kept in a file. `on_change` may be called from any thread."""
 
-    def __init__(self, path: str, clock: Clock, appliers: Mapping[str, OnChange]) -> None:
+    def __init__(
+        self,
+        path: str,
+        clock: Clock,
+        appliers: Mapping[str, OnChange],
+        *,
+        on_lost: Callable[[str, str], None] = lambda _bucket, _key: None,
+    ) -> None:
         assert set(appliers) == {ROUTES, KEYS, QUOTAS}
         self._path = Path(path)
         self._clock = clock
         self._appliers = MappingProxyType(dict(appliers))
+        self._on_lost = on_lost
         self._known: dict[str, dict[str, str]] = {bucket: {} for bucket in appliers}
         self._untold: set[tuple[str, str]] = set()
+        self._lost_ms: dict[tuple[str, str], int] = {}
+        self._over: dict[str, None] = {}  # Keys that were deleted; an id is never used again.
         self._changes = 0
 
     def load(self) -> int:
         """Serve from the file if there is a fresh one; returns how many entries it held."""
         try:
             content: dict[str, Any] = json.loads(self._path.read_bytes())
+            self._over = dict.fromkeys(map(str, content.get(OVER, ())))
             if self._clock.now_ms() - int(content["saved_at_ms"]) > STALE_MS:
                 return 0
             found = [
@@ -65,23 +79,64 @@ class Copies:
 
         def on_change(key: str, value: bytes | None) -> None:
             self._untold.discard((bucket, key))
-            if value is None:
-                self._known[bucket].pop(key, None)
-            else:
-                self._known[bucket][key] = value.decode()
-            self._appliers[bucket](key, value)
-            self._changes += 1
+            if self._lost_ms.pop((bucket, key), None) is not None:
+                self._show_lost()
+            if bucket == KEYS and value is not None and key in self._over:
+                log.warning("a deleted key came back; refused", extra=fields(key_id=key))
+                return
+            if bucket == KEYS and value is None:
+                self._over[key] = None
+            self._apply(bucket, key, value)
 
         return on_change
 
+    def loser(self, bucket: str) -> OnLost:
+        """What the bus is to tell to that it lost something of ``bucket``."""
+
+        def on_lost(key: str) -> None:
+            if key not in self._known[bucket]:
+                return
+            self._lost_ms.setdefault((bucket, key), self._clock.now_ms())
+            self._on_lost(bucket, key)
+            self._show_lost()
+
+        return on_lost
+
     def settle(self) -> None:
-        """The bus has told all that it holds: what only the copy knew is gone."""
-        for bucket, key in sorted(self._untold):
-            self.watcher(bucket)(key, None)
+        """The bus has told all that it holds: of what only the copy knew it says nothing, so it lost that."""
+        untold, self._untold = sorted(self._untold), set()
+        for bucket, key in untold:
+            self.loser(bucket)(key)
+        if untold:
+            log.warning("the bus lacks what the copy has; served on from it", extra=fields(count=len(untold)))
+
+    def expire(self) -> None:
+        """Drop what was lost an hour ago and was not put again: nobody vouches for it."""
+        now_ms = self._clock.now_ms()
+        for bucket, key in [each for each, since_ms in self._lost_ms.items() if now_ms - since_ms > STALE_MS]:
+            del self._lost_ms[bucket, key]
+            self._apply(bucket, key, None)
+            self._show_lost()
+
+    def _apply(self, bucket: str, key: str, value: bytes | None) -> None:
+        if value is None:
+            self._known[bucket].pop(key, None)
+        else:
+            self._known[bucket][key] = value.decode()
+        self._appliers[bucket](key, value)
+        self._changes += 1
+
+    def _show_lost(self) -> None:
+        for bucket in self._known:
+            metrics.LOST.labels(bucket=bucket).set(sum(each == bucket for each, _ in self._lost_ms))
 
     def save(self) -> None:
         """Write the file whole, or leave the one before."""
-        content = {"saved_at_ms": self._clock.now_ms(), **{name: dict(known) for name, known in self._known.items()}}
+        content = {
+            "saved_at_ms": self._clock.now_ms(),
+            **{name: dict(known) for name, known in self._known.items()},
+            OVER: list(self._over),
+        }
         draft = self._path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -99,8 +154,9 @@ class Copies:
         self.settle()
         saved_changes, saved_ms = -1, 0
         while True:
+            self.expire()
             now_ms, changes = self._clock.now_ms(), self._changes
-            if changes != saved_changes or (now_ms - saved_ms > RENEW_MS and is_told()):
+            if changes != saved_changes or (now_ms - saved_ms > RENEW_MS and is_told() and not self._lost_ms):
                 try:
                     await asyncio.to_thread(self.save)
                     saved_changes, saved_ms = changes, now_ms

@@ -33,6 +33,9 @@ RECOVERED: Final = Counter(
 )
 LIMITED: Final = Counter("router_rate_limited_total", "Requests refused by a limit per minute, by which.", ("what",))
 ROUTES: Final = Gauge("router_routes", "Routes in the data plane's table.")
+LOST: Final = Gauge(
+    "router_lost_entries", "Keys, routes and quotas served from our copy because the bus lost them.", ("bucket",)
+)
 JOURNAL_SECONDS: Final = Histogram(
     "router_journal_commit_seconds",
     "One group commit of the usage journal.",

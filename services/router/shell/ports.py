@@ -20,6 +20,9 @@ class DataPlane(Protocol):
     def held(self, endpoint_id: str) -> RouteEntry | None:
         """The route as its own table has it; None if no new request can reach the endpoint."""
 
+    def is_lost(self, endpoint_id: str) -> bool:
+        """Whether the bus lost the route that the table still has."""
+
     def live(self, endpoint_id: str) -> int:
         """How many requests of the endpoint are running. Read `held` first: what it no longer lets in can't begin."""
 

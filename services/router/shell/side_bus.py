@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from libs.common.bus.port import Bus, Handler, Message, OnChange
+from libs.common.bus.port import Bus, Handler, Message, OnChange, OnLost
 from libs.common.errors import Unavailable
 from libs.common.telemetry.logging import fields
 
@@ -28,7 +28,7 @@ class SideBus:
         self._make = make
         self._wait_s = wait_s
         self._handlers: list[tuple[str, Handler]] = []
-        self._watches: list[tuple[str, OnChange]] = []
+        self._watches: list[tuple[str, OnChange, OnLost | None]] = []
         self._bus: Bus | None = None
         self._connecting: asyncio.Task[None] | None = None
 
@@ -36,9 +36,9 @@ class SideBus:
         """Have ``handler`` answer what is delivered to ``consumer``."""
         self._handlers.append((consumer, handler))
 
-    def watch(self, bucket: str, on_change: OnChange) -> None:
-        """Tell ``on_change`` every key of a bucket, then every change."""
-        self._watches.append((bucket, on_change))
+    def watch(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
+        """Tell ``on_change`` every key of a bucket, then every change; ``on_lost`` what the broker lost of it."""
+        self._watches.append((bucket, on_change, on_lost))
 
     async def start(self) -> None:
         """Connect; after ``wait_s`` go on without, and connect in the background."""
@@ -67,8 +67,8 @@ class SideBus:
             bus = self._make()
             for consumer, handler in self._handlers:
                 bus.subscribe(consumer, handler)
-            for bucket, on_change in self._watches:
-                bus.watch(bucket, on_change)
+            for bucket, on_change, on_lost in self._watches:
+                bus.watch(bucket, on_change, on_lost)
             try:
                 await bus.start()
                 self._bus = bus

@@ -81,10 +81,12 @@ class RouteTable:
         self._by_name: dict[tuple[str, str, str], dict[str, Target]] = {}
         self._running: dict[str, set[Cuttable]] = {}
         self._cut: dict[str, int] = {}
+        self._lost: set[str] = set()
         self.post: Callable[[Callable[[], None]], object] = lambda job: job()
 
     def change(self, endpoint_id: str, value: bytes | None) -> None:
         """A key of the `routes` bucket was set or deleted. A value that we can't read changes nothing."""
+        self._lost.discard(endpoint_id)
         try:
             entry = None if value is None else RouteEntry.model_validate_json(value)
         except ValidationError:
@@ -151,6 +153,14 @@ class RouteTable:
         """The route as requests see it."""
         target = self._targets.get(endpoint_id)
         return target.entry if target else None
+
+    def lose(self, endpoint_id: str) -> None:
+        """The bucket lost it: it is served on, and whoever owns the route is to put it again."""
+        self._lost.add(endpoint_id)
+
+    def is_lost(self, endpoint_id: str) -> bool:
+        """Whether the bucket lost the route."""
+        return endpoint_id in self._lost
 
     def live(self, endpoint_id: str) -> int:
         """How many requests run on the endpoint."""

@@ -20,7 +20,8 @@ class RoutesInPlace:
         """What the table says; of a draining route also what still runs."""
         held = self._data_plane.held(state.endpoint_id)  # Before `live`: what is not let in any more can't begin.
         if state.stage is not RouteStage.DRAINING:
-            return RouteSeen(stage=state.stage, generation=state.generation, held=held)
+            is_lost = self._data_plane.is_lost(state.endpoint_id)
+            return RouteSeen(stage=state.stage, generation=state.generation, held=held, is_lost=is_lost)
         return RouteSeen(
             stage=state.stage,
             generation=state.generation,

@@ -275,3 +275,16 @@ def test_a_withdrawal_is_answered_anew_for_each_end() -> None:
     gone = step(route, seen(route, is_idle=True, mark="4"))
 
     assert (gone.generation, gone.events) == (4, (RouteWithdrawn(streams_cut=0),))
+
+
+def test_a_route_that_the_bucket_lost_is_put_again_once_and_stays_published() -> None:
+    route = published()
+    held = served_by(route)
+    missing = RouteSeen(stage=route.stage, generation=route.generation, held=held, is_lost=True)
+
+    again = step(route, envelope(missing, mark="lost"))
+    found = step(again.state, envelope(missing.model_copy(update={"is_lost": False}), mark="found"))
+
+    assert entry_in(again) == held
+    assert (again.events, found.puts, found.events) == ((), (), ())
+    assert is_at(found.state, RouteStage.PUBLISHED)

@@ -24,7 +24,7 @@ from libs.common.bus.dead_letter import dead_letter
 from libs.common.bus.nats.guard import LOST, ConsumerGuard
 from libs.common.bus.nats.pull import Broker
 from libs.common.bus.nats.watch import BucketWatch
-from libs.common.bus.port import Ack, Answer, Dead, Delivery, Handler, Message, OnChange, Retry
+from libs.common.bus.port import Ack, Answer, Dead, Delivery, Handler, Message, OnChange, OnLost, Retry
 from libs.common.bus.streams import CONSUMERS, Consumer
 from libs.common.errors import Unavailable
 from libs.common.telemetry.logging import fields
@@ -111,10 +111,10 @@ class NatsBus:
             no_reply=True,
         )(partial(self._take, declared, handler))
 
-    def watch(self, bucket: str, on_change: OnChange) -> None:
+    def watch(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
         """Tell ``on_change`` every key of a bucket, then every change; on the event loop, so it must be quick."""
         assert self._connection is None, "watch before start"
-        self._watches.append(BucketWatch(bucket, on_change))
+        self._watches.append(BucketWatch(bucket, on_change, on_lost))
 
     async def start(self) -> None:
         """Connect, tell the watches what there is, then begin to deliver.

@@ -1,7 +1,8 @@
 """Following a key-value bucket on JetStream: all of it, then every change, through whatever happens to the broker.
 
 An ordered push consumer of our own, with heartbeats. A gap in its numbers, its silence or a new connection means that
-something may have been missed: then the bucket is listed again, and what is gone from it is told as deleted.
+something may have been missed: then the bucket is listed again, and what is gone from it is told. A deletion leaves a
+marker in the bucket, so what is gone without one was lost by the broker, not deleted by its owner.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from nats.aio.client import Client
@@ -18,7 +20,7 @@ from nats.errors import Error
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from libs.common.bus.port import OnChange
+from libs.common.bus.port import OnChange, OnLost
 from libs.common.errors import Unavailable
 from libs.common.telemetry.logging import fields
 
@@ -39,10 +41,11 @@ class Gap(Error):
 class BucketWatch:
     """Tells ``on_change`` on the event loop: it must be quick, like setting a key of a dict."""
 
-    def __init__(self, bucket: str, on_change: OnChange) -> None:
+    def __init__(self, bucket: str, on_change: OnChange, on_lost: OnLost | None = None) -> None:
         self._bucket = bucket
         self._prefix = f"$KV.{bucket}."
         self._on_change = on_change
+        self._on_lost = on_lost
         self._known: set[str] = set()
         self._listed: set[str] | None = None  # Keys seen while listing; None once the present content is told.
         self._connection: Client | None = None
@@ -152,7 +155,7 @@ class BucketWatch:
         self._settle()
 
     def _tell(self, key: str, value: bytes | None) -> None:
-        if value is None and key not in self._known:
+        if value is None and key not in self._known and self._on_lost is None:
             return
         if value is None:
             self._known.discard(key)
@@ -160,8 +163,20 @@ class BucketWatch:
             self._known.add(key)
             if self._listed is not None:
                 self._listed.add(key)
+        self._call(lambda: self._on_change(key, value))
+
+    def _miss(self, key: str) -> None:
+        """It is not there, and no marker says that it was deleted."""
+        if self._on_lost is None:
+            self._tell(key, None)
+            return
+        self._known.discard(key)
+        on_lost = self._on_lost
+        self._call(lambda: on_lost(key))
+
+    def _call(self, tell: Callable[[], None]) -> None:
         try:
-            self._on_change(key, value)
+            tell()
         except Exception:  # This loop owns the change: one bad value must not hide those after it.
             log.exception("bucket change failed", extra=fields(stream=f"KV_{self._bucket}"))
 
@@ -169,7 +184,7 @@ class BucketWatch:
         if self._listed is None or self._last < self._present:
             return
         for gone in sorted(self._known - self._listed):
-            self._tell(gone, None)
+            self._miss(gone)
         self._listed = None
 
 
