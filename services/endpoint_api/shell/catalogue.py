@@ -89,8 +89,20 @@ def _read(path: Path, kind: type[FileT]) -> FileT:
         raise Invalid(f"catalogue {path}: {' '.join(str(malformed).split())}") from None
     except ValidationError as wrong:
         details = wrong.errors(include_input=False, include_url=False)
-        told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in details)
+        told = "; ".join(f"{_place(text, each['loc'])}: {each['msg']}" for each in details)
         raise Invalid(f"catalogue {path}: {told}") from None
+
+
+def _place(text: bytes, path: tuple[int | str, ...]) -> str:
+    """Where in the file something is, in its own words and by its line; of what is missing, where it should be."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for key, value in node.value if key.value == step), node)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+    name = ".".join(map(str, path)) or "the file"
+    return name if node is None else f"{name} (line {node.start_mark.line + 1})"
 
 
 class _OnceLoader(yaml.SafeLoader):
