@@ -56,10 +56,9 @@ def rotate(
 def deliveries(webhook_id: Id, output: Output = OUTPUT) -> None:
     """Say how the newest events were delivered, the newest first."""
     found = {"items": api().webhooks.deliveries(webhook_id)}
-    columns = ("event", "type", "at", "tries", "result")
-    rows = [(each["event_id"], each["type"], each["at"], each["attempts"], result(each)) for each in found["items"]]
-    nothing = "nothing was sent yet"
-    show(output, found, lambda: table(columns, rows, whole=("event",)) if rows else nothing)
+    columns = ("event", "type", "at (UTC)", "result")
+    rows = [(each["event_id"], each["type"], _second(each["at"]), result(each)) for each in found["items"]]
+    show(output, found, lambda: table(columns, rows, whole=columns[:-1]) if rows else "nothing was sent yet")
 
 
 @app.command()
@@ -108,8 +107,14 @@ def state(webhook: Json) -> str:
 
 def result(delivery: Json) -> str:
     """How the last attempt of a delivery ended, in a few words."""
-    answer = str(delivery["status"]) if delivery["status"] else delivery["error"].replace("_", " ") or "no answer"
-    return f"delivered ({answer})" if delivery["delivered"] else answer
+    refused = str(delivery["status"]) if delivery["status"] else delivery["error"] or "no answer"
+    said = "delivered" if delivery["delivered"] else refused
+    return said if delivery["attempts"] == 1 else f"{said}, {delivery['attempts']} tries"
+
+
+def _second(at: str) -> str:
+    """A time to the second, without what makes it too long for a row."""
+    return at[:19].replace("T", " ")
 
 
 def _secret(made: Json) -> str:

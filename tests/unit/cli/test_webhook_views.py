@@ -21,13 +21,16 @@ def test_the_state_of_a_webhook_is_a_few_words(disabled: str, failed_attempts: i
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "delivered", "said"),
+    ("status", "error", "attempts", "said"),
     [
-        (204, "", True, "delivered (204)"),
-        (500, "", False, "500"),
-        (0, "no connection", False, "no connection"),
-        (0, "", False, "no answer"),
+        (204, "", 1, "delivered"),
+        (204, "", 2, "delivered, 2 tries"),
+        (500, "", 1, "500"),
+        (0, "no connection", 3, "no connection, 3 tries"),
+        (0, "", 1, "no answer"),
     ],
 )
-def test_the_result_of_a_delivery_is_a_few_words(status: int, error: str, delivered: bool, said: str) -> None:
-    assert result({"status": status, "error": error, "delivered": delivered}) == said
+def test_the_result_of_a_delivery_is_a_few_words(status: int, error: str, attempts: int, said: str) -> None:
+    told = {"status": status, "error": error, "delivered": status == 204, "attempts": attempts}
+
+    assert result(told) == said
