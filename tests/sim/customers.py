@@ -14,7 +14,7 @@ from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.state import Endpoint
 from services.endpoint_api.core.status import OperationView
 from tests.sim.hosts import ApiHost, Host
-from tests.sim.wishes import ENDED, LIES, Wish, Wishing
+from tests.sim.wishes import ENDED, LIES, MODELS, Wish, Wishing
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
@@ -50,7 +50,7 @@ class Customers:
             self._create(f"chat-{self._asked}", self._a_spec())
         elif living := self._living():
             endpoint = self._sim.chance.choice(living)
-            if toss > 0.93:
+            if toss > 0.96:
                 self._delete(endpoint.id)
             elif toss > 0.3:
                 self._ask(self._wishing.of(endpoint))
@@ -65,13 +65,21 @@ class Customers:
         """Whatever failed is asked for again."""
         for endpoint in self._living():
             if endpoint.stage is Stage.FAILED:
-                self._ask(self._wishing.resume(endpoint))
+                self._ask(self._wishing.repair(endpoint))
 
     def wake(self) -> None:
         """Most of what sleeps is brought back."""
         for endpoint in self._living():
-            if endpoint.stage in LIES and self._sim.chance.random() < 0.7:
+            if endpoint.stage in LIES and self._sim.chance.random() < 0.6:
                 self._ask(self._wishing.resume(endpoint))
+
+    def stir(self) -> None:
+        """Most of what serves shall serve another model, some of it shall pause."""
+        for endpoint in self._living():
+            if endpoint.stage is Stage.READY and self._sim.chance.random() < 0.9:
+                wishing = self._wishing
+                draw = self._sim.chance.choice((*[wishing.change_model] * 3, wishing.pause))
+                self._ask(draw(endpoint))
 
     def delete_all(self) -> None:
         """The end of the story: everything goes."""
@@ -95,7 +103,7 @@ class Customers:
         chance = self._sim.chance
         tier = chance.choice(("h100-dedicated", "l40s-dedicated"))
         scaling = Scaling(min=1, max=chance.choice((1, 1, 2)), target_concurrency=2)
-        return EndpointSpec(model="millrace/ngram-1", tier=tier, region="eu-1", scaling=scaling)
+        return EndpointSpec(model=chance.choice(MODELS), tier=tier, region="eu-1", scaling=scaling)
 
     def _create(self, name: str, spec: EndpointSpec) -> None:
         ask = Ask(CALLER, name, f"create-{name}")

@@ -24,6 +24,7 @@ class Faults:
     effect_lost: float
     effect_answer_lost: float
     effect_refused: float
+    model_broken: float
 
     @staticmethod
     def drawn(chance: random.Random) -> Faults:
@@ -39,6 +40,9 @@ class Faults:
             effect_lost=chance.choice((0.0, 0.05, 0.2)),
             effect_answer_lost=chance.choice((0.0, 0.05, 0.2)),
             effect_refused=chance.choice((0.0, 0.0, 0.3)),
+            model_broken=chance.choice(
+                (0.0, 1.0, 1.0, 1.0)
+            ),  # Whether one of the models never loads; no healing helps.
         )
 
     @staticmethod

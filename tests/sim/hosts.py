@@ -19,10 +19,7 @@ from libs.common.keys import Keyring
 from libs.common.runner import Runner
 from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
-from libs.twin.fake_engines import FakeEngines
 from libs.twin.inprocess import WorldRest, WorldTransport
-from libs.twin.options import TwinOptions
-from libs.twin.world import World as Twin
 from services.autoscaler import service as autoscaler
 from services.autoscaler.shell.ports import Ports as AutoscalerPorts
 from services.capacity_manager import service as capacity_manager
@@ -51,23 +48,16 @@ from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports as DeployerPorts
 from services.runtime_deployer.shell.settings import TEMPLATES_DIR
 from services.runtime_deployer.shell.templates import load_templates
+from tests.sim.cloud import ACCESS_KEY
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
 
 ROOT: Final = Path(__file__).parents[2]
-ACCESS_KEY: Final = "twin-access-key"
 INSTANCE: Final = "router-1"
-TIME_SCALE: Final = 0.005  # An endpoint comes up within a few tens of steps.
 WINDOW_MS: Final = 6_000
 CONFIRM_GONE_MS: Final = 2_000
 RESEND_MS: Final = 2_000
-
-
-def twin_of(simulation: Simulation) -> Twin:
-    """The simulated cloud of a run."""
-    options = TwinOptions(access_keys=(ACCESS_KEY,), time_scale=TIME_SCALE)
-    return Twin(simulation.clock, options, FakeEngines())
 
 
 class Host:

@@ -125,7 +125,7 @@ class Traffic:
         request_id = self._sim.chance.choice(sorted(host.requests))
         stream = host.requests[request_id]
         assert isinstance(stream, Stream)
-        if self._sim.happens(0.05):
+        if self._sim.happens(0.15):
             return self._end(host, request_id, stream, Finish.CLIENT_DISCONNECT)
         if stream.given < stream.wanted:
             self._give(host, request_id, stream)

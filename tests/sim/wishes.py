@@ -15,8 +15,10 @@ from services.endpoint_api.core.planning import PlanView
 from services.endpoint_api.core.state import Endpoint, Outcome
 from services.endpoint_api.core.status import OperationView
 from services.endpoint_api.shell.api import Api
+from tests.sim.cloud import ODD_MODEL
 
-MODELS: Final = ("millrace/ngram-1", "millrace/ngram-1-large")
+GOOD_MODEL: Final = "millrace/ngram-1"
+MODELS: Final = (GOOD_MODEL, ODD_MODEL)
 RUNS: Final = frozenset({Stage.READY, Stage.DEGRADED, Stage.UPDATING})
 LIES: Final = frozenset({Stage.PAUSED, Stage.PAUSING, Stage.FAILED})
 ENDED: Final = frozenset({Stage.DRAINING, Stage.DELETING, Stage.DELETED})
@@ -43,9 +45,8 @@ class Wishing:
         """Something that a customer may want of this endpoint as it stands; sometimes what makes no sense there."""
         if endpoint.stage in LIES and self._chance.random() < 0.6:
             return self.resume(endpoint)
-        draw = self._chance.choice(
-            (self.update, self.update, self.scale, self.pause, self.drain, self.resume, self.cancel)
-        )
+        lie = self._chance.choice((self.pause, self.drain))
+        draw = self._chance.choice((self.update, self.update, self.update, self.scale, lie, self.resume, self.cancel))
         return draw(endpoint)
 
     def update(self, endpoint: Endpoint) -> Wish:
@@ -57,6 +58,21 @@ class Wishing:
         return Wish(
             f"update {endpoint.id} {sorted(changes)}",
             lambda api: api.endpoints.update(ask, endpoint.id, changes=changes),
+        )
+
+    def repair(self, endpoint: Endpoint) -> Wish:
+        """What failed is asked for again, with the model that is known to load."""
+        assert endpoint.spec is not None, endpoint
+        return self.resume(endpoint) if endpoint.spec.model == GOOD_MODEL else self.change_model(endpoint)
+
+    def change_model(self, endpoint: Endpoint) -> Wish:
+        """The model that it does not have."""
+        assert endpoint.spec is not None, endpoint
+        other = next(each for each in MODELS if each != endpoint.spec.model)
+        ask = self._next("update")
+        return Wish(
+            f"update {endpoint.id} to {other}",
+            lambda api: api.endpoints.update(ask, endpoint.id, changes={"model": other}),
         )
 
     def scale(self, endpoint: Endpoint) -> Wish:

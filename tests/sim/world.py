@@ -20,13 +20,15 @@ from libs.common.units import MINUTE_MS
 from libs.twin.world import World as Twin
 from services.metering.core.windows import SETTLE_MS
 from tests.sim.checkers import checkers
+from tests.sim.cloud import twin_of
 from tests.sim.customers import Customers
 from tests.sim.faults import Crash, Faults
-from tests.sim.hosts import WINDOW_MS, Host, hosts, twin_of
+from tests.sim.hosts import WINDOW_MS, Host, hosts
 from tests.sim.looks import Checker, Violation
 from tests.sim.serving import Traffic
 
-STEPS: Final = 180  # Twice: enough for two endpoints to come, to serve and to go, with room for trouble.
+COMING_STEPS: Final = 100  # Enough for two endpoints to come and to be changed, with room for trouble.
+SERVING_STEPS: Final = 170  # And for them to serve, to change again, to pause and to go.
 HEAL_MS_MAX: Final = 8 * MINUTE_MS  # Well within the shortest deadline of a stage.
 STEP_MS_MEAN: Final = 120
 HEAL_STEP_MS: Final = 3_000
@@ -61,12 +63,13 @@ class Simulation:
 
     def run(self) -> str:
         """Live through the seed; returns the hash of everything that happened, in order."""
-        self._live(STEPS, traffic=0.1)
+        self._live(COMING_STEPS, traffic=0.05)
+        self.customers.wake()
         self._come_to_rest()
         self._check(finally_=True)
-        self.customers.wake()
         # Now something is served: most of what happens is traffic, and the same troubles are back.
-        self._live(STEPS, traffic=0.5)
+        self.customers.stir()
+        self._live(SERVING_STEPS, traffic=0.4)
         self.customers.stop()
         self.customers.delete_all()
         self._come_to_rest()
