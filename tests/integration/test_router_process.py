@@ -15,17 +15,17 @@ import httpx
 import pytest
 
 from libs.common.bus.nats import NatsBus
-from libs.common.bus.port import Message, bucket_put
+from libs.common.bus.port import Message, bucket_delete, bucket_put
 from libs.common.bus.provision import provision
 from libs.common.bus.server import NatsServer
-from libs.common.bus.streams import EVT, KEYS, LOAD, USAGE, message_of
+from libs.common.bus.streams import EVT, KEYS, LOAD, ROUTES, USAGE, message_of
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
 from libs.common.events.route import RequestUsage, RoutePublished, RouteWithdrawn, TrafficObserved, UsageReported
 from libs.common.events.usage import UsageConfirmed
 from libs.common.ids import EventId
 from services.router.core.serving import CHECKPOINT_TOKENS
-from tests.support.nats import free_port, nats_server, stored
+from tests.support.nats import connected, free_port, nats_server, stored
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.heard import cache_warmed, deletion_requested, requested
 from tests.unit.router.scene import KEY, a_request, ask, chat_body, key_entry, tokens_in
@@ -157,6 +157,7 @@ async def test_a_route_is_told_published_serves_is_billed_and_told_withdrawn(rou
         await until(lambda: _has(router, 1))
         (row,) = await reported(router.server)
         assert tokens_in(answer.body) == row.completion_tokens == 5
+        await until(lambda: _told(router, RoutePublished))
         (published,) = await told(router.server, EVT, RoutePublished)
         assert published.data == RoutePublished(url=f"http://127.0.0.1:{router.port}/v1")
 
@@ -176,6 +177,29 @@ async def test_a_route_is_told_published_serves_is_billed_and_told_withdrawn(rou
             )
             == 1
         )
+
+
+async def test_a_broker_that_lost_its_buckets_takes_nothing_from_those_who_are_served(router: RouterProcess) -> None:
+    async with running(Engine()) as engine:
+        await publish(router.server, *map(message_of, (cache_warmed(engine.url), requested())))
+        await until(router.serves)
+        await until(lambda: _told(router, RoutePublished))
+
+        async with connected(router.server.url) as operator:
+            for bucket in (KEYS, ROUTES):
+                await operator.jetstream().delete_stream(f"KV_{bucket}")
+        await provision(router.server.url)
+        await until(lambda: _metric_is(router, 'router_lost_entries{bucket="keys"}', 1))
+        (answer,) = await ask(router.port, a_request(chat_body()))
+        await until(lambda: _is_put(router, ROUTES))
+        await until(lambda: _metric_is(router, 'router_lost_entries{bucket="routes"}', 0))
+        await publish(router.server, bucket_delete(bucket=KEYS, key=KEY.key_id, id="revoked"))
+        await until(lambda: _metric_is(router, 'router_lost_entries{bucket="keys"}', 0))
+        older = bucket_put(bucket=KEYS, key=KEY.key_id, value=key_entry(KEY).model_dump_json().encode(), id="older")
+        await publish(router.server, older)
+        (revoked,) = await ask(router.port, a_request(chat_body()))
+
+    assert (answer.status, revoked.status) == (200, 401)
 
 
 async def test_usage_is_sent_again_until_the_ledger_confirms_it(router: RouterProcess) -> None:
@@ -289,6 +313,10 @@ async def _has(router: RouterProcess, count: int) -> bool:
 
 async def _told(router: RouterProcess, kind: type[Event]) -> bool:
     return bool(await told(router.server, EVT, kind))
+
+
+async def _is_put(router: RouterProcess, bucket: str) -> bool:
+    return bool(await stored(router.server.url, f"KV_{bucket}"))
 
 
 async def _batches(router: RouterProcess, count: int) -> bool:

@@ -52,6 +52,7 @@ class Copies:
         self._lost_ms: dict[tuple[str, str], int] = {}
         self._over: dict[str, None] = {}  # Keys that were deleted; an id is never used again.
         self._changes = 0
+        self._show_lost()
 
     def load(self) -> int:
         """Serve from the file if there is a fresh one; returns how many entries it held."""
