@@ -24,6 +24,7 @@ ENTROPY_OF_A: Final = 1_000_000  # So that what A draws does not depend on how m
 # They never end: a test of their refusals must be enough here.
 STREAMS: Final = frozenset({"/v1/watch", "/v1/endpoints/{ref}/watch"})
 
+DOCUMENT: Final = document()
 Request = Mapping[str, Any]
 asked: Final[Counter[int]] = Counter()  # Requests of A's, by the status of the answer.
 
@@ -62,6 +63,7 @@ class House:
         self.draws.drawn = ENTROPY_OF_A
         self.ask({"method": "POST", "url": "/v1/endpoints", "json": BODY})
         self.ask({"method": "POST", "url": "/v1/keys", "json": {"name": "backend", "scopes": ["read"]}})
+        self.ask({"method": "POST", "url": "/v1/webhooks", "json": {"url": "https://a.example/hook"}})
 
     def ask(self, request: Request) -> httpx2.Response:
         """What A is answered."""
@@ -94,11 +96,17 @@ class House:
     def things_of(self, owner: Request) -> list[str]:
         """Ids and names that an owner sees."""
         found = [A, B, "main"]
-        for path, item in document()["paths"].items():
+        for path, item in DOCUMENT["paths"].items():
             if "get" in item and "{" not in path and path.startswith("/v1/") and path not in STREAMS:
                 answer = _send(self.stand, {"method": "GET", "url": path}, owner, "req-look")
                 found += _names(answer.json())
         return list(dict.fromkeys(found))
+
+    def fitting(self, path: str) -> list[str]:
+        """Ids and names of A's that the path of an operation is about; if there are none, of anything of A's."""
+        answer = _send(self.stand, {"method": "GET", "url": path.partition("/{")[0]}, self.a, "req-look")
+        items = answer.json().get("items", ()) if answer.is_success else ()
+        return [each[name] for each in items for name in ("id", "name") if each.get(name)] or self.things_of(self.a)
 
     def endpoints_of(self, owner: Request) -> list[str]:
         """Ids of an owner's endpoints."""
