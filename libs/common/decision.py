@@ -44,6 +44,7 @@ class Line:
     at_ms: int
     data: bytes = b"{}"
     otherwise: Line | None = None
+    labels: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,8 +148,7 @@ class Runner(Generic[S]):
             return state, None
         now_ms = self._clock.now_ms()
         decision = self._count(unit, owned.decide(state, envelope, now_ms))
-        for line in decision.lines:
-            _enter(unit, line)
+        _enter(unit, decision.lines)
         self._tell(unit, record, decision, envelope, now_ms)
         unit.journal(_journal_row(owned.kind, key, record.version + 1, envelope, now_ms))
         unit.save(self._next(record, decision), was=record.version)
@@ -216,13 +215,21 @@ class Runner(Generic[S]):
                 unit.enqueue(bucket_put(bucket=put.bucket, key=put.key, value=put.value, id=put_id))
 
 
-def _enter(unit: Transaction, line: Line) -> None:
-    try:
-        unit.enter(Entry(line.id, line.account, line.meter, line.quantity, line.at_ms, line.data))
-    except Conflict:
+def _enter(unit: Transaction, lines: Sequence[Line]) -> None:
+    if not lines:
+        return
+    by_entry = {_entry(each): each for each in lines}
+    instead: dict[Line, None] = {}
+    for entry in unit.enter_all(tuple(map(_entry, lines))):
+        line = by_entry[entry]
         if line.otherwise is None:
-            raise
-        _enter(unit, line.otherwise)
+            raise Conflict(f"entry {line.id} is in the ledger with other content", code="entry_conflict")
+        instead[line.otherwise] = None
+    _enter(unit, tuple(instead))
+
+
+def _entry(line: Line) -> Entry:
+    return Entry(line.id, line.account, line.meter, line.quantity, line.at_ms, line.data, line.labels)
 
 
 def _over(take: Take) -> QuotaExceeded:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -337,6 +339,50 @@ def a_ledger_entry_is_itself_for_ever(store: Store) -> None:
     assert store.entries() == [an_entry("l-1"), an_entry("l-2", quantity=-7)]
 
 
+def entries_in_a_batch_land_once_and_those_with_other_content_are_told(store: Store) -> None:
+    with store.transaction() as unit:
+        assert unit.enter_all([an_entry("l-1"), an_entry("l-2"), an_entry("l-1")]) == []
+    with store.transaction() as unit:
+        other = an_entry("l-1", quantity=8)
+        assert unit.enter_all([other, an_entry("l-3"), an_entry("l-2"), an_entry("l-3", quantity=9)]) == [
+            other,
+            an_entry("l-3", quantity=9),
+        ]
+
+    assert [each.id for each in store.entries()] == ["l-1", "l-2", "l-3"]
+    assert sum(each.quantity for each in store.sums(from_ms=0, to_ms=2**50)) == 3 * an_entry("l-1").quantity
+
+
+def sums_are_exact_over_any_half_open_time(store: Store) -> None:
+    hour = 3_600_000
+    times = [0, 1, hour - 1, hour, hour + 5, 3 * hour - 1, 3 * hour, 7 * hour + 3]
+    accounts = ["t/a", "t/a/x", "t", "t0", "t/a", "t/a/x", "t/a", "t-1"]
+    entries = [
+        an_entry(f"l-{at_ms}", at_ms=at_ms, quantity=10**number, account=account, labels="m" * (number % 2))
+        for number, (at_ms, account) in enumerate(zip(times, accounts, strict=True))
+    ]
+    with store.transaction() as unit:
+        unit.enter_all(entries[:5])
+        unit.enter_all(entries[3:])
+
+    for from_ms, to_ms in itertools.product([0, 1, hour, hour + 5, 2 * hour], [1, hour, 3 * hour, 8 * hour, 2**50]):
+        within = [each for each in entries if from_ms <= each.at_ms < to_ms]
+        for under, of_it in ((None, set(accounts)), ("t", {"t", "t/a", "t/a/x"}), ("t/a", {"t/a", "t/a/x"})):
+            wanted = [each for each in within if each.account in of_it]
+            found = store.sums(from_ms=from_ms, to_ms=to_ms, under=under)
+            assert sum(each.quantity for each in found) == sum(each.quantity for each in wanted)
+            places = [(each.account, each.meter, each.labels) for each in found]
+            assert places == sorted({(each.account, each.meter, each.labels) for each in wanted})
+        for every_ms in (1000, hour, 2 * hour):
+            by_start = Counter[int]()
+            for each in store.sums(from_ms=from_ms, to_ms=to_ms, every_ms=every_ms):
+                by_start[each.start_ms] += each.quantity
+            expected = Counter[int]()
+            for entry in within:
+                expected[entry.at_ms // every_ms * every_ms] += entry.quantity
+            assert by_start == expected
+
+
 def totals_are_sums_over_a_half_open_time(store: Store) -> None:
     with store.transaction() as unit:
         unit.enter(an_entry("a", at_ms=1_000, quantity=2**40))
@@ -530,6 +576,8 @@ PROMISES: Final[tuple[Callable[[Store], None], ...]] = (
     a_label_moves_within_one_unit,
     a_label_is_taken_once_among_many,
     a_ledger_entry_is_itself_for_ever,
+    entries_in_a_batch_land_once_and_those_with_other_content_are_told,
+    sums_are_exact_over_any_half_open_time,
     totals_are_sums_over_a_half_open_time,
     records_are_paged_by_key,
     attention_and_wake_ups_are_found,

@@ -16,6 +16,7 @@ from libs.common.store.database import Database
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Entry, Outgoing, Record, Store, Transaction
 from libs.common.store.sql import SqlStore
+from libs.common.units import HOUR_MS
 from tests.contract import store_promises as promises
 from tests.support.postgres import Postgres
 
@@ -120,6 +121,25 @@ class OverwritesTheLedger(Faulty):
         return self.Unit(unit, self._inner)
 
 
+class ForgetsOneEnd(Faulty):
+    """Sums whole hours only."""
+
+    def sums(self, *, from_ms: int, to_ms: int, **given: Any) -> Any:
+        return self._inner.sums(from_ms=from_ms, to_ms=to_ms - to_ms % HOUR_MS, **given)
+
+
+class EntersWhatConflicts(Faulty):
+    """Says of no entry of a batch that its id was there."""
+
+    class Unit(Worse):
+        def enter_all(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+            self._unit.enter_all(entries)
+            return []
+
+    def worsened(self, unit: Transaction) -> Any:
+        return self.Unit(unit, self._inner)
+
+
 class ForgetsTheTenant(Faulty):
     """Has one chain for all."""
 
@@ -200,6 +220,8 @@ class GivesTheNewestFirst(Faulty):
         (GivesTheNewestFirst, promises.the_outbox_gives_in_order_until_marked),
         (ForgetsLabels, promises.a_label_is_unique_in_its_scope),
         (OverwritesTheLedger, promises.a_ledger_entry_is_itself_for_ever),
+        (EntersWhatConflicts, promises.entries_in_a_batch_land_once_and_those_with_other_content_are_told),
+        (ForgetsOneEnd, promises.sums_are_exact_over_any_half_open_time),
         (ForgetsTheTenant, promises.the_audit_is_one_chain_among_many),
     ],
     ids=lambda each: each.__name__,

@@ -21,7 +21,7 @@ from libs.common.store.database import Database, StatementFailed, is_wal_safe
 from libs.common.store.port import Record, Taken, Transaction
 from libs.common.store.sql import SqlStore
 from libs.common.units import DAY_MS
-from tests.contract.store_promises import a_message, a_record, refuses, save
+from tests.contract.store_promises import a_message, a_record, an_entry, refuses, save
 from tests.support.postgres import Postgres
 from tests.support.threads import together
 
@@ -43,6 +43,25 @@ def url(request: pytest.FixtureRequest, file: str) -> Iterator[str]:
     else:
         server: Postgres = request.getfixturevalue("postgres")
         yield server.new()
+
+
+def test_a_ledger_of_yesterday_gets_labels_and_the_sums_of_what_it_has(url: str) -> None:
+    store = SqlStore(url)
+    with store.transaction() as unit:
+        unit.enter_all([an_entry("l-1"), an_entry("l-2", at_ms=1_000 + DAY_MS)])
+    with store._database.writing() as connection:
+        connection.execute(text("DROP TABLE sums"))
+        connection.execute(text("ALTER TABLE entries DROP COLUMN labels"))
+    store.close()
+
+    grown = SqlStore(url)
+    with grown.transaction() as unit:
+        assert unit.enter_all([an_entry("l-1"), an_entry("l-3", labels="m")]) == []
+
+    sums = grown.sums(from_ms=0, to_ms=2 * DAY_MS)
+    assert [(each.labels, each.quantity) for each in sums] == [("", 14), ("m", 7)]
+    assert grown.entries()[0] == an_entry("l-1")
+    grown.close()
 
 
 def setting(connection: Connection, statement: str) -> object:

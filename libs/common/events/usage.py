@@ -17,6 +17,7 @@ class Meter(StrEnum):
     PROMPT_TOKENS = "prompt_tokens"
     COMPLETION_TOKENS = "completion_tokens"
     GPU_MS = "gpu_ms"
+    NODE_MS = "node_ms"
 
 
 class UsageConfirmed(Event):
@@ -31,7 +32,7 @@ class UsageConfirmed(Event):
 
 
 class UsageRecorded(Event):
-    """One billable window of one meter. A later revision of the same window replaces the earlier one."""
+    """One billable window of one meter, account and model. A later revision of the same window replaces the earlier."""
 
     kind: ClassVar[str] = "usage.recorded"
     owner: ClassVar[Owner] = Owner.METERING
@@ -43,7 +44,10 @@ class UsageRecorded(Event):
     tier: str
     region: str
     meter: Meter
-    account: str = Field(default="", description="For gpu_ms: serving, loading or draining. Else empty.")
+    account: str = Field(
+        default="",
+        description="For gpu_ms and node_ms: loading, serving, draining, idle_owned or stranded. Else empty.",
+    )
     quantity: int = Field(ge=0)
     window_start_ms: int
     window_end_ms: int

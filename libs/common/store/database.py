@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError,
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from libs.common.errors import Invalid, MillraceError, Stale, Unavailable
-from libs.common.store.tables import SCHEMA
+from libs.common.store.growth import grow
 
 LOCK_WAIT_S: Final = 5  # Beyond this something is stuck; the bus delivers again.
 STATEMENT_S: Final = 10
@@ -103,7 +103,7 @@ class Database:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{CREATE_LOCK_S}s'"))
                 connection.execute(text(f"SET LOCAL statement_timeout = '{CREATE_LOCK_S}s'"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CREATE_LOCK})
-            SCHEMA.create_all(connection)
+            grow(connection)
 
 
 class StatementFailed(MillraceError):

@@ -13,7 +13,7 @@ from typing import Final
 from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, Stale
-from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Taken, Told, Total
+from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Sum, Taken, Told, Total
 
 TOLD_KEPT: Final = 10_000  # Messages that can be read again; bounds what a long simulation holds.
 
@@ -83,10 +83,19 @@ class _Unit:
 
     def enter(self, entry: Entry) -> None:
         """Add an entry to the ledger."""
-        known = self.entries.get(entry.id) or self.store.ledger.get(entry.id)
-        if known is not None and known != entry:
+        if self.enter_all((entry,)):
             raise Conflict(f"entry {entry.id} is in the ledger with other content", code="entry_conflict")
-        self.entries[entry.id] = entry
+
+    def enter_all(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Add entries to the ledger."""
+        conflicts = []
+        for each in entries:
+            known = self.entries.get(each.id) or self.store.ledger.get(each.id)
+            if known is not None and known != each:
+                conflicts.append(each)
+            else:
+                self.entries[each.id] = each
+        return conflicts
 
     def seal(self, deed: Deed) -> Sealed:
         """Append to the audit."""
@@ -215,6 +224,16 @@ class MemoryStore:
         if tenant_id is not None:
             found = [each for each in self.audit if each.deed.tenant_id == tenant_id and each.tenant_seq > after]
         return [each for each in found if project_id in (None, each.deed.project_id)][:limit]
+
+    def sums(self, *, from_ms: int, to_ms: int, under: str | None = None, every_ms: int | None = None) -> Sequence[Sum]:
+        """Exact sums of ledger entries, by account, meter, labels and interval."""
+        sums: dict[tuple[str, str, str, int], int] = {}
+        for each in self.ledger.values():
+            if from_ms <= each.at_ms < to_ms and (under is None or f"{each.account}/".startswith(f"{under}/")):
+                start_ms = 0 if every_ms is None else each.at_ms - each.at_ms % every_ms
+                place = (each.account, each.meter, each.labels, start_ms)
+                sums[place] = sums.get(place, 0) + each.quantity
+        return [Sum(*place, sums[place]) for place in sorted(sums)]
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""

@@ -70,7 +70,8 @@ class JournalRow:
 class Entry:
     """A line of a ledger: immutable, whole numbers only, one id once.
 
-    A second entry with the same id and content is the same entry; with other content it is a Conflict.
+    A second entry with the same id and content is the same entry; with other content it is a Conflict. `labels` are
+    what sums are told apart by beside account and meter, as text of the ledger's own making.
     """
 
     id: str
@@ -79,6 +80,18 @@ class Entry:
     quantity: int
     at_ms: int
     data: bytes
+    labels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A sum over the ledger entries of one account, meter, labels and interval, which begins at `start_ms`."""
+
+    account: str
+    meter: str
+    labels: str
+    start_ms: int
+    quantity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,12 @@ class Transaction(Protocol):
     def enter(self, entry: Entry) -> None:
         """Add an entry to the ledger. Raises Conflict if the id is there with other content; the unit can go on."""
 
+    def enter_all(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Add entries to the ledger, and keep its sums; those not added because their id is there with other content.
+
+        Of two entries with one id the first counts. Raises Stale if somebody else entered one of them meanwhile.
+        """
+
     def seal(self, deed: Deed) -> Sealed:
         """Append to the audit. The last thing in a unit: from here to the commit all other writers of it wait."""
 
@@ -186,6 +205,13 @@ class Store(Protocol):
         self, *, tenant_id: str | None = None, project_id: str | None = None, after: int = 0, limit: int = 1000
     ) -> Sequence[Sealed]:
         """The audit in its order, from behind row ``after``; of one tenant, by its own numbers, if one is given."""
+
+    def sums(self, *, from_ms: int, to_ms: int, under: str | None = None, every_ms: int | None = None) -> Sequence[Sum]:
+        """Exact sums of ledger entries over ``[from_ms, to_ms)``, by account, meter, labels and interval, so ordered.
+
+        ``under``: of this account and those below it (``under/…``). ``every_ms``: intervals of this length; without,
+        one, which begins at 0. Whole hours are read from sums that every entry was added to in its own commit.
+        """
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries over ``[from_ms, to_ms)``, by account and meter, in that order."""

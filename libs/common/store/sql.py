@@ -16,7 +16,8 @@ from libs.common.audit import Sealed
 from libs.common.bus.port import Message
 from libs.common.clock import Clock, SystemClock
 from libs.common.store.database import Database, meaning
-from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Told, Total
+from libs.common.store.ledger import summing
+from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Sum, Told, Total
 from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
 from libs.common.store.unit import LOAD, SqlUnit, Statements, entry_of, record_of, sealed_of
 from libs.common.units import DAY_MS
@@ -133,6 +134,11 @@ class SqlStore:
         if project_id is not None:
             wanted = wanted.where(DEEDS.c.project_id == project_id)
         return [sealed_of(row) for row in self._read(wanted)]
+
+    def sums(self, *, from_ms: int, to_ms: int, under: str | None = None, every_ms: int | None = None) -> Sequence[Sum]:
+        """Exact sums of ledger entries, by account, meter, labels and interval."""
+        wanted = summing(from_ms=from_ms, to_ms=to_ms, under=under, every_ms=every_ms)
+        return [Sum(row[0], row[1], row[2], row[3], int(row[4])) for row in self._read(wanted)]
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""

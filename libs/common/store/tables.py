@@ -117,6 +117,20 @@ class EntryRow(StoreTable, table=True):
     quantity: int = Field(sa_column=Column(NUMBER, nullable=False))
     at_ms: int = Field(sa_column=Column(NUMBER, nullable=False))
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    labels: str = Field(sa_column=Column(WORDS, nullable=False, server_default=""))
+
+
+class SumRow(StoreTable, table=True):
+    """What the entries of an hour add up to, written in their own commits."""
+
+    __tablename__ = "sums"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    account: str = Field(sa_column=Column(WORDS, primary_key=True))
+    start_ms: int = Field(sa_column=Column(NUMBER, primary_key=True, autoincrement=False))
+    meter: str = Field(sa_column=Column(WORDS, primary_key=True))
+    labels: str = Field(sa_column=Column(WORDS, primary_key=True))
+    quantity: int = Field(sa_column=Column(NUMBER, nullable=False))
 
 
 class DeedRow(StoreTable, table=True):
@@ -160,5 +174,6 @@ OUTBOX: Final[Table] = SCHEMA.tables["outbox"]
 JOURNAL: Final[Table] = SCHEMA.tables["journal"]
 COUNTERS: Final[Table] = SCHEMA.tables["counters"]
 ENTRIES: Final[Table] = SCHEMA.tables["entries"]
+SUMS: Final[Table] = SCHEMA.tables["sums"]
 DEEDS: Final[Table] = SCHEMA.tables["deeds"]
 CHAINS: Final[Table] = SCHEMA.tables["chains"]

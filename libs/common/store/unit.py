@@ -13,6 +13,7 @@ from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, MillraceError, Stale
 from libs.common.store.database import Database, Duplicate, meaning
+from libs.common.store.ledger import IDS_MAX, KNOWN, added_to_sums, adding, rows_of
 from libs.common.store.port import Attention, Entry, JournalRow, Record, Taken
 from libs.common.store.tables import CHAINS, COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS, WORDS
 
@@ -26,7 +27,6 @@ OVERWRITE: Final = update(RECORDS).where(
 )
 APPEND: Final = insert(JOURNAL).inline()
 ENQUEUE: Final = insert(OUTBOX).inline()
-ENTRY: Final = select(ENTRIES).where(ENTRIES.c.id == bindparam("id"))
 LEFT: Final = COUNTERS.c.value - bindparam("amount")
 EXTEND: Final = update(CHAINS).where(CHAINS.c.chain == bindparam("of")).values(hash=bindparam("to"))
 SEAL: Final = insert(DEEDS).inline()
@@ -45,6 +45,7 @@ class Statements:
         self.see: Executable = make(INBOX).on_conflict_do_nothing().execution_options(**COUNTED)
         self.create: Executable = make(RECORDS).on_conflict_do_nothing().execution_options(**COUNTED)
         self.enter: Executable = make(ENTRIES).on_conflict_do_nothing().execution_options(**COUNTED)
+        self.add: Executable = adding(database)
         self.chain: Executable = (
             make(CHAINS)
             .values(chain=bindparam("of"), seq=1, hash=NOTHING_BEFORE)
@@ -129,19 +130,28 @@ class SqlUnit:
 
     def enter(self, entry: Entry) -> None:
         """Add an entry to the ledger."""
-        values = {
-            "id": entry.id,
-            "account": entry.account,
-            "meter": entry.meter,
-            "quantity": entry.quantity,
-            "at_ms": entry.at_ms,
-            "data": entry.data,
-        }
-        if self._run(self._statements.enter, values).rowcount == 1:
-            return
-        known = self._run(ENTRY, {"id": entry.id}).one()
-        if entry_of(known) != entry:
+        if self.enter_all((entry,)):
             raise Conflict(f"entry {entry.id} is in the ledger with other content", code="entry_conflict")
+
+    def enter_all(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Add entries to the ledger, and to the sums of their hours."""
+        ids = sorted({each.id for each in entries})
+        known: dict[str, Entry] = {}
+        for begin in range(0, len(ids), IDS_MAX):
+            rows = self._run(KNOWN, {"ids": ids[begin : begin + IDS_MAX]})
+            known |= {row.id: entry_of(row) for row in rows}
+        new: dict[str, Entry] = {}
+        conflicts = []
+        for each in entries:
+            there = known.get(each.id) or new.setdefault(each.id, each)
+            if there != each:
+                conflicts.append(each)
+        if new:
+            coming = tuple(new.values())
+            if self._run(self._statements.enter, rows_of(coming)).rowcount != len(coming):
+                raise Stale("somebody else entered some of these entries just now")
+            self._run(self._statements.add, added_to_sums(coming))
+        return conflicts
 
     def seal(self, deed: Deed) -> Sealed:
         """Append to the audit."""
@@ -161,7 +171,7 @@ class SqlUnit:
             return _taken(record)
         return Stale(f"{record.kind} {record.key} exists already")
 
-    def _run(self, statement: Executable, values: Mapping[str, object]) -> CursorResult[Any]:
+    def _run(self, statement: Executable, values: Mapping[str, object] | list[dict[str, object]]) -> CursorResult[Any]:
         try:
             with meaning():
                 return self._connection.execute(statement, values)

@@ -10,6 +10,7 @@ from libs.common.events.usage import Meter as MeterName
 from libs.common.store.port import Entry
 from services.metering.core.accounts import accounts_of, held_account, is_parked, is_unbilled, nobodys_root, parts_of
 from services.metering.core.booking import NO_SALE
+from services.metering.core.labels import labels_of
 from services.metering.core.state import Meter, Window, window_key
 from services.metering.core.windows import Windows
 
@@ -45,7 +46,7 @@ class Ledger:
     def __init__(self, windows: Windows) -> None:
         self.windows = windows
         self.by_account: dict[tuple[str, str], int] = {}
-        self.by_window: dict[tuple[str, str], dict[int, int]] = {}
+        self.by_window: dict[tuple[str, str, str], dict[int, int]] = {}  # By account, meter and model.
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count entries in."""
@@ -53,18 +54,20 @@ class Ledger:
             account = (each.account, each.meter)
             self.by_account[account] = self.by_account.get(account, 0) + each.quantity
             if not is_parked(each.account):
-                start_ms, sums = self.windows.start_of(each.at_ms), self.by_window.setdefault(account, {})
+                kind = (*account, labels_of(each.labels).model)
+                start_ms, sums = self.windows.start_of(each.at_ms), self.by_window.setdefault(kind, {})
                 sums[start_ms] = sums.get(start_ms, 0) + each.quantity
 
     def by_key(self) -> dict[str, int]:
         """What each window adds up to, by the window's key."""
         found = {}
-        for (account, meter), sums in self.by_window.items():
+        for (account, meter, model), sums in self.by_window.items():
             if is_unbilled(account):
                 continue
             root, name = parts_of(account)
             for start_ms, quantity in sums.items():
-                found[window_key(root=root, account=name, meter=meter, start_ms=start_ms)] = quantity
+                key = window_key(root=root, account=name, meter=meter, start_ms=start_ms, model=model)
+                found[key] = quantity
         return found
 
 
@@ -93,11 +96,10 @@ def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
     root = nobodys if meter.dimensions is None else meter.dimensions.root
     from_ms = ledger.windows.start_of(meter.settled_ms + ledger.windows.size_ms - 1)
     accounts = [account for each in sorted({root, nobodys}) for account, name in accounts_of(each) if name]
-    lines = {
-        account: sum(each for start_ms, each in sums.items() if start_ms >= from_ms)
-        for account in accounts
-        for sums in [ledger.by_window.get((account, MeterName.GPU_MS), {})]
-    }
+    lines = dict.fromkeys(accounts, 0)
+    for (account, meter_name, _model), sums in ledger.by_window.items():
+        if account in lines and meter_name == MeterName.GPU_MS:
+            lines[account] += sum(each for start_ms, each in sums.items() if start_ms >= from_ms)
     booked = dict.fromkeys(accounts, 0)
     for node in meter.nodes:
         for span in node.booked:

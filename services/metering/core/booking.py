@@ -16,6 +16,7 @@ from libs.common.desire import ends_of
 from libs.common.events.usage import Meter as MeterName
 from libs.common.units import DAY_MS
 from services.metering.core.accounts import NOBODY, Account, held_account, is_unbilled
+from services.metering.core.labels import Labels, text_of
 from services.metering.core.lines import changed
 from services.metering.core.state import Dimensions, Meter, Node, Sale
 from services.metering.core.timeline import Span, apart, borders, held, part, since, spans, until, without
@@ -47,8 +48,8 @@ def book(meter: Meter, windows: Windows) -> Booking:
     entries: list[tuple[Line, Dimensions]] = []
     for node, all_of_it in zip(meter.nodes, wanted, strict=True):
         change = changed(node.booked, until(all_of_it, open_ms=open_ms, closed_ms=reach_ms), windows, again=node.again)
-        entries += [_line(meter, node, each, -1) for each in change.back]
-        entries += [_line(meter, node, each, 1) for each in change.new]
+        entries += [line for each in change.back for line in _lines(meter, node, each, -1)]
+        entries += [line for each in change.new for line in _lines(meter, node, each, 1)]
         nodes.append(replace(node, booked=change.booked, again=node.again + bool(change.back)))
     after = replace(meter, nodes=tuple(nodes), booked_ms=reach_ms)
     return Booking(
@@ -127,9 +128,27 @@ def _touched(entries: Iterable[tuple[Line, Dimensions]], windows: Windows) -> tu
     return tuple((start_ms, last[start_ms]) for start_ms in sorted(last))
 
 
-def _line(meter: Meter, node: Node, span: Span, sign: int) -> tuple[Line, Dimensions]:
+def _lines(meter: Meter, node: Node, span: Span, sign: int) -> list[tuple[Line, Dimensions]]:
     sold = _sold(meter, span.generation)
-    name = f"{sold.endpoint_id}/{node.claim}/{span.again}/{span.from_ms}/{MeterName.GPU_MS}"
+    name = f"{sold.endpoint_id}/{node.claim}/{span.again}/{span.from_ms}"
+    account, labels = held_account(sold.root, span.account), text_of(_labels(sold, node))
+    found = []
+    for meter_name, quantity in _quantities(span):
+        held_id = f"held/{name}/{meter_name}"
+        content = _content(sold, node, span, corrects=held_id if sign < 0 else None)
+        id_ = f"back/{name}/{meter_name}" if sign < 0 else held_id
+        line = Line(id_, account, meter_name, sign * quantity, span.from_ms, content, labels=labels)
+        found.append((line, sold))
+    return found
+
+
+def _quantities(span: Span) -> tuple[tuple[MeterName, int], ...]:
+    held_ms = span.to_ms - span.from_ms
+    gpu_ms = ((MeterName.GPU_MS, span.gpu_count * held_ms),) if span.gpu_count else ()
+    return (*gpu_ms, (MeterName.NODE_MS, held_ms))
+
+
+def _content(sold: Dimensions, node: Node, span: Span, *, corrects: str | None) -> bytes:
     content = {
         "tenant_id": sold.tenant_id,
         "project_id": sold.project_id,
@@ -138,22 +157,26 @@ def _line(meter: Meter, node: Node, span: Span, sign: int) -> tuple[Line, Dimens
         "model": sold.model,
         "tier": sold.tier,
         "region": sold.region,
+        "tenancy": sold.tenancy,
         "claim": node.claim,
         "node_type": node.node_type,
         "gpu_count": span.gpu_count,
         "from_ms": span.from_ms,
         "to_ms": span.to_ms,
-        "corrects": f"held/{name}" if sign < 0 else None,
+        "corrects": corrects,
     }
-    line = Line(
-        id=f"back/{name}" if sign < 0 else f"held/{name}",
-        account=held_account(sold.root, span.account),
-        meter=MeterName.GPU_MS,
-        quantity=sign * span.gpu_count * (span.to_ms - span.from_ms),
-        at_ms=span.from_ms,
-        data=json.dumps(content, sort_keys=True, separators=(",", ":")).encode(),
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _labels(sold: Dimensions, node: Node) -> Labels:
+    return Labels(
+        model=sold.model,
+        generation=sold.generation,
+        tier=sold.tier,
+        region=sold.region,
+        node_class=node.node_type,
+        tenancy=sold.tenancy,
     )
-    return line, sold
 
 
 def _sold(meter: Meter, generation: int) -> Dimensions:

@@ -113,6 +113,7 @@ def decide_window(window: Window, envelope: Envelope, _now_ms: int) -> Decision[
         root=news.root,
         account=news.account,
         meter=news.meter,
+        model=news.model,
         start_ms=news.start_ms,
         end_ms=news.end_ms,
         quantity=news.quantity,
@@ -172,6 +173,7 @@ def _requested(meter: Meter, envelope: Envelope, requested: EndpointRequested) -
         model=requested.spec.model,
         tier=requested.spec.tier,
         region=requested.spec.region,
+        tenancy=requested.placement.tenancy,
     )
     if any(each.sequence == envelope.sequence for each in meter.sales):
         return meter

@@ -16,6 +16,7 @@ from libs.common.events.route import RequestUsage
 from libs.common.events.usage import Meter
 from libs.common.units import MINUTE_MS
 from services.metering.core.accounts import Flaw, parked_account, root_of
+from services.metering.core.labels import Labels, text_of
 
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 TOKENS_MAX: Final = 100_000_000  # No engine has a context near it; a larger count is a fault, not a bill.
@@ -47,33 +48,32 @@ def lines_of(usage: RequestUsage, *, now_ms: int) -> tuple[Line, ...]:
     """The ledger lines of one report, the same ones for the same report."""
     flaw = flaw_of(usage) or (Flaw.FUTURE if is_future(usage, now_ms=now_ms) else None)
     if flaw is not None:
-        return (_parked(usage, flaw, Meter.REQUESTS),)
+        return (_parked(usage, flaw, _content(usage)),)
     counts = (
         (Meter.REQUESTS, 1),
         (Meter.PROMPT_TOKENS, usage.prompt_tokens or 0),
         (Meter.COMPLETION_TOKENS, usage.completion_tokens),
     )
     account = root_of(tenant=usage.tenant_id, project=usage.project_id, endpoint=usage.endpoint_id)
-    content, parked = _content(usage), _parked(usage, Flaw.CONFLICT, Meter.REQUESTS)
+    content, labels = _content(usage), text_of(_labels(usage))
+    # One parked line stands for the three that conflict together.
+    conflict = _parked(usage, Flaw.CONFLICT, content)
     return tuple(
-        Line(
-            id=f"request/{usage.request_id}/{meter}",
-            account=account,
-            meter=meter,
-            quantity=count,
-            at_ms=usage.ended_ms,
-            data=content,
-            otherwise=parked,  # One parked line stands for the three that conflict together.
-        )
+        Line(f"request/{usage.request_id}/{meter}", account, meter, count, usage.ended_ms, content, conflict, labels)
         for meter, count in counts
     )
 
 
-def _parked(usage: RequestUsage, flaw: Flaw, meter: Meter) -> Line:
-    content = _content(usage)
+def _parked(usage: RequestUsage, flaw: Flaw, content: bytes) -> Line:
     digest = hashlib.sha256(content).hexdigest()[:32]
     at_ms = usage.ended_ms if 0 <= usage.ended_ms <= TIME_MAX_MS else 0
-    return Line(f"parked/{flaw}/{digest}", parked_account(flaw), meter, 1, at_ms, content)
+    return Line(f"parked/{flaw}/{digest}", parked_account(flaw), Meter.REQUESTS, 1, at_ms, content)
+
+
+def _labels(usage: RequestUsage) -> Labels:
+    return Labels(
+        model=usage.model, generation=usage.generation, tier=usage.tier, region=usage.region, key=usage.key_id
+    )
 
 
 def _content(usage: RequestUsage) -> bytes:

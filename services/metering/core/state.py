@@ -32,6 +32,7 @@ class Dimensions:
     model: str
     tier: str
     region: str
+    tenancy: str = ""
 
     @property
     def root(self) -> str:
@@ -97,12 +98,13 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was told of one meter and account of an endpoint over ``[start_ms, end_ms)``; revision 0: nothing yet."""
+    """What was told of a meter, account and model of an endpoint over ``[start_ms, end_ms)``; revision 0: nothing."""
 
     key: str
     root: str = ""
     account: str = ""
     meter: MeterName = MeterName.REQUESTS
+    model: str = ""
     start_ms: int = 0
     end_ms: int = 0
     quantity: int = 0
@@ -114,6 +116,9 @@ def attention_of(meter: Meter) -> Attention:
     return Attention.NOW if meter.due else Attention.NONE
 
 
-def window_key(*, root: str, account: str, meter: str, start_ms: int) -> str:
-    """The key of a window: the same for the same tenant, endpoint, meter, account and start."""
-    return f"{root}/{meter}/{account or 'all'}/{start_ms}"
+def window_key(*, root: str, account: str, meter: str, start_ms: int, model: str = "") -> str:
+    """The key of a window: the same for the same tenant, endpoint, meter, account, start and model.
+
+    Lines that are older than labels have no model, and the keys that they had.
+    """
+    return f"{root}/{meter}/{account or 'all'}/{start_ms}" + (f"/{model}" if model else "")

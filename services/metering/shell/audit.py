@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
@@ -36,7 +37,9 @@ def audit(
     ledger = Ledger(windows or windows_of(store))
     for entries in every(store, from_ms=from_ms, to_ms=to_ms):
         ledger.add(entries)
-    totals = {(each.account, each.meter): each.quantity for each in store.totals(from_ms=from_ms, to_ms=to_ms)}
+    totals = Counter[tuple[str, str]]()
+    for each in store.sums(from_ms=from_ms, to_ms=to_ms):
+        totals[each.account, each.meter] += each.quantity
     if (from_ms, to_ms) != (0, FOREVER_MS):
         known = (store.load(WINDOW, key) for key in ledger.by_key())
         told = [_WINDOWS.validate_json(each.state) for each in known if each is not None]

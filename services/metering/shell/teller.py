@@ -10,9 +10,10 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.usage import Meter as MeterName
 from libs.common.ids import event_id
 from libs.common.runner import Runner
-from libs.common.store.port import Store
-from services.metering.core.accounts import accounts_of
+from libs.common.store.port import Store, Sum
+from services.metering.core.accounts import parts_of
 from services.metering.core.decide import LedgerRead, Totalled
+from services.metering.core.labels import labels_of
 from services.metering.core.state import Mark, Meter, Window, window_key
 from services.metering.core.windows import Windows
 
@@ -45,35 +46,43 @@ class Teller:
         self._runner.take(action.key, Envelope(cause, action, subject=action.key, time_ms=self._clock.now_ms()))
 
     def _differing(self, mark: Mark) -> Iterator[Totalled]:
-        root, start_ms = mark.dimensions.root, mark.start_ms
-        # Windows first, ledger second: a total is never older than the revision that it is compared with.
-        told = {
-            (account, meter): self._runner.state(window_key(root=root, account=name, meter=meter, start_ms=start_ms))
-            for account, name in accounts_of(root)
-            for meter in MeterName
-        }
-        for account, name in accounts_of(root):
-            for each in self._store.totals(from_ms=start_ms, to_ms=start_ms + self._windows.size_ms, account=account):
-                window = told[(account, MeterName(each.meter))] or Window("")
-                if each.quantity != window.quantity:
-                    yield self._totalled(mark, name, MeterName(each.meter), each.quantity, window.revision + 1)
+        # Windows first, ledger second: a total is never older than the revision that it is compared with. The ledger
+        # is read before that only for which windows there are.
+        told = {each.key: self._runner.state(each.key) for each in self._totals(mark)}
+        for each in self._totals(mark):
+            window = told.get(each.key) or Window("")
+            if each.quantity != window.quantity:
+                yield each.model_copy(update={"revision": window.revision + 1})
 
-    def _totalled(self, mark: Mark, account: str, meter: MeterName, quantity: int, revision: int) -> Totalled:
-        sold = mark.dimensions
+    def _totals(self, mark: Mark) -> list[Totalled]:
+        root, start_ms = mark.dimensions.root, mark.start_ms
+        sums: dict[str, Totalled] = {}
+        for each in self._store.sums(from_ms=start_ms, to_ms=start_ms + self._windows.size_ms, under=root):
+            new = self._totalled(mark, each)
+            known = sums.get(new.key, new)
+            newest = max(known, new, key=lambda each: each.generation)
+            quantity = new.quantity + (known.quantity if new.key in sums else 0)
+            sums[new.key] = newest.model_copy(update={"quantity": quantity})
+        return [sums[key] for key in sorted(sums)]
+
+    def _totalled(self, mark: Mark, found: Sum) -> Totalled:
+        sold, labels = mark.dimensions, labels_of(found.labels)
+        root, account = parts_of(found.account)
+        key = window_key(root=root, account=account, meter=found.meter, start_ms=mark.start_ms, model=labels.model)
         return Totalled(
-            key=window_key(root=sold.root, account=account, meter=meter, start_ms=mark.start_ms),
-            root=sold.root,
+            key=key,
+            root=root,
             tenant_id=sold.tenant_id,
             project_id=sold.project_id,
             endpoint_id=sold.endpoint_id,
-            generation=sold.generation,
-            model=sold.model,
-            tier=sold.tier,
-            region=sold.region,
-            meter=meter,
+            generation=labels.generation or sold.generation,
+            model=labels.model or sold.model,
+            tier=labels.tier or sold.tier,
+            region=labels.region or sold.region,
+            meter=MeterName(found.meter),
             account=account,
             start_ms=mark.start_ms,
             end_ms=mark.start_ms + self._windows.size_ms,
-            quantity=quantity,
-            revision=revision,
+            quantity=found.quantity,
+            revision=0,
         )

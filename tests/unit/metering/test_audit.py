@@ -42,7 +42,7 @@ def test_the_audit_finds_held_time_that_was_not_booked_or_changed() -> None:
 
 def test_the_audit_finds_sums_that_are_not_those_of_the_lines() -> None:
     class Wrong(type(World().store)):  # type: ignore[misc]
-        def totals(self, **_given: object) -> list[object]:
+        def sums(self, **_given: object) -> list[object]:
             return []
 
     world = World()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from libs.common.errors import Invalid
 from libs.common.events.endpoint import EndpointFailed, Stage
 from libs.common.events.envelope import Envelope
+from libs.common.events.usage import Meter
 from libs.common.units import DAY_MS, HOUR_MS, SECOND_MS
 from services.metering.core.booking import KEEP_MS
 from services.metering.core.timeline import Happening, held
@@ -101,7 +102,7 @@ def truths(draw: st.DrawFn) -> Truth:
 def every_correction_is_the_negative_of_what_it_names(world: World) -> None:
     """And no line is taken back twice."""
     lines = world.store.ledger
-    corrections = {each.id: json.loads(each.data)["corrects"] for each in lines.values() if each.meter == "gpu_ms"}
+    corrections = {each.id: json.loads(each.data)["corrects"] for each in lines.values()}
     named = [(lines[id_], lines[corrects]) for id_, corrects in corrections.items() if corrects is not None]
     assert len({corrected.id for _line, corrected in named}) == len(named)
     for line, corrected in named:
@@ -113,7 +114,7 @@ def every_correction_is_the_negative_of_what_it_names(world: World) -> None:
 def gpu_lines(world: World) -> dict[tuple[str, int], int]:
     """The ledger's GPU time by account and window, without zeros."""
     found: dict[tuple[str, int], int] = {}
-    for each in world.store.entries(limit=1 << 20):
+    for each in world.lines():
         place = (each.account.rsplit("/", 1)[1], WINDOWS.start_of(each.at_ms))
         found[place] = found.get(place, 0) + each.quantity
     return {place: quantity for place, quantity in found.items() if quantity}
@@ -137,7 +138,10 @@ def test_any_order_and_repetition_of_the_same_events_gives_the_same_sums(truth: 
     assert gpu_lines(world) == truth.sums(until_ms)
     every_correction_is_the_negative_of_what_it_names(world)
     held_ms = sum(g * ((until_ms if e is None else _ms(e)) - _ms(b)) for _c, g, b, e in truth.nodes)
-    assert sum(each.quantity for each in world.store.entries(limit=1 << 20)) == held_ms
+    assert sum(each.quantity for each in world.lines()) == held_ms
+    assert sum(each.quantity for each in world.lines(Meter.NODE_MS)) == sum(
+        (until_ms if e is None else _ms(e)) - _ms(b) for _c, _g, b, e in truth.nodes
+    )
     world.pass_time(15)
     until_ms = WINDOWS.closed_until(world.clock.now_ms())
     told = {(account, start_ms): quantity for (_meter, account, start_ms), quantity in world.bill().items()}
@@ -189,7 +193,7 @@ def test_time_booked_too_far_is_taken_back_and_told_again_as_a_second_revision()
     assert world.bill() == {("gpu_ms", "serving", T0): 32_000}
     first = [each for each in world.windows_told() if each.window_start_ms == T0]
     assert [(each.revision, each.quantity) for each in first] == [(1, 80_000), (2, 32_000)]
-    assert sum(each.quantity < 0 for each in world.store.ledger.values()) == 3
+    assert sum(each.quantity < 0 for each in world.lines()) == 3
     every_correction_is_the_negative_of_what_it_names(world)
 
 
@@ -200,7 +204,7 @@ def test_a_line_of_which_only_a_part_was_wrong_is_taken_back_whole_and_its_rest_
 
     world.hear(staged(Stage.READY, since_ms=T0 + 7_000, sequence=2))
 
-    lines = {each.id: each.quantity for each in world.store.ledger.values()}
+    lines = {each.id: each.quantity for each in world.lines()}
     first = f"{ENDPOINT}/n1/0/{T0}/gpu_ms"
     assert lines == {
         f"held/{first}": 80_000,
@@ -229,6 +233,15 @@ def test_a_node_of_an_endpoint_that_nobody_asked_for_is_stranded_until_somebody_
     world.pass_time(20)
     assert {each.tenant_id for each in world.windows_told()} == {"acme"}
     assert audit(world.store, windows=WINDOWS) == ()
+
+
+def test_a_node_without_gpus_has_node_time_and_no_line_of_gpu_time() -> None:
+    world = World()
+    world.hear(requested(), joined("n1", at_ms=T0, sequence=1, gpu_count=0), released("n1", at_ms=T0 + 500, sequence=2))
+    world.pass_time(2)
+
+    assert world.lines() == []
+    assert [each.quantity for each in world.lines(Meter.NODE_MS)] == [500]
 
 
 def test_a_node_that_stays_after_streams_ended_is_idle_and_after_the_end_stranded() -> None:
@@ -287,7 +300,7 @@ def test_after_days_of_outage_held_time_is_booked_in_bounded_commits() -> None:
         world.clock.advance(1)
         world.service.tick()
 
-    assert max(per_commit) <= CATCH_UP_MAX + 1
+    assert max(per_commit) <= 2 * (CATCH_UP_MAX + 1)  # GPU time and node time.
     assert world.sums() == {("serving", "gpu_ms"): 8 * (WINDOWS.closed_until(world.clock.now_ms()) - T0)}
 
 

@@ -17,7 +17,20 @@ from libs.common.events.usage import Meter as MeterName
 from services.metering.core.booking import KEEP_MS, settle
 from services.metering.core.state import Dimensions, Meter, Sale
 from services.metering.shell.audit import audit
-from tests.unit.metering.world import T0, WINDOWS, World, deleted, failed, joined, paused, released, requested, staged
+from tests.unit.metering.world import (
+    T0,
+    WINDOWS,
+    World,
+    batch,
+    deleted,
+    failed,
+    joined,
+    paused,
+    released,
+    requested,
+    staged,
+    usage,
+)
 
 OTHER: Final = "millrace/ngram-2"
 
@@ -145,8 +158,28 @@ def test_an_update_divides_time_where_it_was_asked_for_and_windows_tell_the_mode
 
     assert gpu_ms(world) == {"serving": 40 * 8_000}
     assert by_model(world) == {"millrace/ngram-1": 23 * 8_000, OTHER: 17 * 8_000}
-    told = {each.window_start_ms: each.model for each in world.windows_told()}
-    assert told == {s(0): "millrace/ngram-1", s(10): "millrace/ngram-1", s(20): OTHER, s(30): OTHER}
+    told = {(each.window_start_ms, each.model): each.quantity // 8 for each in world.windows_told()}
+    assert told == {
+        (s(0), "millrace/ngram-1"): 10_000,
+        (s(10), "millrace/ngram-1"): 10_000,
+        (s(20), "millrace/ngram-1"): 3_000,
+        (s(20), OTHER): 7_000,
+        (s(30), OTHER): 10_000,
+    }
+
+
+def test_requests_of_a_window_in_which_the_model_changed_are_told_of_each_model() -> None:
+    world = World()
+    old, new = usage("r1", completion_tokens=3), usage("r2", completion_tokens=4)
+    changed = new.model_copy(update={"model": OTHER, "generation": 2})
+    world.hear(requested(), batch([old, changed]))
+    world.pass_time(20)
+
+    told = {(each.meter.value, each.model): (each.quantity, each.revision) for each in world.windows_told()}
+    assert told["completion_tokens", "millrace/ngram-1"] == (3, 1)
+    assert told["completion_tokens", OTHER] == (4, 1)
+    assert told["requests", OTHER] == (1, 1)
+    assert audit(world.store, windows=WINDOWS) == ()
 
 
 def test_a_change_of_limits_alone_divides_nothing() -> None:
@@ -157,7 +190,7 @@ def test_a_change_of_limits_alone_divides_nothing() -> None:
     ]
     scaled = [*plain[:2], requested(at_ms=s(5), sequence=3, generation=2), plain[2]]
 
-    assert len(lived(scaled).store.ledger) == len(lived(plain).store.ledger) == 1
+    assert len(lived(scaled).lines()) == len(lived(plain).lines()) == 1
 
 
 def test_what_was_sold_long_ago_stays_sold_when_later_requests_are_forgotten() -> None:

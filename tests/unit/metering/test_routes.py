@@ -77,6 +77,7 @@ async def test_usage_is_told_by_endpoint_meter_and_account(api: Api) -> None:
         (ENDPOINT, "prompt_tokens", ""): 50,
         (ENDPOINT, "completion_tokens", ""): 25,
         (ENDPOINT, "gpu_ms", "serving"): 80_000,
+        (ENDPOINT, "node_ms", "serving"): 10_000,
     }
 
 

@@ -20,10 +20,11 @@ from libs.common.events.endpoint import (
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
 from libs.common.events.route import RequestUsage, UsageReported
-from libs.common.events.usage import UsageConfirmed, UsageRecorded
+from libs.common.events.usage import Meter, UsageConfirmed, UsageRecorded
 from libs.common.ids import event_id
 from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
+from libs.common.store.port import Entry
 from libs.common.units import SECOND_MS
 from services.metering.core.windows import Windows
 from services.metering.service import build
@@ -76,13 +77,17 @@ class World:
             self.clock.advance(SECOND_MS)
             self.rest()
 
+    def lines(self, meter: Meter = Meter.GPU_MS) -> list[Entry]:
+        """The lines of one meter."""
+        return [each for each in self.store.ledger.values() if each.meter == meter]
+
     def told(self) -> list[Event]:
         """Everything ever told, in order."""
         return [from_wire(each.headers, each.body).data for each in self.store.outbox.values()]
 
     def windows_told(self) -> list[UsageRecorded]:
-        """The billing events."""
-        return [each for each in self.told() if isinstance(each, UsageRecorded)]
+        """The billing events but those of node time, which goes with GPU time."""
+        return [each for each in self.told() if isinstance(each, UsageRecorded) and each.meter is not Meter.NODE_MS]
 
     def confirmed(self) -> list[UsageConfirmed]:
         """What routers were told."""
@@ -91,16 +96,20 @@ class World:
     def bill(self) -> dict[tuple[str, str, int], int]:
         """What a billing system that keeps the last revision of each window has, without zeros."""
         last = {
-            (each.meter.value, each.account, each.window_start_ms): each.quantity
+            (each.meter.value, each.account, each.window_start_ms, each.model): each.quantity
             for each in sorted(self.windows_told(), key=lambda each: each.revision)
         }
-        return {window: quantity for window, quantity in last.items() if quantity}
+        found: dict[tuple[str, str, int], int] = {}
+        for (meter, account, start_ms, _model), quantity in last.items():
+            found[meter, account, start_ms] = found.get((meter, account, start_ms), 0) + quantity
+        return {window: quantity for window, quantity in found.items() if quantity}
 
     def sums(self) -> dict[tuple[str, str], int]:
-        """The ledger by account (without the endpoint's part) and meter."""
+        """The ledger by account (without the endpoint's part) and meter; node time, which goes with GPU time, not."""
         return {
             (each.account.removeprefix(ROOT).removeprefix("/"), each.meter): each.quantity
             for each in self.store.totals(from_ms=0, to_ms=1 << 60)
+            if each.meter != Meter.NODE_MS
         }
 
 

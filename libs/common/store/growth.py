@@ -1,0 +1,23 @@
+"""Tables of today over a database of yesterday: what is missing is added, what is there stays as it is."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.schema import CreateColumn
+
+from libs.common.store.ledger import FILL_SUMS
+from libs.common.store.tables import ENTRIES, SCHEMA, SUMS
+
+
+def grow(connection: Connection) -> None:
+    """Make the tables and columns that are missing; a ledger without sums gets those of all its entries."""
+    known = inspect(connection).get_table_names()
+    SCHEMA.create_all(connection)
+    if ENTRIES.name in known:
+        columns = {each["name"] for each in inspect(connection).get_columns(ENTRIES.name)}
+        for column in ENTRIES.columns:
+            if column.name not in columns:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(text(f"ALTER TABLE {ENTRIES.name} ADD COLUMN {definition}"))
+        if SUMS.name not in known:
+            connection.execute(FILL_SUMS)
