@@ -56,6 +56,7 @@ class Owned(Generic[S]):
 
     `hears` maps each event class to the keys of the records it concerns. `scope` and `label` make names unique;
     `attention` says how closely a reconciler follows it; `tenant` and `project`, in whose part of the audit it is.
+    `audited` leaves of a state what the audit's digests may cover: nothing that tells a tenant how much others do.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class Owned(Generic[S]):
     attention: Callable[[S], Attention] = lambda _state: Attention.NONE
     tenant: Callable[[S], str] = lambda _state: ""
     project: Callable[[S], str] = lambda _state: ""
+    audited: Callable[[S], S] | None = None
 
 
 class Runner(Generic[S]):
@@ -155,6 +157,10 @@ class Runner(Generic[S]):
         return decision.state, record
 
     def _seal(self, unit: Transaction, envelope: Envelope, record: Record, state: S) -> None:
+        if (audited := self.owned.audited) is not None:
+            state = audited(state)
+            if record.version:
+                record = replace(record, state=self._codec.dump_json(audited(self.parse(record))))
         deed = deed_of(
             envelope,
             record,

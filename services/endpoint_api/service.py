@@ -90,6 +90,7 @@ WEBHOOKS: Final = Owned(
     scope=scope_of_webhook,
     tenant=lambda webhook: webhook.tenant_id,
     project=lambda webhook: webhook.project_id,
+    audited=Webhook.as_asked,
     attention=lambda webhook: Attention.WATCH if webhook.is_active else Attention.NONE,  # The dispatcher's.
 )
 

@@ -83,6 +83,10 @@ class Webhook:
         """Whether events are sent to it."""
         return self.is_known and not self.disabled
 
+    def as_asked(self) -> Webhook:
+        """What people asked for, without how it is served: that has places among the events of all tenants."""
+        return replace(self, cursor=0, attempts=0, next_attempt_ms=0, deliveries=(), again=())
+
     def secrets_at(self, now_ms: int) -> tuple[int, ...]:
         """The numbers of the secrets that sign now, the newest first."""
         if self.secret_no > 1 and now_ms < self.previous_until_ms:

@@ -109,3 +109,20 @@ def test_an_operator_reads_the_tenant_it_names_or_everybody_by_the_numbers_of_th
 
     assert [each.number for each in (*everybody.items, *rest.items)] == [1, 2, 3, 4]
     assert [each.number for each in stand.api.audit.list(of_one).items] == [1, 2]
+
+
+def test_a_webhooks_digests_do_not_tell_where_among_the_events_of_all_it_begins() -> None:
+    """A place among everybody's events could be guessed until the digest fits."""
+    digests = []
+    for others in (0, 3):
+        stand = Stand()
+        for number in range(others):
+            ask = Ask(a_caller(tenant="globex"), f"o{number}", f"o{number}")
+            stand.api.endpoints.create(ask, name=f"n{number}", spec=SPEC)
+        stand.api.webhooks.create(Ask(a_caller(), "r1", "k1"), url="https://hook.example/", events=["*"])
+        stand.api.webhooks.test(Ask(a_caller(), "r2", "k2"), stand.api.webhooks.list(a_caller())[0].id)
+        lines = stand.api.audit.list(a_caller()).items[-2:]
+        digests.append([(each.row.deed.before_sha256, each.row.deed.after_sha256) for each in lines])
+
+    assert digests[0] == digests[1]
+    assert digests[0][0][1] == digests[0][1][0]
