@@ -31,7 +31,7 @@ from libs.cli.credentials import PROFILE, PROJECT, Credentials
 from libs.cli.offers import model_table, tier_table
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings
-from libs.cli.usage import usage_table
+from libs.cli.usage import BY_HELP, breakdown_table, usage_table
 
 EXITS: Final = (
     "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 nobody answers, 130 interrupted. "
@@ -153,11 +153,16 @@ def chat(
 @app.command()
 @one_line_errors
 def usage(
-    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint (id).")] = None, output: Output = OUTPUT
+    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint (id).")] = None,
+    by: Annotated[str | None, typer.Option(help=BY_HELP)] = None,
+    since: Annotated[str | None, typer.Option("--from", help="From this time on: RFC 3339 or epoch ms.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Up to this time, which is not included.")] = None,
+    output: Output = OUTPUT,
 ) -> None:
     """What was used, as the ledger has it. GPU time is that of all GPUs together, by what the endpoint was doing."""
-    found = Client(Credentials.read(Home.default())).usage("/v1/usage", query={"endpoint": endpoint})
-    show(output, found, lambda: usage_table(found["items"]))
+    query = {"endpoint": endpoint, "group_by": by, "from": since, "to": until}
+    found = Client(Credentials.read(Home.default())).usage("/v1/usage", query=query)
+    show(output, found, lambda: usage_table(found["items"]) if by is None else breakdown_table(found["items"]))
 
 
 @app.command()

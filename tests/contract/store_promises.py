@@ -350,6 +350,8 @@ def entries_in_a_batch_land_once_and_those_with_other_content_are_told(store: St
         ]
 
     assert [each.id for each in store.entries()] == ["l-1", "l-2", "l-3"]
+    assert store.entries_of(["l-2", "none", "l-1", "l-2"]) == [an_entry("l-1"), an_entry("l-2")]
+    assert store.entries_of([]) == []
     assert sum(each.quantity for each in store.sums(from_ms=0, to_ms=2**50)) == 3 * an_entry("l-1").quantity
 
 

@@ -235,6 +235,10 @@ class MemoryStore:
                 sums[place] = sums.get(place, 0) + each.quantity
         return [Sum(*place, sums[place]) for place in sorted(sums)]
 
+    def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:
+        """The ledger entries that have one of these ids."""
+        return [self.ledger[each] for each in sorted({*ids}) if each in self.ledger]
+
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""
         sums: dict[tuple[str, str], int] = {}

@@ -213,6 +213,9 @@ class Store(Protocol):
         one, which begins at 0. Whole hours are read from sums that every entry was added to in its own commit.
         """
 
+    def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:
+        """The ledger entries that have one of these ids, in order of their id; a few hundred at most."""
+
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries over ``[from_ms, to_ms)``, by account and meter, in that order."""
 

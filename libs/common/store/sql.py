@@ -16,7 +16,7 @@ from libs.common.audit import Sealed
 from libs.common.bus.port import Message
 from libs.common.clock import Clock, SystemClock
 from libs.common.store.database import Database, meaning
-from libs.common.store.ledger import summing
+from libs.common.store.ledger import KNOWN, summing
 from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Sum, Told, Total
 from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
 from libs.common.store.unit import LOAD, SqlUnit, Statements, entry_of, record_of, sealed_of
@@ -139,6 +139,10 @@ class SqlStore:
         """Exact sums of ledger entries, by account, meter, labels and interval."""
         wanted = summing(from_ms=from_ms, to_ms=to_ms, under=under, every_ms=every_ms)
         return [Sum(row[0], row[1], row[2], row[3], int(row[4])) for row in self._read(wanted)]
+
+    def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:
+        """The ledger entries that have one of these ids."""
+        return sorted((entry_of(row) for row in self._read(KNOWN, {"ids": list(ids)})), key=lambda each: each.id)
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""

@@ -43,9 +43,16 @@ class Forbidden(Rejected):
     code = "forbidden"
 
 
+class NotFound(Rejected):
+    """There is none such, or it is somebody else's: the answer is the same."""
+
+    code = "not_found"
+
+
 STATUSES: Final[tuple[tuple[type[MillraceError], HTTPStatus], ...]] = (
     (Unauthorized, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
+    (NotFound, HTTPStatus.NOT_FOUND),
     (Rejected, HTTPStatus.UNPROCESSABLE_ENTITY),
     (MillraceError, HTTPStatus.SERVICE_UNAVAILABLE),
 )

@@ -15,9 +15,11 @@ from starlette.exceptions import HTTPException
 from libs.common.clock import Clock
 from libs.common.errors import Invalid, MillraceError
 from libs.common.events.tables import KeyEntry
+from libs.common.events.usage import Meter as Meters
 from libs.common.keys import Keyring
-from libs.common.store.port import Entry, Store
+from libs.common.store.port import Entry, Store, Sum
 from services.metering.core.accounts import accounts_of, parts_of
+from services.metering.core.breakdown import By, broken_down, interval_ms, read_by
 from services.metering.core.state import Meter
 from services.metering.shell import problems
 from services.metering.shell.audit import FOREVER_MS, meter_of, meters
@@ -26,6 +28,8 @@ from services.metering.shell.ledger import PAGE_MAX, page
 SCHEME: Final = "bearer "
 SCOPES: Final = frozenset({"read", "manage"})
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {code: {"model": problems.Problem} for code in (401, 403, 422, 503)}
+DEFAULT_BY: Final = (By.ENDPOINT, By.PROJECT, By.ACCOUNT)
+GROUPS_MAX: Final = 10_000  # In one answer; a few megabytes.
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,13 +40,17 @@ class View(BaseModel):
 
 
 class TotalView(View):
-    """How much of one meter an endpoint used; `account` is empty for requests and tokens."""
+    """How much of one meter a group used; `account` is empty for requests and tokens.
+
+    `group` has the dimensions that were asked for, empty where they are not known; the others here are empty then.
+    """
 
     endpoint_id: str
     project_id: str
     meter: str
     account: str
     quantity: int
+    group: dict[str, str] = {}
 
 
 class UsageView(View):
@@ -63,6 +71,13 @@ class EntryView(View):
     account: str
     quantity: int
     data: dict[str, Any]
+
+
+class ReceiptView(View):
+    """The ledger lines of one request."""
+
+    request_id: str
+    items: tuple[EntryView, ...]
 
 
 class LedgerView(View):
@@ -90,24 +105,49 @@ class Reader:
             raise problems.Forbidden("this key may not read usage: use one with scope read or manage")
         return entry
 
-    def usage(self, tenant: str, endpoint: str | None, *, from_ms: int, to_ms: int | None) -> UsageView:
-        """Totals of a tenant's endpoints, or of one; an endpoint of somebody else looks like none."""
-        items = [
+    def usage(
+        self, tenant: str, endpoint: str | None, *, from_ms: int, to_ms: int | None, by: tuple[By, ...] = DEFAULT_BY
+    ) -> UsageView:
+        """Totals of a tenant's endpoints, or of one; an endpoint of somebody else looks like none.
+
+        Raises Invalid if there are more groups than an answer has room for.
+        """
+        found = broken_down(self._sums(tenant, endpoint, by, from_ms, to_ms), by)
+        if len(found) > GROUPS_MAX:
+            raise Invalid(f"more than {GROUPS_MAX} groups: ask for a shorter time, or by less")
+        items = (
             TotalView(
-                endpoint_id=meter.endpoint_id,
-                project_id=meter.dimensions.project_id,
-                meter=each.meter,
-                account=name,
-                quantity=each.quantity,
+                endpoint_id=group.get(By.ENDPOINT, ""),
+                project_id=group.get(By.PROJECT, ""),
+                meter=meter,
+                account=group.get(By.ACCOUNT, ""),
+                quantity=quantity,
+                group=group,
             )
-            for meter in self._meters(tenant, endpoint)
-            if meter.dimensions is not None
-            for account, name in accounts_of(meter.dimensions.root)
-            for each in self._store.totals(
-                from_ms=from_ms, to_ms=FOREVER_MS if to_ms is None else to_ms, account=account
-            )
-        ]
+            for group, meter, quantity in found
+        )
         return UsageView(from_ms=from_ms, to_ms=to_ms, items=tuple(items))
+
+    def receipt(self, tenant: str, request_id: str) -> ReceiptView:
+        """The ledger lines of a request. Raises NotFound if the tenant has none such."""
+        found = self._store.entries_of([f"request/{request_id}/{meter}" for meter in Meters])
+        if not found or any(each.account.split("/")[0] != tenant for each in found):
+            raise problems.NotFound("no such request in the ledger; one is there within seconds of its end")
+        items = tuple(_entry(each, each.account.split("/")[2]) for each in found)
+        return ReceiptView(request_id=request_id, items=items)
+
+    def _sums(
+        self, tenant: str, endpoint: str | None, by: tuple[By, ...], from_ms: int, to_ms: int | None
+    ) -> Iterator[Sum]:
+        roots = (
+            [tenant]
+            if endpoint is None
+            else [each.dimensions.root for each in self._meters(tenant, endpoint) if each.dimensions]
+        )
+        for root in roots:
+            yield from self._store.sums(
+                from_ms=from_ms, to_ms=FOREVER_MS if to_ms is None else to_ms, under=root, every_ms=interval_ms(by)
+            )
 
     def ledger(self, tenant: str, endpoint: str, *, from_ms: int, to_ms: int | None, limit: int) -> LedgerView:
         """About ``limit`` lines of an endpoint."""
@@ -147,6 +187,9 @@ def routed() -> FastAPI:
         title="Millrace usage", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     app.add_api_route("/v1/usage", get_usage, methods=["GET"], tags=["usage"], responses=REFUSALS)
+    receipt = "/v1/usage/requests/{request_id}"
+    refusals = {**REFUSALS, 404: {"model": problems.Problem}}
+    app.add_api_route(receipt, get_receipt, methods=["GET"], tags=["usage"], responses=refusals)
     app.add_api_route("/v1/ledger", get_ledger, methods=["GET"], tags=["usage"], responses=REFUSALS)
     return app
 
@@ -164,12 +207,28 @@ Reads = Annotated[Reader, Depends(_reader)]
 Who = Annotated[KeyEntry, Depends(_caller)]
 From = Annotated[str | None, Query(alias="from", max_length=40, description="Epoch milliseconds, or RFC 3339.")]
 To = Annotated[str | None, Query(alias="to", max_length=40, description="Not included. As `from`.")]
+Groups = Annotated[
+    str | None, Query(max_length=200, description=f"Some of {', '.join(By)}, with commas; hours and days are of UTC.")
+]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 
 
-def get_usage(who: Who, reader: Reads, endpoint: str | None = None, since: From = None, until: To = None) -> UsageView:
-    """Totals by endpoint, meter and account."""
-    return reader.usage(who.tenant_id, endpoint, from_ms=time_of(since) or 0, to_ms=time_of(until))
+def get_usage(
+    who: Who,
+    reader: Reads,
+    endpoint: str | None = None,
+    since: From = None,
+    until: To = None,
+    group_by: Groups = None,
+) -> UsageView:
+    """Totals by endpoint, meter and account; or by the dimensions of `group_by`, and always by meter."""
+    by = DEFAULT_BY if group_by is None else read_by(group_by)
+    return reader.usage(who.tenant_id, endpoint, from_ms=time_of(since) or 0, to_ms=time_of(until), by=by)
+
+
+def get_receipt(who: Who, reader: Reads, request_id: str) -> ReceiptView:
+    """What one request was billed as: its lines in the ledger."""
+    return reader.receipt(who.tenant_id, request_id)
 
 
 def get_ledger(

@@ -12,7 +12,7 @@ from rich.table import Table
 from libs.cli import stages
 from libs.cli.events import line
 from libs.cli.output import amount, card, duration, one_line_errors, table
-from libs.cli.usage import usage_table
+from libs.cli.usage import breakdown_table, usage_table
 from libs.common.errors import Unavailable
 from libs.common.events.capacity import CapacityWaiting
 from tests.unit.cli.endpoints_shown import shown
@@ -115,3 +115,20 @@ def test_an_error_of_ours_is_one_line_whatever_it_says(capsys: pytest.CaptureFix
 
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err == "millrace: first and then more\n"
+
+
+def test_usage_by_dimensions_has_a_line_for_each_group_and_a_column_for_each_meter() -> None:
+    found = [
+        {"group": {"model": "m-b", "day": "2026-11-23T00:00:00Z"}, "meter": "gpu_ms", "quantity": 61_000},
+        {"group": {"model": "m-a", "day": "2026-11-23T00:00:00Z"}, "meter": "requests", "quantity": 1_200},
+    ]
+
+    usage = breakdown_table(found)
+
+    assert isinstance(usage, Table)
+    assert [each.split() for each in drawn(usage, width=120)] == [
+        ["MODEL", "DAY", "REQUESTS", "GPU"],
+        ["m-a", "2026-11-23T00:00:00Z", "1,200", "0", "s"],
+        ["m-b", "2026-11-23T00:00:00Z", "0", "1", "min", "1", "s"],
+    ]
+    assert breakdown_table([]) == "nothing was used"

@@ -7,12 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from libs.common.events.endpoint import Stage
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import Keyring, mint
 from services.metering.__main__ import learn_key
+from services.metering.core.breakdown import By
 from services.metering.shell.routes import Reader, create_app
 from tests.unit.metering.world import ENDPOINT, T0, World, batch, joined, requested, staged, usage
 
@@ -104,6 +107,60 @@ async def test_another_tenants_endpoint_looks_like_none(api: Api) -> None:
     }
 
 
+async def broken_down(api: Api, by: str, **query: str) -> dict[tuple[str, ...], int]:
+    """Usage by dimensions and meter."""
+    answer = await api.get("/v1/usage", api.key(), group_by=by, **query)
+    assert answer.status_code == 200, answer.text
+    return {(*each["group"].values(), each["meter"]): each["quantity"] for each in answer.json()["items"]}
+
+
+async def test_usage_is_told_by_any_dimension_and_always_by_meter(api: Api) -> None:
+    changed = usage("r9").model_copy(update={"model": "millrace/ngram-2", "key_id": "klmnopqrst"})
+    api.world.hear(batch([changed], boot_seq=3))
+
+    by_model = await broken_down(api, "model")
+    assert by_model["millrace/ngram-1", "requests"] == 5
+    assert by_model["millrace/ngram-2", "completion_tokens"] == 5
+    assert (await broken_down(api, "key"))["klmnopqrst", "requests"] == 1
+    assert (await broken_down(api, "class,account"))["metal3.gpu-h100", "serving", "gpu_ms"] == 80_000
+    assert (await broken_down(api, "tenant,project,endpoint"))["acme", "main", ENDPOINT, "node_ms"] == 10_000
+    by_day = await broken_down(api, "day,tier,region,tenancy,generation,meter")
+    place = ("2027-01-15T00:00:00Z", "h100-dedicated", "eu-1", "", "1", "requests", "requests")
+    assert by_day[place] == 6
+    assert (await broken_down(api, "hour"))["2027-01-15T08:00:00Z", "requests"] == 6
+    assert await broken_down(api, "hour", to=str(T0)) == {}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(by=st.lists(st.sampled_from([each for each in By if each is not By.DAY]), min_size=1, unique=True))
+def test_however_usage_is_broken_down_a_meter_adds_up_to_the_same(api: Api, by: list[By]) -> None:
+    reader = Reader(api.world.store, api.ring, api.world.clock)
+    found = reader.usage("acme", None, from_ms=0, to_ms=None, by=tuple(by))
+
+    sums: dict[str, int] = {}
+    for each in found.items:
+        sums[each.meter] = sums.get(each.meter, 0) + each.quantity
+    assert sums == {
+        "requests": 5,
+        "prompt_tokens": 50,
+        "completion_tokens": 25,
+        "gpu_ms": 80_000,
+        "node_ms": 10_000,
+    }
+
+
+async def test_a_receipt_is_the_lines_of_a_request_for_its_tenant_only(api: Api) -> None:
+    mine = await api.get("/v1/usage/requests/r3", api.key())
+    theirs = await api.get("/v1/usage/requests/r3", api.key("globex"))
+    nobodys = await api.get("/v1/usage/requests/r99", api.key())
+
+    lines = {each["meter"]: each["quantity"] for each in mine.json()["items"]}
+    assert lines == {"requests": 1, "prompt_tokens": 10, "completion_tokens": 5}
+    assert {each["data"]["request_id"] for each in mine.json()["items"]} == {"r3"}
+    assert (theirs.status_code, theirs.json()) == (nobodys.status_code, nobodys.json())
+    assert (nobodys.status_code, nobodys.json()["code"]) == (404, "not_found")
+
+
 async def test_the_ledger_is_read_to_its_end_page_by_page(api: Api) -> None:
     key = api.key(scopes=("manage",))
     lines: list[dict[str, Any]] = []
@@ -156,6 +213,9 @@ async def test_a_key_for_inference_reads_no_usage(api: Api) -> None:
         ("/v1/usage", {"from": "yesterday"}),
         ("/v1/usage", {"from": "2027-01-15T08:00:05"}),
         ("/v1/usage", {"to": "9" * 30}),
+        ("/v1/usage", {"group_by": "colour"}),
+        ("/v1/usage", {"group_by": "hour,day"}),
+        ("/v1/usage", {"group_by": ""}),
         ("/v1/ledger", {}),
         ("/v1/ledger", {"endpoint": ENDPOINT, "limit": "0"}),
         ("/v1/ledger", {"endpoint": ENDPOINT, "limit": "100000"}),
