@@ -27,6 +27,7 @@ from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.metering.service import build
 from services.metering.shell.audit import audit
+from services.metering.shell.export_worker import exports_of, keep_exporting
 from services.metering.shell.ports import Ports
 from services.metering.shell.routes import Reader, create_app
 from services.metering.shell.settings import Settings
@@ -63,6 +64,7 @@ def serve(settings: Settings, ports: Ports) -> None:
     bus.watch(KEYS, partial(learn_key, ring))
     app = create_app(Reader(ports.store, ring, ports.clock))
     span_ms = settings.audit_span_s * SECOND_MS
+    exports = exports_of(settings, ports.store, ports.clock)
 
     async def answer() -> None:
         await web.serve(app, host=settings.http_host, port=settings.http_port)
@@ -75,7 +77,10 @@ def serve(settings: Settings, ports: Ports) -> None:
             except MillraceError as trouble:
                 log.warning("audit put off", extra=fields(reason=str(trouble)))
 
-    Process(service, bus, settings, also=(answer, watch)).run()
+    async def export() -> None:
+        await keep_exporting(exports, period_s=settings.export_s)
+
+    Process(service, bus, settings, also=(answer, watch, export)).run()
 
 
 def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
@@ -25,6 +27,8 @@ class Settings(CommonSettings):
     audit_span_s: int = Field(
         default=3600, ge=0
     )  # How far back each of those audits looks; `audit` on the command line takes all of it.
+    exports_file: Path | None = None  # Which billing systems are told; none if it is not set.
+    export_s: float = Field(default=1.0, gt=0)  # How often a look is taken for what to send; a window is told once.
 
     @property
     def windows(self) -> Windows:

@@ -6,12 +6,13 @@ import ast
 from pathlib import Path
 
 import pytest
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from libs.common.events.catalog import heard_by, told_by
 from libs.common.events.event import Owner
 from services import metering
 from services.metering.core.accounts import ACCOUNT_OF_STAGE, Flaw
+from services.metering.core.exports.state import Reason
 from services.metering.shell import metrics
 from tests.unit.metering.world import World
 
@@ -34,7 +35,7 @@ def floats_in(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", sorted((ROOT / "core").glob("*.py")), ids=lambda each: each.stem)
+@pytest.mark.parametrize("module", sorted((ROOT / "core").rglob("*.py")), ids=lambda each: each.stem)
 def test_no_float_comes_near_a_bill(module: Path) -> None:
     assert floats_in(module.read_text()) == []
 
@@ -64,8 +65,8 @@ def test_producers_come_before_meters_so_that_a_mark_never_precedes_its_entries(
 def test_the_readme_names_every_event_metric_account_and_flaw() -> None:
     text = README.read_text()
     names = [each.kind for each in (*heard_by(Owner.METERING), *told_by(Owner.METERING))]
-    names += [each._name for each in vars(metrics).values() if isinstance(each, Gauge)]
-    names += [*{each.value for each in ACCOUNT_OF_STAGE.values()}, *Flaw]
+    names += [each._name for each in vars(metrics).values() if isinstance(each, Counter | Gauge)]
+    names += [*{each.value for each in ACCOUNT_OF_STAGE.values()}, *Flaw, *Reason]
 
     assert [each for each in names if f"`{each}`" not in text] == []
 

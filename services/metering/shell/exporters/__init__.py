@@ -1,0 +1,1 @@
+"""The ways to billing systems: each sends intents and says of each how it ended. No rules, no record."""
