@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pydantic import JsonValue
 
 from libs.common.clock import SystemClock
 from libs.common.errors import Conflict, QuotaExceeded
@@ -108,3 +109,23 @@ def test_a_project_is_not_taken_away_under_an_endpoint_that_is_being_made(store:
     removed, *made = together(8, one)
 
     assert removed != any(made)
+
+
+def test_sixty_four_updates_at_once_all_count_and_none_undoes_another(store: SqlStore) -> None:
+    api = an_api(store, NO_LIMITS)
+    api.endpoints.create(Ask(a_caller(), "make"), name="shared", spec=SPEC)
+
+    def one(number: int) -> None:
+        asked: dict[str, JsonValue] = (
+            {"limits": {"requests_per_minute": 100 + number}}
+            if number % 2
+            else {"scaling": {"target_concurrency": 10 + number}}
+        )
+        api.endpoints.update(Ask(a_caller(), f"update-{number}"), "shared", changes=asked)
+
+    together(MANY, one)
+
+    found = api.endpoints.get(a_caller(), "shared")
+    assert found.status.generation == 1 + MANY
+    assert found.spec.limits.requests_per_minute in range(101, 100 + MANY, 2)
+    assert found.spec.scaling.target_concurrency in range(10, 10 + MANY, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from libs.common.errors import Conflict, Stale
+from libs.common.errors import Conflict
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointPauseRequested,
@@ -29,6 +29,7 @@ from services.endpoint_api.core.commands import (
 from services.endpoint_api.core.forgetting import Change, raised, remembered
 from services.endpoint_api.core.lifecycle import HALTED, SERVED
 from services.endpoint_api.core.operations import begin, finish, found, is_cancellable
+from services.endpoint_api.core.refusal import Outpaced
 from services.endpoint_api.core.settling import Draft
 from services.endpoint_api.core.state import Endpoint, Outcome, Verb, Visit
 
@@ -54,7 +55,7 @@ def create(endpoint: Endpoint, command: CreateEndpoint, request: str, now_ms: in
 def update(endpoint: Endpoint, command: UpdateEndpoint, request: str, now_ms: int) -> Draft:
     """Another spec: rolled out where it serves, kept for later where it is paused, a repair where it failed."""
     if command.made_from != endpoint.generation:
-        raise Stale(f"{endpoint.id} is at generation {endpoint.generation}, not {command.made_from}")
+        raise Outpaced(f"{endpoint.id} is at generation {endpoint.generation}, not {command.made_from}")
     assert endpoint.spec is not None, endpoint.id
     verb = Verb(command.verb)
     change = kind_of_change(endpoint.spec, command.spec)

@@ -39,6 +39,12 @@ class PreconditionFailed(Conflict):
     code = "precondition_failed"
 
 
+class Outpaced(Conflict):
+    """It changed since the command was made from it: read it again, and make the command anew."""
+
+    code = "changed_meanwhile"
+
+
 class Gone(Rejected):
     """It was there, and is forgotten by now: begin anew."""
 

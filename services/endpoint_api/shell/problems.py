@@ -20,6 +20,7 @@ from services.endpoint_api.core.refusal import (
     FieldsRefused,
     Forbidden,
     Gone,
+    Outpaced,
     PreconditionFailed,
     Unauthorized,
 )
@@ -105,7 +106,7 @@ def document_of(error: MillraceError, *, request_id: str) -> Problem:
         code=getattr(error, "code", Unavailable.code),
         detail=f"{field}: {error}" if field else str(error),
         request_id=request_id,
-        retryable=status is HTTPStatus.SERVICE_UNAVAILABLE or isinstance(error, InFlight),
+        retryable=status is HTTPStatus.SERVICE_UNAVAILABLE or isinstance(error, InFlight | Outpaced),
         errors=wrong,
     )
 

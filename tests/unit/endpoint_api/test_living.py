@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.decision import Give, Take
-from libs.common.errors import Conflict, Stale
+from libs.common.errors import Conflict
 from libs.common.events.endpoint import EndpointRequested, EndpointSpec, OperationFinished, Scaling, Stage
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
@@ -22,7 +22,7 @@ from services.endpoint_api.core.commands import (
 from services.endpoint_api.core.decide import decide
 from services.endpoint_api.core.lifecycle import UPDATE_MS
 from services.endpoint_api.core.operations import FINISHED_MAX
-from services.endpoint_api.core.refusal import PreconditionFailed
+from services.endpoint_api.core.refusal import Outpaced, PreconditionFailed
 from services.endpoint_api.core.state import Endpoint, Outcome
 from tests.unit.endpoint_api.given import (
     CAPACITY_FAILED,
@@ -107,7 +107,7 @@ def test_an_update_without_effect_tells_nothing_new() -> None:
 
 
 def test_an_update_made_from_an_older_spec_is_not_taken() -> None:
-    with pytest.raises(Stale):
+    with pytest.raises(Outpaced):
         decide(an_endpoint(*UPDATING), update(LARGER), NOW)
 
 

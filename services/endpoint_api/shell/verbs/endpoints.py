@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
 
-from libs.common.errors import Conflict, Invalid, Stale
+from libs.common.errors import Conflict, Invalid
 from libs.common.events.endpoint import EndpointSpec, Stage
 from libs.common.events.envelope import Envelope
 from libs.common.runner import Runner
@@ -28,6 +29,7 @@ from services.endpoint_api.core.commands import (
     command_envelope,
 )
 from services.endpoint_api.core.planning import PlanView
+from services.endpoint_api.core.refusal import Outpaced
 from services.endpoint_api.core.state import Endpoint, Verb, home_of
 from services.endpoint_api.core.status import EndpointView, OperationView
 from services.endpoint_api.shell import metrics
@@ -37,7 +39,8 @@ from services.endpoint_api.shell.verbs.carrying_out import NAME_TAKEN, Hand
 from services.endpoint_api.shell.verbs.finding import after, check_limit, cursor_of, find, is_callers, live_ones
 from services.endpoint_api.shell.views import Views
 
-ATTEMPTS_MAX: Final = 8  # Updates of one endpoint that win in turn before this one gives up.
+ATTEMPTS_MAX: Final = 8  # Updates by other processes that win in turn before this one gives up.
+TURNS: Final = 64  # Locks that endpoints share; two of one lock wait for each other without need, and rarely.
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class EndpointVerbs:
         self._tenancy = tenancy
         self._views = views
         self._hand = hand
+        self._turns = tuple(threading.Lock() for _ in range(TURNS))
 
     def create(self, ask: Ask, *, name: str, spec: EndpointSpec) -> OperationView | PlanView:
         """Ask for an endpoint; the same key and body again give the same operation.
@@ -170,16 +174,18 @@ class EndpointVerbs:
     ) -> OperationView | PlanView:
         """Patch what is there and ask for that; somebody else was faster: patch what is there now."""
         request = f"{self._request(ask)}|{_digest(verb, changes)}"
-        for _ in range(ATTEMPTS_MAX):
-            endpoint = self._find(ask, ref)
-            command = self._admit_update(ask, endpoint, changes, verb=verb)
-            try:
-                return self._hand.carry_out(
-                    ask, self._envelope(ask, endpoint, command, request), before=endpoint, verb=verb
-                )
-            except Stale:
-                continue
-        raise Conflict("others change this endpoint all the time; ask again", code="changed_meanwhile")
+        endpoint = self._find(ask, ref)
+        with self._turns[hash(endpoint.id) % TURNS]:  # In this process they come in turn, and none has to give up.
+            for _ in range(ATTEMPTS_MAX):
+                endpoint = self._find(ask, endpoint.id)
+                command = self._admit_update(ask, endpoint, changes, verb=verb)
+                try:
+                    return self._hand.carry_out(
+                        ask, self._envelope(ask, endpoint, command, request), before=endpoint, verb=verb
+                    )
+                except Outpaced:
+                    continue
+        raise Outpaced("others change this endpoint all the time; ask again")
 
     def _admit_update(
         self, ask: Ask, endpoint: Endpoint, changes: Mapping[str, JsonValue], *, verb: str
