@@ -68,9 +68,9 @@ class Customers:
                 self._ask(self._wishing.repair(endpoint))
 
     def wake(self) -> None:
-        """Most of what sleeps is brought back."""
+        """Some of what sleeps is brought back; the rest goes from there."""
         for endpoint in self._living():
-            if endpoint.stage in LIES and self._sim.chance.random() < 0.6:
+            if endpoint.stage in LIES and self._sim.chance.random() < 0.3:
                 self._ask(self._wishing.resume(endpoint))
 
     def stir(self) -> None:

@@ -20,6 +20,7 @@ SEEDS: Final = 1000
 BATCH: Final = 20  # Seeds a test: few enough that two workers share the work evenly.
 PLANTED: Final = {**BUGS, **LIFE_BUGS}
 BUG_SEEDS: Final = 10  # The same ones in every run; each bug must be seen in one of them at least.
+SEEN_MIN: Final = 3  # Each was seen in 5 to 10; one that is hardly ever met guards nothing.
 PAST: Final = [int(line) for line in (Path(__file__).parent / "seeds.txt").read_text().split() if line.isdigit()]
 
 
@@ -44,7 +45,7 @@ def test_a_planted_bug_is_seen(bug: str) -> None:
             broken.append(violation.promise)
 
     print(f"{bug}: seen in {len(broken)} of {BUG_SEEDS} seeds")
-    assert broken, f"no seed of {BUG_SEEDS} saw that {bug}"
+    assert len(broken) >= SEEN_MIN, f"only {len(broken)} seeds of {BUG_SEEDS} saw that {bug}"
     assert set(broken) & PLANTED[bug].breaks, f"it was seen, but as {set(broken)}"
 
 
