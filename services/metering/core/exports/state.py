@@ -159,6 +159,6 @@ def scope_of(export: Export) -> str:
 
 
 def id_of(key: str, revision: int, *more: str) -> str:
-    """The id of a sending, the same after a crash or a restore: 24 digits of the window's hash, and the revision."""
+    """The id of a sending, the same after a crash: 24 digits of the window's hash, and the revision."""
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
     return ".".join((digest, str(revision), *more))
