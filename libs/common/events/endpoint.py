@@ -11,7 +11,6 @@ from libs.common.events.event import Contract, Event, Owner
 from libs.common.events.facts import Fact
 
 EVERYBODY: Final = frozenset(Owner) - {Owner.ENDPOINT_API}
-WORKERS: Final = frozenset({Owner.CAPACITY_MANAGER, Owner.RUNTIME_DEPLOYER, Owner.ROUTER})
 
 REPLICAS_MAX: Final = 64  # Largest fleet one endpoint may ask for; a typo must not claim a data centre.
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from libs.twin import kinds
 from libs.twin.cluster_rules import FOREGROUND, ORPHAN, ClusterRules
 from libs.twin.kinds import Kind
 from libs.twin.objects import Json, is_terminating, uid_of
 from libs.twin.store import Store
-
-BY_KIND: Final = {each.kind: each for each in kinds.CLUSTER_KINDS}
 
 
 class GarbageCollector:

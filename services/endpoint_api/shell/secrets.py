@@ -1,7 +1,8 @@
 """Secrets that are computed, never stored: of webhooks, and of positions in a watch.
 
 All come from one master secret: the operator's file, or else 32 bytes that the first process put into the database.
-So no record, journal row, audit row or backup of ours holds a webhook's secret; who has the master has all.
+So no record, journal row or audit row of a webhook holds its secret. Who has the master has all: without the operator's
+file, whoever can read the database or a backup of it.
 """
 
 from __future__ import annotations
