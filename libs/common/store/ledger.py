@@ -6,7 +6,6 @@ A sum over a long time is read from whole hours, and from the entries themselves
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
@@ -52,7 +51,18 @@ def adding(database: Database) -> Executable:
 
 def rows_of(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Entries as rows of their table."""
-    return [asdict(each) for each in entries]
+    return [
+        {
+            "id": each.id,
+            "account": each.account,
+            "meter": each.meter,
+            "quantity": each.quantity,
+            "at_ms": each.at_ms,
+            "data": each.data,
+            "labels": each.labels,
+        }
+        for each in entries
+    ]
 
 
 def added_to_sums(entries: Sequence[Entry]) -> list[dict[str, object]]:
