@@ -15,6 +15,7 @@ from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.route import UsageReported
 from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
+from libs.common.units import DAY_MS
 from services.metering.core.decide import LedgerRead, Totalled, decide_window
 from services.metering.core.state import Meter, Window
 from services.metering.shell.audit import audit
@@ -69,6 +70,20 @@ def test_what_came_late_is_told_as_a_second_revision_with_the_new_total() -> Non
 
     requests = [each for each in world.windows_told() if each.meter == "requests"]
     assert [(each.revision, each.quantity) for each in requests] == [(1, 1), (2, 2)]
+
+
+def test_usage_that_comes_a_day_late_is_told_as_the_next_revision_of_its_own_window() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(20)
+    world.clock.advance(DAY_MS)
+
+    world.hear(batch([usage("r2"), usage("r1")], boot_seq=2, at_ms=T0 + DAY_MS))
+    world.pass_time(5)
+
+    requests = [each for each in world.windows_told() if each.meter == "requests"]
+    assert [(each.window_start_ms, each.revision, each.quantity) for each in requests] == [(T0, 1, 1), (T0, 2, 2)]
+    assert audit(world.store, windows=WINDOWS) == ()
 
 
 def test_what_came_again_tells_nothing() -> None:
