@@ -25,6 +25,7 @@ from services.endpoint_api.core.refusal import (
     Unauthorized,
 )
 from services.endpoint_api.core.requests import InFlight
+from services.endpoint_api.shell import codes
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_MAX_S: Final = 60  # Longer waits are for people to decide on.
@@ -69,7 +70,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    code: str
+    code: str = Field(description=codes.in_words())
     request_id: str
     retryable: bool
     errors: tuple[FieldError, ...] = ()
