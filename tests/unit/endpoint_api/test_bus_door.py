@@ -12,6 +12,7 @@ from libs.common.bus.port import Ack, Dead, Retry
 from libs.common.errors import Unavailable
 from libs.common.events import command as cmd
 from libs.common.service import ATTEMPTS_MAX
+from services.endpoint_api.core.refusal import Outpaced
 from services.endpoint_api.core.requests import KEPT_MS, LEASE_MS
 from services.endpoint_api.shell.doors.answer import Answer
 from services.endpoint_api.shell.doors.once import Once, Turn
@@ -241,6 +242,25 @@ def test_what_we_cannot_do_just_now_is_no_answer() -> None:
     stand.api.once = known
     frontend.send(create(), "c1", attempt=2)
     assert frontend.statuses("c1") == [202]
+
+
+def test_who_was_outpaced_again_and_again_is_delivered_again_rather_than_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frontend = Frontend(Stand())
+    frontend.send(create(), "c1")
+    update = a_command(cmd.UpdateEndpoint, endpoint="chat", spec={"limits": {"requests_per_minute": 5}})
+
+    def outpaced(*_: object, **__: object) -> None:
+        raise Outpaced("others were faster")
+
+    with monkeypatch.context() as others:
+        others.setattr(frontend.stand.api.endpoints, "update", outpaced)
+        assert isinstance(frontend.send(update, "c2"), Retry)
+        assert frontend.statuses("c2") == []
+
+    assert frontend.send(update, "c2", attempt=2) == Ack()
+    assert frontend.statuses("c2") == [202]
 
 
 def test_a_bug_is_tried_again_and_parked_in_the_end() -> None:

@@ -23,7 +23,7 @@ from libs.common.telemetry import metrics
 from libs.common.telemetry.logging import fields
 from services.endpoint_api.core import identity
 from services.endpoint_api.core.caller import Ask, Caller, Scope
-from services.endpoint_api.core.refusal import FieldsRefused
+from services.endpoint_api.core.refusal import FieldsRefused, Outpaced
 from services.endpoint_api.core.requests import InFlight, Reused, request_id
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
@@ -67,7 +67,7 @@ class BusDoor:
         try:
             self._handle(message)
             return Ack()
-        except InFlight as busy:
+        except (InFlight, Outpaced) as busy:
             return Retry(IN_FLIGHT_S, str(busy))
         except Rejected as refusal:  # Nobody could be answered.
             log.warning("command parked", extra=fields(event_id=message.id, reason=str(refusal)))
@@ -95,6 +95,8 @@ class BusDoor:
         try:
             command, ask = self._admit(news)
             return answer_to(self._api, ask, command)
+        except Outpaced:
+            raise  # Nothing is wrong with it: it is done anew, and answered then.
         except Rejected as refusal:
             return _refused(refusal, news)
 
