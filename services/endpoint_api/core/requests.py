@@ -114,9 +114,7 @@ def _begin(request: Request, begun: RequestBegun, now_ms: int) -> Decision[Reque
     if request.is_answered:
         return _kept(request)
     if request.token and now_ms < request.begun_ms + LEASE_MS:
-        raise InFlight(
-            "this request is being worked on; ask again with the same key, for half a minute at most"
-        )
+        raise InFlight("this request is being worked on; ask again with the same key, for half a minute at most")
     return _kept(replace(request, digest=begun.digest, token=begun.token, begun_ms=now_ms))
 
 
