@@ -13,7 +13,7 @@ from libs.common.events.usage import Meter
 TOKENS: Final = (Meter.REQUESTS, Meter.PROMPT_TOKENS, Meter.COMPLETION_TOKENS)
 ACCOUNTS: Final = ("loading", "serving", "draining")
 RARE: Final = ("idle_owned", "stranded")  # A column only where there is such time.
-COLUMNS: Final = ("endpoint", "requests", "prompt tokens", "answer tokens")
+COLUMNS: Final = ("endpoint", "requests", "tokens in", "tokens out")
 
 
 BY_HELP: Final = (
@@ -53,7 +53,7 @@ def usage_table(items: Iterable[dict[str, Any]]) -> Table | str:
         )
         for endpoint, found in sorted(sums.items())
     ]
-    columns = (*COLUMNS, *(f"gpu time {each.replace('_', ' ')}" for each in accounts))
+    columns = (*COLUMNS, *(f"gpu {each.removesuffix('_owned')}" for each in accounts))
     return table(columns, rows, whole=columns[:1], right=columns[1:])
 
 

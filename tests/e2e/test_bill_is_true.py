@@ -90,7 +90,7 @@ def bills(profile: Profile, endpoint_id: str) -> dict[str, Bill]:
     """The ledger's requests; fails if one is there twice."""
     of: dict[str, dict[str, Any]] = {}
     for each in lines(profile, endpoint_id):
-        if each["meter"] == Meter.GPU_MS:
+        if each["meter"] in (Meter.GPU_MS, Meter.NODE_MS):
             continue
         entry = of.setdefault(each["data"]["request_id"], {"finish": each["data"]["finish"]})
         assert each["meter"] not in entry, each

@@ -170,10 +170,10 @@ def test_usage_is_the_ledger_in_a_line_for_each_endpoint(run: Command, endpoints
     lines = run.lines("usage")
 
     head = " ".join(" ".join(lines).partition("ep-")[0].split())
-    for word in ("ENDPOINT", "REQUESTS", "PROMPT TOKENS", "ANSWER TOKENS", "LOADING", "SERVING", "DRAINING"):
+    for word in ("ENDPOINT", "REQUESTS", "TOKENS IN", "TOKENS OUT", "LOADING", "SERVING", "DRAINING"):
         assert word in head
     row = cells(lines, endpoints[SERVED])
-    assert len(row) == 7
+    assert len(row) >= 7  # More where time was held for nobody.
     assert row[-1].strip() == "0 s"
     assert run("usage", "--endpoint", "ep-aaaaaaaaaa").out == "nothing was used\n"
 
