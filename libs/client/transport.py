@@ -17,7 +17,7 @@ from libs.common.ids import Entropy, SystemEntropy
 
 Json = dict[str, Any]
 
-TRIES_MAX: Final = 4
+TRIES_MAX: Final = 7  # About a quarter of a minute: longer than a request of a process that died is held for it.
 PAUSE_FIRST_S: Final = 0.25  # Doubled with each try; what the service says in Retry-After counts more.
 PAUSE_MAX_S: Final = 10.0
 CHANGES: Final = frozenset({"POST", "PATCH", "PUT", "DELETE"})

@@ -52,7 +52,7 @@ class Profile:
             try:
                 url = f"{self.credentials.api_url}{path}"
                 answer = httpx.request(method, url, json=body, headers={**key, **(headers or {})}, timeout=10)
-                if answer.status_code < 500:
+                if answer.status_code < 500 and not (answer.is_error and answer.json().get("retryable")):
                     assert answer.is_success, answer.text
                     document: Json = answer.json()
                     return document

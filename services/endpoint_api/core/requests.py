@@ -20,7 +20,7 @@ from libs.common.runner import Woke
 from libs.common.units import DAY_MS, SECOND_MS
 
 KEPT_MS: Final = 30 * DAY_MS  # reliability.md 3.3: as long as anybody's retries.
-LEASE_MS: Final = 30 * SECOND_MS  # No command takes as long: whoever began it is dead.
+LEASE_MS: Final = 10 * SECOND_MS  # By then whoever began it is dead, or slow: done again, it still happens once.
 
 
 class RequestBegun(Internal):
@@ -114,7 +114,7 @@ def _begin(request: Request, begun: RequestBegun, now_ms: int) -> Decision[Reque
     if request.is_answered:
         return _kept(request)
     if request.token and now_ms < request.begun_ms + LEASE_MS:
-        raise InFlight("this request is being worked on; ask again with the same key, for half a minute at most")
+        raise InFlight("this request is being worked on; ask again with the same key, for ten seconds at most")
     return _kept(replace(request, digest=begun.digest, token=begun.token, begun_ms=now_ms))
 
 
