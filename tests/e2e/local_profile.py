@@ -20,7 +20,7 @@ from libs.cli.profile import Home, LocalSettings, Ports, ServicesPart, TwinPart
 
 Json = dict[str, Any]
 
-WAIT_S: Final = 90.0  # Two busy cores; what it waits for takes a few seconds.
+WAIT_S: Final = 150.0  # Two busy cores; what it waits for takes a few seconds.
 POLL_S: Final = 0.05
 
 
@@ -79,7 +79,10 @@ class Profile:
             assert found["status"]["stage"] != "failed" or stage == "failed", found["status"]
             return bool(found["status"]["stage"] == stage)
 
-        wait_until(reached, f"{endpoint_id} is not {stage}")
+        try:
+            wait_until(reached, f"{endpoint_id} is not {stage}")
+        except AssertionError as late:
+            raise AssertionError(f"{late}; it is {found.get('status')}") from None
         return found
 
     def inventory(self) -> Json:
