@@ -13,7 +13,7 @@ from tests.e2e.command import millrace
 from tests.e2e.local_profile import Profile, wait_until
 from tests.e2e.test_cli import Command
 
-pytestmark = pytest.mark.xdist_group("profile")
+pytestmark = [pytest.mark.xdist_group("profile"), pytest.mark.chaos]
 
 NAME = "changing"
 

@@ -15,7 +15,7 @@ from tests.e2e.conftest import BILLED, SERVED
 from tests.e2e.local_profile import Profile, wait_until
 from tests.e2e.test_cli import Command
 
-pytestmark = pytest.mark.xdist_group("profile")
+pytestmark = [pytest.mark.xdist_group("profile"), pytest.mark.chaos]
 
 LET_IN: Final = 200
 OVERLAP_S: Final = 4  # Long enough for a request in it on a busy machine, short enough to wait for.

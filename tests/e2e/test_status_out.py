@@ -19,7 +19,7 @@ from tests.e2e.local_profile import Profile, wait_until
 from tests.e2e.receiver import Receiver
 from tests.e2e.test_kills import CREATE
 
-pytestmark = pytest.mark.xdist_group("profile")
+pytestmark = [pytest.mark.xdist_group("profile"), pytest.mark.chaos]
 
 WATCHED: Final = "watched"
 HOOKED: Final = "hooked"

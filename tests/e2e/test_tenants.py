@@ -12,7 +12,7 @@ from libs.client import Json, Millrace, Refused
 from tests.e2e.command import COLUMNS, Said, millrace
 from tests.e2e.local_profile import Profile
 
-pytestmark = pytest.mark.xdist_group("profile")
+pytestmark = [pytest.mark.xdist_group("profile"), pytest.mark.chaos]
 
 SPEC: Json = {"model": "millrace/ngram-1", "tier": "l40s-dedicated", "region": "eu-1"}
 

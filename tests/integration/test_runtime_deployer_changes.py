@@ -220,7 +220,7 @@ def _life(place: int) -> Bench:
     return bench
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_crash_at_any_moment_of_a_changing_life_ends_the_same() -> None:
     moments = _life(0).crash.count
     assert moments > 100
