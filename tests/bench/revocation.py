@@ -23,7 +23,8 @@ from libs.common.bus.provision import provision
 from libs.common.ids import SystemEntropy
 from libs.common.keys import mint
 from tests.bench.report import Section
-from tests.support.nats import a_started_server, free_port
+from tests.support.nats import a_started_server
+from tests.support.ports import free_port
 
 ROUTERS: Final = 2
 REVOCATIONS: Final = 200

@@ -17,7 +17,7 @@ from tests.contract.bus_promises import CONSUMERS, FIRST, Hears
 from tests.contract.bus_worlds import NatsWorld
 
 QUICK = Patience(reconnect_s=0.05, check_s=0.1, gone_s=0.6)
-STALL_S = 1.0  # An event loop that is this late has been blocked, even on a busy machine.
+STALL_S = 8.0  # Short of any outage here, far beyond what a busy machine does to a loop that is free.
 
 
 class Table(dict[str, bytes]):

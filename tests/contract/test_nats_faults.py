@@ -19,7 +19,8 @@ from libs.common.errors import Unavailable
 from tests.contract.bus_promises import FIRST, Hears, a_message, put, remove, running, until
 from tests.contract.bus_worlds import NatsWorld
 from tests.contract.nats_scene import Table, a_bus, a_loop_that_never_stands_still
-from tests.support.nats import connected, free_port, stored
+from tests.support.nats import connected, stored
+from tests.support.ports import free_port
 
 
 async def test_a_deleted_consumer_is_noticed_and_used_again_once_it_is_back(broker: NatsServer) -> None:
@@ -62,6 +63,7 @@ async def test_a_connection_that_is_closed_for_good_ends_the_process(broker: Nat
     async with a_loop_that_never_stands_still(), running(bus):
         assert bus._connection is not None
         await bus._connection.close()
+        await until(lambda: bool(deaths), "it gave up")
         await asyncio.sleep(1.5)  # FastStream's own pull would spin now.
 
     assert deaths == [EXIT_CLOSED]

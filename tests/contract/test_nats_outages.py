@@ -15,13 +15,13 @@ from libs.common.bus.nats import Patience
 from libs.common.bus.port import Ack, Answer, Bus, Delivery, Message
 from libs.common.bus.server import NatsServer
 from libs.common.bus.streams import EVT
-from tests.contract.bus_promises import FIRST, Hears, a_message, put, running, until
+from tests.contract.bus_promises import FIRST, PATIENCE_S, Hears, a_message, put, running, until
 from tests.contract.nats_scene import Table, a_bus, a_loop_that_never_stands_still
 from tests.support.dies_handling import DIED
 from tests.support.nats import stored
 
 
-async def stored_at_last(bus: Bus, message: Message, within_s: float = 10.0) -> None:
+async def stored_at_last(bus: Bus, message: Message, within_s: float = PATIENCE_S) -> None:
     """Publish as a relay does: again until it is stored."""
     deadline_s = time.monotonic() + within_s
     while not await bus.publish([message]):
@@ -43,7 +43,7 @@ async def outlives(broker: NatsServer, away_s: float, patience: Patience, back_w
             while time.monotonic() < ends_s:
                 began_s = time.monotonic()
                 assert await bus.publish([a_message("during")]) == 0
-                assert time.monotonic() - began_s < 3.0, "publishing must not hang"
+                assert time.monotonic() - began_s < PATIENCE_S / 2, "publishing must not hang"
                 await asyncio.sleep(0.05)
             assert not bus.is_healthy()
             await asyncio.to_thread(broker.start)
@@ -58,21 +58,21 @@ async def outlives(broker: NatsServer, away_s: float, patience: Patience, back_w
 
 
 async def test_a_broker_that_is_killed_and_started_is_used_again(broker: NatsServer) -> None:
-    await outlives(broker, away_s=0.5, patience=Patience(), back_within_s=10.0)
+    await outlives(broker, away_s=0.5, patience=Patience(), back_within_s=PATIENCE_S)
 
 
 async def test_more_failed_attempts_than_the_default_client_makes_are_outlived(broker: NatsServer) -> None:
     """Two minutes away, in small: 60 attempts, after which a client with default options is closed for ever."""
     given_up = await nats.connect(broker.url, reconnect_time_wait=0.02, error_cb=_ignore)
 
-    await outlives(broker, away_s=4.0, patience=Patience(reconnect_s=0.02), back_within_s=10.0)
+    await outlives(broker, away_s=4.0, patience=Patience(reconnect_s=0.02), back_within_s=PATIENCE_S)
 
     assert given_up.is_closed, "the outage was too short to prove anything"
 
 
 @pytest.mark.chaos
 async def test_an_outage_of_more_than_two_minutes_is_outlived(broker: NatsServer) -> None:
-    await outlives(broker, away_s=125.0, patience=Patience(), back_within_s=10.0)
+    await outlives(broker, away_s=125.0, patience=Patience(), back_within_s=PATIENCE_S)
 
 
 async def test_a_message_whose_process_died_goes_to_another(broker: NatsServer) -> None:
@@ -93,7 +93,7 @@ async def test_handlers_run_in_threads_and_a_slow_one_holds_up_nobody(broker: Na
 
     def answer(given: Delivery) -> Answer:
         if given.message.id == "slow":
-            release.wait(20)
+            release.wait(PATIENCE_S)
         return Ack()
 
     heard = Hears(answer)
@@ -101,7 +101,7 @@ async def test_handlers_run_in_threads_and_a_slow_one_holds_up_nobody(broker: Na
         await bus.publish([a_message("slow")])
         await until(lambda: "slow" in heard.ids, "the slow one is being handled")
         await bus.publish([a_message("quick-1"), a_message("quick-2")])
-        await until(lambda: len(heard.ids) == 3, "the others are handled meanwhile", within_s=5.0)
+        await until(lambda: len(heard.ids) == 3, "the others are handled meanwhile")
         release.set()
 
     assert threading.get_ident() not in heard.threads
@@ -131,7 +131,7 @@ async def test_stopping_does_not_need_the_broker(broker: NatsServer) -> None:
 
     await bus.stop()
 
-    assert time.monotonic() - began_s < 5.0
+    assert time.monotonic() - began_s < PATIENCE_S / 2
     assert deaths == []
 
 

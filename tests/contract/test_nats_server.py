@@ -15,7 +15,7 @@ from libs.common.bus.server import NatsServer, find_nats_server, parse_version, 
 from libs.common.errors import Invalid, Unavailable
 from tests.contract.bus_promises import a_message, running
 from tests.contract.bus_worlds import NatsWorld
-from tests.support.nats import free_port
+from tests.support.ports import free_port
 
 
 def a_script(path: Path, says: str) -> Path:

@@ -11,7 +11,7 @@ from libs.common.bus.server import NatsServer
 from libs.common.bus.streams import EVT
 from libs.common.bus.tail import BATCH, tail
 from libs.common.errors import Unavailable
-from tests.contract.bus_promises import Hears, a_message, running
+from tests.contract.bus_promises import PATIENCE_S, Hears, a_message, running
 from tests.contract.nats_scene import a_bus
 
 
@@ -41,7 +41,7 @@ async def test_nothing_is_read_where_no_subject_fits(broker: NatsServer) -> None
 async def test_a_follower_hears_what_comes_later(broker: NatsServer) -> None:
     first = await published(broker, 1)
     reading = tail(broker.url, stream=EVT, follow=True)
-    async with asyncio.timeout(20), aclosing(reading):
+    async with asyncio.timeout(PATIENCE_S), aclosing(reading):
         assert (await anext(reading)).message.id == first[0]
         async with running(a_bus(broker, Hears())) as bus:
             await bus.publish([a_message("later")])
@@ -53,7 +53,7 @@ async def test_a_follower_outlasts_silence(broker: NatsServer, monkeypatch: pyte
     monkeypatch.setattr("libs.common.bus.tail.POLL_S", 0.02)
     await published(broker, 1)
     reading = tail(broker.url, stream=EVT, follow=True)
-    async with asyncio.timeout(30), aclosing(reading):
+    async with asyncio.timeout(PATIENCE_S), aclosing(reading):
         await anext(reading)
         later = asyncio.create_task(anext(reading))
         await asyncio.sleep(3)

@@ -16,7 +16,8 @@ from libs.common.bus.provision import Wanted, main, provision
 from libs.common.bus.server import NatsServer, find_nats_server, render_config
 from libs.common.bus.streams import BUCKETS, CONSUMERS, EVT, STREAMS, Retention
 from libs.common.errors import Invalid, Unavailable
-from tests.support.nats import connected, free_port
+from tests.support.nats import connected
+from tests.support.ports import free_port
 
 EVERYTHING = len(STREAMS) + len(BUCKETS) + len(CONSUMERS)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import httpx
 from libs.cli import local
 from libs.cli.client import Client, Credentials
 from libs.cli.profile import Home, LocalSettings, Ports, ServicesPart, TwinPart
+from tests.support.ports import free_port
 
 Json = dict[str, Any]
 
@@ -136,12 +136,5 @@ def running_profile(path: Path, *, time_scale: float = 0.01, tokens_per_second: 
 
 
 def free_ports() -> Ports:
-    """A free port for each thing that listens; all held open while they are chosen, so that none is given twice."""
-    sockets = {name: socket.socket() for name in Ports.model_fields}
-    try:
-        for each in sockets.values():
-            each.bind(("127.0.0.1", 0))
-        return Ports(**{name: each.getsockname()[1] for name, each in sockets.items()})
-    finally:
-        for each in sockets.values():
-            each.close()
+    """A free port for each thing that listens."""
+    return Ports(**{name: free_port() for name in Ports.model_fields})

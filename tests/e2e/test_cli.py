@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,8 +16,6 @@ from tests.e2e.local_profile import Profile, wait_until
 pytestmark = pytest.mark.xdist_group("profile")
 
 NAME: Final = "from-the-command-line-with-a-long-name"
-LOOK_S: Final = 0.02
-REVOKED_WITHIN_S: Final = 1.0
 
 
 class Command:
@@ -120,21 +117,18 @@ def a_key(run: Command) -> Iterator[dict[str, Any]]:
     run("keys", "revoke", made["id"])
 
 
-def test_a_revoked_key_is_refused_by_the_router_within_a_second(
-    run: Command, profile: Profile, a_key: dict[str, Any]
-) -> None:
+def test_a_revoked_key_is_refused_by_the_router(run: Command, profile: Profile, a_key: dict[str, Any]) -> None:
     def status() -> int:
         headers = {"authorization": f"Bearer {a_key['key']}"}
-        return httpx.get(f"{profile.credentials.router_url}/models", headers=headers).status_code
+        return httpx.get(f"{profile.credentials.router_url}/models", headers=headers, timeout=30).status_code
 
-    wait_until(lambda: status() == 200, "the new key is never let in", timeout_s=REVOKED_WITHIN_S)
+    wait_until(lambda: status() == 200, "the new key is never let in")
 
     revoked = run.json("keys", "revoke", a_key["id"])
-    at_s = time.monotonic()
 
-    while status() != 401:
-        assert time.monotonic() - at_s < REVOKED_WITHIN_S, "the revoked key is still let in"
-        time.sleep(LOOK_S)
+    wait_until(
+        lambda: status() == 401, "the revoked key is still let in"
+    )  # How soon: `python -m tests.bench revocation`.
     assert revoked["revoked_at"]
 
 

@@ -34,18 +34,18 @@ class Asker:
 
     def models(self) -> httpx.Response:
         """What the router says of its models."""
-        return httpx.get(f"{self._credentials.router_url}/models", headers=self._headers, timeout=10)
+        return httpx.get(f"{self._credentials.router_url}/models", headers=self._headers, timeout=60)
 
     def chat(self, model: str = SERVED) -> httpx.Response:
         """One word of an answer."""
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
         return httpx.post(
-            f"{self._credentials.router_url}/chat/completions", headers=self._headers, json=body, timeout=30
+            f"{self._credentials.router_url}/chat/completions", headers=self._headers, json=body, timeout=60
         )
 
     def api(self) -> int:
         """How endpoint-api answers the key."""
-        return httpx.get(f"{self._credentials.api_url}/v1/endpoints", headers=self._headers, timeout=10).status_code
+        return httpx.get(f"{self._credentials.api_url}/v1/endpoints", headers=self._headers, timeout=60).status_code
 
     def is_let_in(self) -> bool:
         """Whether the router knows the key and takes it."""
@@ -62,7 +62,7 @@ class Operator:
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
         """Change something."""
-        httpx.patch(f"{self._url}{path}", json=body, headers=self._headers, timeout=10).raise_for_status()
+        httpx.patch(f"{self._url}{path}", json=body, headers=self._headers, timeout=60).raise_for_status()
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def first_counted(asker: Asker) -> httpx.Response:
         answers.append(asker.chat())
         return "x-ratelimit-limit-requests" in answers[-1].headers
 
-    wait_until(is_counted, "the router never heard of the limit", timeout_s=15)
+    wait_until(is_counted, "the router never heard of the limit")
     return answers[-1]
 
 
@@ -121,7 +121,7 @@ def test_a_revoked_key_is_refused_by_router_and_api(profile: Profile, asker: Ask
     profile.insist("DELETE", f"/v1/keys/{key_id}")
 
     assert holder.api() == 401
-    wait_until(lambda: not holder.is_let_in(), "the revoked key is still let in", timeout_s=5)
+    wait_until(lambda: not holder.is_let_in(), "the revoked key is still let in")
     assert holder.chat().status_code == 401
     assert asker.is_let_in()
 
@@ -203,10 +203,10 @@ def test_a_suspended_tenant_is_refused_everywhere_until_it_is_let_in_again(opera
     assert (asker.chat().status_code, asker.api()) == (LET_IN, LET_IN)
 
     operator.patch("/v1/tenants/acme", {"suspended": True})
-    wait_until(lambda: asker.chat().status_code == 429, "a suspended tenant is served", timeout_s=5)
+    wait_until(lambda: asker.chat().status_code == 429, "a suspended tenant is served")
     suspended = (asker.chat().status_code, asker.api())
     operator.patch("/v1/tenants/acme", {"suspended": False})
 
     assert suspended == (429, 403)
-    wait_until(lambda: asker.chat().status_code == LET_IN, "it is not served again", timeout_s=5)
+    wait_until(lambda: asker.chat().status_code == LET_IN, "it is not served again")
     assert asker.api() == LET_IN

@@ -145,7 +145,7 @@ def _die(profile: Profile, killer: Killer, endpoint_id: str, stages: Collection[
     killer.wanted = set(stages)
     profile.insist("DELETE", f"/v1/endpoints/{endpoint_id}")
     profile.wait_for_stage(endpoint_id, "deleted")
-    wait_until(lambda: not killer.wanted, f"never killed at {killer.wanted} of the end of {endpoint_id}", timeout_s=5)
+    wait_until(lambda: not killer.wanted, f"never killed at {killer.wanted} of the end of {endpoint_id}")
 
 
 def _stand_once(profile: Profile, endpoints: list[str]) -> None:

@@ -25,12 +25,13 @@ from libs.common.ids import SystemEntropy
 from libs.common.keys import mint
 from services.endpoint_api.__main__ import assemble
 from services.endpoint_api.shell.settings import Settings
-from tests.support.nats import connected, free_port, nats_server, stored
+from tests.support.nats import connected, nats_server, stored
+from tests.support.ports import free_port
 from tests.unit.endpoint_api.frontend import WHOSE, a_command, message
 
 __all__ = ["nats_server"]
 
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 60.0
 SPEC: Final = {"model": "millrace/ngram-1", "tier": "l40s-dedicated", "region": "eu-1"}
 CATALOGUE: Final = Path(__file__).parents[2] / "deploy/catalogue"
 

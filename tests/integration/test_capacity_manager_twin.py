@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from services.capacity_manager.core.state import Claim
 from services.capacity_manager.service import build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
+from tests.support.ports import free_port
 from tests.unit.capacity_manager.builders import (
     ENDPOINT,
     PLACEMENT,
@@ -445,9 +445,7 @@ class Wired:
 @pytest.fixture
 def twin_url(key_file: Path) -> Iterator[str]:
     key_file.write_text(DEFAULT_KEY)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "libs.twin", "--port", str(port), "--time-scale", "0.005"]
     process = subprocess.Popen([*command, "--access-key-file", str(key_file)], cwd=Path(__file__).parents[2])
     try:

@@ -32,13 +32,13 @@ from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
-from tests.support.nats import free_port
+from tests.support.ports import free_port
 
 CATALOGUE = read_catalogue(Path(__file__).parents[2] / "deploy/catalogue")
 KEY = mint(SystemEntropy()).plaintext
 AUTH = {"authorization": f"Bearer {KEY}"}
 SPEC = {"model": "millrace/ngram-1", "tier": "l40s-dedicated", "region": "eu-1"}
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @dataclass(slots=True)

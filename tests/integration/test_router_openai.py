@@ -12,7 +12,7 @@ MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user",
 
 
 def client(base_url: str, key: str = KEY.plaintext) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=10)
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=60)
 
 
 async def test_it_lists_models_and_chats_and_completes() -> None:

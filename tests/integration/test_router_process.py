@@ -25,7 +25,8 @@ from libs.common.events.route import RequestUsage, RoutePublished, RouteWithdraw
 from libs.common.events.usage import UsageConfirmed
 from libs.common.ids import EventId
 from services.router.core.serving import CHECKPOINT_TOKENS
-from tests.support.nats import connected, free_port, nats_server, stored
+from tests.support.nats import connected, nats_server, stored
+from tests.support.ports import free_port
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.heard import cache_warmed, deletion_requested, requested
 from tests.unit.router.scene import KEY, a_request, ask, chat_body, key_entry, tokens_in
@@ -87,7 +88,7 @@ class RouterProcess:
         return await asyncio.wait_for(self.process.wait(), 30)
 
 
-async def until(holds: Callable[[], object], within_s: float = 15.0) -> None:
+async def until(holds: Callable[[], object], within_s: float = 90.0) -> None:
     async with asyncio.timeout(within_s):
         while True:
             found = holds()

@@ -27,8 +27,9 @@ from libs.common.events.runtime import CacheWarmed, ReplicasChanged
 from libs.common.units import MIB
 from libs.twin.options import DEFAULT_KEY
 from tests.integration.runtime_bench import STEPS, tenant_cluster
-from tests.support.nats import connected, free_port, stored
+from tests.support.nats import connected, stored
 from tests.support.nats import nats_server as nats_server
+from tests.support.ports import free_port
 from tests.unit.runtime_deployer.a_runtime import (
     ENDPOINT,
     a_placement,

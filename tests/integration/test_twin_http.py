@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,17 +22,12 @@ import openai
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from tests.support.ports import free_port
 from tests.unit.twin.scene import CLAIMS, INSTANCES, MANAGEMENT, TENANT, Json, a_deployment, an_instance
 
 KEY = "a-key-for-tests"
 HEADERS = {"authorization": f"Bearer {KEY}"}
-WAIT_S = 30.0  # Two shared cores; a wait that ends early is not a wait.
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+WAIT_S = 90.0  # Two shared cores; a wait that ends early is not a wait.
 
 
 class TwinProcess:
@@ -47,7 +41,7 @@ class TwinProcess:
         pace = ["--time-scale", "0.0005", "--tokens-per-second", "200", "--log-dir", str(tmp_path / "logs")]
         self.process = subprocess.Popen([sys.executable, "-m", "libs.twin", "--port", str(self.port), *files, *pace])
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, headers=HEADERS, timeout=10)
+        self.http = httpx.Client(base_url=self.url, headers=HEADERS, timeout=WAIT_S)
         until(self.is_up)
 
     def is_up(self) -> bool:
@@ -91,6 +85,15 @@ class TwinProcess:
     def pods(self) -> list[Json]:
         found: list[Json] = self.http.get(f"{TENANT}/api/v1/namespaces/inference/pods").json()["items"]
         return found
+
+    def ready_addresses(self, command: list[str]) -> list[str]:
+        """Where pods that run a command are ready: in a rollout, those of before are ready too."""
+        return [
+            pod["status"]["podIP"]
+            for pod in self.pods()
+            if pod["spec"]["containers"][0].get("command") == command
+            and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"]["conditions"])
+        ]
 
     def ready(self) -> int:
         return sum(each["ready"] for each in self.inventory()["pods"])
@@ -223,7 +226,7 @@ async def test_a_caller_who_leaves_stops_the_generation(twin: TwinProcess) -> No
     url = f"http://{twin.pods()[0]['status']['podIP']}:8000"
     body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4_000, "ignore_eos": True, "stream": True}
 
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=WAIT_S) as client:
         async with client.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
             lines = answer.aiter_lines()
             for _ in range(10):
@@ -260,12 +263,11 @@ def test_a_command_of_the_containers_own_is_run_as_it_is(twin: TwinProcess) -> N
     container["command"] = [sys.executable, "-m", "http.server", "--bind", "$(POD_IP)", "8000"]
     container["readinessProbe"]["httpGet"]["path"] = "/pyproject.toml"
     twin.serve()
-    before = twin.pids()
 
     twin.apply(body)
 
-    until(lambda: twin.pids() not in ([], before) and twin.ready() == 1)
-    address = twin.pods()[-1]["status"]["podIP"]
+    until(lambda: twin.ready_addresses(container["command"]) != [])
+    (address,) = twin.ready_addresses(container["command"])
     assert b"millrace" in httpx.get(f"http://{address}:8000/pyproject.toml").content
 
 

@@ -16,7 +16,7 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.nats import free_port
+from tests.support.ports import free_port
 
 HERE: Final = Path(__file__).parent
 API: Final = "https://api.millrace.test"

@@ -6,7 +6,6 @@ There is no skipping: a machine without nats-server fails here with the line tha
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,33 +17,17 @@ from nats.aio.client import Client
 from libs.common.bus.port import Message
 from libs.common.bus.server import NatsServer, find_nats_server
 from libs.common.bus.tail import tail
-from libs.common.errors import Unavailable
+from tests.support.ports import free_port
 
 UNTIL_WE_END = 'cat > /dev/null; test -f "$0" && kill -9 $(cat "$0")'
-STARTS = 5  # A port that was free may be taken by another test before the server has it.
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def a_started_server(state_dir: Path) -> NatsServer:
     """A running server on free ports."""
     find_nats_server()
-    for attempt in range(STARTS):
-        server = NatsServer(state_dir, free_port(), free_port())
-        try:
-            server.start()
-        except Unavailable:
-            if attempt == STARTS - 1:
-                raise
-        else:
-            return server
-    raise AssertionError("unreachable")
+    server = NatsServer(state_dir, free_port(), free_port())
+    server.start()
+    return server
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ ATTEMPTS_MAX: Final = 200
 
 def together(count: int, work: Callable[[int], T]) -> list[T]:
     """What ``work(0)`` … ``work(count - 1)`` return, each in a thread of its own. Raises the first error."""
-    gate = threading.Barrier(count, timeout=30)
+    gate = threading.Barrier(count, timeout=120)
 
     def wait_and_work(index: int) -> T:
         gate.wait()
         return work(index)
 
     with ThreadPoolExecutor(count) as threads:
-        return [each.result(timeout=120) for each in [threads.submit(wait_and_work, index) for index in range(count)]]
+        return [each.result(timeout=240) for each in [threads.submit(wait_and_work, index) for index in range(count)]]
 
 
 def persistently(work: Callable[[], T]) -> T:

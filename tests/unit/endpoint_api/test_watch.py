@@ -19,11 +19,11 @@ from services.endpoint_api.shell.feed import PROJECT_WATCHERS_MAX, QUEUE_MAX, Fe
 from services.endpoint_api.shell.owners import Homes
 from services.endpoint_api.shell.secrets import Secrets
 from services.endpoint_api.shell.verbs.watch import WatchVerbs
+from tests.support.ports import free_port
 from tests.unit.endpoint_api.given import PROGRESS, SPEC, TEARDOWN, Stand, a_caller
 
-PORT: Final = 18_731
-
 Frame = dict[str, Any]
+START_S: Final = 60.0  # A busy machine; it takes a few milliseconds.
 
 
 class Scene:
@@ -56,6 +56,19 @@ async def frames(stream: AsyncIterator[bytes]) -> AsyncIterator[Frame]:
         if lines:
             frame: Frame = dict(each.split(": ", 1) for each in lines)
             yield {**frame, "data": json.loads(frame["data"])}
+
+
+async def listening(port: int) -> None:
+    """Return once somebody listens there."""
+    async with asyncio.timeout(START_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
 
 
 async def take(stream: AsyncIterator[Frame], count: int) -> list[Frame]:
@@ -231,11 +244,12 @@ async def test_a_watch_over_http_streams_beats_and_refuses_in_problems() -> None
     stand = Stand()
     headers = stand.headers()
     stand.api.watch._heartbeat_s = 0.05
-    server = asyncio.create_task(web.serve(stand.client.app, host="127.0.0.1", port=PORT))
-    await asyncio.sleep(0.5)
+    port = free_port()
+    server = asyncio.create_task(web.serve(stand.client.app, host="127.0.0.1", port=port))
     lines: list[str] = []
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=5) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            await listening(port)
             async with client.stream("GET", "/v1/watch", headers=headers) as answer:
                 kind = answer.headers["content-type"]
                 async for line in answer.aiter_lines():
