@@ -175,7 +175,7 @@ class PublishesBeforeItCommits(Faulty):
 class ChecksThenActs(Faulty):
     """Reads a counter first and adds to it when the unit ends: right, as long as nobody else does.
 
-    Who has read first waits for so many others to have read that they are too many: on a busy machine they may take turns.
+    Who has read waits until too many have: on a busy machine they might take turns.
     """
 
     def __init__(self, inner: Store) -> None:
