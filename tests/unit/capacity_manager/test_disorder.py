@@ -68,7 +68,7 @@ def to_the_end(bench: Bench) -> Bench:
     return bench
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(shuffled(EVERYTHING))
 def test_any_order_and_repetition_of_a_whole_life_is_the_same_claim(events: list[Envelope]) -> None:
     bench, plain = after(events), after(list(EVERYTHING))
@@ -79,7 +79,7 @@ def test_any_order_and_repetition_of_a_whole_life_is_the_same_claim(events: list
     assert bench.kinds() == ["capacity.queued", "capacity.released"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(shuffled((REQUEST, *GROWTH)))
 def test_any_order_and_repetition_of_growth_is_the_same_claim_and_each_fact_once(events: list[Envelope]) -> None:
     bench = to_the_end(after(events))
@@ -98,7 +98,7 @@ def test_any_order_and_repetition_of_growth_is_the_same_claim_and_each_fact_once
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(shuffled(EVERYTHING), st.lists(st.sampled_from(["see", "gone", "wake", "trouble"]), max_size=30), st.randoms())
 def test_whatever_is_mixed_in_facts_are_told_once_and_quota_equals_what_is_reserved(
     events: list[Envelope], looks: list[str], chance: object

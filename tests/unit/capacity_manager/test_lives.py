@@ -315,7 +315,7 @@ HISTORY: Final = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(shuffled(HISTORY))
 def test_whatever_order_a_history_comes_in_the_last_life_is_lived_whole(events: list[Envelope]) -> None:
     bench = Bench()

@@ -188,7 +188,7 @@ OBJECTS = st.lists(
     pods=st.lists(st.sampled_from([loading(), loaded(), warm()]), max_size=1),
     ended=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_plan_ever_applies_an_older_generation_over_a_newer_one(
     generation: int, objects: list[ObjectSeen], pods: list[PodSeen], ended: bool
 ) -> None:

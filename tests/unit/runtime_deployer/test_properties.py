@@ -44,7 +44,7 @@ def in_any_order(base: tuple[Envelope, ...]) -> st.SearchStrategy[list[Envelope]
 
 
 @given(envelopes=in_any_order(BEFORE), looks=st.lists(PODS, max_size=8), places=REPLAYS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_order_of_a_creation_ends_serving_with_each_step_told_once(
     envelopes: list[Envelope], looks: list[list[PodSeen]], places: list[int]
 ) -> None:
@@ -65,7 +65,7 @@ def test_any_order_of_a_creation_ends_serving_with_each_step_told_once(
 
 
 @given(envelopes=in_any_order(BEFORE + END), looks=st.lists(PODS, max_size=8), places=REPLAYS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_order_with_a_deletion_ends_removed_once_and_only_with_nothing_left(
     envelopes: list[Envelope], looks: list[list[PodSeen]], places: list[int]
 ) -> None:
@@ -89,7 +89,7 @@ def test_any_order_with_a_deletion_ends_removed_once_and_only_with_nothing_left(
 
 
 @given(envelopes=st.lists(st.sampled_from(BEFORE + END), max_size=12), pods=PODS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_hearing_and_seeing_the_same_again_tells_nothing_and_changes_nothing(
     envelopes: list[Envelope], pods: list[PodSeen]
 ) -> None:
@@ -103,7 +103,7 @@ def test_hearing_and_seeing_the_same_again_tells_nothing_and_changes_nothing(
 
 
 @given(envelopes=st.lists(st.sampled_from(BEFORE + END), max_size=12), pods=PODS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_state_survives_being_stored(envelopes: list[Envelope], pods: list[PodSeen]) -> None:
     codec = TypeAdapter(Runtime)
     runtime = Scene().hear(*envelopes).see(*pods).runtime
