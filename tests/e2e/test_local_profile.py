@@ -76,6 +76,7 @@ def refused_up(home: Path, settings: Path) -> str:
 def test_a_port_in_use_is_named_with_what_to_do(tmp_path: Path, home: Path) -> None:
     ports = free_ports()
     with socket.socket() as somebody:
+        somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As every server; the port is ours already.
         somebody.bind(("127.0.0.1", ports.router))
         somebody.listen()
 
