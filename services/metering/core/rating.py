@@ -14,6 +14,7 @@ from typing import Final
 from libs.common.errors import Invalid
 
 NANO_PER_CENT: Final = 10_000_000
+NANO_PER_UNIT: Final = 1_000_000_000
 ANY: Final = "*"
 
 
@@ -40,6 +41,7 @@ class PriceBook:
 
     id: str
     prices: Mapping[Article, Price]
+    currency: str = ""
 
     def priced_as(self, used: Article) -> Article | None:
         """The most exact article that has a price: model and tier, then model, then tier, then the meter alone."""

@@ -27,6 +27,7 @@ class Settings(CommonSettings):
     audit_span_s: int = Field(
         default=3600, ge=0
     )  # How far back each of those audits looks; `audit` on the command line takes all of it.
+    prices_file: Path | None = None  # What usage costs; without it nobody is told of money.
     exports_file: Path | None = None  # Which billing systems are told; none if it is not set.
     export_s: float = Field(default=1.0, gt=0)  # How often a look is taken for what to send; a window is told once.
 
