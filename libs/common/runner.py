@@ -26,6 +26,7 @@ from libs.common.store.port import Attention, Entry, JournalRow, Record, Store, 
 
 S = TypeVar("S")
 
+NAMED_MAX: Final = 8  # Records named in one message.
 STALE_RETRIES_MAX: Final = 16  # Writers of one record take turns; sixteen losses in a row means something is wrong.
 PAGE: Final = 200  # Records read at once where all are wanted; bounds memory.
 DUE_MAX: Final = 256  # Wake-ups handled in one tick; the rest are due in the next.
@@ -54,7 +55,8 @@ class Woke(Internal):
 class Owned(Generic[S]):
     """A kind of thing that a service owns: how it begins, what it hears, how it decides.
 
-    `hears` maps each event class to the keys of the records it concerns. `scope` and `label` make names unique;
+    `hears` maps each event class to the keys of the records it concerns; or to a part of it for each key, where a
+    record decides on that alone, and remembers no more of it in its journal. `scope` and `label` make names unique;
     `attention` says how closely a reconciler follows it; `tenant` and `project`, in whose part of the audit it is.
     `audited` leaves of a state what the audit's digests may cover: nothing that tells a tenant how much others do.
     """
@@ -63,7 +65,7 @@ class Owned(Generic[S]):
     state: type[S]
     empty: Callable[[str], S]
     decide: Decide[S]
-    hears: Mapping[type[Event], Callable[[Envelope], Sequence[str]]]
+    hears: Mapping[type[Event], Callable[[Envelope], Sequence[str] | Mapping[str, Event]]]
     scope: Callable[[S], str] = lambda _state: ""
     label: Callable[[S], str | None] = lambda _state: None
     attention: Callable[[S], Attention] = lambda _state: Attention.NONE
@@ -77,14 +79,19 @@ class Runner(Generic[S]):
 
     def __init__(self, owned: Owned[S], *, store: Store, clock: Clock) -> None:
         self.owned = owned
-        self._store = store
+        self.store = store
         self._clock = clock
         self._codec: TypeAdapter[S] = _codec(owned.state)  # type: ignore[arg-type]  # A class is hashable.
 
-    def keys_of(self, envelope: Envelope) -> Sequence[str] | None:
-        """The keys of the records that an event concerns; None if this kind does not hear it."""
-        keys = self.owned.hears.get(type(envelope.data))
-        return keys(envelope) if keys else None
+    def parts_of(self, envelope: Envelope) -> Sequence[tuple[str, Envelope]] | None:
+        """The records it concerns, in the order that all keep, each with its part; None: this kind does not hear it."""
+        hears = self.owned.hears.get(type(envelope.data))
+        if hears is None:
+            return None
+        found = hears(envelope)
+        if isinstance(found, Mapping):
+            return [(key, replace(envelope, data=found[key])) for key in sorted(found)]
+        return [(key, envelope) for key in found]
 
     def take(self, key: str, envelope: Envelope) -> S:
         """Apply an event at most once and return the state after it. Safe to call again with the same envelope.
@@ -98,22 +105,11 @@ class Runner(Generic[S]):
 
         Raises as `take`. Whoever takes several names them in one order always, so that no two wait for each other.
         """
-        for _ in range(STALE_RETRIES_MAX):
-            try:
-                with self._store.transaction() as unit:
-                    applied = [(envelope, *self._apply(unit, key, envelope)) for key, envelope in asked]
-                    for envelope, state, before in applied:  # Last, as all other writers of the audit wait from here.
-                        if before is not None and isinstance(envelope.data, Command):
-                            self._seal(unit, envelope, before, state)
-                    return tuple(state for _, state, _ in applied)
-            except Stale:
-                continue
-        named = ", ".join(key for key, _ in asked)
-        raise Unavailable(f"{self.owned.kind} {named} was written by others {STALE_RETRIES_MAX} times in a row")
+        return take_all([(self, key, envelope) for key, envelope in asked])
 
     def tick(self) -> int:
         """Wake every record whose time has come; returns how many."""
-        due = self._store.due(self.owned.kind, self._clock.now_ms(), DUE_MAX)
+        due = self.store.due(self.owned.kind, self._clock.now_ms(), DUE_MAX)
         for key, due_ms in due:
             cause = event_id(f"{self.owned.kind}|{key}|{due_ms}", "woke", 0)
             self.take(key, Envelope(cause, Woke(due_ms=due_ms), subject=key, time_ms=due_ms))
@@ -121,7 +117,7 @@ class Runner(Generic[S]):
 
     def state(self, key: str) -> S | None:
         """The state as stored; None if there is no such record."""
-        record = self._store.load(self.owned.kind, key)
+        record = self.store.load(self.owned.kind, key)
         return self.parse(record) if record else None
 
     def parse(self, record: Record) -> S:
@@ -130,17 +126,17 @@ class Runner(Generic[S]):
 
     def states(self, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[S]:
         """States in order of their key."""
-        return [self.parse(each) for each in self._store.page(self.owned.kind, scope=scope, after=after, limit=limit)]
+        return [self.parse(each) for each in self.store.page(self.owned.kind, scope=scope, after=after, limit=limit)]
 
     def every(self, *, scope: str | None = None) -> Iterator[S]:
         """All states in order of their key, read a page at a time."""
-        page = self._store.page(self.owned.kind, scope=scope, limit=PAGE)
+        page = self.store.page(self.owned.kind, scope=scope, limit=PAGE)
         while page:
             yield from map(self.parse, page)
-            page = self._store.page(self.owned.kind, scope=scope, after=page[-1].key, limit=PAGE)
+            page = self.store.page(self.owned.kind, scope=scope, after=page[-1].key, limit=PAGE)
 
-    def _apply(self, unit: Transaction, key: str, envelope: Envelope) -> tuple[S, Record | None]:
-        """The state after it, and the record before it; None for that if the event was taken before."""
+    def apply(self, unit: Transaction, key: str, envelope: Envelope) -> tuple[S, Record | None]:
+        """Within a unit: the state after it, and the record before it; None for that if the event was taken before."""
         owned = self.owned
         # Seen before loaded: it waits for whoever takes the same event just now, and then we load what they left.
         seen = unit.seen(f"{owned.kind}/{key}", envelope.id)
@@ -156,7 +152,8 @@ class Runner(Generic[S]):
         unit.save(self._next(record, decision), was=record.version)
         return decision.state, record
 
-    def _seal(self, unit: Transaction, envelope: Envelope, record: Record, state: S) -> None:
+    def seal(self, unit: Transaction, envelope: Envelope, record: Record, state: S) -> None:
+        """Within a unit: write the command's row of the audit."""
         if (audited := self.owned.audited) is not None:
             state = audited(state)
             if record.version:
@@ -221,12 +218,34 @@ class Runner(Generic[S]):
                 unit.enqueue(bucket_put(bucket=put.bucket, key=put.key, value=put.value, id=put_id))
 
 
+def take_all(asked: Sequence[tuple[Runner[Any], str, Envelope]]) -> tuple[Any, ...]:
+    """Apply events to records of several kinds over one store, in this order and in ONE commit. Raises as `take`."""
+    store = asked[0][0].store
+    assert all(runner.store is store for runner, _, _ in asked), "one commit is of one store"
+    for _ in range(STALE_RETRIES_MAX):
+        try:
+            with store.transaction() as unit:
+                if len(asked) > 1:
+                    unit.foresee([(runner.owned.kind, key, envelope.id) for runner, key, envelope in asked])
+                applied = [(runner, envelope, *runner.apply(unit, key, envelope)) for runner, key, envelope in asked]
+                for runner, envelope, state, before in applied:  # Last: all other writers of the audit wait from here.
+                    if before is not None and isinstance(envelope.data, Command):
+                        runner.seal(unit, envelope, before, state)
+                return tuple(state for _, _, state, _ in applied)
+        except Stale:
+            continue
+    named = ", ".join(f"{runner.owned.kind} {key}" for runner, key, _ in asked[:NAMED_MAX])
+    raise Unavailable(f"{named} was written by others {STALE_RETRIES_MAX} times in a row")
+
+
 def _enter(unit: Transaction, lines: Sequence[Line]) -> None:
     if not lines:
         return
-    by_entry = {_entry(each): each for each in lines}
+    entries = tuple(map(_entry, lines))
+    conflicts = unit.enter_all(entries)
+    by_entry = dict(zip(entries, lines, strict=True)) if conflicts else {}
     instead: dict[Line, None] = {}
-    for entry in unit.enter_all(tuple(map(_entry, lines))):
+    for entry in conflicts:
         line = by_entry[entry]
         if line.otherwise is None:
             raise Conflict(f"entry {line.id} is in the ledger with other content", code="entry_conflict")
@@ -257,7 +276,7 @@ def _journal_row(kind: str, key: str, version: int, cause: Envelope, now_ms: int
 
 def _as_cause(envelope: Envelope) -> dict[str, Any]:
     return {
-        "data": envelope.data.model_dump(mode="json"),
+        "data": envelope.data,
         "subject": envelope.subject,
         "time_ms": envelope.time_ms,
         "generation": envelope.generation,

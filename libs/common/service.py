@@ -14,10 +14,10 @@ from typing import Any, Final
 from libs.common.bus.port import Ack, Answer, Dead, Delivery, Retry
 from libs.common.errors import Rejected, Unavailable
 from libs.common.events.envelope import Envelope, from_wire
-from libs.common.events.event import Owner
+from libs.common.events.event import Event, Owner
 from libs.common.reconciler import Reconciler
 from libs.common.relay import Publish, Relay
-from libs.common.runner import Runner
+from libs.common.runner import Runner, take_all
 from libs.common.store.port import Store
 from libs.common.telemetry import metrics
 from libs.common.telemetry.logging import fields
@@ -31,12 +31,16 @@ RETRY_MAX_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Runners for what it owns, reconcilers for the world it keeps, and one store under them."""
+    """Runners for what it owns, reconcilers for the world it keeps, and one store under them.
+
+    `together`: events that all records they concern take in one commit; others are a commit a record.
+    """
 
     name: Owner
     store: Store
     runners: tuple[Runner[Any], ...]
     reconcilers: tuple[Reconciler[Any, Any, Any], ...] = ()
+    together: frozenset[type[Event]] = frozenset()
 
     def runner(self, kind: str) -> Runner[Any]:
         """The runner of a kind of thing that we own."""
@@ -67,12 +71,15 @@ class Service:
 
     def handle(self, envelope: Envelope) -> None:
         """Apply an event to every record of ours that it concerns. Safe to repeat."""
-        concerned = [(each, keys) for each in self.runners if (keys := each.keys_of(envelope)) is not None]
+        concerned = [(each, parts) for each in self.runners if (parts := each.parts_of(envelope)) is not None]
         if not concerned:
             raise Rejected(f"{self.name} does not hear {envelope.type}", code="not_heard")
-        for runner, keys in concerned:
-            for key in keys:
-                runner.take(key, envelope)
+        taken = [(runner, key, part) for runner, parts in concerned for key, part in parts]
+        if type(envelope.data) in self.together and taken:
+            take_all(taken)
+            return
+        for runner, key, part in taken:
+            runner.take(key, part)
 
     def tick(self) -> int:
         """Wake what is due; returns how much was."""

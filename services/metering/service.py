@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -16,15 +16,15 @@ from libs.common.events.endpoint import (
     EndpointStageChanged,
 )
 from libs.common.events.envelope import Envelope
-from libs.common.events.event import Owner
+from libs.common.events.event import Event, Owner
 from libs.common.events.route import UsageReported
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
 from services.metering.core import producer
 from services.metering.core.decide import decide_meter, decide_window
-from services.metering.core.intake import flaw_of
 from services.metering.core.plan import plan
+from services.metering.core.served import served_by_endpoint
 from services.metering.core.state import Meter, Producer, Window, attention_of
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import METER, PRODUCER, WINDOW, told_windows
@@ -48,10 +48,10 @@ WINDOWS: Final = Owned(
 )
 
 
-def served_endpoints(envelope: Envelope) -> Sequence[str]:
-    """The endpoints that a batch has billable requests of."""
+def served(envelope: Envelope, *, windows: Windows) -> Mapping[str, Event]:
+    """What a batch's billable requests say to the meter of each endpoint."""
     assert isinstance(envelope.data, UsageReported), envelope
-    return sorted({each.endpoint_id for each in envelope.data.requests if flaw_of(each) is None})
+    return served_by_endpoint(envelope.data, windows)
 
 
 def meters(windows: Windows) -> Owned[Meter]:
@@ -69,7 +69,7 @@ def meters(windows: Windows) -> Owned[Meter]:
             EndpointPauseRequested: its_subject,
             NodeJoined: its_subject,
             NodeReleased: its_subject,
-            UsageReported: served_endpoints,
+            UsageReported: partial(served, windows=windows),
         },
         scope=lambda meter: meter.dimensions.tenant_id if meter.dimensions else "",
         attention=attention_of,
@@ -94,7 +94,8 @@ def build(ports: Ports) -> Service:
     return Service(
         name=Owner.METERING,
         store=ports.store,
-        # Producers first: a window is marked when its entries are in the ledger; a crash between marks it late.
+        # Producers first: a window is marked when its entries are in the ledger.
         runners=(producing, metering, telling),
         reconcilers=(Reconciler(metering, teller, plan, store=ports.store, clock=ports.clock),),
+        together=frozenset({UsageReported}),
     )

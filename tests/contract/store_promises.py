@@ -355,6 +355,70 @@ def entries_in_a_batch_land_once_and_those_with_other_content_are_told(store: St
     assert sum(each.quantity for each in store.sums(from_ms=0, to_ms=2**50)) == 3 * an_entry("l-1").quantity
 
 
+def what_entries_share_is_there_with_each_of_them(store: Store) -> None:
+    content, other = b"x" * 200, b"y" * 200
+    entries = [an_entry(f"l-{number}", data=content, at_ms=1_000 + number // 3) for number in range(5)]
+    entries += [an_entry("l-5", data=other, at_ms=1_001), an_entry("l-6", data=content, at_ms=1_001)]
+    with store.transaction() as unit:
+        assert unit.enter_all(entries) == []
+        assert unit.enter_all([replace(entries[1], data=other)]) == [replace(entries[1], data=other)]
+    with store.transaction() as unit:
+        assert unit.enter_all([*entries, an_entry("l-7", data=content)]) == []
+
+    assert store.entries_of(["l-1"]) == [entries[1]]
+    assert store.entries_of([f"l-{number}" for number in range(7)]) == entries
+    assert store.entries(from_ms=1_001) == entries[3:]
+
+
+def a_set_of_records_is_taken_as_one_after_the_other(store: Store) -> None:
+    save(store, a_record("ep-1"), a_record("ep-2"), a_record("ep-3", label="x"))
+    with store.transaction() as unit:
+        unit.seen("endpoint/ep-2", "e-1")
+    keys = ["ep-0", "ep-1", "ep-2", "ep-3"]
+
+    with store.transaction() as unit:
+        unit.foresee([("endpoint", key, "e-1") for key in keys])
+        assert [unit.seen(f"endpoint/{key}", "e-1") for key in keys] == [False, False, True, False]
+        found = {key: unit.load("endpoint", key) for key in keys}
+        assert [None if each is None else each.version for each in found.values()] == [None, 1, 1, 1]
+        unit.save(a_record("ep-0"), was=0)
+        unit.save(a_record("ep-1", state=b"2"), was=1)
+        unit.save(a_record("ep-3", state=b"3", label="y"), was=1)
+        unit.journal(a_row("e-1", "ep-0"))
+        unit.enqueue(a_message("m-1"))
+        unit.journal(a_row("e-1", "ep-1", 2))
+        unit.enqueue(a_message("m-2"))
+
+    assert [(each.key, each.version, each.state) for each in store.page("endpoint")] == [
+        ("ep-0", 1, b'{"n":1}'),
+        ("ep-1", 2, b"2"),
+        ("ep-2", 1, b'{"n":1}'),
+        ("ep-3", 2, b"3"),
+    ]
+    assert store.find("endpoint", scope="t-1", label="y") is not None
+    assert [each.key for each in store.journal_rows()] == ["ep-0", "ep-1"]
+    assert [each.message.id for each in store.pending(10)] == ["m-1", "m-2"]
+    with store.transaction() as unit:
+        assert all(unit.seen(f"endpoint/{key}", "e-1") for key in keys)
+
+
+def a_set_with_a_record_at_another_version_changes_nothing(store: Store) -> None:
+    save(store, a_record("ep-1"), a_record("ep-2"))
+
+    def work(unit: Transaction) -> None:
+        unit.foresee([("endpoint", key, "e-1") for key in ("ep-1", "ep-2")])
+        for key, was in (("ep-1", 1), ("ep-2", 7)):
+            unit.seen(f"endpoint/{key}", "e-1")
+            unit.load("endpoint", key)
+            unit.save(a_record(key, state=b"2"), was=was)
+
+    refuses(Stale, store, work)
+
+    assert [each.version for each in store.page("endpoint")] == [1, 1]
+    with store.transaction() as unit:
+        assert not unit.seen("endpoint/ep-1", "e-1")
+
+
 def sums_are_exact_over_any_half_open_time(store: Store) -> None:
     hour = 3_600_000
     times = [0, 1, hour - 1, hour, hour + 5, 3 * hour - 1, 3 * hour, 7 * hour + 3]
@@ -579,6 +643,9 @@ PROMISES: Final[tuple[Callable[[Store], None], ...]] = (
     a_label_is_taken_once_among_many,
     a_ledger_entry_is_itself_for_ever,
     entries_in_a_batch_land_once_and_those_with_other_content_are_told,
+    what_entries_share_is_there_with_each_of_them,
+    a_set_of_records_is_taken_as_one_after_the_other,
+    a_set_with_a_record_at_another_version_changes_nothing,
     sums_are_exact_over_any_half_open_time,
     totals_are_sums_over_a_half_open_time,
     records_are_paged_by_key,

@@ -144,6 +144,29 @@ class EntersWhatConflicts(Faulty):
         return self.Unit(unit, self._inner)
 
 
+class LosesWhatIsShared(Faulty):
+    """Gives the content of an entry only with the one that holds it."""
+
+    def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:
+        found = self._inner.entries_of(ids)
+        held = {each.data: each.id for each in reversed(self._inner.entries())}
+        return [each if held[each.data] == each.id else replace(each, data=b"") for each in found]
+
+
+class ForeseesWithoutLooking(Faulty):
+    """Takes all that is foreseen for new."""
+
+    class Unit(Worse):
+        def foresee(self, taken: Sequence[tuple[str, str, str]]) -> None:
+            self._foreseen = {(f"{kind}/{key}", event_id) for kind, key, event_id in taken}
+
+        def seen(self, reader: str, event_id: str) -> bool:
+            return self._unit.seen(reader, event_id) and (reader, event_id) not in getattr(self, "_foreseen", ())
+
+    def worsened(self, unit: Transaction) -> Any:
+        return self.Unit(unit, self._inner)
+
+
 class ForgetsTheTenant(Faulty):
     """Has one chain for all."""
 
@@ -236,6 +259,9 @@ class GivesTheNewestFirst(Faulty):
         (ForgetsLabels, promises.a_label_is_unique_in_its_scope),
         (OverwritesTheLedger, promises.a_ledger_entry_is_itself_for_ever),
         (EntersWhatConflicts, promises.entries_in_a_batch_land_once_and_those_with_other_content_are_told),
+        (LosesWhatIsShared, promises.what_entries_share_is_there_with_each_of_them),
+        (ForeseesWithoutLooking, promises.a_set_of_records_is_taken_as_one_after_the_other),
+        (IgnoresWas, promises.a_set_with_a_record_at_another_version_changes_nothing),
         (ForgetsOneEnd, promises.sums_are_exact_over_any_half_open_time),
         (ForgetsTheTenant, promises.the_audit_is_one_chain_among_many),
     ],

@@ -7,16 +7,18 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine
 
 from libs.common.clock import ManualClock
 from libs.common.errors import Invalid, Stale, Unavailable
-from libs.common.store import database, sql
+from libs.common.store import database, months, sql
 from libs.common.store.database import Database, StatementFailed, is_wal_safe
 from libs.common.store.port import Record, Taken, Transaction
 from libs.common.store.sql import SqlStore
@@ -62,6 +64,80 @@ def test_a_ledger_of_yesterday_gets_labels_and_the_sums_of_what_it_has(url: str)
     assert [(each.labels, each.quantity) for each in sums] == [("", 14), ("m", 7)]
     assert grown.entries()[0] == an_entry("l-1")
     grown.close()
+
+
+YESTERDAY: Final = """
+CREATE TABLE entries (
+    id varchar COLLATE "C" PRIMARY KEY, account varchar COLLATE "C" NOT NULL, meter varchar COLLATE "C" NOT NULL,
+    quantity bigint NOT NULL, at_ms bigint NOT NULL, data bytea NOT NULL, labels varchar COLLATE "C" NOT NULL DEFAULT ''
+);
+CREATE INDEX entries_account ON entries (account, at_ms, id);
+CREATE INDEX entries_time ON entries (at_ms, id);
+INSERT INTO entries SELECT id, 't-1/p-1', 'completion_tokens', 7, at_ms, '{"a":1}'
+    FROM (VALUES ('l-1', 1000), ('l-2', 4000000000000)) AS known (id, at_ms)
+"""
+PARTS: Final = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'entries'::regclass ORDER BY 1"
+
+
+def test_a_ledger_in_one_piece_becomes_the_first_of_its_parts(postgres: Postgres) -> None:
+    url = postgres.new()
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(YESTERDAY.encode())
+
+    grown = SqlStore(url)
+    with grown.transaction() as unit:
+        known = an_entry("l-2", at_ms=4_000_000_000_000)
+        assert unit.enter_all([an_entry("l-1"), an_entry("l-3", at_ms=5), replace(known, quantity=8)]) == [
+            replace(known, quantity=8)
+        ]
+    grown.close()
+    again = SqlStore(url)
+
+    assert [each.id for each in again.entries()] == ["l-3", "l-1", "l-2"]
+    assert sum(each.quantity for each in again.sums(from_ms=0, to_ms=2**50)) == 21
+    with again._database.reading() as connection:
+        whole = connection.execute(text("SELECT count(*) FROM entries_before")).scalar_one()
+        rest = connection.execute(text("SELECT count(*) FROM entries_rest")).scalar_one()
+    assert (whole, rest) == (2, 1)
+    again.close()
+
+
+def test_an_entry_is_in_the_part_of_its_month_and_the_next_months_are_made_in_time(postgres: Postgres) -> None:
+    store = SqlStore(postgres.new())
+    with store._database.reading() as connection:
+        first = [str(each) for each in connection.execute(text(PARTS)).scalars()]
+        now_ms = connection.execute(months.NOW_MS).scalar_one()
+    with store.transaction() as unit:
+        unit.enter_all([an_entry("now", at_ms=now_ms), an_entry("early", at_ms=0), an_entry("late", at_ms=2**50)])
+    later_ms = now_ms + 45 * DAY_MS
+
+    store.prune(later_ms)
+    store.prune(later_ms)
+
+    this, _ = months.month_at(now_ms)
+    assert first == sorted(["entries_before", "entries_rest", *(months.month_at(now_ms, later=n)[0] for n in range(3))])
+    with store._database.reading() as connection:
+        known = set(connection.execute(text(PARTS)).scalars())
+        where = {
+            part: connection.execute(text(f"SELECT id FROM {part}")).scalars().all()
+            for part in (this, "entries_before", "entries_rest")
+        }
+    assert {months.month_at(later_ms, later=n)[0] for n in range(3)} <= known
+    assert where == {this: ["now"], "entries_before": ["early"], "entries_rest": ["late"]}
+    assert [each.id for each in store.entries()] == ["early", "now", "late"]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "later", "name"),
+    [
+        (1_798_761_599_999, 0, "entries_2026_12"),
+        (1_798_761_600_000, 0, "entries_2027_01"),
+        (1_798_761_599_999, 2, "entries_2027_02"),
+    ],
+)
+def test_a_month_begins_at_midnight_utc(at_ms: int, later: int, name: str) -> None:
+    assert months.month_at(at_ms, later=later)[0] == name
 
 
 def setting(connection: Connection, statement: str) -> object:

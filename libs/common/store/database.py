@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from libs.common.errors import Invalid, MillraceError, Stale, Unavailable
 from libs.common.store.growth import grow
+from libs.common.store.months import keep_months
 
 LOCK_WAIT_S: Final = 5  # Beyond this something is stuck; the bus delivers again.
 STATEMENT_S: Final = 10
@@ -80,6 +81,12 @@ class Database:
         with self.writing() as connection, meaning():
             connection.execute(text(f"LOCK TABLE {table.name} IN SHARE MODE"))
             yield connection
+
+    def keep_months(self, now_ms: int) -> None:
+        """Have parts of the ledger for the months to come, where a ledger has parts."""
+        if self.dialect == "postgresql":
+            with self.writing() as connection, meaning():
+                keep_months(connection, now_ms)
 
     def close(self) -> None:
         """Give back all connections."""

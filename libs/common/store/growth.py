@@ -6,18 +6,25 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import CreateColumn
 
 from libs.common.store.ledger import FILL_SUMS
+from libs.common.store.months import part_by_month
 from libs.common.store.tables import ENTRIES, SCHEMA, SUMS
 
 
 def grow(connection: Connection) -> None:
     """Make the tables and columns that are missing; a ledger without sums gets those of all its entries."""
     known = inspect(connection).get_table_names()
-    SCHEMA.create_all(connection)
     if ENTRIES.name in known:
-        columns = {each["name"] for each in inspect(connection).get_columns(ENTRIES.name)}
-        for column in ENTRIES.columns:
-            if column.name not in columns:
-                definition = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.execute(text(f"ALTER TABLE {ENTRIES.name} ADD COLUMN {definition}"))
-        if SUMS.name not in known:
-            connection.execute(FILL_SUMS)
+        _add_columns(connection)
+    if connection.dialect.name == "postgresql":
+        part_by_month(connection, is_there=ENTRIES.name in known)
+    SCHEMA.create_all(connection)
+    if ENTRIES.name in known and SUMS.name not in known:
+        connection.execute(FILL_SUMS)
+
+
+def _add_columns(connection: Connection) -> None:
+    columns = {each["name"] for each in inspect(connection).get_columns(ENTRIES.name)}
+    for column in ENTRIES.columns:
+        if column.name not in columns:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {ENTRIES.name} ADD COLUMN {definition}"))

@@ -1,20 +1,17 @@
-"""The ledger in SQL: entries in batches, each added in its own commit to the sums of its hour, and sums read exactly.
+"""Sums of the ledger in SQL, read exactly: every entry was added in its own commit to the sums of its hour.
 
 A sum over a long time is read from whole hours, and from the entries themselves at its two ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
-    Executable,
     Integer,
     Select,
     Table,
-    bindparam,
     func,
     insert,
     literal,
@@ -24,58 +21,15 @@ from sqlalchemy import (
     union_all,
 )
 
-from libs.common.store.port import Entry
 from libs.common.store.tables import ENTRIES, SUMS
 from libs.common.units import HOUR_MS
 
-if TYPE_CHECKING:  # It makes its tables by this module.
-    from libs.common.store.database import Database
-
-IDS_MAX: Final = 500  # Asked for in one statement; far below what either database takes.
 HOUR_OF: Final = ENTRIES.c.at_ms - ENTRIES.c.at_ms % literal_column(str(HOUR_MS))
 BY: Final = (ENTRIES.c.account, HOUR_OF, ENTRIES.c.meter, ENTRIES.c.labels)
 FILL_SUMS: Final = insert(SUMS).from_select(
     ["account", "start_ms", "meter", "labels", "quantity"],
     select(*BY, func.sum(ENTRIES.c.quantity)).group_by(*BY),
 )
-KNOWN: Final = select(ENTRIES).where(ENTRIES.c.id.in_(bindparam("ids", expanding=True)))
-
-
-def adding(database: Database) -> Executable:
-    """The statement that adds to sums, in the database's dialect."""
-    new = database.insert(SUMS)
-    total = SUMS.c.quantity + new.excluded.quantity
-    added: Executable = new.on_conflict_do_update(index_elements=list(SUMS.primary_key), set_={"quantity": total})
-    return added
-
-
-def rows_of(entries: Sequence[Entry]) -> list[dict[str, object]]:
-    """Entries as rows of their table."""
-    return [
-        {
-            "id": each.id,
-            "account": each.account,
-            "meter": each.meter,
-            "quantity": each.quantity,
-            "at_ms": each.at_ms,
-            "data": each.data,
-            "labels": each.labels,
-        }
-        for each in entries
-    ]
-
-
-def added_to_sums(entries: Sequence[Entry]) -> list[dict[str, object]]:
-    """What entries add to which sums, in one order for all writers, so that none waits for another in a ring."""
-    sums: dict[tuple[str, int, str, str], int] = {}
-    for each in entries:
-        place = (each.account, each.at_ms - each.at_ms % HOUR_MS, each.meter, each.labels)
-        sums[place] = sums.get(place, 0) + each.quantity
-    return [
-        {"account": account, "start_ms": start_ms, "meter": meter, "labels": labels, "quantity": sums[place]}
-        for place in sorted(sums)
-        for account, start_ms, meter, labels in [place]
-    ]
 
 
 def summing(*, from_ms: int, to_ms: int, under: str | None, every_ms: int | None) -> Select[Any]:

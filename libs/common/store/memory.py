@@ -31,6 +31,9 @@ class _Unit:
     entries: dict[str, Entry] = field(default_factory=dict)
     sealed: list[Sealed] = field(default_factory=list)
 
+    def foresee(self, taken: Sequence[tuple[str, str, str]]) -> None:
+        """Nothing is far away here."""
+
     def seen(self, reader: str, event_id: str) -> bool:
         """Whether ``reader`` took this event before; if not, it has now."""
         if (reader, event_id) in self.store.inbox or (reader, event_id) in self.inbox:

@@ -126,6 +126,12 @@ class Told:
 class Transaction(Protocol):
     """One unit of work. Leaving it without an error commits."""
 
+    def foresee(self, taken: Sequence[tuple[str, str, str]]) -> None:
+        """Say which (kind, key, event id) are taken next, so that they are read and written as sets; no more than that.
+
+        Each is asked of `seen` as the reader ``kind/key``, then loaded, and perhaps saved. No record twice.
+        """
+
     def seen(self, reader: str, event_id: str) -> bool:
         """Whether ``reader`` took this event before; if not, it has now."""
 

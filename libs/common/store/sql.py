@@ -16,10 +16,12 @@ from libs.common.audit import Sealed
 from libs.common.bus.port import Message
 from libs.common.clock import Clock, SystemClock
 from libs.common.store.database import Database, meaning
-from libs.common.store.ledger import KNOWN, summing
+from libs.common.store.entering import entries_from, with_ids
+from libs.common.store.foreseeing import LOAD, record_of
+from libs.common.store.ledger import summing
 from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Sum, Told, Total
 from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
-from libs.common.store.unit import LOAD, SqlUnit, Statements, entry_of, record_of, sealed_of
+from libs.common.store.unit import SqlUnit, Statements, sealed_of
 from libs.common.units import DAY_MS
 
 INBOX_KEPT_MS: Final = 35 * DAY_MS  # reliability.md R7: longer than a stream or a backup can bring an event again.
@@ -55,6 +57,7 @@ class SqlStore:
             yield unit
             if unit.broken is not None:  # Somebody caught the error; PostgreSQL would "commit" by rolling back.
                 raise unit.broken
+            unit.flush()
 
     def load(self, kind: str, key: str) -> Record | None:
         """Read one record."""
@@ -121,7 +124,8 @@ class SqlStore:
     ) -> Sequence[Entry]:
         """Ledger entries by time."""
         wanted = select(ENTRIES).where(*_within(account, from_ms, to_ms))
-        return [entry_of(row) for row in self._read(wanted.order_by(ENTRIES.c.at_ms, ENTRIES.c.id).limit(limit))]
+        rows = self._read(wanted.order_by(ENTRIES.c.at_ms, ENTRIES.c.id).limit(limit))
+        return entries_from(self._database.dialect, rows, self._read)
 
     def deeds(
         self, *, tenant_id: str | None = None, project_id: str | None = None, after: int = 0, limit: int = 1000
@@ -142,7 +146,8 @@ class SqlStore:
 
     def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:
         """The ledger entries that have one of these ids."""
-        return sorted((entry_of(row) for row in self._read(KNOWN, {"ids": list(ids)})), key=lambda each: each.id)
+        found = with_ids(self._database.dialect, ids, self._read)
+        return [found[each] for each in sorted(found)]
 
     def totals(self, *, from_ms: int, to_ms: int, account: str | None = None) -> Sequence[Total]:
         """Sums of ledger entries, by account and meter."""
@@ -152,6 +157,7 @@ class SqlStore:
 
     def prune(self, now_ms: int) -> int:
         """Forget events that can't come again and messages sent long ago; returns how many rows went."""
+        self._database.keep_months(now_ms)
         return self._prune(INBOX, INBOX.c.at_ms, now_ms - INBOX_KEPT_MS) + self._prune(
             OUTBOX, OUTBOX.c.sent_at_ms, now_ms - OUTBOX_KEPT_MS
         )

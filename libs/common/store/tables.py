@@ -103,7 +103,10 @@ class CounterRow(StoreTable, table=True):
 
 
 class EntryRow(StoreTable, table=True):
-    """A line of the ledger, never changed and never deleted."""
+    """A line of the ledger, never changed and never deleted; `data_of` has the content that is not in `data`.
+
+    In PostgreSQL it is a table in parts (see `months`), without this primary key: `entry_ids` stands for it.
+    """
 
     __tablename__ = "entries"
     __table_args__ = (
@@ -118,6 +121,7 @@ class EntryRow(StoreTable, table=True):
     at_ms: int = Field(sa_column=Column(NUMBER, nullable=False))
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     labels: str = Field(sa_column=Column(WORDS, nullable=False, server_default=""))
+    data_of: str | None = Field(default=None, sa_column=Column(WORDS))
 
 
 class SumRow(StoreTable, table=True):
@@ -174,6 +178,9 @@ OUTBOX: Final[Table] = SCHEMA.tables["outbox"]
 JOURNAL: Final[Table] = SCHEMA.tables["journal"]
 COUNTERS: Final[Table] = SCHEMA.tables["counters"]
 ENTRIES: Final[Table] = SCHEMA.tables["entries"]
+IDS: Final = Table(  # Of PostgreSQL alone, so not among the tables that every store makes.
+    "entry_ids", MetaData(), Column("id", WORDS, primary_key=True), Column("at_ms", NUMBER, nullable=False)
+)
 SUMS: Final[Table] = SCHEMA.tables["sums"]
 DEEDS: Final[Table] = SCHEMA.tables["deeds"]
 CHAINS: Final[Table] = SCHEMA.tables["chains"]

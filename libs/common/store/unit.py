@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -13,13 +14,12 @@ from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, MillraceError, Stale
 from libs.common.store.database import Database, Duplicate, meaning
-from libs.common.store.ledger import IDS_MAX, KNOWN, added_to_sums, adding, rows_of
-from libs.common.store.port import Attention, Entry, JournalRow, Record, Taken
-from libs.common.store.tables import CHAINS, COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS, WORDS
+from libs.common.store.entering import COUNTED, add_to_sums, new_of, with_ids
+from libs.common.store.entering import insert as insert_entries
+from libs.common.store.foreseeing import LOAD, Foreseen, foresee, record_of
+from libs.common.store.port import Entry, JournalRow, Record, Taken
+from libs.common.store.tables import CHAINS, COUNTERS, DEEDS, INBOX, JOURNAL, OUTBOX, RECORDS, WORDS
 
-COUNTED: Final = {"preserve_rowcount": True}
-
-LOAD: Final = select(RECORDS).where(RECORDS.c.kind == bindparam("kind"), RECORDS.c.key == bindparam("key"))
 # Writers of one record queue at its row, rather than all decide and all but one decide again.
 LOAD_TO_WRITE: Final = LOAD.with_for_update(key_share=True)
 OVERWRITE: Final = update(RECORDS).where(
@@ -43,9 +43,9 @@ class Statements:
         fits = COUNTERS.c.value + amount <= limit
         first = select(bindparam("name", type_=WORDS), amount).where(amount <= limit)
         self.see: Executable = make(INBOX).on_conflict_do_nothing().execution_options(**COUNTED)
+        self.see_all: Executable = make(INBOX).on_conflict_do_nothing().returning(INBOX.c.reader, INBOX.c.event_id)
         self.create: Executable = make(RECORDS).on_conflict_do_nothing().execution_options(**COUNTED)
-        self.enter: Executable = make(ENTRIES).on_conflict_do_nothing().execution_options(**COUNTED)
-        self.add: Executable = adding(database)
+        self.dialect = database.dialect
         self.chain: Executable = (
             make(CHAINS)
             .values(chain=bindparam("of"), seq=1, hash=NOTHING_BEFORE)
@@ -67,27 +67,43 @@ class SqlUnit:
         self._connection = connection
         self._statements = statements
         self._now_ms = now_ms
+        self._foreseen: Foreseen | None = None
+        self._later: dict[Executable, list[dict[str, object]]] = {}
         self.broken: MillraceError | None = None
+
+    def foresee(self, taken: Sequence[tuple[str, str, str]]) -> None:
+        """Read what is taken next in one go, and lock it in the order given."""
+        if len({(kind, key) for kind, key, _ in taken}) == len(taken):
+            self._foreseen = foresee(taken, self._run, self._statements.see_all, now_ms=self._now_ms)
 
     def seen(self, reader: str, event_id: str) -> bool:
         """Whether ``reader`` took this event before; if not, it has now."""
+        if self._foreseen and (known := self._foreseen.seen.pop((reader, event_id), None)) is not None:
+            return known
         row = {"reader": reader, "event_id": event_id, "at_ms": self._now_ms}
         return self._run(self._statements.see, row).rowcount == 0
 
     def load(self, kind: str, key: str) -> Record | None:
         """The record as stored, locked against other writers until the unit ends."""
+        if self._foreseen and (kind, key) in self._foreseen.records:
+            return self._foreseen.records[kind, key]
         row = self._run(LOAD_TO_WRITE, {"kind": kind, "key": key}).first()
         return None if row is None else record_of(row)
 
     def save(self, record: Record, *, was: int) -> None:
         """Store the record as version ``was + 1``."""
         values = _values_of(record, version=was + 1)
+        foreseen = self._foreseen.records.pop((record.kind, record.key), None) if self._foreseen else None
         if was == 0:
             if self._run(self._statements.create, values).rowcount == 0:
                 raise self._why_not_created(record)
             return
+        values = {**values, "of_kind": record.kind, "of_key": record.key, "was": was}
+        if foreseen is not None and record.label is None:
+            self._append(OVERWRITE, values)
+            return
         try:
-            done = self._run(OVERWRITE, {**values, "of_kind": record.kind, "of_key": record.key, "was": was})
+            done = self._run(OVERWRITE, values)
         except Duplicate:
             self.broken = _taken(record)
             raise self.broken from None
@@ -105,7 +121,7 @@ class SqlUnit:
             "cause_type": row.cause_type,
             "cause": row.cause,
         }
-        self._run(APPEND, values)
+        self._append(APPEND, values)
 
     def enqueue(self, message: Message) -> None:
         """Put a message into the outbox."""
@@ -116,7 +132,7 @@ class SqlUnit:
             "headers": json.dumps(dict(message.headers)),
             "body": message.body,
         }
-        self._run(ENQUEUE, values)
+        self._append(ENQUEUE, values)
 
     def take(self, counter: str, amount: int, limit: int) -> bool:
         """Add to a counter if the sum stays within ``limit``."""
@@ -135,23 +151,28 @@ class SqlUnit:
 
     def enter_all(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Add entries to the ledger, and to the sums of their hours."""
-        ids = sorted({each.id for each in entries})
-        known: dict[str, Entry] = {}
-        for begin in range(0, len(ids), IDS_MAX):
-            rows = self._run(KNOWN, {"ids": ids[begin : begin + IDS_MAX]})
-            known |= {row.id: entry_of(row) for row in rows}
-        new: dict[str, Entry] = {}
-        conflicts = []
-        for each in entries:
-            there = known.get(each.id) or new.setdefault(each.id, each)
-            if there != each:
-                conflicts.append(each)
-        if new:
-            coming = tuple(new.values())
-            if self._run(self._statements.enter, rows_of(coming)).rowcount != len(coming):
-                raise Stale("somebody else entered some of these entries just now")
-            self._run(self._statements.add, added_to_sums(coming))
+        if not entries:
+            return []
+        new, conflicts = new_of(entries, {})
+        if not conflicts and self._added(new):  # All are new, as nearly always: nothing was asked.
+            return []
+        known = with_ids(self._statements.dialect, (each.id for each in entries), self._run)
+        new, conflicts = new_of(entries, known)
+        new = tuple(each for each in new if each.id not in known)
+        if new and not self._added(new):
+            raise Stale("somebody else entered some of these entries just now")
         return conflicts
+
+    def _added(self, new: Sequence[Entry]) -> bool:
+        """Whether all of these were new, and are added to the ledger and its sums; else nothing changed."""
+        with self._meaning():
+            attempt = self._connection.begin_nested()
+            if not insert_entries(self._connection, new):
+                attempt.rollback()
+                return False
+            add_to_sums(self._connection, new)
+            attempt.commit()
+            return True
 
     def seal(self, deed: Deed) -> Sealed:
         """Append to the audit."""
@@ -166,29 +187,35 @@ class SqlUnit:
             self._run(EXTEND, {"of": chain, "to": hash_})
         return row
 
+    def flush(self) -> None:
+        """Write what of a foreseen unit nobody reads before the commit, each table's rows in one go. Raises Stale."""
+        for statement, rows in self._later.items():
+            if self._run(statement, rows).rowcount != len(rows) and statement is OVERWRITE:
+                raise Stale("somebody else wrote some of these records just now")
+
+    def _append(self, statement: Executable, values: Mapping[str, object]) -> None:
+        if self._foreseen is None:
+            self._run(statement, values)
+        else:
+            self._later.setdefault(statement, []).append(dict(values))
+
     def _why_not_created(self, record: Record) -> MillraceError:
         if self.load(record.kind, record.key) is None:
             return _taken(record)
         return Stale(f"{record.kind} {record.key} exists already")
 
     def _run(self, statement: Executable, values: Mapping[str, object] | list[dict[str, object]]) -> CursorResult[Any]:
+        with self._meaning():
+            return self._connection.execute(statement, values)
+
+    @contextmanager
+    def _meaning(self) -> Iterator[None]:
         try:
             with meaning():
-                return self._connection.execute(statement, values)
+                yield
         except MillraceError as error:
             self.broken = error
             raise
-
-
-def record_of(row: Sequence[Any]) -> Record:
-    """The record in a row of its table."""
-    kind, key, state, version, sequence, scope, label, wake_at_ms, attention = row
-    return Record(kind, key, state, version, sequence, scope, label, wake_at_ms, Attention(attention))
-
-
-def entry_of(row: Sequence[Any]) -> Entry:
-    """The ledger entry in a row of its table."""
-    return Entry(*row)
 
 
 def sealed_of(row: Sequence[Any]) -> Sealed:

@@ -21,13 +21,12 @@ from libs.common.events.endpoint import (
 )
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
-from libs.common.events.route import RequestUsage, UsageReported
 from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
 from libs.common.runner import Woke
 from libs.common.units import DAY_MS, MINUTE_MS
 from services.metering.core.booking import book
-from services.metering.core.intake import flaw_of, is_future
+from services.metering.core.intake import FUTURE_MAX_MS
 from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale, Window
 from services.metering.core.timeline import Happening, StageSince
 from services.metering.core.windows import Windows
@@ -58,6 +57,15 @@ class Totalled(Internal):
     end_ms: int
     quantity: int
     revision: int
+
+
+class Served(Internal):
+    """What a router's batch says of one endpoint: which windows (by start) got entries, and what was sold in each."""
+
+    kind: ClassVar[str] = "metering.served"
+    owner: ClassVar[Owner] = Owner.METERING
+
+    windows: tuple[tuple[int, Dimensions], ...]
 
 
 class LedgerRead(Internal):
@@ -152,8 +160,8 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
         case NodeReleased() as node:
             _check(envelope, node.at_ms, 0)
             return _happened(meter, node.claim, Happening(envelope.sequence, node.at_ms, None))
-        case UsageReported() as batch:
-            return _used(meter, batch, windows)
+        case Served() as served:
+            return _served(meter, served, windows)
         case LedgerRead() as read:
             agreed = set(read.agreed)
             left = (e for e in meter.marked if (e.dimensions.root, e.start_ms, e.number) not in agreed)
@@ -208,29 +216,13 @@ def _happened(meter: Meter, claim: str, news: Happening, *, node_type: str = "")
     return replace(meter, nodes=tuple(sorted((*others, node), key=lambda each: each.claim)))
 
 
-def _used(meter: Meter, batch: UsageReported, windows: Windows) -> Meter:
+def _served(meter: Meter, served: Served, windows: Windows) -> Meter:
     # The producer judged the future by its own look at the clock; what it took a moment ago is marked here too.
-    lenient_ms = meter.now_ms + DAY_MS
-    touched = {
-        (windows.start_of(each.ended_ms), _sold(each).root): _sold(each)
-        for each in batch.requests
-        if each.endpoint_id == meter.endpoint_id and flaw_of(each) is None and not is_future(each, now_ms=lenient_ms)
-    }
-    for (start_ms, _root), sold in sorted(touched.items(), key=lambda each: each[0]):
-        meter = mark(meter, sold, (start_ms,), windows)
+    until_ms = meter.now_ms + DAY_MS + FUTURE_MAX_MS
+    for start_ms, sold in served.windows:
+        if start_ms <= until_ms:
+            meter = mark(meter, sold, (start_ms,), windows)
     return meter
-
-
-def _sold(usage: RequestUsage) -> Dimensions:
-    return Dimensions(
-        tenant_id=usage.tenant_id,
-        project_id=usage.project_id,
-        endpoint_id=usage.endpoint_id,
-        generation=usage.generation,
-        model=usage.model,
-        tier=usage.tier,
-        region=usage.region,
-    )
 
 
 def _wake_at(meter: Meter, next_ms: int | None) -> int | None:

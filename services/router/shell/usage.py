@@ -18,17 +18,18 @@ from libs.common.bus.streams import message_of
 from libs.common.clock import Clock
 from libs.common.errors import Unavailable
 from libs.common.events.envelope import Envelope
-from libs.common.events.route import UsageReported
+from libs.common.events.route import RequestUsage, UsageReported
 from libs.common.ids import event_id
 from libs.common.relay import Publish
 from libs.common.telemetry.logging import fields
-from libs.common.units import SECOND_MS
+from libs.common.units import KIB, SECOND_MS
 from services.router.shell import metrics
 from services.router.shell.ports import UsageJournal
 
 log = logging.getLogger(__name__)
 
-BATCH_MAX: Final = 100  # About 60 KiB, within the stream's limit of 256 KiB a message.
+BATCH_MAX: Final = 500  # What the ledger enters in one commit: large batches are what lets it keep up.
+BATCH_MAX_BYTES: Final = 240 * KIB  # With its headers within the stream's limit of 256 KiB a message.
 RESEND_MS: Final = 30 * SECOND_MS
 POLL_S: Final = 1.0  # How late a row that became due for another sending is noticed.
 RETRY_S: Final = 0.5  # After a bus that did not take a batch.
@@ -89,6 +90,13 @@ class UsageSender:
         metrics.BACKLOG.set(self._journal.backlog())
         if not rows:
             return None
+        batch = self._batch(rows, now_ms)
+        while len(batch.message.body) > BATCH_MAX_BYTES and len(rows) > 1:
+            rows = rows[: len(rows) // 2]  # Names as long as they may be; the rest goes with the next one.
+            batch = self._batch(rows, now_ms)
+        return batch
+
+    def _batch(self, rows: Sequence[RequestUsage], now_ms: int) -> _Batch:
         report = UsageReported(
             instance=self._instance, boot_id=self._boot_id, boot_seq=self._boot_seq, requests=tuple(rows)
         )

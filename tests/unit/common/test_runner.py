@@ -323,8 +323,8 @@ def test_an_event_that_nobody_hears_has_no_keys() -> None:
     runner = a_runner(MemoryStore(), ManualClock())
     unheard = replace(added(1), data=told(1))
 
-    assert runner.keys_of(added(1)) == ("t-1",)
-    assert runner.keys_of(unheard) is None
+    assert runner.parts_of(added(1)) == [("t-1", added(1))]
+    assert runner.parts_of(unheard) is None
     assert runner.state("t-1") is None
 
 

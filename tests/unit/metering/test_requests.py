@@ -17,7 +17,7 @@ from libs.common.units import DAY_MS
 from services.metering.core.boots import BOOTS_MAX, Boots
 from services.metering.core.intake import TOKENS_MAX
 from services.metering.shell.audit import audit, producers
-from tests.unit.metering.world import ROOT, T0, WINDOWS, World, batch, requested, usage
+from tests.unit.metering.world import ENDPOINT, ROOT, T0, WINDOWS, World, batch, requested, usage
 
 
 def test_a_batch_becomes_lines_and_is_confirmed_in_the_same_commit() -> None:
@@ -30,7 +30,23 @@ def test_a_batch_becomes_lines_and_is_confirmed_in_the_same_commit() -> None:
     assert world.sums() == {("", "requests"): 2, ("", "prompt_tokens"): 20, ("", "completion_tokens"): 12}
     (confirmed,) = world.confirmed()
     assert (confirmed.instance, confirmed.request_ids) == ("router-1", ("r1", "r2"))
-    assert commits.count("after") == 2  # The producer's, and the meter's mark.
+    assert commits.count("after") == 1  # The lines, the confirmation, and the mark on the meter.
+
+
+def test_a_batch_of_several_endpoints_is_one_commit_and_each_meter_remembers_its_own_part() -> None:
+    world = World()
+    commits: list[str] = []
+    world.hear(requested(), requested(endpoint="ep-two", tenant="globex"))
+    world.moment = commits.append
+
+    world.hear(batch([usage("r1"), usage("r2", endpoint="ep-two", tenant="globex"), usage("r3")]))
+
+    assert commits.count("after") == 1
+    assert [row.cause_type for row in world.store.rows[-3:]] == ["usage.reported.v1", *["metering.served.v1"] * 2]
+    assert b"globex" not in next(row.cause for row in world.store.rows[::-1] if row.key == ENDPOINT)
+    world.pass_time(20)
+    told = {(each.endpoint_id, each.quantity) for each in world.windows_told() if each.meter == "requests"}
+    assert told == {(ENDPOINT, 2), ("ep-two", 1)}
 
 
 def test_a_batch_delivered_three_times_is_billed_once() -> None:

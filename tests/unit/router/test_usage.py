@@ -9,7 +9,7 @@ from libs.common.bus.streams import USAGE, message_of
 from libs.common.clock import ManualClock
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
-from libs.common.events.route import UsageReported
+from libs.common.events.route import RequestUsage, UsageReported
 from libs.common.events.usage import UsageConfirmed
 from libs.common.ids import EventId
 from libs.common.store.memory import MemoryStore
@@ -17,7 +17,7 @@ from services.router.service import RouterService, build
 from services.router.shell.journal import JournalFile, MemoryUsageJournal
 from services.router.shell.ports import Ports
 from services.router.shell.table import RouteTable
-from services.router.shell.usage import BATCH_MAX, RESEND_MS, UsageSender
+from services.router.shell.usage import BATCH_MAX, BATCH_MAX_BYTES, RESEND_MS, UsageSender
 from tests.unit.router.heard import requested
 from tests.unit.router.test_journal import a_row
 
@@ -62,7 +62,26 @@ def test_batches_are_bounded_and_numbered_without_gaps() -> None:
     assert [each.boot_seq for each in wire.reports()] == [1, 2, 3]
     assert {each.subject for each in wire.messages} == {"mr.v1.usage.router-0"}
     assert {each.stream for each in wire.messages} == {USAGE}
-    assert max(len(each.body) for each in wire.messages) < 200_000
+    assert max(len(each.body) for each in wire.messages) <= BATCH_MAX_BYTES
+
+
+def test_a_batch_of_long_names_is_cut_to_what_the_stream_takes() -> None:
+    journal, wire = MemoryUsageJournal("b1", JournalFile()), Wire()
+    for index in range(BATCH_MAX):
+        journal.finish(replace_names(a_row(f"{index}-{'r' * 120}"), "n" * 128))
+    sender = a_sender(journal, ManualClock())
+
+    counts = list(iter(lambda: sender.run(wire.publish), 0))
+
+    assert sum(counts) == BATCH_MAX
+    assert [each.boot_seq for each in wire.reports()] == list(range(1, len(counts) + 1))
+    assert max(len(each.body) for each in wire.messages) <= BATCH_MAX_BYTES
+    assert len({each.request_id for report in wire.reports() for each in report.requests}) == BATCH_MAX
+
+
+def replace_names(row: RequestUsage, name: str) -> RequestUsage:
+    names = {"tenant_id": name, "project_id": name, "endpoint_id": name, "model": name, "key_id": name}
+    return row.model_copy(update=names)
 
 
 def test_a_batch_that_the_bus_did_not_answer_for_is_the_same_message_again() -> None:

@@ -1,0 +1,36 @@
+"""What a router's batch tells each endpoint's meter: the windows that got entries, so that they are told again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from libs.common.events.route import RequestUsage, UsageReported
+from services.metering.core.decide import Served
+from services.metering.core.intake import flaw_of
+from services.metering.core.state import Dimensions
+from services.metering.core.windows import Windows
+
+
+def served_by_endpoint(batch: UsageReported, windows: Windows) -> Mapping[str, Served]:
+    """By endpoint: each window that a billable request ended in, once; of what was sold in it, the last."""
+    touched: dict[str, dict[tuple[int, str], Dimensions]] = {}
+    for each in batch.requests:
+        if flaw_of(each) is None:
+            sold = _sold(each)
+            touched.setdefault(each.endpoint_id, {})[windows.start_of(each.ended_ms), sold.root] = sold
+    return {
+        endpoint: Served(windows=tuple((start_ms, found[start_ms, root]) for start_ms, root in sorted(found)))
+        for endpoint, found in touched.items()
+    }
+
+
+def _sold(usage: RequestUsage) -> Dimensions:
+    return Dimensions(
+        tenant_id=usage.tenant_id,
+        project_id=usage.project_id,
+        endpoint_id=usage.endpoint_id,
+        generation=usage.generation,
+        model=usage.model,
+        tier=usage.tier,
+        region=usage.region,
+    )
