@@ -30,7 +30,7 @@ class Client:
         self._credentials = credentials
         self._http = httpx.Client(timeout=timeout_s)
         self.api = Millrace(credentials.api_url, credentials.key, project=credentials.project, http=self._http)
-        self._usage = Transport(credentials.usage_url, credentials.key, http=self._http)
+        self._usage = Transport(credentials.usage_url, credentials.key, project=credentials.project, http=self._http)
         self._router = Transport(credentials.router_url, credentials.key, http=self._http)
 
     def usage(self, path: str, *, query: Json | None = None) -> Json:

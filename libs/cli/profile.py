@@ -278,6 +278,7 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
         Owner.METERING: {
             "MILLRACE_HTTP_PORT": str(ports.usage),
             "MILLRACE_WINDOW_S": str(settings.services.window_s),
+            "MILLRACE_PRICES_FILE": os.environ.get("MILLRACE_PRICES_FILE", str(CATALOGUE / "prices.yaml")),
         },
     }
 

@@ -29,6 +29,7 @@ from services.metering.service import build
 from services.metering.shell.audit import audit
 from services.metering.shell.export_worker import exports_of, keep_exporting
 from services.metering.shell.ports import Ports
+from services.metering.shell.prices import read_prices
 from services.metering.shell.routes import Reader, create_app
 from services.metering.shell.settings import Settings
 from services.metering.shell.watch import look
@@ -62,7 +63,8 @@ def serve(settings: Settings, ports: Ports) -> None:
     bus = NatsBus(settings.nats_url, name=Owner.METERING, threads=settings.handler_threads)
     ring = Keyring()
     bus.watch(KEYS, partial(learn_key, ring))
-    app = create_app(Reader(ports.store, ring, ports.clock))
+    prices = read_prices(settings.prices_file) if settings.prices_file else None
+    app = create_app(Reader(ports.store, ring, ports.clock, prices))
     span_ms = settings.audit_span_s * SECOND_MS
     exports = exports_of(settings, ports.store, ports.clock)
 

@@ -12,7 +12,6 @@ from typing import Final
 from sqlalchemy import Connection
 
 from libs.common.events.route import RequestUsage
-from libs.common.store import months
 from libs.common.store.sql import SqlStore
 from libs.common.units import DAY_MS, HOUR_MS
 
@@ -28,8 +27,8 @@ LABELS: Final = (
     """'{"generation":1,"key":"' || key || '","model":"millrace/ngram-1","region":"eu-1","tier":"h100-dedicated"}'"""
 )
 CONTENT: Final = (
-    """'{"api":"chat","completion_tokens":' || completion || ',"ended_ms":' || at_ms || ',"endpoint_id":"' || endpoint"""
-    """ || '","finish":"stop","first_token_ms":' || (at_ms - 700) || ',"generation":1,"key_id":"' || key"""
+    """'{"api":"chat","completion_tokens":' || completion || ',"ended_ms":' || at_ms || ',"endpoint_id":"'"""
+    """ || endpoint || '","finish":"stop","first_token_ms":' || (at_ms - 700) || ',"generation":1,"key_id":"' || key"""
     """ || '","model":"millrace/ngram-1","project_id":"main","prompt_tokens":' || prompt"""
     """ || ',"region":"eu-1","request_id":"req-' || digits || '","started_ms":' || (at_ms - 900)"""
     """ || ',"tenant_id":"' || tenant || '","tier":"h100-dedicated","token_source":"engine_final"}'"""
@@ -60,7 +59,7 @@ def a_request(number: int, of: int) -> RequestUsage:
         api="chat",
         prompt_tokens=number % 4000,
         completion_tokens=number % 700,
-        token_source="engine_final",  # noqa: S106 - it is no secret.
+        token_source="engine_final",
         finish="stop",
         started_ms=at_ms - 900,
         first_token_ms=at_ms - 700,
@@ -86,7 +85,8 @@ def _statements(dialect: str, first: int, behind: int, of: int) -> Iterator[str]
     made = (
         f"{numbers}, a AS (SELECT n, ({scattered} % {BUSY}) * ({scattered} / {BUSY} % {BUSY}) / {BUSY} AS e FROM s),"
         f" b AS (SELECT n, e % {TENANTS} AS t, {T0} + n * {SPAN_MS} / {of} AS at_ms, n % 4000 AS prompt,"
-        f" n % 700 AS completion, {digits.format('n', 12)} AS digits, 'ep-' || {digits.format('e', 4)} AS endpoint FROM a),"
+        f" n % 700 AS completion, {digits.format('n', 12)} AS digits,"
+        f" 'ep-' || {digits.format('e', 4)} AS endpoint FROM a),"
         f" c AS (SELECT *, 'tenant-' || {digits.format('t', 2)} AS tenant,"
         f" 'key-' || {digits.format('t', 2)} || '-' || (n % 3) AS key FROM b),"
         " m AS (SELECT 0 AS k, 'requests' AS meter UNION ALL SELECT 1, 'prompt_tokens'"
@@ -106,8 +106,8 @@ def _statements(dialect: str, first: int, behind: int, of: int) -> Iterator[str]
     )
     yield (
         f"{made} INSERT INTO sums (account, start_ms, meter, labels, quantity)"
-        f" SELECT {account} AS account, at_ms - at_ms % {HOUR_MS} AS start_ms, meter, {LABELS} AS labels, sum({quantity})"
-        " FROM c CROSS JOIN m WHERE true GROUP BY 1, 2, 3, 4"
+        f" SELECT {account} AS account, at_ms - at_ms % {HOUR_MS} AS start_ms, meter, {LABELS} AS labels,"
+        f" sum({quantity}) FROM c CROSS JOIN m WHERE true GROUP BY 1, 2, 3, 4"
         " ON CONFLICT (account, start_ms, meter, labels) DO UPDATE SET quantity = sums.quantity + excluded.quantity"
     )
 

@@ -27,7 +27,8 @@ def test_a_filled_ledger_is_the_one_that_the_service_enters(
 ) -> None:
     server: Postgres | None = request.getfixturevalue("postgres") if kind == "postgresql" else None
     filled, entered = (
-        SqlStore(f"sqlite:///{tmp_path}/{name}.db" if server is None else server.new()) for name in ("filled", "entered")
+        SqlStore(f"sqlite:///{tmp_path}/{name}.db" if server is None else server.new())
+        for name in ("filled", "entered")
     )
     requests = tuple(a_request(number, COUNT) for number in range(COUNT))
     report = UsageReported(instance="router-1", boot_id="b", boot_seq=1, requests=requests)

@@ -62,7 +62,7 @@ def broken_down(sums: Iterable[Sum], by: Sequence[By]) -> tuple[tuple[dict[str, 
     """Each group, with a meter and its quantity, in order of group and meter; what is not known of a line is empty."""
     found: dict[tuple[tuple[str, ...], str], int] = {}
     for each in sums:
-        said = _said(each)
+        said = said_of(each)
         place = (tuple(said[name] for name in by), each.meter)
         found[place] = found.get(place, 0) + each.quantity
     return tuple(
@@ -72,7 +72,8 @@ def broken_down(sums: Iterable[Sum], by: Sequence[By]) -> tuple[tuple[dict[str, 
     )
 
 
-def _said(found: Sum) -> dict[By, str]:
+def said_of(found: Sum) -> dict[By, str]:
+    """What a sum says of itself in each dimension."""
     root, account = parts_of(found.account)
     tenant, project, endpoint = root.split("/")
     labels = labels_of(found.labels)

@@ -1,4 +1,7 @@
-"""The read API: what was used, and the ledger lines it is the sum of. A key sees its own tenant's, and nothing else."""
+"""The read API: what was used, what that costs, and the ledger lines it is the sum of.
+
+A key sees its own tenant's, and nothing else; the operator's key sees everybody's.
+"""
 
 from __future__ import annotations
 
@@ -7,103 +10,58 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from libs.common.clock import Clock
 from libs.common.errors import Invalid, MillraceError
-from libs.common.events.tables import KeyEntry
 from libs.common.events.usage import Meter as Meters
 from libs.common.keys import Keyring
 from libs.common.store.port import Entry, Store, Sum
-from services.metering.core.accounts import accounts_of, parts_of
+from services.metering.core.accounts import accounts_of, is_parked, parts_of
 from services.metering.core.breakdown import By, broken_down, interval_ms, read_by
+from services.metering.core.costs import costs_of
+from services.metering.core.rating import PriceBook
 from services.metering.core.state import Meter
 from services.metering.shell import problems
 from services.metering.shell.audit import FOREVER_MS, meter_of, meters
 from services.metering.shell.ledger import PAGE_MAX, page
+from services.metering.shell.views import EntryView, LedgerView, PriceBookView, ReceiptView, TotalView, UsageView
 
 SCHEME: Final = "bearer "
 SCOPES: Final = frozenset({"read", "manage"})
+OPERATE: Final = "operate"  # The scope of who runs the whole, and has no tenant.
+ALL: Final = "*"  # In place of a tenant: everybody's, and what nobody asked for. No tenant has this name.
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {code: {"model": problems.Problem} for code in (401, 403, 422, 503)}
 DEFAULT_BY: Final = (By.ENDPOINT, By.PROJECT, By.ACCOUNT)
 GROUPS_MAX: Final = 10_000  # In one answer; a few megabytes.
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class View(BaseModel):
-    """A record of the answer."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class TotalView(View):
-    """How much of one meter a group used; `account` is empty for requests and tokens.
-
-    `group` has the dimensions that were asked for, empty where they are not known; the others here are empty then.
-    """
-
-    endpoint_id: str
-    project_id: str
-    meter: str
-    account: str
-    quantity: int
-    group: dict[str, str] = {}
-
-
-class UsageView(View):
-    """Totals over ``[from_ms, to_ms)``."""
-
-    from_ms: int
-    to_ms: int | None
-    items: tuple[TotalView, ...]
-
-
-class EntryView(View):
-    """One line of the ledger, with what it was counted from."""
-
-    id: str
-    at_ms: int
-    endpoint_id: str
-    meter: str
-    account: str
-    quantity: int
-    data: dict[str, Any]
-
-
-class ReceiptView(View):
-    """The ledger lines of one request."""
-
-    request_id: str
-    items: tuple[EntryView, ...]
-
-
-class LedgerView(View):
-    """Lines in order of time; `cursor` goes on behind them, null if that was all."""
-
-    items: tuple[EntryView, ...]
-    cursor: str | None
-
-
 class Reader:
     """Answers questions about the ledger, for one caller at a time."""
 
-    def __init__(self, store: Store, keys: Keyring, clock: Clock) -> None:
+    def __init__(self, store: Store, keys: Keyring, clock: Clock, prices: PriceBook | None = None) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
+        self._prices = prices
 
-    def caller(self, authorization: str) -> KeyEntry:
-        """Whose key it is. Raises Unauthorized or Forbidden."""
+    def sight(self, authorization: str, project: str = "") -> str:
+        """The tenant whose usage a key shows: its own; to the operator that of ``project``, or ALL.
+
+        Raises Unauthorized or Forbidden.
+        """
         plaintext = authorization[len(SCHEME) :] if authorization[: len(SCHEME)].lower() == SCHEME else ""
         entry = self._keys.check(plaintext, now_ms=self._clock.now_ms())
         if entry is None:
             raise problems.Unauthorized("send a key that is good as 'Authorization: Bearer <key>'")
+        if OPERATE in entry.scopes:
+            return project.partition("/")[0] or ALL
         if not SCOPES & set(entry.scopes):
             raise problems.Forbidden("this key may not read usage: use one with scope read or manage")
-        return entry
+        return entry.tenant_id
 
     def usage(
         self, tenant: str, endpoint: str | None, *, from_ms: int, to_ms: int | None, by: tuple[By, ...] = DEFAULT_BY
@@ -112,7 +70,9 @@ class Reader:
 
         Raises Invalid if there are more groups than an answer has room for.
         """
-        found = broken_down(self._sums(tenant, endpoint, by, from_ms, to_ms), by)
+        sums = list(self._sums(tenant, endpoint, by, from_ms, to_ms))
+        found = broken_down(sums, by)
+        costs = costs_of(sums, by, self._prices) if self._prices else {}
         if len(found) > GROUPS_MAX:
             raise Invalid(f"more than {GROUPS_MAX} groups: ask for a shorter time, or by less")
         items = (
@@ -123,31 +83,38 @@ class Reader:
                 account=group.get(By.ACCOUNT, ""),
                 quantity=quantity,
                 group=group,
+                cost_nano=costs.get((tuple(group.values()), meter)),
             )
             for group, meter, quantity in found
         )
-        return UsageView(from_ms=from_ms, to_ms=to_ms, items=tuple(items))
+        return UsageView(from_ms=from_ms, to_ms=to_ms, items=tuple(items), price_book=self._book())
 
     def receipt(self, tenant: str, request_id: str) -> ReceiptView:
         """The ledger lines of a request. Raises NotFound if the tenant has none such."""
         found = self._store.entries_of([f"request/{request_id}/{meter}" for meter in Meters])
-        if not found or any(each.account.split("/")[0] != tenant for each in found):
+        if not found or any(tenant not in (ALL, each.account.split("/")[0]) for each in found):
             raise problems.NotFound("no such request in the ledger; one is there within seconds of its end")
         items = tuple(_entry(each, each.account.split("/")[2]) for each in found)
-        return ReceiptView(request_id=request_id, items=items)
+        sums = [Sum(each.account, each.meter, each.labels, 0, each.quantity) for each in found]
+        costs = list(costs_of(sums, (), self._prices).values()) if self._prices else []
+        priced = [each for each in costs if each is not None]
+        return ReceiptView(
+            request_id=request_id, items=items, cost_nano=sum(priced) if priced else None, price_book=self._book()
+        )
+
+    def _book(self) -> PriceBookView | None:
+        return PriceBookView(id=self._prices.id, currency=self._prices.currency) if self._prices else None
 
     def _sums(
         self, tenant: str, endpoint: str | None, by: tuple[By, ...], from_ms: int, to_ms: int | None
     ) -> Iterator[Sum]:
-        roots = (
-            [tenant]
-            if endpoint is None
-            else [each.dimensions.root for each in self._meters(tenant, endpoint) if each.dimensions]
-        )
+        roots: list[str | None] = [None if tenant == ALL else tenant]
+        if endpoint is not None:
+            roots = [each.dimensions.root for each in self._meters(tenant, endpoint) if each.dimensions]
+        until_ms = FOREVER_MS if to_ms is None else to_ms
         for root in roots:
-            yield from self._store.sums(
-                from_ms=from_ms, to_ms=FOREVER_MS if to_ms is None else to_ms, under=root, every_ms=interval_ms(by)
-            )
+            found = self._store.sums(from_ms=from_ms, to_ms=until_ms, under=root, every_ms=interval_ms(by))
+            yield from (each for each in found if not is_parked(each.account))
 
     def ledger(self, tenant: str, endpoint: str, *, from_ms: int, to_ms: int | None, limit: int) -> LedgerView:
         """About ``limit`` lines of an endpoint."""
@@ -163,10 +130,10 @@ class Reader:
 
     def _meters(self, tenant: str, endpoint: str | None) -> Iterator[Meter]:
         if endpoint is None:
-            yield from meters(self._store, tenant=tenant)
+            yield from meters(self._store, tenant=None if tenant == ALL else tenant)
             return
         meter = meter_of(self._store, endpoint)
-        if meter is not None and meter.dimensions is not None and meter.dimensions.tenant_id == tenant:
+        if meter is not None and meter.dimensions is not None and tenant in (ALL, meter.dimensions.tenant_id):
             yield meter
 
 
@@ -194,17 +161,23 @@ def routed() -> FastAPI:
     return app
 
 
+PROJECT_HELP: Final = (
+    "For the operator's key: the <tenant> or <tenant>/<project> whose tenant's usage is asked; all if empty."
+)
+Project = Annotated[str, Header(alias="x-millrace-project", max_length=200, description=PROJECT_HELP)]
+
+
 def _reader(request: Request) -> Reader:
     reader: Reader = request.app.state.reader
     return reader
 
 
-def _caller(request: Request) -> KeyEntry:
-    return _reader(request).caller(request.headers.get("authorization", ""))
+def _sight(request: Request, project: Project = "") -> str:
+    return _reader(request).sight(request.headers.get("authorization", ""), project)
 
 
 Reads = Annotated[Reader, Depends(_reader)]
-Who = Annotated[KeyEntry, Depends(_caller)]
+Who = Annotated[str, Depends(_sight)]
 From = Annotated[str | None, Query(alias="from", max_length=40, description="Epoch milliseconds, or RFC 3339.")]
 To = Annotated[str | None, Query(alias="to", max_length=40, description="Not included. As `from`.")]
 Groups = Annotated[
@@ -223,12 +196,12 @@ def get_usage(
 ) -> UsageView:
     """Totals by endpoint, meter and account; or by the dimensions of `group_by`, and always by meter."""
     by = DEFAULT_BY if group_by is None else read_by(group_by)
-    return reader.usage(who.tenant_id, endpoint, from_ms=time_of(since) or 0, to_ms=time_of(until), by=by)
+    return reader.usage(who, endpoint, from_ms=time_of(since) or 0, to_ms=time_of(until), by=by)
 
 
 def get_receipt(who: Who, reader: Reads, request_id: str) -> ReceiptView:
     """What one request was billed as: its lines in the ledger."""
-    return reader.receipt(who.tenant_id, request_id)
+    return reader.receipt(who, request_id)
 
 
 def get_ledger(
@@ -242,7 +215,7 @@ def get_ledger(
 ) -> LedgerView:
     """The lines of one endpoint, a page at a time."""
     from_ms = max(time_of(since) or 0, time_of(cursor) or 0)
-    return reader.ledger(who.tenant_id, endpoint, from_ms=from_ms, to_ms=time_of(until), limit=limit)
+    return reader.ledger(who, endpoint, from_ms=from_ms, to_ms=time_of(until), limit=limit)
 
 
 def time_of(text: str | None) -> int | None:

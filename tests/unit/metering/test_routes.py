@@ -16,6 +16,7 @@ from libs.common.ids import SystemEntropy
 from libs.common.keys import Keyring, mint
 from services.metering.__main__ import learn_key
 from services.metering.core.breakdown import By
+from services.metering.core.rating import ANY, Article, Price, PriceBook
 from services.metering.shell.routes import Reader, create_app
 from tests.unit.metering.world import ENDPOINT, T0, World, batch, joined, requested, staged, usage
 
@@ -61,8 +62,16 @@ def api() -> Api:
     )
     world.pass_time(20)
     ring = Keyring()
-    transport = httpx.ASGITransport(create_app(Reader(world.store, ring, world.clock)), raise_app_exceptions=False)
-    return Api(world, ring, httpx.AsyncClient(transport=transport, base_url="http://usage"))
+    api = Api(world, ring, httpx.AsyncClient())
+    api.client = over(api)
+    return api
+
+
+def over(api: Api, prices: PriceBook | None = None) -> httpx.AsyncClient:
+    """A client of the API with these prices."""
+    app = create_app(Reader(api.world.store, api.ring, api.world.clock, prices))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://usage")
 
 
 def totals(answer: httpx.Response) -> dict[tuple[str, str, str], int]:
@@ -159,6 +168,61 @@ async def test_a_receipt_is_the_lines_of_a_request_for_its_tenant_only(api: Api)
     assert {each["data"]["request_id"] for each in mine.json()["items"]} == {"r3"}
     assert (theirs.status_code, theirs.json()) == (nobodys.status_code, nobodys.json())
     assert (nobodys.status_code, nobodys.json()["code"]) == (404, "not_found")
+
+
+BOOK = PriceBook(
+    "book-1",
+    {Article("completion_tokens"): Price(1, per=3), Article("gpu_ms/serving", ANY, "h100-dedicated"): Price(7)},
+    "EUR",
+)
+
+
+async def test_what_has_a_price_is_told_with_its_cost(api: Api) -> None:
+    api.client = over(api, prices=BOOK)
+    key = api.key()
+
+    answer = (await api.get("/v1/usage", key, group_by="endpoint,account")).json()
+    receipt = (await api.get("/v1/usage/requests/r2", key)).json()
+
+    costs = {(each["meter"], each["account"]): each["cost_nano"] for each in answer["items"]}
+    assert answer["price_book"] == {"id": "book-1", "currency": "EUR"}
+    assert costs["completion_tokens", ""] == 8  # 25 tokens, at a third of a nano-unit each.
+    gpu_ms = next(each["quantity"] for each in answer["items"] if each["account"] == "serving")
+    assert costs["gpu_ms", "serving"] == gpu_ms * 7
+    assert costs["requests", ""] is None
+    assert (receipt["cost_nano"], receipt["price_book"]["id"]) == (2, "book-1")
+
+
+async def test_without_a_price_book_nobody_is_told_of_money(api: Api) -> None:
+    answer = (await api.get("/v1/usage", api.key())).json()
+
+    assert answer["price_book"] is None
+    assert {each["cost_nano"] for each in answer["items"]} == {None}
+
+
+async def test_the_operator_sees_everybody_or_the_tenant_that_is_named(api: Api) -> None:
+    api.world.hear(batch([usage("bad", completion_tokens=-1)], boot_seq=3))
+    key = api.key(tenant="", scopes=("operate",))
+    headers = {"authorization": f"Bearer {key}", "x-millrace-project": "globex/main"}
+
+    whole = await api.get("/v1/usage", key, group_by="tenant")
+    one = await api.client.get("/v1/usage", params={"group_by": "tenant"}, headers=headers)
+    receipt = await api.get("/v1/usage/requests/x1", key)
+
+    requests = {
+        each["group"]["tenant"]: each["quantity"] for each in whole.json()["items"] if each["meter"] == "requests"
+    }
+    assert requests == {"acme": 5, "globex": 1}
+    assert {each["group"]["tenant"] for each in one.json()["items"]} == {"globex"}
+    assert receipt.status_code == 200
+
+
+async def test_a_tenants_key_sees_no_other_tenant_whatever_it_names(api: Api) -> None:
+    headers = {"authorization": f"Bearer {api.key()}", "x-millrace-project": "globex/main"}
+
+    answer = await api.client.get("/v1/usage", params={"group_by": "tenant"}, headers=headers)
+
+    assert {each["group"]["tenant"] for each in answer.json()["items"]} == {"acme"}
 
 
 async def test_the_ledger_is_read_to_its_end_page_by_page(api: Api) -> None:
