@@ -25,6 +25,7 @@ from libs.cli import (
     webhooks,
 )
 from libs.cli import demo as demonstration
+from libs.cli import doctor as examination
 from libs.cli import login as signing_in
 from libs.cli.client import Client, api
 from libs.cli.credentials import PROFILE, PROJECT, Credentials
@@ -183,6 +184,7 @@ def models(output: Output = OUTPUT) -> None:
 
 app.command(name="quotas")(quotas.show_quotas)
 app.command(name="login")(signing_in.login)
+app.command(name="doctor")(examination.doctor)
 
 
 @app.command()

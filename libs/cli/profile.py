@@ -268,7 +268,11 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
             "MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE)),
             "MILLRACE_WEBHOOKS_TO_LOOPBACK": "true",  # Everything is on this machine, receivers too.
         },
-        Owner.CAPACITY_MANAGER: {**platform, "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s)},
+        Owner.CAPACITY_MANAGER: {
+            **platform,
+            "MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE)),
+            "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s),
+        },
         Owner.RUNTIME_DEPLOYER: platform,
         Owner.ROUTER: {
             "MILLRACE_HTTP_PORT": str(ports.router),

@@ -62,5 +62,6 @@ INSTANCES: Final = Kind(LOFT, "v1", "virtualclusterinstances", "VirtualClusterIn
 NODE_PROVIDERS: Final = Kind(LOFT, "v1", "nodeproviders", "NodeProvider", namespaced=False, subresources=("status",))
 NODE_TYPES: Final = Kind(LOFT, "v1", "nodetypes", "NodeType", namespaced=False, subresources=("status",))
 NODE_CLAIMS: Final = Kind(LOFT, "v1", "nodeclaims", "NodeClaim", subresources=("status",))
+ENVIRONMENTS: Final = Kind(LOFT, "v1", "nodeenvironments", "NodeEnvironment", subresources=("status",))
 
-PLATFORM_KINDS: Final = (PROJECTS, TEMPLATES, INSTANCES, NODE_PROVIDERS, NODE_TYPES, NODE_CLAIMS)
+PLATFORM_KINDS: Final = (PROJECTS, TEMPLATES, INSTANCES, NODE_PROVIDERS, NODE_TYPES, NODE_CLAIMS, ENVIRONMENTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,21 @@ NODE_TYPES: Final = (
 )
 
 
+FEATURES: Final = (
+    "metal3",
+    "private-nodes-auto-nodes",
+    "private-nodes-vpn",
+    "project-quotas",
+    "scheduled-snapshots",
+    "template-versioning",
+    "vclusters",
+    "vcp-distro-embedded-etcd",
+    "vcp-distro-private-nodes",
+    "vnode-runtime",
+)
+"""The licence features that concern us, by their names in the Platform's own list."""
+
+
 class TwinOptions(BaseModel):
     """Everything that can be turned. Durations are those of the real world; `time_scale` shortens all of them."""
 
@@ -39,6 +54,9 @@ class TwinOptions(BaseModel):
     access_keys: tuple[str, ...] = (DEFAULT_KEY,)
     user: str = "inference-automation"
     loft_host: str = "platform.twin.local"
+    features: tuple[str, ...] = FEATURES  # Of FEATURES, those that the licence has.
+    plan: str = "twin"
+    forbidden: tuple[str, ...] = ()  # What the key may not do: "create projects", "* nodetypes".
     kubernetes_version: str = "v1.36.5"
     seed: int = 0  # Varies pod addresses, uids and made-up names: two twins stay apart, and so do two lives of one.
     time_scale: float = Field(default=1.0, ge=0)
@@ -86,3 +104,6 @@ class Faults(BaseModel):
     delete_factor: float = Field(default=1.0, ge=0, description="Makes clusters and nodes go slower.")
     digest_mismatch: bool = Field(default=False, description="Every model fetched has the wrong digest.")
     failing_pulls: bool = Field(default=False, description="No image can be pulled.")
+    answers: Literal["", "html", "redirect", "half", "types", "nameless"] = Field(
+        default="", description="How the management API answers instead of as it should."
+    )

@@ -8,43 +8,35 @@ from typing import Final
 from libs.twin import kinds
 from libs.twin.answers import ApiError, Response, answer, no_such_path
 from libs.twin.discovery import discover
+from libs.twin.entitlements import Entitlements
 from libs.twin.objects import Json, is_true, name_of
 from libs.twin.options import TwinOptions
 from libs.twin.platform_rules import PREFIX, allows_node_type
 from libs.twin.rest import Rest
 
 ROOT: Final = f"/apis/{kinds.LOFT}/v1"
-FEATURES: Final = ("auto-nodes", "vcp-distro-private-nodes", "virtual-cluster-pro", "template-versioning")
 
 
 class PlatformFacade:
     """The Platform as its clients see it."""
 
-    def __init__(self, rest: Rest, options: TwinOptions) -> None:
+    def __init__(self, rest: Rest, options: TwinOptions, entitlements: Entitlements) -> None:
         self._rest = rest
         self._options = options
+        self._entitlements = entitlements
 
     def request(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
     ) -> Response:
         """Answer one request below `/kubernetes/management`. Raises ApiError."""
         steps = path.removeprefix(ROOT).strip("/").split("/")
+        self._entitlements.check(method, steps)
+        told = self._entitlements.answer(method, steps, body)
+        if told is not None:
+            return told
         match method, steps:
             case "POST", ["selves"]:
                 return answer(self._self(), 201)
-            case "GET", ["features"]:
-                return answer(
-                    _list(
-                        "Feature",
-                        [{"metadata": {"name": each}, "spec": {}, "status": {"allowed": True}} for each in FEATURES],
-                    )
-                )
-            case "GET", ["licenses"]:
-                return answer(
-                    _list(
-                        "License", [{"metadata": {"name": "license"}, "status": {"platformLicense": {"plan": "twin"}}}]
-                    )
-                )
             case "GET", ["projects", project, "nodetypes"]:
                 return answer(self._node_types(project))
             case "GET", ["projects", project, "templates"]:
@@ -132,12 +124,3 @@ class PlatformFacade:
             "metadata": {"name": name},
             "status": {"resourceUsage": usage},
         }
-
-
-def _list(kind: str, items: list[Json]) -> Json:
-    return {
-        "kind": f"{kind}List",
-        "apiVersion": f"{kinds.LOFT}/v1",
-        "metadata": {"resourceVersion": "1"},
-        "items": items,
-    }

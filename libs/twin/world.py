@@ -31,12 +31,14 @@ from libs.twin.controllers.instances import InstanceController, Tenant
 from libs.twin.controllers.pools import PoolController
 from libs.twin.controllers.projects import ProjectController
 from libs.twin.engines_port import Engines
+from libs.twin.entitlements import Entitlements
 from libs.twin.kube import KubeFacade, PodTarget
 from libs.twin.options import Faults, TwinOptions
 from libs.twin.platform import PlatformFacade
 from libs.twin.platform_rules import PREFIX, PlatformRules
 from libs.twin.platform_seed import seed
 from libs.twin.rest import Rest
+from libs.twin.spoiling import spoiled
 from libs.twin.store import Store
 from libs.twin.watching import Watch
 
@@ -62,7 +64,8 @@ class World:
         seed(self.store, options, self.now_ms)
         self._rules = PlatformRules(self.store, options, self._now)
         self._rest = Rest(self.store, kinds.PLATFORM_KINDS, self._rules, self._now)
-        self._platform = PlatformFacade(self._rest, options)
+        self._entitlements = Entitlements(options)
+        self._platform = PlatformFacade(self._rest, options, self._entitlements)
         self._projects = ProjectController(self.store, options)
         self._instances = InstanceController(
             self.store, options, lambda: self.faults, self.tenants, self._make_cluster, self._now
@@ -195,7 +198,8 @@ class World:
         if path in {FAULTS, INVENTORY}:
             return self._control(method, path, body)
         if path.startswith(MANAGEMENT):
-            return self._platform.request(method, path.removeprefix(MANAGEMENT), query, headers, body)
+            true = self._platform.request(method, path.removeprefix(MANAGEMENT), query, headers, body)
+            return spoiled(true, self.faults.answers)
         if path.startswith(TENANT):
             facade, rest = self._tenant(path)
             return facade.request(method, rest, query, headers, body)
@@ -214,7 +218,7 @@ class World:
 
     def _check_key(self, headers: Mapping[str, str]) -> None:
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or key.strip() not in self.options.access_keys:
+        if scheme.lower() != "bearer" or key.strip() not in self._entitlements.accepted:
             raise unauthorized()
 
     def _check_faults(self) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from libs.common import settings as reading
 from libs.common.bus.nats import NatsBus
@@ -15,12 +19,19 @@ from libs.common.service import Service
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
+from services.capacity_manager.core.checkup import TierSight, checkup
 from services.capacity_manager.service import LIVE, build
 from services.capacity_manager.shell import metrics
-from services.capacity_manager.shell.platform import Platform, PlatformClient
+from services.capacity_manager.shell.doctor import log_findings
+from services.capacity_manager.shell.platform import Breaker, Platform, PlatformClient
+from services.capacity_manager.shell.platform.adapter import CLAIMS_EVERYWHERE, INSTANCES_EVERYWHERE
+from services.capacity_manager.shell.platform.examining import examine
+from services.capacity_manager.shell.platform.following import follow
 from services.capacity_manager.shell.ports import Ports
 from services.capacity_manager.shell.settings import Settings
+from services.capacity_manager.shell.tiers import read_tiers
 
+FOLLOWED: Final = (INSTANCES_EVERYWHERE, CLAIMS_EVERYWHERE)
 COUNT_EVERY_S = 5.0  # How old the gauges of claims may be.
 
 
@@ -28,26 +39,43 @@ def main() -> int:
     """Run until told to stop; 2 if the settings are wrong."""
     try:
         settings = reading.read(Settings)
-        ports = open_ports(settings)
+        client = open_client(settings)
+        ports = open_ports(settings, client)
+        tiers = read_tiers(settings.catalogue_dir) if settings.catalogue_dir else ()
     except Rejected as wrong:
         print(f"capacity-manager: {wrong}", file=sys.stderr)  # noqa: T201
         return 2
     telemetry.configure(Owner.CAPACITY_MANAGER, level=settings.log_level)
     service = build(ports)
     bus = NatsBus(settings.nats_url, name=Owner.CAPACITY_MANAGER, threads=settings.handler_threads)
-    Process(service, bus, settings, also=(lambda: count(service, ports),)).run()
+    process = Process(
+        service,
+        bus,
+        settings,
+        also=(
+            lambda: count(service, ports),
+            lambda: asyncio.to_thread(say_what_is_missing, client, settings, tiers),
+            *(_following(client, path, service, lambda: process.wake()) for path in FOLLOWED),
+        ),
+    )
+    process.run()
     return 0
 
 
-def open_ports(settings: Settings) -> Ports:
-    """The real world."""
-    client = PlatformClient(
+def open_client(settings: Settings) -> PlatformClient:
+    """The way to the Platform."""
+    return PlatformClient(
         url=settings.platform_url,
         key_file=settings.platform_key_file,
         ca_file=settings.platform_ca_file,
         connect_s=settings.platform_connect_s,
         read_s=settings.platform_read_s,
+        breaker=Breaker(time.monotonic),
     )
+
+
+def open_ports(settings: Settings, client: PlatformClient) -> Ports:
+    """The real world."""
     return Ports(
         store=SqlStore(settings.database_url),
         clock=SystemClock(),
@@ -55,6 +83,32 @@ def open_ports(settings: Settings) -> Ports:
         rules=settings.rules(),
         resync_ms=round(settings.resync_s * SECOND_MS),
     )
+
+
+def say_what_is_missing(client: PlatformClient, settings: Settings, tiers: tuple[TierSight, ...]) -> None:
+    """Log, once, what the Platform lacks; a service that waits for it starts all the same."""
+    log_findings(checkup(examine(client, url=settings.platform_url, tiers=tiers)))
+
+
+def _following(
+    client: PlatformClient, path: str, service: Service, wake: Callable[[], None]
+) -> Callable[[], Awaitable[None]]:
+    """A task that has an endpoint looked at as soon as something of it changes on the Platform."""
+    (reconciler,) = service.reconcilers
+
+    def tell(endpoint_id: str) -> None:
+        reconciler.poke(endpoint_id)
+        wake()
+
+    async def run() -> None:
+        ended = threading.Event()
+        threading.Thread(target=follow, args=(client, path, tell, ended), name="follow", daemon=True).start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    return run
 
 
 async def count(service: Service, ports: Ports) -> None:

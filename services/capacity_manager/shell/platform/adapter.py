@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from libs.common.errors import Rejected, Unavailable
@@ -19,7 +22,7 @@ from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.shell.platform import labels, readings
-from services.capacity_manager.shell.platform.client import PlatformClient, PlatformError
+from services.capacity_manager.shell.platform.client import PlatformClient, garbled
 from services.capacity_manager.shell.platform.refusals import is_already_there
 
 Json = dict[str, Any]
@@ -29,7 +32,18 @@ MANAGEMENT: Final = f"/kubernetes/management/apis/{API}"
 PROJECTS: Final = f"{MANAGEMENT}/projects"
 NODE_TYPES: Final = f"{MANAGEMENT}/nodetypes"
 SELVES: Final = f"{MANAGEMENT}/selves"
+INSTANCES_EVERYWHERE: Final = f"{MANAGEMENT}/virtualclusterinstances"
+CLAIMS_EVERYWHERE: Final = f"{MANAGEMENT}/nodeclaims"
 LEGACY_PREFIX: Final = "loft-p-"  # What a null prefix means (platform.md 1.4).
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who we are to the Platform, what it calls itself, and what it puts before a project's name for its namespace."""
+
+    user: str
+    host: str
+    prefix: str
 
 
 class Platform:
@@ -37,13 +51,22 @@ class Platform:
 
     def __init__(self, client: PlatformClient) -> None:
         self._client = client
-        self._prefix: str | None = None
+        self._who: Who | None = None
 
     def observe(self, claim: Claim) -> Observed:
         """What the Platform holds of the claim. Raises Unavailable where any part of the answer is unknown.
 
         A project that is itself absent has no namespace, and holds nothing.
         """
+        with _as_the_api_has_it():
+            return self._observe(claim)
+
+    def apply(self, action: Action) -> None:
+        """Do one thing; doing it again changes nothing."""
+        with _as_the_api_has_it():
+            self._apply(action)
+
+    def _observe(self, claim: Claim) -> Observed:
         question = question_of(claim)
         project, cluster = _project_of(claim), cluster_name(claim.id)
         node_type = self._node_type(claim) if question.room else None
@@ -63,8 +86,7 @@ class Platform:
             gpu_nodes=self._gpu_nodes(project, cluster) if question.gpus and instance else None,
         )
 
-    def apply(self, action: Action) -> None:
-        """Do one thing; doing it again changes nothing."""
+    def _apply(self, action: Action) -> None:
         match action:
             case EnsureProject():
                 self._ensure_project(action)
@@ -77,15 +99,23 @@ class Platform:
             case _:
                 assert_never(action)
 
-    def namespace_prefix(self) -> str:
-        """What the Platform puts before a project's name to name its namespace; asked once, and it checks our key."""
-        if self._prefix is None:
+    def who(self) -> Who:
+        """Who we are; asked once, and it checks our key. Raises Unavailable if the key is refused."""
+        if self._who is None:
             status = self._client.create(SELVES, {"apiVersion": API, "kind": "Self"}).get("status")
             if not isinstance(status, dict):
-                raise PlatformError("the Platform does not say who we are", code=Reason.PLATFORM_GARBLED)
+                raise garbled("the Platform does not say who we are")
             prefix = status.get("projectNamespacePrefix")
-            self._prefix = LEGACY_PREFIX if prefix is None else str(prefix)
-        return self._prefix
+            self._who = Who(
+                user=str(_dict(status.get("user")).get("name") or _dict(status.get("team")).get("name") or ""),
+                host=str(status.get("loftHost") or ""),
+                prefix=LEGACY_PREFIX if prefix is None else str(prefix),
+            )
+        return self._who
+
+    def namespace_prefix(self) -> str:
+        """What the Platform puts before a project's name to name its namespace."""
+        return self.who().prefix
 
     def _project(self, claim: Claim, name: str) -> ProjectSeen | None:
         project = self._client.get(PROJECTS, name)
@@ -181,6 +211,19 @@ class Platform:
 
     def _namespace(self, project: str) -> str:
         return self.namespace_prefix() + project
+
+
+@contextmanager
+def _as_the_api_has_it() -> Iterator[None]:
+    """A list where an object belongs, a number where a text does: then what is there is unknown."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as wrong:
+        raise garbled(f"an object of the Platform has another shape than its API's ({wrong})") from wrong
+
+
+def _dict(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
 
 
 def _project_of(claim: Claim) -> str:

@@ -1,4 +1,4 @@
-"""Requests to vCluster Platform: bearer key from a file, short timeouts, and every answer made certain or Unavailable.
+"""The verbs of vCluster Platform's API, and every answer made certain or Unavailable.
 
 What is not clearly an answer of the API (a timeout, a redirect, HTML, half a JSON) is unknown. Unknown is never absent.
 """
@@ -6,32 +6,33 @@ What is not clearly an answer of the API (a timeout, a redirect, HTML, half a JS
 from __future__ import annotations
 
 import json
-import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from libs.common.errors import Invalid, Unavailable
 from services.capacity_manager.core.reasons import Reason
+from services.capacity_manager.shell.platform.breaker import Breaker
 from services.capacity_manager.shell.platform.refusals import is_absence_of, raise_for
+from services.capacity_manager.shell.platform.wire import PlatformError, Query, Wire, json_of
 
 Json = dict[str, Any]
 
 PAGE: Final = 500  # Objects asked for at once, as kubectl does.
 PAGES_MAX: Final = 200  # A list that never ends is a fault of the server.
+JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
-
-
-class PlatformError(Unavailable):
-    """The Platform did not give a usable answer; `code` is a `Reason`."""
+APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML.
+FIELD_MANAGER: Final = "millrace"
+WATCH_S: Final = 240  # Asked of each watch: it ends before a proxy between us finds it idle for too long.
+EVENTS: Final = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"})
 
 
 class PlatformClient:
     """One Platform, with Kubernetes semantics on each of its base paths."""
 
-    def __init__(
+    def __init__(  # As the wire below it.
         self,
         *,
         url: str,
@@ -40,120 +41,125 @@ class PlatformClient:
         connect_s: float = 2.0,
         read_s: float = 10.0,
         transport: httpx.BaseTransport | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
-        timeout = httpx.Timeout(read_s, connect=connect_s)
-        verify = _trusting(ca_file) if ca_file else True
-        self._url = url.rstrip("/")
-        self._key_file = key_file
-        self._http = httpx.Client(
-            timeout=timeout, verify=verify, transport=transport, follow_redirects=False, trust_env=False
+        self._wire = Wire(
+            url=url,
+            key_file=key_file,
+            ca_file=ca_file,
+            connect_s=connect_s,
+            read_s=read_s,
+            transport=transport,
+            breaker=breaker,
         )
 
     def close(self) -> None:
         """Give back connections."""
-        self._http.close()
+        self._wire.close()
 
     def get(self, path: str, name: str) -> Json | None:
         """The object ``name`` in the collection ``path``; None only if the API says that this very object is absent."""
-        answer = self._send("GET", f"{path}/{name}")
-        if is_absence_of(name, answer.status_code, _json(answer)):
+        answer = self._wire.send("GET", f"{path}/{name}", content_type=JSON)
+        if is_absence_of(name, answer.status_code, json_of(answer)):
             return None
-        found = self._object(answer)
+        found = _object(answer)
         if _name_of(found) != name:
-            raise _garbled(f"GET {path}/{name} did not answer with that object")
+            raise garbled(f"GET {path}/{name} did not answer with that object")
         return found
 
-    def list(self, path: str) -> list[Json]:
+    def read(self, path: str) -> Json:
+        """What the API computes at ``path``: no object with a name of its own."""
+        return _object(self._wire.send("GET", path, content_type=JSON))
+
+    def list(self, path: str) -> tuple[Json, ...]:
         """Every object of a collection. A Go server writes an empty one as null."""
-        found: list[Json] = []
-        token = ""
+        return self.listed(path)[0]
+
+    def listed(self, path: str) -> tuple[tuple[Json, ...], str]:
+        """Every object of a collection, and the version from which a watch of it goes on."""
+        found: tuple[Json, ...] = ()
+        token, version = "", ""
         for _ in range(PAGES_MAX):
             query = {"limit": str(PAGE), **({"continue": token} if token else {})}
-            page = self._object(self._send("GET", path, query=query))
+            page = _object(self._wire.send("GET", path, query=query, content_type=JSON))
             items = page.get("items")
             if not str(page.get("kind", "")).endswith("List") or not isinstance(items, list | None):
-                raise _garbled(f"GET {path} did not answer with a list")
+                raise garbled(f"GET {path} did not answer with a list")
             if not all(_name_of(each) for each in items or ()):
-                raise _garbled(f"GET {path} lists things without a name")
-            found += items or []
-            token = (page.get("metadata") or {}).get("continue") or ""
+                raise garbled(f"GET {path} lists things without a name")
+            found += tuple(items or ())
+            metadata = page.get("metadata") or {}
+            token, version = metadata.get("continue") or "", version or str(metadata.get("resourceVersion") or "")
             if not token:
-                return found
-        raise _garbled(f"GET {path} has more than {PAGES_MAX} pages")
+                return found, version
+        raise garbled(f"GET {path} has more than {PAGES_MAX} pages")
+
+    def watch(self, path: str, version: str) -> Iterator[Json]:
+        """What changes in a collection after ``version``, until the server ends the watch.
+
+        Raises Unavailable where it breaks off, is refused, or where ``version`` is too old: list again then.
+        """
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        with self._wire.lines(path, query={**query, "timeoutSeconds": str(WATCH_S)}, lasts_s=WATCH_S) as lines:
+            for line in lines:
+                if line:
+                    yield _change(path, line)
 
     def create(self, path: str, body: Json) -> Json:
         """Create an object. Raises Rejected, with the code of its reason, if it is refused."""
-        return self._object(self._send("POST", path, body=body))
+        return _object(self._wire.send("POST", path, body=body, content_type=JSON))
 
     def merge(self, path: str, name: str, body: Json) -> Json:
         """Change an object by a merge patch."""
-        return self._object(self._send("PATCH", f"{path}/{name}", body=body, content_type=MERGE_PATCH))
+        return _object(self._wire.send("PATCH", f"{path}/{name}", body=body, content_type=MERGE_PATCH))
 
-    def delete(self, path: str, name: str, *, uid: str) -> None:
-        """Ask for the deletion of exactly this object; already gone is fine, and accepted does not mean gone."""
-        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
-        answer = self._send("DELETE", f"{path}/{name}", body=body)
-        if not is_absence_of(name, answer.status_code, _json(answer)):
-            self._object(answer)
+    def apply(self, path: str, name: str, body: Json) -> Json:
+        """Have the fields of ``body`` be so and be ours (server-side apply). Raises Unavailable if others own them."""
+        query: Query = {"fieldManager": FIELD_MANAGER}
+        return _object(
+            self._wire.send("PATCH", f"{path}/{name}", query=query, body=body, content_type=APPLY_PATCH)
+        )  # fmt: skip
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        content_type: str = "application/json",
-    ) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self._key()}", "accept": "application/json"}
-        content = None
-        if body is not None:
-            headers["content-type"] = content_type
-            content = json.dumps(body).encode()
-        try:
-            return self._http.request(method, self._url + path, params=query, headers=headers, content=content)
-        except httpx.RequestError as failure:
-            kind = "in time" if isinstance(failure, httpx.TimeoutException) else f"({type(failure).__name__})"
-            raise PlatformError(
-                f"the Platform did not answer {kind}; what it holds is unknown", code=Reason.PLATFORM_UNAVAILABLE
-            ) from failure
+    def delete(self, path: str, name: str, *, uid: str, version: str = "") -> None:
+        """Ask for the deletion of exactly this object (in this version, if one is named).
 
-    def _object(self, answer: httpx.Response) -> Json:
-        body = _json(answer)
-        raise_for(answer.status_code, body, answer.headers)
-        if body is None:
-            raise _garbled(f"HTTP {answer.status_code} without a JSON object")
-        return body
-
-    def _key(self) -> str:
-        """Read anew for each request, so that a rotated key is used at once."""
-        try:
-            return self._key_file.read_text().strip()
-        except OSError as failure:
-            raise PlatformError(
-                "the file with the Platform's access key can't be read", code=Reason.PLATFORM_UNAUTHORIZED
-            ) from failure
+        Already gone is fine, and accepted does not mean gone.
+        """
+        only = {"uid": uid, **({"resourceVersion": version} if version else {})}
+        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": only}
+        answer = self._wire.send("DELETE", f"{path}/{name}", body=body, content_type=JSON)
+        if not is_absence_of(name, answer.status_code, json_of(answer)):
+            _object(answer)
 
 
-def _trusting(ca_file: Path) -> ssl.SSLContext:
+def garbled(message: str) -> PlatformError:
+    """What answers can't be the Platform's API."""
+    return PlatformError(f"{message}; that is no answer of its API", code=Reason.PLATFORM_GARBLED)
+
+
+def _object(answer: httpx.Response) -> Json:
+    body = json_of(answer)
+    raise_for(answer.status_code, body, answer.headers)
+    if body is None:
+        raise garbled(f"HTTP {answer.status_code} without a JSON object")
+    return body
+
+
+def _change(path: str, line: str) -> Json:
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
-    except OSError as failure:  # Also what ssl raises for a file that holds no certificate.
-        raise Invalid(f"the file {ca_file} holds no certificate that can be read") from failure
-
-
-def _json(answer: httpx.Response) -> Json | None:
-    try:
-        body = answer.json()
+        event = json.loads(line)
     except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
+        event = None
+    if not isinstance(event, dict) or event.get("type") not in EVENTS or not isinstance(event.get("object"), dict):
+        raise garbled(f"the watch of {path} tells what is no change")
+    if event["type"] == "ERROR":
+        status = event["object"]
+        code = status.get("code")
+        raise_for(code if isinstance(code, int) else httpx.codes.INTERNAL_SERVER_ERROR, status, {})
+        raise garbled(f"the watch of {path} calls a success an error")
+    return event
 
 
 def _name_of(thing: object) -> str:
     metadata = thing.get("metadata") if isinstance(thing, dict) else None
     return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
-
-
-def _garbled(message: str) -> PlatformError:
-    return PlatformError(f"{message}; that is no answer of its API", code=Reason.PLATFORM_GARBLED)

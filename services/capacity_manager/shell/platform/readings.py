@@ -52,14 +52,14 @@ def cluster_seen(instance: Json, *, wanted: labels.Labels) -> ClusterSeen:
         is_deleting=bool(instance["metadata"].get("deletionTimestamp")),
         phase=str(status.get("phase") or "Pending"),
         message=str(said or status.get("message") or status.get("reason") or ""),
-        quantity=_whole(parameters(instance).get(QUANTITY)),
+        quantity=whole(parameters(instance).get(QUANTITY)),
         refusal=refusal,
     )
 
 
 def generation_of(instance: Json) -> int:
     """The generation of the claim that last wrote the instance; 0 if it does not say."""
-    return _whole(labels.of(instance).get(labels.GENERATION)) or 0
+    return whole(labels.of(instance).get(labels.GENERATION)) or 0
 
 
 def parameters(instance: Json) -> Json:
@@ -105,7 +105,7 @@ def gpu_nodes(nodes: Iterable[Json]) -> tuple[GpuNode, ...]:
     found = []
     for node in nodes:
         status = node.get("status") or {}
-        gpus = _whole((status.get("allocatable") or {}).get(GPU)) or 0
+        gpus = whole((status.get("allocatable") or {}).get(GPU)) or 0
         ready = _condition(status, "Ready")
         if gpus and ready is not None and ready.get("status") == "True":
             found.append(GpuNode(name=str(node["metadata"]["name"]), gpus=gpus))
@@ -138,7 +138,8 @@ def _epoch_ms(text: object) -> int | None:
         return None
 
 
-def _whole(value: object) -> int | None:
+def whole(value: object) -> int | None:
+    """A number, also one written as text; None if it is none."""
     try:
         return int(str(value))
     except ValueError:

@@ -1,0 +1,145 @@
+"""One request to vCluster Platform: its access key, its time limits, and the breaker around it. Knows no objects."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from libs.common.errors import Invalid, Unavailable
+from services.capacity_manager.core.reasons import Reason
+from services.capacity_manager.shell.platform.breaker import Breaker
+from services.capacity_manager.shell.platform.refusals import raise_for
+
+Json = dict[str, Any]
+Query = Mapping[str, str]
+
+UNAUTHORIZED: Final = 401
+WRITE_S: Final = 30.0  # reliability.md 3.4: an admission chain of the Platform may be slow.
+WATCH_SLACK_S: Final = 10.0  # Beyond what we ask a watch to last, before its silence is a dead connection.
+READING: Final = frozenset({"GET"})
+
+
+class PlatformError(Unavailable):
+    """The Platform did not give a usable answer; `code` is a `Reason`."""
+
+
+class Wire:
+    """One Platform over HTTP."""
+
+    def __init__(  # What an operator sets, and what a test replaces.
+        self,
+        *,
+        url: str,
+        key_file: Path,
+        ca_file: Path | None = None,
+        connect_s: float = 2.0,
+        read_s: float = 10.0,
+        transport: httpx.BaseTransport | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._key_file = key_file
+        self._breaker = breaker
+        self._read = httpx.Timeout(read_s, connect=connect_s)
+        self._write = httpx.Timeout(max(read_s, WRITE_S), connect=connect_s)
+        self._connect_s = connect_s
+        verify = _trusting(ca_file) if ca_file else True
+        self._http = httpx.Client(verify=verify, transport=transport, follow_redirects=False, trust_env=False)
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._http.close()
+
+    def send(
+        self, method: str, path: str, *, query: Query | None = None, body: Json | None = None, content_type: str
+    ) -> httpx.Response:
+        """The answer, whatever it is. Raises PlatformError if there is none.
+
+        A key that is refused is read once more: between its rotation and its removal both are in force, so a service
+        that reads the file late must not have to fail for it.
+        """
+        key = self._key()
+        answer = self._once(method, path, query, body, content_type, key)
+        if answer.status_code == UNAUTHORIZED and (fresh := self._key()) != key:
+            answer = self._once(method, path, query, body, content_type, fresh)
+        return answer
+
+    @contextmanager
+    def lines(self, path: str, *, query: Query, lasts_s: float) -> Iterator[Iterator[str]]:
+        """The lines of a long answer, as they come. Raises PlatformError where it breaks off or is refused."""
+        timeout = httpx.Timeout(lasts_s + WATCH_SLACK_S, connect=self._connect_s)
+        headers = _headers(self._key())
+        with (
+            _as_unknown(),
+            self._http.stream("GET", self._url + path, params=query, headers=headers, timeout=timeout) as answer,
+        ):
+            if not answer.is_success:
+                answer.read()
+                raise_for(answer.status_code, json_of(answer), answer.headers)
+            yield answer.iter_lines()
+
+    def _once(
+        self, method: str, path: str, query: Query | None, body: Json | None, content_type: str, key: str
+    ) -> httpx.Response:
+        headers = {**_headers(key), **({"content-type": content_type} if body is not None else {})}
+        content = None if body is None else json.dumps(body).encode()
+        timeout = self._read if method in READING else self._write
+        if self._breaker is not None:
+            self._breaker.check()
+        failed = True
+        try:
+            with _as_unknown():
+                answer = self._http.request(
+                    method, self._url + path, params=query, headers=headers, content=content, timeout=timeout
+                )
+            failed = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
+            return answer
+        finally:
+            if self._breaker is not None:
+                self._breaker.note(failed=failed)
+
+    def _key(self) -> str:
+        """Read anew for each request, so that a rotated key is used at once."""
+        try:
+            return self._key_file.read_text().strip()
+        except OSError as failure:
+            raise PlatformError(
+                "the file with the Platform's access key can't be read", code=Reason.PLATFORM_UNAUTHORIZED
+            ) from failure
+
+
+def json_of(answer: httpx.Response) -> Json | None:
+    """The JSON object of an answer; None if it is none, or half of one."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+@contextmanager
+def _as_unknown() -> Iterator[None]:
+    try:
+        yield
+    except httpx.RequestError as failure:
+        kind = "in time" if isinstance(failure, httpx.TimeoutException) else f"({type(failure).__name__})"
+        raise PlatformError(
+            f"the Platform did not answer {kind}; what it holds is unknown", code=Reason.PLATFORM_UNAVAILABLE
+        ) from failure
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}", "accept": "application/json"}
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except OSError as failure:  # Also what ssl raises for a file that holds no certificate.
+        raise Invalid(f"the file {ca_file} holds no certificate that can be read") from failure
