@@ -29,6 +29,9 @@ chaos: install ## SIGKILL of every process at every stage, outages of minutes: a
 	$(BIN)/python -m pytest -q -m chaos
 interop: install ## Somebody else's programs against ours; needs node and npm
 	$(BIN)/python -m pytest -q -m interop
+conformance: install ## What we take vCluster Platform to do: on the twin, or on MILLRACE_PLATFORM_URL
+	$(BIN)/python -m tests.contract.platform_promises
+	$(BIN)/python -m pytest -q -n 0 -rs tests/contract/test_platform_promises.py
 sim: install ## Repeat one seed of the simulation: make sim SEED=n
 	$(BIN)/python -m tests.sim --seed $(SEED)
 check: install ## Format, lint, layers, types, contract
@@ -52,4 +55,4 @@ lock: install ## Renew constraints.txt from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file constraints.txt pyproject.toml
 clean: ## Remove what was built and what ran
 	rm -rf $(VENV) .millrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
-.PHONY: help install demo up down test chaos interop sim check deploy-check schemas bench lock clean
+.PHONY: help install demo up down test chaos interop conformance sim check deploy-check schemas bench lock clean
