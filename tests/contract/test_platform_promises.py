@@ -24,7 +24,7 @@ from libs.common.errors import Unavailable
 from services.capacity_manager.shell.platform import Platform
 from services.capacity_manager.shell.platform.adapter import NODE_TYPES
 from tests.contract.platform_promises import PROMISES, Learnt, Ours, PlatformPromises, Scene, opened
-from tests.support.nats import free_port
+from tests.support.ports import free_port
 
 TWIN_WAIT_S: Final = 60.0  # Two cores that others use as well.
 PLATFORM_WAIT_S: Final = 3_600.0  # Bare metal is installed within the hour.
