@@ -88,6 +88,11 @@ class Placement(Contract):
     command: tuple[str, ...] = Field(
         default=(), description="Engine command of the tier; empty means the template's own."
     )
+    surfaces: tuple[str, ...] = Field(
+        default=(),
+        description="OpenAI calls that the model answers: chat, completions, responses, embeddings, speech, "
+        "transcriptions; empty: chat and completions.",
+    )
 
 
 class EndpointRequested(Event):

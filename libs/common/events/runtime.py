@@ -19,6 +19,9 @@ class Replica(Contract):
     name: str = Field(description="The pod's name.")
     url: str = Field(description="Where the router reaches it, `http://<address>:<port>`.")
     model: str = Field(default="", description="The only name it answers to; empty: that of the route.")
+    adapters: tuple[str, ...] = Field(
+        default=(), description="Adapters that it has loaded; clients name one as `<endpoint>/<adapter>`."
+    )
 
 
 class ImagePulled(Event):

@@ -37,6 +37,9 @@ class RouteEntry(Contract):
     published_at_ms: int
     limits: Limits = Limits()
     paused: bool = Field(default=False, description="Known, kept and not running: requests are refused and told so.")
+    surfaces: tuple[str, ...] = Field(
+        default=(), description="OpenAI calls that it answers, as in Placement; empty: chat and completions."
+    )
 
 
 class QuotaEntry(Contract):

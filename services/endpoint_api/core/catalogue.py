@@ -47,6 +47,7 @@ class Model:
     size_bytes: int
     context_tokens: int
     tiers: tuple[str, ...]
+    surfaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ def _placement(tier: Tier, model: Model, template: str) -> Placement:
         model_size_bytes=model.size_bytes,
         price_class=tier.price_class,
         command=tier.command,
+        surfaces=model.surfaces,
     )
 
 

@@ -68,6 +68,7 @@ def repinned(pinned: Placement, resolved: Placement, change: Change) -> Placemen
             "model_digest": resolved.model_digest,
             "model_size_bytes": resolved.model_size_bytes,
             "command": resolved.command,
+            "surfaces": resolved.surfaces,
         }
     )
 

@@ -15,6 +15,7 @@ BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it i
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Versioned = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*@[0-9][0-9A-Za-z.-]*$")]
+Surface = Literal["chat", "completions", "responses", "embeddings", "speech", "transcriptions"]
 Words = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -47,6 +48,7 @@ class _ModelEntry(_Strict):
     size_bytes: int = Field(ge=1)
     context_tokens: int = Field(ge=1)
     tiers: tuple[str, ...] = Field(min_length=1)
+    surfaces: tuple[Surface, ...] = ()
 
 
 class _TierFile(_Strict):

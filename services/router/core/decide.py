@@ -96,6 +96,7 @@ def _endpoint(data: EndpointRequested) -> Endpoint:
         tier=data.spec.tier,
         region=data.spec.region,
         limits=data.spec.limits,
+        surfaces=data.placement.surfaces,
     )
 
 
@@ -159,6 +160,7 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
         replicas=() if route.is_paused else route.replicas,
         published_at_ms=route.entry.published_at_ms if route.entry else now_ms,
         limits=endpoint.limits,
+        surfaces=endpoint.surfaces,
         paused=route.is_paused,
     )
 

@@ -49,6 +49,7 @@ class Endpoint:
     tier: str
     region: str
     limits: Limits = field(default_factory=Limits)
+    surfaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
