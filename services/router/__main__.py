@@ -27,6 +27,7 @@ from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
+from services.router.core.isolation import cache_salt
 from services.router.service import build
 from services.router.shell import metrics
 from services.router.shell.copies import Copies
@@ -36,6 +37,7 @@ from services.router.shell.key_use import KeyUseReporter
 from services.router.shell.load import LoadReporter
 from services.router.shell.ports import Ports
 from services.router.shell.quotas import QuotaTable
+from services.router.shell.secret import kept_secret
 from services.router.shell.settings import RouterSettings
 from services.router.shell.side_bus import SideBus
 from services.router.shell.store import SqlUsageJournal
@@ -69,7 +71,7 @@ async def serve(settings: RouterSettings) -> None:
     metrics.RECOVERED.inc(journal.recover())
     gateway = Gateway(
         keyring=Keyring(),
-        table=RouteTable(),
+        table=RouteTable(partial(cache_salt, kept_secret(settings.salt_path, SystemEntropy()))),
         journal=journal,
         clock=clock,
         boot_id=boot_id,
@@ -77,6 +79,7 @@ async def serve(settings: RouterSettings) -> None:
         quotas=QuotaTable(),
         trusted=trusted_proxies(settings.trusted_proxies),
     )
+    gateway.domain = settings.endpoint_domain.lower()
     edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
     edge.bind()
     copies, bus = tables_of(settings, gateway)

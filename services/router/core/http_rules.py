@@ -40,6 +40,7 @@ class Head:
     keep_alive: bool
     expects_continue: bool
     forwarded_for: str = ""
+    host: str = ""
 
 
 def check_head(
@@ -61,6 +62,7 @@ def check_head(
         keep_alive=keep_alive,
         expects_continue=_expects_continue(fields),
         forwarded_for=fields.get(b"x-forwarded-for", b"").decode("ascii", "replace"),
+        host=fields[b"host"].decode("ascii", "replace"),
     )
 
 

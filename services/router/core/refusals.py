@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from libs.common.errors import Rejected
@@ -53,6 +55,18 @@ def model_not_found(model: str) -> HttpRefusal:
     name = model[:100]
     message = f"The model `{name}` does not exist or you do not have access to it."
     return HttpRefusal(404, message, code="model_not_found", param="model")
+
+
+def not_of_this_model(path: str, served: Iterable[str]) -> HttpRefusal:
+    """The endpoint exists and its model does not answer this call; in OpenAI's words where OpenAI has some."""
+    others = sorted(each.removeprefix("/") for each in served)
+    called = path.removeprefix("/")
+    if called == "v1/chat/completions" and "v1/completions" in others:
+        hint = "Did you mean to use v1/completions?"
+        message = f"This is not a chat model and thus not supported in the {called} endpoint. {hint}"
+    else:
+        message = f"This model is not supported in the {called} endpoint; it is in {', '.join(others)}."
+    return HttpRefusal(404, message, param="model")
 
 
 def unknown_url(method: str, path: str) -> HttpRefusal:

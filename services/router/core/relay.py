@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from libs.common.units import MIB
-from services.router.core import http_rules, sse
+from services.router.core import answers, http_rules, responses, sse
 from services.router.core.openai import Ask
 from services.router.core.serving import Serving
+from services.router.core.surface import Api
 
 ANSWER_BYTES_MAX: Final = 32 * MIB  # The longest answer that is not streamed, with log-probabilities.
 
@@ -20,6 +21,7 @@ class StreamedAnswer:
         "_ask",
         "_has_reason",
         "_head",
+        "_is_of_items",
         "_serving",
         "_splitter",
         "_usage_event",
@@ -32,6 +34,7 @@ class StreamedAnswer:
         self._ask = ask
         self._serving = serving
         self._head = head
+        self._is_of_items = ask.api is Api.RESPONSES  # Their last event has the usage, and is the end.
         self._splitter = sse.Splitter()
         self._usage_event = b""
         self._has_reason = False
@@ -71,22 +74,29 @@ class StreamedAnswer:
 
     def terminal_frame(self) -> bytes:
         """What ends the answer; to be sent only when the bill is durable."""
-        frames = [http_rules.chunk(each) for each in (self._usage_event, sse.DONE) if each]
+        done = b"" if self._is_of_items else sse.DONE
+        frames = [http_rules.chunk(each) for each in (self._usage_event, done) if each]
         return b"".join(frames) + http_rules.LAST_CHUNK
 
     def _pieces(self, data: bytes) -> Iterator[sse.Piece]:
         ask = self._ask
         try:
             for event in self._splitter.feed(data):
-                yield sse.read_event(event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
+                if self._is_of_items:
+                    yield responses.read_event(event)
+                else:
+                    yield sse.read_event(
+                        event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage
+                    )
         except sse.BadUpstream as wrong:
             self.broken = str(wrong)
 
     def _take_final(self, piece: sse.Piece) -> None:
         assert piece.usage is not None
         self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
-        if self._ask.wants_usage:
+        if self._ask.wants_usage or self._is_of_items:
             self._usage_event = piece.data
+        self.is_done = self.is_done or self._is_of_items
 
     def _count(self, piece: sse.Piece, end: int, now_ms: int) -> None:
         usage = piece.usage
@@ -102,9 +112,10 @@ class StreamedAnswer:
 class WholeAnswer:
     """An answer that is not streamed: kept until it is whole and billed."""
 
-    __slots__ = ("_parts", "_read_bytes", "_serving")
+    __slots__ = ("_api", "_parts", "_read_bytes", "_serving")
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, api: Api, serving: Serving) -> None:
+        self._api = api
         self._serving = serving
         self._parts: list[bytes] = []
         self._read_bytes = 0
@@ -119,7 +130,7 @@ class WholeAnswer:
     def end(self) -> bytes:
         """The body for the client, after its usage was taken. Raises BadUpstream if it has none."""
         body = b"".join(self._parts)
-        piece = sse.read_answer(body)
+        piece = answers.read_answer(self._api, body)
         assert piece.usage is not None
         if piece.finish_reason:
             self._serving.finish_reason(piece.finish_reason)

@@ -25,11 +25,23 @@ class BadUpstream(Unavailable):
     code = "bad_upstream"
 
 
+class PromptDetails(msgspec.Struct, frozen=True):
+    """Of the prompt, what needed no work."""
+
+    cached_tokens: int | None = None
+
+
 class Usage(msgspec.Struct, frozen=True):
     """What the engine counted."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """How much of the prompt was in the engine's prefix cache; None if it does not say."""
+        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
 
 
 class _Delta(msgspec.Struct):
@@ -39,7 +51,9 @@ class _Delta(msgspec.Struct):
     tool_calls: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Choice(msgspec.Struct):
+class Choice(msgspec.Struct):
+    """One of the answers, or a part of it."""
+
     finish_reason: str | None = None
     delta: _Delta | None = None
     text: str | None = None
@@ -57,7 +71,7 @@ def _has(delta: _Delta) -> bool:
 
 
 class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[Choice] = []
     usage: Usage | None = None
     error: msgspec.Raw = msgspec.Raw(b"")
 
@@ -143,42 +157,3 @@ def _without_usage(payload: bytes, *, as_null: bool) -> bytes:
     else:
         del fields["usage"]
     return b"data: %s\n\n" % msgspec.json.encode(fields)
-
-
-class _Answer(msgspec.Struct):
-    choices: list[_Choice]
-    usage: Usage | None = None
-
-
-_ANSWER: Final = msgspec.json.Decoder(_Answer)
-
-
-def read_answer(body: bytes) -> Piece:
-    """Understand a whole answer that was not streamed. Raises BadUpstream, also for one that can't be billed."""
-    try:
-        said = _ANSWER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadUpstream("the engine's answer is not a completion") from None
-    if said.usage is None or said.usage.completion_tokens is None:
-        raise BadUpstream("the engine's answer does not say its usage, so it can not be billed")
-    reason = next((each.finish_reason for each in said.choices if each.finish_reason), None)
-    return Piece(Kind.FINAL_USAGE, body, usage=said.usage, finish_reason=reason)
-
-
-class _EngineError(msgspec.Struct):
-    message: str | None = None
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _EngineError | None = None
-    message: str | None = None
-
-
-def error_message(body: bytes) -> str:
-    """Why the engine refused a request as the client's mistake, in the engine's words if it has any."""
-    try:
-        said = msgspec.json.decode(body, type=_ErrorBody)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "The model refused the request."
-    inner = said.error.message if said.error else None
-    return (inner or said.message or "The model refused the request.")[:2000]

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from libs.common.telemetry.logging import fields
 from libs.common.units import MIB
 from services.router.core import http_rules, openai
+from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
 from services.router.shell.gateway import Gateway
 from services.router.shell.table import Seat, Target
@@ -63,7 +64,7 @@ class Asking:
         """Ask the replica with the least to do."""
         self._tries += 1
         self._status, self._error, self._error_bytes = 0, [], 0
-        seat = self._target.choose(avoid=avoid)
+        seat = self._target.choose(avoid=avoid, adapter=self._ask.adapter)
         assert seat is not None, "a target without replicas is refused at admission"
         seat.outstanding += 1  # At dispatch, not at the answer: a burst must not pile up on one replica.
         self._seat = seat
@@ -114,8 +115,11 @@ class Asking:
 
     def _send(self, connection: UpstreamConnection, seat: Seat) -> None:
         self._upstream = connection
-        body = openai.upstream_body(self._ask, engine_model=seat.model or self._target.entry.model)
-        path = openai.ENGINE_PATHS[self._ask.api]
+        target = self._target
+        body = openai.upstream_body(
+            self._ask, engine_model=seat.model or target.entry.model, cache_salt=target.cache_salt
+        )
+        path = ENGINE_PATHS[self._ask.api]
         connection.ask(
             self, http_rules.upstream_request(path=path, host=seat.authority, request_id=self._request_id, body=body)
         )

@@ -8,8 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
 from services.router.core import http_rules, openai, refusals
+from services.router.core.hosts import endpoint_of
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
+from services.router.core.surface import PATHS
 from services.router.shell import metrics
 from services.router.shell.exchange import Exchange
 from services.router.shell.intake import Incoming, Intake, Reading
@@ -205,7 +207,7 @@ class ClientConnection(asyncio.Protocol):
             self.over(keep_alive=head.keep_alive)
 
     def _route(self, incoming: Incoming, head: Head, request_id: str) -> None:
-        api = openai.PATHS.get(head.path)
+        api = PATHS.get(head.path)
         if api is None:
             found = self._edge.lookup(head, incoming.key)
             metrics.REQUESTS.labels(status="2xx").inc()
@@ -215,7 +217,7 @@ class ClientConnection(asyncio.Protocol):
         if self._gateway.is_stopping:
             raise refusals.stopping()
         assert incoming.key is not None
-        ask = openai.read(api, incoming.body())
+        ask = openai.read(api, incoming.body(), host=endpoint_of(head.host, self._gateway.domain))
         self._exchange = exchange = Exchange(
             self._gateway, self, ask=ask, key=incoming.key, request_id=request_id, keep_alive=head.keep_alive
         )

@@ -11,8 +11,9 @@ from typing import Final
 from libs.common.errors import Rejected
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
-from services.router.core import openai, refusals
+from services.router.core import models, refusals
 from services.router.core.http_rules import Head
+from services.router.core.surface import PATHS
 from services.router.shell import metrics
 from services.router.shell.connection import ClientConnection
 from services.router.shell.gateway import Gateway
@@ -105,7 +106,7 @@ class Edge:
 
     def judge(self, head: Head, peer: str = "") -> KeyEntry | None:
         """Whether something is served there, and whose key it is; ``peer`` is who connected. Raises HttpRefusal."""
-        generates = head.path in openai.PATHS
+        generates = head.path in PATHS
         if not generates and head.path not in (HEALTHZ, MODELS) and not head.path.startswith(f"{MODELS}/"):
             raise refusals.unknown_url(head.method, head.path)
         if head.method != ("POST" if generates else "GET"):
@@ -119,8 +120,9 @@ class Edge:
         table = self.gateway.table
         if head.path == MODELS:
             found = table.of_project(tenant_id=key.tenant_id, project_id=key.project_id)
-            return openai.models_body(each for each in found if not key.models or each.name in key.models)
+            return models.models_body(each for each in found if not key.models or each.name in key.models)
         name = head.path.removeprefix(f"{MODELS}/")
-        if key.models and name not in key.models:
+        endpoint = name.partition("/")[0]
+        if key.models and endpoint not in key.models:
             raise refusals.model_not_found(name)
-        return openai.model_body(table.find(tenant_id=key.tenant_id, project_id=key.project_id, name=name), name)
+        return models.model_body(table.find(tenant_id=key.tenant_id, project_id=key.project_id, name=endpoint), name)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
 from services.router.core.limits import Grant, Refused, rate_headers
+from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
 from services.router.shell.gateway import Gateway
 from services.router.shell.table import Cuttable, Target
@@ -22,16 +23,20 @@ class Entered(NamedTuple):
 
 def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask) -> Entered:
     """Count ``request`` as running. Raises HttpRefusal; then it is not, and holds nothing."""
-    if key.models and ask.model not in key.models:
+    if key.models and ask.endpoint not in key.models:
         raise refusals.model_not_found(ask.model)
-    target = gateway.table.enter(request, tenant_id=key.tenant_id, project_id=key.project_id, name=ask.model)
+    target = gateway.table.enter(request, tenant_id=key.tenant_id, project_id=key.project_id, name=ask.endpoint)
     if target is None:
         raise refusals.model_not_found(ask.model)
     if target.entry.paused:
         raise refusals.endpoint_paused()
     try:
+        if ask.api not in target.surfaces:
+            raise refusals.not_of_this_model(ENGINE_PATHS[ask.api], (ENGINE_PATHS[each] for each in target.surfaces))
         if not target.seats:
             raise refusals.no_replica()
+        if ask.adapter and not target.has_adapter(ask.adapter):
+            raise refusals.model_not_found(ask.model)
         return _within_limits(gateway, target, ask)
     except refusals.HttpRefusal:
         gateway.table.leave(request, target.entry.endpoint_id)

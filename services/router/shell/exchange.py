@@ -15,7 +15,7 @@ from typing import Final
 from libs.common.events.route import RequestUsage
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
-from services.router.core import http_rules, openai, refusals, sse
+from services.router.core import answers, http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
 from services.router.core.serving import Finish, Serving, admit
@@ -59,7 +59,7 @@ class Exchange:
             admit(self._target.entry, key, request_id=request_id, api=ask.api, now_ms=gateway.clock.now_ms())
         )
         self._asking = Asking(gateway, self, target=self._target, ask=ask, request_id=request_id)
-        self._whole = WholeAnswer(self._serving)
+        self._whole = WholeAnswer(ask.api, self._serving)
         head = http_rules.stream_head(request_id=request_id, keep_alive=keep_alive, headers=self._entered.headers)
         self._stream = StreamedAnswer(ask, self._serving, head=head)
         self._is_committed = False
@@ -151,7 +151,7 @@ class Exchange:
 
     def engine_refused(self, status: int, body: bytes) -> None:
         """The request is at fault, says the engine; its words go to the client, in our shape."""
-        self._refuse(HttpRefusal(status, sse.error_message(body)))
+        self._refuse(HttpRefusal(status, answers.error_message(body)))
 
     def engine_failed(self, reason: str) -> None:
         """No answer, or none to its end."""

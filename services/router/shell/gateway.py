@@ -58,6 +58,7 @@ class Gateway:
         self.quotas = quotas or QuotaTable()
         self.limiter: Limiter = MinuteLimits()
         self.trusted = trusted
+        self.domain = ""  # Below it, each endpoint has an address of its own; empty: none has.
         self.key_use = KeyUse()
         self.load = LoadMeter(clock.now_ms())
         self.pool = Pool(connect_timeout_s=self.limits.connect_s)

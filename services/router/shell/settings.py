@@ -21,6 +21,13 @@ class RouterSettings(CommonSettings):
     )
     usage_db: str = Field(description="Path of the usage journal, an SQLite file on a local disk.")
     tables_file: str = Field(default="", description="Path of the copy of routes and keys; empty: beside usage_db.")
+    endpoint_domain: str = Field(
+        default="", description="Below it each endpoint has an address: `<endpoint>.<domain>`; empty: none has."
+    )
+    cache_salt_file: str = Field(
+        default="",
+        description="Path of the secret behind tenants' cache salts; made if missing; empty: beside usage_db.",
+    )
     trusted_proxies: str = Field(
         default="", description="CIDR blocks, by comma, of proxies whose X-Forwarded-For we believe; empty: none."
     )
@@ -34,6 +41,11 @@ class RouterSettings(CommonSettings):
     usage_resend_s: float = 30.0  # Unconfirmed that long: sent again under a new message id.
     load_report_s: float = 2.0  # What the autoscaler's window is made of.
     key_use_report_s: float = 5.0  # How late `last_used_at` may be; of each key at most one use a minute is told.
+
+    @property
+    def salt_path(self) -> str:
+        """Where the secret of the cache salts is kept; routers that share engines share it."""
+        return self.cache_salt_file or f"{self.usage_db}.salt"
 
     @property
     def tables_path(self) -> str:

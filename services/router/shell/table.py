@@ -18,6 +18,7 @@ from libs.common.events.runtime import Replica
 from libs.common.events.tables import RouteEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import balancing
+from services.router.core.surface import Api, surfaces_of
 from services.router.shell import metrics
 
 log = logging.getLogger(__name__)
@@ -33,12 +34,13 @@ class Cuttable(Protocol):
 class Seat:
     """One replica as requests are spread over it; lives as long as the replica is in the route."""
 
-    __slots__ = ("host", "model", "outstanding", "port", "url")
+    __slots__ = ("adapters", "host", "model", "outstanding", "port", "url")
 
     def __init__(self, replica: Replica) -> None:
         parts = urlsplit(replica.url)
         self.url = replica.url
         self.model = replica.model
+        self.adapters = replica.adapters
         self.host = parts.hostname or ""
         self.port = parts.port or 80
         self.outstanding = 0
@@ -52,17 +54,26 @@ class Seat:
 class Target:
     """One endpoint as requests see it."""
 
-    __slots__ = ("entry", "seats", "turn")
+    __slots__ = ("cache_salt", "entry", "seats", "surfaces", "turn")
 
-    def __init__(self, entry: RouteEntry, known: Target | None) -> None:
+    def __init__(self, entry: RouteEntry, known: Target | None, *, cache_salt: str = "") -> None:
         seats = {(each.url, each.model): each for each in known.seats} if known else {}
         self.entry = entry
+        self.cache_salt = cache_salt
+        self.surfaces: frozenset[Api] = surfaces_of(entry.surfaces)
         self.seats: tuple[Seat, ...] = tuple(seats.get((each.url, each.model)) or Seat(each) for each in entry.replicas)
+        for seat, replica in zip(self.seats, entry.replicas, strict=True):
+            seat.adapters = replica.adapters  # They come and go while the replica stays.
         self.turn: int = known.turn if known else 0
 
-    def choose(self, *, avoid: Seat | None = None) -> Seat | None:
+    def has_adapter(self, adapter: str) -> bool:
+        """Whether a replica has it loaded."""
+        return any(adapter in each.adapters for each in self.seats)
+
+    def choose(self, *, avoid: Seat | None = None, adapter: str = "") -> Seat | None:
         """The replica for the next request; ``avoid`` only if there is no other."""
-        seats = [each for each in self.seats if each is not avoid] or list(self.seats)
+        able = [each for each in self.seats if not adapter or adapter in each.adapters]
+        seats = [each for each in able if each is not avoid] or able
         if not seats:
             return None
         self.turn += 1
@@ -72,10 +83,12 @@ class Target:
 class RouteTable:
     """The routes that are served, and the requests that run on them.
 
-    ``post`` runs something in the event loop; without one (a simulation) it is run at once.
+    ``post`` runs something in the event loop; without one (a simulation) it is run at once. ``salt_of`` says what keeps
+    a tenant's prefixes apart in the engines' caches; nothing, in a simulation.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, salt_of: Callable[[str], str] = lambda _tenant_id: "") -> None:
+        self._salt_of = salt_of
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
         self._by_name: dict[tuple[str, str, str], dict[str, Target]] = {}
@@ -95,7 +108,7 @@ class RouteTable:
         with self._lock:
             known = self._targets.pop(endpoint_id, None)
             if entry is not None:
-                self._targets[endpoint_id] = target = Target(entry, known)
+                self._targets[endpoint_id] = target = Target(entry, known, cache_salt=self._salt_of(entry.tenant_id))
                 self._by_name.setdefault(_name(entry), {})[endpoint_id] = target
             if known is not None and (entry is None or _name(entry) != _name(known.entry)):
                 self._forget_name(known.entry)

@@ -1,0 +1,87 @@
+"""An engine's answer that is not streamed: what it says of the bill, call by call; and why it refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from services.router.core.responses import Response
+from services.router.core.sse import BadUpstream, Choice, Kind, Piece, Usage
+from services.router.core.surface import Api
+
+
+class _Completion(msgspec.Struct):
+    choices: list[Choice]
+    usage: Usage | None = None
+
+
+class _Embeddings(msgspec.Struct):
+    data: msgspec.Raw
+    usage: Usage | None = None
+
+
+def read_answer(api: Api, body: bytes) -> Piece:
+    """Understand a whole answer. Raises BadUpstream, also for one that can't be billed."""
+    try:
+        usage, reason = _READERS[api](body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadUpstream(f"the engine's answer is not one to {api}") from None
+    counts = usage and (usage.prompt_tokens if api is Api.EMBEDDINGS else usage.completion_tokens)
+    if usage is None or counts is None:
+        raise BadUpstream("the engine's answer does not say its usage, so it can not be billed")
+    if api is Api.EMBEDDINGS:
+        usage = Usage(usage.prompt_tokens, 0, usage.prompt_tokens_details)  # Nothing is generated.
+    return Piece(Kind.FINAL_USAGE, body, usage=usage, finish_reason=reason)
+
+
+_COMPLETION: Final = msgspec.json.Decoder(_Completion)
+_RESPONSE: Final = msgspec.json.Decoder(Response)
+_EMBEDDING: Final = msgspec.json.Decoder(_Embeddings)
+
+
+def _completion(body: bytes) -> tuple[Usage | None, str | None]:
+    said = _COMPLETION.decode(body)
+    return said.usage, next((each.finish_reason for each in said.choices if each.finish_reason), None)
+
+
+def _response(body: bytes) -> tuple[Usage | None, str | None]:
+    said = _RESPONSE.decode(body)
+    if said.status == "failed":
+        raise BadUpstream("the engine reported an error in its answer")
+    return said.usage.usage() if said.usage else None, said.finish_reason
+
+
+def _embeddings(body: bytes) -> tuple[Usage | None, str | None]:
+    return _EMBEDDING.decode(body).usage, None
+
+
+_READERS: Final[Mapping[Api, Callable[[bytes], tuple[Usage | None, str | None]]]] = MappingProxyType(
+    {
+        Api.CHAT: _completion,
+        Api.COMPLETIONS: _completion,
+        Api.RESPONSES: _response,
+        Api.EMBEDDINGS: _embeddings,
+    }
+)
+
+
+class _EngineError(msgspec.Struct):
+    message: str | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _EngineError | None = None
+    message: str | None = None
+
+
+def error_message(body: bytes) -> str:
+    """Why the engine refused a request as the client's mistake, in the engine's words if it has any."""
+    try:
+        said = msgspec.json.decode(body, type=_ErrorBody)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "The model refused the request."
+    inner = said.error.message if said.error else None
+    return (inner or said.message or "The model refused the request.")[:2000]
