@@ -1,26 +1,31 @@
-"""The engine as an ASGI application: health, models, completions, metrics."""
+"""The engine as an ASGI application: health, models, completions, responses, embeddings, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from libs.common.clock import Clock
-from libs.twin.model import shapes
-from libs.twin.model.generation import Outcome, tokens
+from libs.twin.model import embedding, shapes
+from libs.twin.model.errors import BadRequest
+from libs.twin.model.generation import Outcome, script_for, scripted, tokens
+from libs.twin.model.items import ItemHead, numbered, read_items
 from libs.twin.model.metrics import EngineMetrics
-from libs.twin.model.ngram import NgramModel
-from libs.twin.model.requests import Asked, BadRequest, read
+from libs.twin.model.ngram import NgramModel, tokenize
+from libs.twin.model.prefix_cache import PrefixCache
+from libs.twin.model.requests import Asked, read
+from libs.twin.model.rules import Script
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_BYTES_MAX: Final = 8 * 1024 * 1024
+STREAM_HEADERS: Final = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 NOT_FOUND: Final = BadRequest("Not Found", status=404, kind="NotFoundError")
 
 
@@ -38,6 +43,7 @@ class EngineOptions:
     context_tokens: int = 8_192
     requests_max: int = 256  # vLLM's max-num-seqs: more than these wait.
     cache_tokens: int = 400_000
+    cache_blocks: int = 25_000  # As many as fit into `cache_tokens`.
 
 
 @dataclass(slots=True)
@@ -46,6 +52,7 @@ class Live:
 
     asked: Asked
     receive: Receive
+    script: Script | None
     outcome: Outcome = field(default_factory=Outcome)
     sent: int = 0
 
@@ -60,6 +67,7 @@ class Engine:
         self._started_ms = clock.now_ms()
         self._metrics = EngineMetrics(options.models[0])
         self._slots = asyncio.Semaphore(options.requests_max)
+        self._prefixes = PrefixCache(options.cache_blocks)
         self._count = 0
         self._cached_tokens = 0
 
@@ -85,6 +93,10 @@ class Engine:
                 await _json(send, shapes.models(self._options.models, created_s, self._options.context_tokens))
             case "POST", "/v1/chat/completions" | "/v1/completions":
                 await self._complete(path.startswith("/v1/chat"), receive, send)
+            case "POST", "/v1/responses":
+                await self._respond(receive, send)
+            case "POST", "/v1/embeddings":
+                await self._embed(receive, send)
             case "GET", "/version":
                 await _json(send, {"version": "twin"})
             case _:
@@ -93,28 +105,73 @@ class Engine:
     def _is_loaded(self) -> bool:
         return self._clock.now_ms() >= self._started_ms + self._options.load_ms
 
-    async def _complete(self, is_chat: bool, receive: Receive, send: Send) -> None:
+    async def _loaded_body(self, receive: Receive) -> bytes:
         body = await _body(receive)
         if not self._is_loaded():
             raise BadRequest("the model is still loading", status=503, kind="ServiceUnavailableError")
-        options = self._options
+        return body
+
+    async def _embed(self, receive: Receive, send: Send) -> None:
+        body, options = await self._loaded_body(receive), self._options
+        asked = embedding.read(body, models=options.models, context_tokens=options.context_tokens)
+        self._metrics.prompt_tokens.inc(sum(len(text) for text in asked.texts))
+        await _json(send, embedding.answer(asked, self._model))
+        self._metrics.finished("stop")
+
+    async def _complete(self, is_chat: bool, receive: Receive, send: Send) -> None:
+        body, options = await self._loaded_body(receive), self._options
         asked = read(body, is_chat=is_chat, models=options.models, context_tokens=options.context_tokens)
-        self._count += 1
         prefix = "chatcmpl" if is_chat else "cmpl"
-        head = shapes.Head(f"{prefix}-{self._started_ms:x}{self._count:06x}", self._clock.now_ms() // 1000, asked)
-        live = Live(asked, receive)
+        live, (id_, created_s, cached) = self._begin(asked, receive)
+        head = shapes.Head(f"{prefix}-{id_}", created_s, asked, live.script, cached)
+        await self._answer(head, live, send, self._stream(head, live, send) if asked.stream else None)
+
+    async def _respond(self, receive: Receive, send: Send) -> None:
+        body, options = await self._loaded_body(receive), self._options
+        asked, given = read_items(body, models=options.models, context_tokens=options.context_tokens)
+        live, (id_, created_s, cached) = self._begin(asked, receive)
+        head = ItemHead(id_, created_s, asked, given, live.script, cached)
+        await self._answer(head, live, send, self._stream_items(head, live, send) if asked.stream else None)
+
+    def _begin(self, asked: Asked, receive: Receive) -> tuple[Live, tuple[str, int, int]]:
+        """A request that was understood, with its id, its time in seconds, and what of its prompt was known."""
+        self._count += 1
+        cached = self._prefixes.read(tokenize(asked.prompt), asked.cache_salt)
+        id_ = f"{self._started_ms:x}{self._count:06x}"
+        return Live(asked, receive, script_for(self._model, asked)), (id_, self._clock.now_ms() // 1000, cached)
+
+    async def _answer(
+        self, head: shapes.Head | ItemHead, live: Live, send: Send, stream: Awaitable[None] | None
+    ) -> None:
         began_s = time.monotonic()
-        if asked.stream:
-            await self._stream(head, live, send)
+        if stream is not None:
+            await stream
         else:
             text = "".join([each async for each in self._paced(live)])
             await _json(send, head.whole(text, live.outcome.finish_reason, live.sent))
         self._metrics.latency_s.observe(time.monotonic() - began_s)
         self._metrics.finished(live.outcome.finish_reason)
 
+    async def _stream_items(self, head: ItemHead, live: Live, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+        said: list[str] = []
+        sequence = 0
+
+        async def tell(events: Iterable[shapes.Json]) -> None:
+            nonlocal sequence
+            for event in numbered(events, sequence):
+                sequence += 1
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+
+        await tell(head.opening())
+        async for token in self._paced(live):
+            said.append(token)
+            await tell([head.chunk(token, live.sent)])
+        await tell(head.ending("".join(said), live.outcome.finish_reason, live.sent))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
     async def _stream(self, head: shapes.Head, live: Live, send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
         if live.asked.is_chat:
             await _event(send, head.opening())
         async for token in self._paced(live):
@@ -148,7 +205,8 @@ class Engine:
     async def _tokens(self, live: Live, gone: asyncio.Future[None], began_s: float) -> AsyncIterator[str]:
         rate = self._options.tokens_per_second
         start_s = last_s = time.monotonic()
-        for token in tokens(self._model, live.asked, live.outcome):
+        script, asked, outcome = live.script, live.asked, live.outcome
+        for token in scripted(script, asked, outcome) if script else tokens(self._model, asked, outcome):
             due_s = start_s + (live.sent + 1) / rate if rate > 0 else 0.0
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             if gone.done():

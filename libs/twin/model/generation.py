@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from libs.twin.model.ngram import NgramModel
+from libs.twin.model.ngram import NgramModel, tokenize
 from libs.twin.model.requests import Asked
+from libs.twin.model.rules import Script, script_of
 
 
 @dataclass(slots=True)
@@ -14,6 +16,27 @@ class Outcome:
     """How it ended, once the tokens are through."""
 
     finish_reason: str = "stop"
+
+
+def script_for(model: NgramModel, asked: Asked) -> Script | None:
+    """What the rules of tools and formats make of a request; None if the model may say what it likes."""
+    said = model.generate(asked.prompt, seed=asked.seed, temperature=asked.temperature)
+    return script_of(
+        tools=asked.tools,
+        choice=asked.tool_choice,
+        prompt=asked.last if asked.last_role == "user" else asked.prompt,
+        last_role=asked.last_role,
+        wants=asked.wants,
+        answer=islice(said, asked.max_tokens),
+    )
+
+
+def scripted(script: Script, asked: Asked, outcome: Outcome) -> Iterator[str]:
+    """The tokens of what the rules make it say, as many as may be."""
+    words = tokenize(script.text)
+    is_whole = len(words) <= asked.max_tokens
+    outcome.finish_reason = ("tool_calls" if script.tool else "stop") if is_whole else "length"
+    yield from words[: asked.max_tokens]
 
 
 def tokens(model: NgramModel, asked: Asked, outcome: Outcome) -> Iterator[str]:

@@ -56,6 +56,10 @@ class NgramModel:
             yield token
             context = (*context, token)[-self._order :]
 
+    def following(self, token: str) -> Counter[str]:
+        """How often each token came after this one."""
+        return self._next.get((f" {token.strip()}",)) or Counter()
+
     def _learn(self, tokens: list[str]) -> None:
         sentence_starts = [place + 1 for place, each in enumerate(tokens[:-4]) if each.strip() in {".", "!", "?"}]
         self._starts.extend(tokens[place : place + 2] for place in [0, *sentence_starts])

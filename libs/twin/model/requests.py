@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from libs.twin.model.errors import BadRequest
 from libs.twin.model.ngram import tokenize
+from libs.twin.model.rules import Tool, tools_of
 
 DEFAULT_MAX_TOKENS: Final = 256
 MESSAGE_TOKENS: Final = 4  # What the chat template puts around each message.
 STOPS_MAX: Final = 4  # OpenAI's own limit.
-
-
-class BadRequest(Exception):
-    """A request that is refused; `param` names what is wrong."""
-
-    def __init__(
-        self, message: str, *, status: int = 400, kind: str = "BadRequestError", param: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.param = param
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +33,39 @@ class Asked:
     include_usage: bool
     continuous_usage: bool
     ignore_eos: bool
+    last: str = ""  # The last message, and whose it is.
+    last_role: str = "user"
+    tools: tuple[Tool, ...] = ()
+    tool_choice: object = None
+    wants: Json | None = field(default=None, hash=False)  # The format that the answer must have.
+    cache_salt: str = ""
 
 
 def read(body: bytes, *, is_chat: bool, models: tuple[str, ...], context_tokens: int) -> Asked:
     """Read a request. Raises BadRequest."""
+    return asked(parsed(body), is_chat=is_chat, models=models, context_tokens=context_tokens)
+
+
+def parsed(body: bytes) -> Json:
+    """The body as an object. Raises BadRequest."""
     try:
         data = json.loads(body)
     except ValueError as wrong:
         raise BadRequest(f"the body is not JSON: {wrong}") from wrong
     if not isinstance(data, dict):
         raise BadRequest("the body is not an object")
-    model = data.get("model") or models[0]
-    if model not in models:
-        message = f"The model `{model}` does not exist."
-        raise BadRequest(message, status=404, kind="NotFoundError", param="model")
-    if _number(data, "n", 1, least=1) != 1:
+    return data
+
+
+def asked(data: Json, *, is_chat: bool, models: tuple[str, ...], context_tokens: int) -> Asked:
+    """Check a request. Raises BadRequest."""
+    if number(data, "n", 1, least=1) != 1:
         raise BadRequest("only n=1 is supported", param="n")
-    prompt, prompt_tokens = _chat_prompt(data) if is_chat else _prompt(data)
+    texts = _messages(data) if is_chat else (_prompt(data),)
+    around = MESSAGE_TOKENS if is_chat else 0
+    prompt_tokens = max(1, sum(len(tokenize(text)) + around for text in texts))
     room = context_tokens - prompt_tokens
-    limit = _number(data, "max_completion_tokens" if "max_completion_tokens" in data else "max_tokens", None, least=1)
+    limit = number(data, "max_completion_tokens" if "max_completion_tokens" in data else "max_tokens", None, least=1)
     if room < 1 or (limit is not None and limit > room):
         raise BadRequest(
             f"This model's maximum context length is {context_tokens} tokens. However, you requested {limit or 0} "
@@ -72,22 +77,37 @@ def read(body: bytes, *, is_chat: bool, models: tuple[str, ...], context_tokens:
         raise BadRequest("Stream options can only be defined when `stream=True`.", param="stream_options")
     return Asked(
         is_chat=is_chat,
-        model=model,
-        prompt=prompt,
+        model=named(data, models),
+        prompt="\n".join(texts),
         prompt_tokens=prompt_tokens,
         max_tokens=limit or min(DEFAULT_MAX_TOKENS, room),
-        min_tokens=_number(data, "min_tokens", 0, least=0) or 0,
+        min_tokens=number(data, "min_tokens", 0, least=0) or 0,
         stops=_stops(data.get("stop")),
-        seed=_number(data, "seed", 0) or 0,
+        seed=number(data, "seed", 0) or 0,
         temperature=_temperature(data.get("temperature")),
         stream=bool(data.get("stream")),
         include_usage=bool(options.get("include_usage")),
         continuous_usage=bool(options.get("continuous_usage_stats")),
         ignore_eos=bool(data.get("ignore_eos")),
+        last=texts[-1],
+        last_role=data["messages"][-1]["role"] if is_chat else "user",
+        tools=tools_of(data.get("tools")),
+        tool_choice=data.get("tool_choice"),
+        wants=_format(data.get("response_format")),
+        cache_salt=_salt(data.get("cache_salt")),
     )
 
 
-def _chat_prompt(data: dict[str, Any]) -> tuple[str, int]:
+def named(data: Json, models: tuple[str, ...]) -> str:
+    """The model that is asked for. Raises BadRequest if it is not served here."""
+    model = data.get("model") or models[0]
+    if model not in models:
+        message = f"The model `{model}` does not exist."
+        raise BadRequest(message, status=404, kind="NotFoundError", param="model")
+    return str(model)
+
+
+def _messages(data: Json) -> tuple[str, ...]:
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list of at least one message", param="messages")
@@ -96,8 +116,7 @@ def _chat_prompt(data: dict[str, Any]) -> tuple[str, int]:
         if not isinstance(each, dict) or not isinstance(each.get("role"), str):
             raise BadRequest("each message is an object with a role", param="messages")
         texts.append(_content(each.get("content")))
-    count = sum(len(tokenize(text)) + MESSAGE_TOKENS for text in texts)
-    return "\n".join(texts), count
+    return tuple(texts)
 
 
 def _content(content: object) -> str:
@@ -110,16 +129,17 @@ def _content(content: object) -> str:
     raise BadRequest("content must be text, or a list of text parts", param="messages")
 
 
-def _prompt(data: dict[str, Any]) -> tuple[str, int]:
+def _prompt(data: Json) -> str:
     prompt = data.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
         raise BadRequest("prompt must be one text", param="prompt")
-    return prompt, max(1, len(tokenize(prompt)))
+    return prompt
 
 
-def _number(data: dict[str, Any], name: str, default: int | None, *, least: int | None = None) -> int | None:
+def number(data: Json, name: str, default: int | None, *, least: int | None = None) -> int | None:
+    """A whole number of the request. Raises BadRequest."""
     value = data.get(name)
     if value is None:
         return default
@@ -147,3 +167,15 @@ def _stops(value: object) -> tuple[str, ...]:
     ):
         raise BadRequest(f"stop must be a text or a list of at most {STOPS_MAX} texts", param="stop")
     return tuple(stops)
+
+
+def _format(value: object) -> Json | None:
+    if value is not None and not isinstance(value, dict):
+        raise BadRequest("response_format must be an object", param="response_format")
+    return value
+
+
+def _salt(value: object) -> str:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise BadRequest("Parameter 'cache_salt' must be a non-empty string if provided.", param="cache_salt")
+    return value or ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from libs.twin.model.requests import Asked, BadRequest
+from libs.twin.model.errors import BadRequest
+from libs.twin.model.requests import Asked
+from libs.twin.model.rules import Script
 
 Json = dict[str, Any]
 
@@ -17,23 +19,33 @@ class Head:
     id: str
     created_s: int
     asked: Asked
+    script: Script | None = None
+    cached_tokens: int = 0
 
     def whole(self, text: str, finish_reason: str, completion_tokens: int) -> Json:
         """An answer that is not streamed."""
         choice: Json = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
-        if self.asked.is_chat:
+        if self._tool:
+            choice["message"] = {"role": "assistant", "content": None, "tool_calls": [self._call(text)]}
+        elif self.asked.is_chat:
             choice["message"] = {"role": "assistant", "content": text}
         else:
             choice["text"] = text
         kind = "chat.completion" if self.asked.is_chat else "text_completion"
-        return {**self._head(kind), "choices": [choice], "usage": usage(self.asked, completion_tokens)}
+        return {**self._head(kind), "choices": [choice], "usage": self.usage(completion_tokens)}
 
     def opening(self) -> Json:
-        """The first chunk of a chat: who speaks."""
+        """The first chunk of a chat: who speaks, or what is called."""
+        if self._tool:
+            call = {"index": 0, **self._call("")}
+            return self._chunk({"delta": {"role": "assistant", "content": None, "tool_calls": [call]}}, None, 0)
         return self._chunk({"delta": {"role": "assistant", "content": ""}}, None, 0)
 
     def chunk(self, token: str, completion_tokens: int) -> Json:
         """One token."""
+        if self._tool:
+            call = {"index": 0, "function": {"arguments": token}}
+            return self._chunk({"delta": {"tool_calls": [call]}}, None, completion_tokens)
         said: Json = {"delta": {"content": token}} if self.asked.is_chat else {"text": token}
         return self._chunk(said, None, completion_tokens)
 
@@ -44,13 +56,30 @@ class Head:
 
     def usage_chunk(self, completion_tokens: int) -> Json:
         """The last chunk, if usage was asked for: no choices."""
-        return {**self._head(self._chunk_kind()), "choices": [], "usage": usage(self.asked, completion_tokens)}
+        return {**self._head(self._chunk_kind()), "choices": [], "usage": self.usage(completion_tokens)}
+
+    def usage(self, completion_tokens: int) -> Json:
+        """What was read, of that already known, and written."""
+        return {
+            "prompt_tokens": self.asked.prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": self.asked.prompt_tokens + completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+    @property
+    def _tool(self) -> str:
+        return self.script.tool if self.script else ""
+
+    def _call(self, arguments: str) -> Json:
+        function = {"name": self._tool, "arguments": arguments}
+        return {"id": f"call_{self.id}", "type": "function", "function": function}
 
     def _chunk(self, said: Json, finish_reason: str | None, completion_tokens: int) -> Json:
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
         chunk: Json = {**self._head(self._chunk_kind()), "choices": [choice]}
         if self.asked.include_usage and self.asked.continuous_usage:
-            chunk["usage"] = usage(self.asked, completion_tokens)
+            chunk["usage"] = self.usage(completion_tokens)
         return chunk
 
     def _chunk_kind(self) -> str:
@@ -58,15 +87,6 @@ class Head:
 
     def _head(self, kind: str) -> Json:
         return {"id": self.id, "object": kind, "created": self.created_s, "model": self.asked.model}
-
-
-def usage(asked: Asked, completion_tokens: int) -> Json:
-    """What was read and written."""
-    return {
-        "prompt_tokens": asked.prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": asked.prompt_tokens + completion_tokens,
-    }
 
 
 def error(wrong: BadRequest) -> Json:

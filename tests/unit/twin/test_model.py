@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.twin.model.errors import BadRequest
 from libs.twin.model.generation import Outcome, tokens
 from libs.twin.model.ngram import CORPUS, NgramModel, tokenize
-from libs.twin.model.requests import Asked, BadRequest, read
+from libs.twin.model.requests import Asked, read
 
 MODEL = NgramModel.trained(order=3)
 ASKED = Asked(
