@@ -1,0 +1,144 @@
+"""The SDKs that people use, unmodified, against the whole product: one list of calls, and the bill of who left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from libs.cli.output import console, table
+from tests.e2e.local_profile import Profile, running_profile, wait_until
+from tests.e2e.test_bill_is_true import Bill, bills
+from tests.interop.sdks.calls import CALLS, LIMIT, LONG, NOT_OFFERED
+from tests.support.npm import installed
+
+pytestmark = pytest.mark.interop
+
+SDKS: Final = Path(__file__).parent / "sdks"
+ROOT: Final = Path(__file__).parents[2]
+INSTALL_S: Final = 600
+DRIVE_S: Final = 240
+NAMES: Final = tuple(call.name for call in CALLS)
+LEFT: Final = "client_disconnect"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A program that makes the calls with one SDK."""
+
+    sdk: str
+    argv: tuple[str, ...]
+    cwd: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Drove:
+    """What became of each call, and what its endpoint was billed."""
+
+    said: dict[str, Json]
+    bills: tuple[Bill, ...]
+
+    def verdict(self, name: str) -> str:
+        """What is wrong with a call; `ok`, or that the SDK has no such call."""
+        said = self.said.get(name, {"failed": "no word of it"})
+        if "failed" in said:
+            return str(said["failed"])
+        if said["result"] is None:
+            return NOT_OFFERED
+        return "; ".join(next(call for call in CALLS if call.name == name).check(said["result"])) or "ok"
+
+
+def langchain(into: Path) -> Path:
+    """A Python that has LangChain, exactly as locked."""
+    venv.create(into, with_pip=True)
+    python = into / "bin" / "python"
+    lock = ("--require-hashes", "--requirement", str(SDKS / "langchain.txt"))
+    said = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *lock],
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_S,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    return python
+
+
+def drive(driver: Driver, profile: Profile) -> Drove:
+    """Make all calls with one SDK, each at an endpoint of its own."""
+    limited = f"{driver.sdk}-limited"
+    place = {
+        "base_url": profile.credentials.router_url, "key": profile.credentials.key, "model": driver.sdk,
+        "limited": limited, "limit": LIMIT, "long": LONG,
+    }  # fmt: skip
+    ran = subprocess.run(
+        [*driver.argv, json.dumps(place), *NAMES],
+        cwd=driver.cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=DRIVE_S,
+        check=False,
+    )
+    said = {each["call"]: each for each in map(json.loads, ran.stdout.splitlines())}
+    assert set(said) == set(NAMES), ran.stdout + ran.stderr
+
+    endpoint_id = profile.endpoint(driver.sdk)["id"]
+
+    def left() -> tuple[Bill, ...]:
+        return tuple(each for each in bills(profile, endpoint_id).values() if each.finish == LEFT)
+
+    wait_until(lambda: len(left()) == 2, f"the two answers that {driver.sdk} left were not billed")
+    return Drove(said, left())
+
+
+@pytest.fixture(scope="module")
+def drove(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drove]:
+    """All three SDKs, at the same time: most of it is one minute of a rate limit."""
+    base = tmp_path_factory.mktemp("sdks")
+    drivers = (
+        Driver("python", (sys.executable, "-m", "tests.interop.sdks.openai_python"), ROOT),
+        Driver("node", ("node", "openai_node.mjs"), installed(SDKS, base / "node")),
+        Driver("langchain", (str(langchain(base / "venv")), "-m", "tests.interop.sdks.langchain_driver"), ROOT),
+    )
+    with running_profile(base / "home", time_scale=0.003) as profile:
+        ids = [profile.create(each.sdk) for each in drivers]
+        for each in drivers:
+            ids.append(profile.create(f"{each.sdk}-limited"))
+            profile.client.api.endpoints.update(f"{each.sdk}-limited", {"limits": {"requests_per_minute": 2}})
+        for endpoint_id in ids:
+            profile.wait_for_stage(endpoint_id, "ready")
+        with ThreadPoolExecutor(len(drivers)) as pool:
+            found = dict(
+                zip((each.sdk for each in drivers), pool.map(lambda d: drive(d, profile), drivers), strict=True)
+            )
+    rows = [(name, *(each.verdict(name) for each in found.values())) for name in NAMES]
+    console.print(table(("call", *found), rows))
+    return found
+
+
+@pytest.mark.parametrize("sdk", ["python", "node", "langchain"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_sdk_makes_every_call_of_the_list(drove: dict[str, Drove], sdk: str, name: str) -> None:
+    verdict = drove[sdk].verdict(name)
+
+    assert verdict == "ok" or (sdk == "langchain" and name == "list_models" and verdict == NOT_OFFERED), verdict
+
+
+@pytest.mark.parametrize("sdk", ["python", "node", "langchain"])
+def test_who_leaves_is_billed_for_what_was_delivered(drove: dict[str, Drove], sdk: str) -> None:
+    seen = drove[sdk].said["cancelled_mid_stream"]["result"]["seen"]
+    waited, cancelled = sorted(drove[sdk].bills, key=lambda bill: bill.tokens)
+
+    assert waited.tokens == 0  # The answer that was not streamed: nothing of it was delivered in time.
+    assert seen <= cancelled.tokens < LONG
