@@ -29,7 +29,8 @@ RESULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "responses_streamed": (TOLD, {"text": ""}), "timeout": ({"error": "timeout"}, {"error": None}),
     "cancelled_mid_stream": ({"seen": 3}, {"seen": 0}),
     "wrong_key": ({"status": 401, "code": "invalid_api_key"}, {"status": 403}),
-    "unknown_model": (UNKNOWN, {"code": None}), "unknown_field": ({"status": 400, "param": "cache_salt"}, {"param": ""}),
+    "unknown_model": (UNKNOWN, {"code": None}),
+    "unknown_field": ({"status": 400, "param": "cache_salt"}, {"param": ""}),
     "retried": ({"text": "a", "waited_s": 9.2, "retry_after": 9.0}, {"waited_s": 0.5}),
 }  # fmt: skip
 
