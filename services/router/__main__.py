@@ -35,12 +35,12 @@ from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits
 from services.router.shell.key_use import KeyUseReporter
 from services.router.shell.load import LoadReporter
+from services.router.shell.log import LogUsageJournal
 from services.router.shell.ports import Ports
 from services.router.shell.quotas import QuotaTable
 from services.router.shell.secret import kept_secret
 from services.router.shell.settings import RouterSettings
 from services.router.shell.side_bus import SideBus
-from services.router.shell.store import SqlUsageJournal
 from services.router.shell.table import RouteTable
 from services.router.shell.usage import UsageLoop, UsageSender
 
@@ -67,7 +67,9 @@ def main() -> int:
 async def serve(settings: RouterSettings) -> None:
     """Join everything and run it."""
     clock, boot_id = SystemClock(), SystemEntropy().token_bytes(5).hex()
-    journal = SqlUsageJournal(settings.usage_db, boot_id=boot_id)
+    journal = LogUsageJournal(
+        settings.usage_db, post=asyncio.get_running_loop().call_soon_threadsafe, waits_for_disk=settings.usage_sync
+    )
     metrics.RECOVERED.inc(journal.recover())
     gateway = Gateway(
         keyring=Keyring(),

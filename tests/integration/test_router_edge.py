@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sqlite3
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from libs.common.events.route import RequestUsage
+from libs.common.errors import Unavailable
 from libs.common.events.runtime import Replica
+from services.router.core.serving import Row
+from services.router.shell.durable import Durable
 from services.router.shell.gateway import Limits
 from services.router.shell.journal import MemoryUsageJournal
 from tests.unit.router.engine import Engine, running
@@ -344,28 +344,29 @@ class HeldJournal(MemoryUsageJournal):
 
     def __init__(self) -> None:
         super().__init__("b1")
-        self.begun: Future[None] = Future()
-        self.finished: Future[None] = Future()
+        self.begun = Durable()
+        self.finished = Durable()
 
-    def begin(self, row: RequestUsage) -> Future[None]:
-        super().begin(row)
+    def on_disk(self) -> Durable:
         return self.begun
 
-    def finish(self, row: RequestUsage) -> Future[None]:
+    def finish(self, row: Row) -> Durable:
         super().finish(row)
         return self.finished
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_the_engine_waits_for_the_first_row_and_the_end_of_the_answer_for_the_last(stream: bool) -> None:
+async def test_the_first_content_waits_for_the_first_row_and_the_end_of_the_answer_for_the_last(stream: bool) -> None:
     journal = HeldJournal()
     async with running(Engine()) as engine, a_scene(engine.url, journal=journal) as scene:
         reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
         writer.write(a_request(chat_body(stream=stream)))
-        await asyncio.sleep(0.1)
-        assert engine.requests == []
+        await scene.until(lambda: len(engine.requests) == 1)
+        assert len(journal.file.live) + len(journal.file.done) == 1
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(65536), 0.2)
 
-        journal.begun.set_result(None)
+        journal.begun.settle()
         seen = b""
         with contextlib.suppress(TimeoutError):
             while True:
@@ -374,7 +375,7 @@ async def test_the_engine_waits_for_the_first_row_and_the_end_of_the_answer_for_
         assert b"[DONE]" not in seen
         assert journal.backlog() == 1
 
-        journal.finished.set_result(None)
+        journal.finished.settle()
         rest = await asyncio.wait_for(reader.read(65536), 5)
         writer.close()
         assert (b"[DONE]" if stream else b"completion_tokens") in rest
@@ -383,10 +384,8 @@ async def test_the_engine_waits_for_the_first_row_and_the_end_of_the_answer_for_
 class FullJournal(MemoryUsageJournal):
     """A journal whose disk is full."""
 
-    def begin(self, row: RequestUsage) -> Future[None]:
-        refused: Future[None] = Future()
-        refused.set_exception(sqlite3.OperationalError("database or disk is full"))
-        return refused
+    def begin(self, row: Row) -> None:
+        raise Unavailable("the usage journal can't be written: No space left on device")
 
 
 def a_get(path: str) -> bytes:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from libs.common.bus.port import Ack, Answer, Delivery
 from libs.common.decision import Decision, Line
 from libs.common.events.capacity import CapacityQueued
@@ -16,11 +18,11 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.examples import examples
 from libs.common.events.facts import Fact
-from libs.common.events.route import RequestUsage
 from libs.common.events.runtime import ReplicasChanged
 from libs.common.relay import Publish, Relay
 from libs.common.service import Service
 from services.capacity_manager.core.plan import DeleteCluster
+from services.router.core.serving import Row
 from services.router.shell.journal import MemoryUsageJournal
 from tests.sim.checkers import BILL_IS_TRUE, COMMANDS_END, NO_CLAIM, NO_REGRESS, READY_IS_REAL
 from tests.sim.hosts import Host
@@ -159,18 +161,18 @@ def _renamed(line: Line, envelope: Envelope) -> Line:
 class _CountsCheckpointsToo(MemoryUsageJournal):
     """Adds the last word to what was noted on the way."""
 
-    def finish(self, row: RequestUsage) -> Any:
+    def finish(self, row: Row) -> Any:
         _, noted = self.file.live[row.request_id]
         tokens = row.completion_tokens + noted.completion_tokens
-        return super().finish(row.model_copy(update={"completion_tokens": tokens}))
+        return super().finish(msgspec.structs.replace(row, completion_tokens=tokens))
 
 
 class _DisconnectIsFree(MemoryUsageJournal):
     """Refunds whoever hangs up."""
 
-    def finish(self, row: RequestUsage) -> Any:
+    def finish(self, row: Row) -> Any:
         free = row.finish == "client_disconnect"
-        return super().finish(row.model_copy(update={"completion_tokens": 0}) if free else row)
+        return super().finish(msgspec.structs.replace(row, completion_tokens=0) if free else row)
 
 
 def _usage_in_memory(simulation: Simulation) -> None:

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from libs.common.events.route import RequestUsage
+import msgspec
+
 from libs.common.events.tables import KeyEntry, RouteEntry
 from libs.common.units import SECOND_MS
 
@@ -85,6 +86,28 @@ def admit(entry: RouteEntry, key: KeyEntry, *, request_id: str, api: str, now_ms
     )
 
 
+class Row(msgspec.Struct, frozen=True):
+    """A line of the journal: field for field what is reported as `RequestUsage`, at a fifth of its cost to make."""
+
+    request_id: str
+    tenant_id: str
+    project_id: str
+    endpoint_id: str
+    generation: int
+    model: str
+    tier: str
+    region: str
+    key_id: str
+    api: str
+    prompt_tokens: int | None
+    completion_tokens: int
+    token_source: str
+    finish: str
+    started_ms: int
+    first_token_ms: int | None
+    ended_ms: int
+
+
 class Serving:
     """One request as the bill sees it."""
 
@@ -122,7 +145,7 @@ class Serving:
         """Whether the engine's last word came."""
         return self._final is not None
 
-    def opening(self) -> RequestUsage:
+    def opening(self) -> Row:
         """The row that stands if we die before the first checkpoint."""
         return self._record(0, TokenSource.CHECKPOINT, Finish.ROUTER_CRASH, self.admitted.started_ms)
 
@@ -142,7 +165,7 @@ class Serving:
             self._first_token_ms = now_ms
         self._marks.append((end, self._relayed))
 
-    def sent(self, offset: int, now_ms: int) -> RequestUsage | None:
+    def sent(self, offset: int, now_ms: int) -> Row | None:
         """The socket took everything up to ``offset``. Returns the checkpoint to commit if one is due."""
         marks = self._marks
         while marks and marks[0][0] <= offset:
@@ -163,7 +186,7 @@ class Serving:
             self._prompt_tokens = prompt_tokens
         self._final = completion_tokens
 
-    def completed(self, now_ms: int) -> RequestUsage:
+    def completed(self, now_ms: int) -> Row:
         """The bill of a whole answer; commit it before the terminal frame."""
         self._end()
         if self._first_token_ms is None and self._final:
@@ -173,7 +196,7 @@ class Serving:
         assert not self._marks, "an answer is complete only when all of it was sent"
         return self._record(self._delivered, self._running_source(), self._finish, now_ms)
 
-    def interrupted(self, finish: Finish, now_ms: int) -> RequestUsage:
+    def interrupted(self, finish: Finish, now_ms: int) -> Row:
         """The bill of an answer that was cut short: what was delivered."""
         self._end()
         return self._record(self._delivered, self._running_source(), finish, now_ms)
@@ -185,9 +208,9 @@ class Serving:
     def _running_source(self) -> TokenSource:
         return TokenSource.ENGINE_RUNNING if self._counted_by_engine else TokenSource.CHECKPOINT
 
-    def _record(self, tokens: int, source: TokenSource, finish: Finish, ended_ms: int) -> RequestUsage:
+    def _record(self, tokens: int, source: TokenSource, finish: Finish, ended_ms: int) -> Row:
         admitted = self.admitted
-        return RequestUsage(
+        return Row(
             request_id=admitted.request_id,
             tenant_id=admitted.tenant_id,
             project_id=admitted.project_id,

@@ -1,7 +1,6 @@
 """One generating request on its way: client on one side, engine on the other, the bill between them.
 
-The order of its steps is that of `core/serving.py`: journal row, engine, content, checkpoints, last row, terminal
-frame.
+The order of its steps is that of `core/serving.py`: journal row, engine, content, checkpoints, last row, last frame.
 Everything here runs in the event loop, in callbacks; none of them waits.
 """
 
@@ -9,34 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 
-from libs.common.events.route import RequestUsage
+from libs.common.errors import Unavailable
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import answers, http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
-from services.router.core.serving import Finish, Serving, admit
+from services.router.core.serving import Finish, Row, Serving, admit
 from services.router.shell import entering, metrics
 from services.router.shell.asking import Asking
 from services.router.shell.client import Client
 from services.router.shell.gateway import Gateway
+from services.router.shell.phase import Phase
 
 log = logging.getLogger(__name__)
 
+HELD_BYTES_MAX: Final = 256 * 1024  # What an engine may say before the first row is on disk, until we read no more.
 FLUSH_S: Final = 5.0  # How long a client that left may still take what it was sent.
-
-
-class Phase(Enum):
-    """How far the request is."""
-
-    ADMITTED = 1
-    ASKING = 2
-    ANSWERING = 3
-    ENDING = 4  # The last row is being written, or waits for the socket.
-    OVER = 5
 
 
 class Exchange:
@@ -62,7 +52,8 @@ class Exchange:
         self._whole = WholeAnswer(ask.api, self._serving)
         head = http_rules.stream_head(request_id=request_id, keep_alive=keep_alive, headers=self._entered.headers)
         self._stream = StreamedAnswer(ask, self._serving, head=head)
-        self._is_committed = False
+        self._is_recorded = self._has_ended = self._is_committed = False
+        self._held = b""  # What the engine said before the first row was on disk.
         self._started_s = gateway.now_s()
         self._total_s = self._started_s + gateway.limits.total_s
         self._deadline_s = self._total_s
@@ -70,8 +61,20 @@ class Exchange:
     # What drives it: its start, the client, the clock, the control half.
 
     def start(self) -> None:
-        """Write the first row; ask the engine only when it is on disk."""
-        self._gateway.when_durable(self._gateway.journal.begin(self._serving.opening()), self._begun)
+        """Write the first row, then ask the engine; what it says is passed on when the row is on disk."""
+        journal = self._gateway.journal
+        try:
+            journal.begin(self._serving.opening())
+        except Unavailable as wrong:
+            log.error("usage journal refused a request", extra=fields(request_id=self._request_id, reason=str(wrong)))
+            self._client.refuse(refusals.cannot_record(), request_id=self._request_id, keep_alive=self._keep_alive)
+            self._end(keep_alive=self._keep_alive)
+            return
+        self._phase = Phase.ASKING
+        if self._ask.stream:  # What is not has its first byte when it is whole, after its last row is on disk.
+            self._wait_at_most(self._gateway.limits.first_byte_s)
+            journal.on_disk().then(self._recorded)
+        self._asking.start()
 
     def client_left(self) -> None:
         """The client closed, or shut its side: the engine stops now, the bill waits for what the socket still takes."""
@@ -105,19 +108,20 @@ class Exchange:
         else:
             self._cut_short(refusals.upstream_timeout(), "timeout")
 
-    def _begun(self, error: BaseException | None) -> None:
-        if self._phase is not Phase.ADMITTED:
+    def _recorded(self, error: BaseException | None) -> None:
+        """The first row is on disk: let out what came meanwhile."""
+        if self._phase in (Phase.ENDING, Phase.OVER):
             return
         if error is not None:
-            log.error("usage journal refused a request", extra=fields(request_id=self._request_id, reason=str(error)))
-            self._client.refuse(refusals.cannot_record(), request_id=self._request_id, keep_alive=self._keep_alive)
-            self._end(keep_alive=self._keep_alive)
+            self._cut_short(refusals.cannot_record(), f"not recorded: {error}")
             return
-        self._phase = Phase.ASKING
-        limits = self._gateway.limits
-        # What is not streamed has its first byte when it is whole.
-        self._wait_at_most(limits.first_byte_s if self._ask.stream else limits.total_s)
-        self._asking.start()
+        self._is_recorded = True
+        held, self._held = self._held, b""
+        self._asking.pause(self._client.is_paused)
+        if held:
+            self.answer_continues(held)
+        if self._has_ended:
+            self.answer_ends()
 
     # What the engine says.
 
@@ -142,8 +146,11 @@ class Exchange:
         """All of it came."""
         if self._phase in (Phase.ENDING, Phase.OVER):
             return
+        self._has_ended = True
         if not self._ask.stream:
             self._answer()
+        elif not self._is_recorded:
+            return  # Then.
         elif self._stream.has_end:
             self._settle()
         else:
@@ -160,6 +167,10 @@ class Exchange:
     # Answering the client.
 
     def _relay(self, data: bytes) -> None:
+        if not self._is_recorded:
+            self._held += data
+            self._asking.pause(len(self._held) > HELD_BYTES_MAX)
+            return
         now_ms = self._gateway.clock.now_ms()
         was_silent = self._serving.first_token_ms is None
         out = self._stream.feed(data, at=self._client.written, now_ms=now_ms)
@@ -209,14 +220,9 @@ class Exchange:
 
         def whole() -> None:
             metrics.REQUESTS.labels(status="2xx").inc()
+            head = self._entered.headers
             self._client.write(
-                http_rules.answer(
-                    200,
-                    body,
-                    request_id=self._request_id,
-                    keep_alive=self._keep_alive,
-                    headers=self._entered.headers,
-                )
+                http_rules.answer(200, body, request_id=self._request_id, keep_alive=self._keep_alive, headers=head)
             )
             self._end(keep_alive=self._keep_alive)
 
@@ -259,7 +265,7 @@ class Exchange:
         self._serving.sent(self._client.sent(), now_ms)
         self._commit(self._serving.interrupted(finish, now_ms), then)
 
-    def _commit(self, row: RequestUsage, then: Callable[[], None]) -> None:
+    def _commit(self, row: Row, then: Callable[[], None]) -> None:
         self._is_committed = True
         entering.settle(
             self._gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
@@ -278,7 +284,7 @@ class Exchange:
             self._gateway.on_finished()
             then()
 
-        self._gateway.when_durable(self._gateway.journal.finish(row), durable)
+        self._gateway.journal.finish(row).then(durable)
 
     def _wait_at_most(self, wait_s: float) -> None:
         self._deadline_s = self._gateway.now_s() + wait_s

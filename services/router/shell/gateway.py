@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,18 +84,6 @@ class Gateway:
             raise refusals.scope_missing()
         self.key_use.note(key.key_id, now_ms)
         return key
-
-    def when_durable(self, future: Future[None], then: Callable[[BaseException | None], None]) -> None:
-        """Call ``then`` in the event loop when the journal has it, or has failed."""
-        if future.done():
-            then(future.exception())
-            return
-
-        def tell(done: Future[None]) -> None:
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(then, done.exception())
-
-        future.add_done_callback(tell)
 
     def now_s(self) -> float:
         """The event loop's clock, for durations."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+
+import msgspec
 
 from libs.common.events.route import RequestUsage
+from services.router.core.serving import Row
+from services.router.shell.durable import Durable, kept
 
 
 class JournalFile:
@@ -14,8 +17,8 @@ class JournalFile:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.live: dict[str, tuple[str, RequestUsage]] = {}  # With the boot that holds it.
-        self.done: dict[str, RequestUsage] = {}
+        self.live: dict[str, tuple[str, Row]] = {}  # With the boot that holds it.
+        self.done: dict[str, Row] = {}
         self.sent_ms: dict[str, int] = {}
 
 
@@ -26,25 +29,27 @@ class MemoryUsageJournal:
         self.file = file or JournalFile()
         self._boot_id = boot_id
 
-    def begin(self, row: RequestUsage) -> Future[None]:
+    def begin(self, row: Row) -> None:
         """A request is admitted."""
         with self.file.lock:
             self.file.live[row.request_id] = (self._boot_id, row)
-        return _durable()
 
-    def checkpoint(self, row: RequestUsage) -> Future[None]:
+    def on_disk(self) -> Durable:
+        """What was written so far."""
+        return kept()
+
+    def checkpoint(self, row: Row) -> None:
         """Replace the live row."""
         with self.file.lock:
             if row.request_id in self.file.live:
                 self.file.live[row.request_id] = (self._boot_id, row)
-        return _durable()
 
-    def finish(self, row: RequestUsage) -> Future[None]:
+    def finish(self, row: Row) -> Durable:
         """The request is over."""
         with self.file.lock:
             self.file.live.pop(row.request_id, None)
             self.file.done[row.request_id] = row
-        return _durable()
+        return kept()
 
     def recover(self) -> int:
         """Finish the live rows of other boots as they stand."""
@@ -63,7 +68,7 @@ class MemoryUsageJournal:
                 for request_id, row in self.file.done.items()
                 if self.file.sent_ms.get(request_id, sent_before_ms - 1) < sent_before_ms
             ]
-        return waiting[:limit]
+        return [RequestUsage.model_validate(msgspec.to_builtins(row)) for row in waiting[:limit]]
 
     def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
         """The bus has these."""
@@ -84,9 +89,3 @@ class MemoryUsageJournal:
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-def _durable() -> Future[None]:
-    done: Future[None] = Future()
-    done.set_result(None)
-    return done

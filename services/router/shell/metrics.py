@@ -6,7 +6,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from libs.common.events.route import RequestUsage
+from services.router.core.serving import Row
 
 REQUESTS: Final = Counter("router_requests_total", "Requests answered, by class of status.", ("status",))
 TTFT: Final = Histogram(
@@ -43,7 +43,7 @@ JOURNAL_SECONDS: Final = Histogram(
 )
 
 
-def note_bill(row: RequestUsage) -> None:
+def note_bill(row: Row) -> None:
     """Count a request that was billed."""
     FINISHED.labels(finish=row.finish).inc()
     TOKENS.labels(kind="completion").inc(row.completion_tokens)

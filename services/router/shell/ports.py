@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +11,8 @@ from libs.common.events.route import RequestUsage
 from libs.common.events.tables import RouteEntry
 from libs.common.store.port import Store
 from services.router.core.limits import Grant, Limit, Refused
+from services.router.core.serving import Row
+from services.router.shell.durable import Durable
 
 
 class DataPlane(Protocol):
@@ -36,20 +37,23 @@ class DataPlane(Protocol):
 class UsageJournal(Protocol):
     """What was served and is not yet known to be in the ledger. Its rows survive the death of the process.
 
-    1. `begin`, `checkpoint` and `finish` of one caller take effect in the order of the calls; a future that is done
-       without an error means: on disk.
+    1. What `begin`, `checkpoint` and `finish` wrote survives the death of this process when they return, and takes
+       effect in the order of the calls. A `Durable` that is kept says: it, and all before it, survives the machine's.
     2. A row is live from `begin` to `finish`. `recover` bills the live rows of dead boots as they stand.
     3. A finished row leaves by `confirm` alone; until then `unconfirmed` gives it, again and again.
     4. Every method may be called from any thread.
     """
 
-    def begin(self, row: RequestUsage) -> Future[None]:
-        """A request is admitted; `row` is its bill if nothing more is heard of it."""
+    def begin(self, row: Row) -> None:
+        """A request is admitted; `row` is its bill if nothing more is heard of it. Raises Unavailable: not recorded."""
 
-    def checkpoint(self, row: RequestUsage) -> Future[None]:
-        """Replace the live row; without effect on one that is finished."""
+    def on_disk(self) -> Durable:
+        """Kept when what was written so far is on disk."""
 
-    def finish(self, row: RequestUsage) -> Future[None]:
+    def checkpoint(self, row: Row) -> None:
+        """Replace the live row; without effect on one that is finished, or if it can't be written."""
+
+    def finish(self, row: Row) -> Durable:
         """The request is over; `row` is its bill for good."""
 
     def recover(self) -> int:

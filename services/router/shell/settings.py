@@ -20,6 +20,11 @@ class RouterSettings(CommonSettings):
         default="router-0", pattern=r"^[a-z0-9-]{1,63}$", description="Unique and stable: the owner of its journal."
     )
     usage_db: str = Field(description="Path of the usage journal, an SQLite file on a local disk.")
+    usage_sync: bool = Field(
+        default=True,
+        description="Wait for the disk before an answer ends. Without: safe against our death, not the machine's;"
+        " right where the disk goes with the machine.",
+    )
     tables_file: str = Field(default="", description="Path of the copy of routes and keys; empty: beside usage_db.")
     endpoint_domain: str = Field(
         default="", description="Below it each endpoint has an address: `<endpoint>.<domain>`; empty: none has."

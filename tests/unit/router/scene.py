@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from libs.common.ids import SystemEntropy
 from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits
 from services.router.shell.journal import MemoryUsageJournal
+from services.router.shell.log import LogUsageJournal
 from services.router.shell.ports import UsageJournal
-from services.router.shell.store import SqlUsageJournal
 from services.router.shell.table import RouteTable
 
 TENANT, PROJECT, NAME, ENDPOINT = "ten-a", "prj-a", "chatty", "ep-a"
@@ -78,6 +78,12 @@ class Scene:
             key=lambda row: int(row.request_id.split("-")[2], 16),
         )
 
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Until something is so."""
+        async with asyncio.timeout(30):
+            while not holds():
+                await asyncio.sleep(0.01)
+
     async def bill(self) -> RequestUsage:
         (row,) = await self.bills(1)
         return row
@@ -89,7 +95,8 @@ async def a_scene(
 ) -> AsyncIterator[Scene]:
     """A running edge in front of the engines at ``urls``."""
     if journal is None:
-        journal = SqlUsageJournal(str(journal_path), boot_id="b1") if journal_path else MemoryUsageJournal("b1")
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        journal = LogUsageJournal(str(journal_path), post=post) if journal_path else MemoryUsageJournal("b1")
     ring = keys.Keyring({KEY.key_id: key_entry(KEY), OTHER_KEY.key_id: key_entry(OTHER_KEY, tenant="ten-b")})
     table = RouteTable()
     gateway = Gateway(keyring=ring, table=table, journal=journal, clock=SystemClock(), boot_id="boot1", limits=limits)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.events.route import RequestUsage
-from services.router.core.serving import CHECKPOINT_MS, CHECKPOINT_TOKENS, DUE_TOKENS, Finish, Serving, admit
+from services.router.core.serving import CHECKPOINT_MS, CHECKPOINT_TOKENS, DUE_TOKENS, Finish, Row, Serving, admit
 from tests.unit.router.heard import NOW
 from tests.unit.router.scene import KEY, a_route, key_entry
 
@@ -29,7 +28,7 @@ class Run:
     """A request driven by the protocol, with the row that the journal holds."""
 
     serving: Serving = field(default_factory=a_serving)
-    row: RequestUsage = field(init=False)
+    row: Row = field(init=False)
     relayed: int = 0
     delivered: int = 0
     now_ms: int = NOW

@@ -1,0 +1,292 @@
+"""The usage journal on disk: what requests write is appended to a log, what waits long for the ledger goes to SQLite.
+
+A row is appended in the event loop, for less than a microsecond, and survives the death of this process from then on. A
+thread syncs the log whenever somebody waits for the disk, once for all who do (group commit), and soon after anything
+else. A finished row stays in memory until the ledger has it, which takes a fraction of a second; when a file of the log
+is full, what is left of it is poured into SQLite, in one commit: so a ledger that is away costs disk, not memory. The
+next start pours what it finds. What is in both is sent twice, and counted once: its request id is the ledger's key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from libs.common.errors import Unavailable
+from libs.common.events.route import RequestUsage
+from services.router.core.serving import Row
+from services.router.shell import metrics
+from services.router.shell.durable import Durable, kept
+from services.router.shell.finished import Finished
+from services.router.shell.segment import Segment, only_one, records
+from services.router.shell.store import Backlog, read_rows
+
+log = logging.getLogger(__name__)
+
+SEGMENT_BYTES: Final = 4 * 1024 * 1024  # About 3,500 requests; filling one with zeros takes 2 ms.
+LAZY_SYNC_S: Final = 0.1  # How late a checkpoint is on disk: 15 tokens of a fast stream, within what a crash may cost.
+CLOSE_S: Final = 10.0
+LIVE, DONE = b"L", b"D"
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Named(msgspec.Struct):
+    request_id: str
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
+
+
+class LogUsageJournal:
+    """A journal in files beside ``path``, which is the SQLite file.
+
+    ``post`` runs something where those who wait for the disk live; without it they are told in the journal's thread.
+    ``waits_for_disk``: False where the disk goes with the machine anyway; then a row is durable once it is appended.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        post: Callable[[Callable[[], None]], object] | None = None,
+        waits_for_disk: bool = True,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._path = Path(path)
+        self._post = post or (lambda job: job())
+        self._waits = waits_for_disk
+        self._segment_bytes = segment_bytes
+        self._guard = only_one(self._path)
+        self._backlog = Backlog(path)
+        self._left = sorted(self._path.parent.glob(f"{self._path.name}.log.*"))  # By dead processes.
+        self._number = int(self._left[-1].suffix[1:]) if self._left else 0
+        self._lock = threading.Lock()
+        self._live: dict[str, bytes] = {}
+        self._done = Finished()  # What is in the log alone.
+        self._waiters: list[Durable] = []
+        self._sync_is_asked = self._is_dirty = self._is_closed = False
+        self._broken: OSError | None = None
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._segment = self._new_segment(0)
+        self._unsynced: list[Segment] = []  # Those before it.
+        self._spare: Segment | None = None
+        self._thread = threading.Thread(target=self._run, name="usage-journal", daemon=True)
+        self._thread.start()
+        self._jobs.put(self._make_spare)
+
+    # What a request calls: from the event loop, so nothing here waits.
+
+    def begin(self, row: Row) -> None:
+        """A request is admitted. Raises Unavailable if that can't be written down."""
+        record = _encode(row)
+        with self._lock:
+            self._append(LIVE, record)
+            self._live[row.request_id] = record
+
+    def checkpoint(self, row: Row) -> None:
+        """Replace the live row."""
+        record = _encode(row)
+        with self._lock:
+            if row.request_id in self._live:
+                with contextlib.suppress(Unavailable):  # The row before it stands.
+                    self._append(LIVE, record)
+                    self._live[row.request_id] = record
+
+    def finish(self, row: Row) -> Durable:
+        """The request is over."""
+        record = _encode(row)
+        with self._lock:
+            try:
+                self._append(DONE, record)
+            except Unavailable as wrong:
+                return _broken(wrong)
+            self._live.pop(row.request_id, None)
+            self._done.add(row.request_id, record)
+            return self._wait()
+
+    def on_disk(self) -> Durable:
+        """What was written so far."""
+        with self._lock:
+            return self._wait()
+
+    def _append(self, kind: bytes, record: bytes) -> None:
+        if self._broken is not None:
+            raise Unavailable(f"the usage journal's disk failed: {self._broken.strerror}; restart the router")
+        record = kind + record
+        if not self._segment.has_room(record):
+            self._turn(len(record))
+        self._segment.append(record)
+        self._is_dirty = True
+
+    def _wait(self) -> Durable:
+        if not self._waits:
+            return kept()
+        waiter = Durable()
+        self._waiters.append(waiter)
+        if not self._sync_is_asked:
+            self._sync_is_asked = True
+            self._jobs.put(self._sync)
+        return waiter
+
+    def _turn(self, record_bytes: int) -> None:
+        """Go on in the next file; it begins with the live rows, so only finished ones need the one before."""
+        live_bytes = sum(map(len, self._live.values())) + 16 * len(self._live) + record_bytes
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.size_bytes < 2 * live_bytes:
+            spare.discard()
+            spare = None
+        if spare is not None:
+            fresh = spare
+            fresh.rename(self._next_path())
+        else:
+            try:
+                fresh = self._new_segment(2 * live_bytes)
+            except OSError as full:
+                raise Unavailable(f"the usage journal can't be written: {full.strerror}") from full
+        for record in self._live.values():
+            fresh.append(LIVE + record)
+        old, self._segment = self._segment, fresh
+        self._unsynced.append(old)
+        finished = self._done.ids()
+        self._jobs.put(lambda: self._retire(old, finished))
+
+    def _new_segment(self, least_bytes: int) -> Segment:
+        return Segment(self._next_path(), size_bytes=max(self._segment_bytes, least_bytes))
+
+    def _next_path(self) -> Path:
+        self._number += 1
+        return self._path.with_name(f"{self._path.name}.log.{self._number:08}")
+
+    # What the journal's thread does.
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=LAZY_SYNC_S if self._is_dirty else None)
+            except queue.Empty:
+                job = self._sync
+            if job is None:
+                return
+            try:
+                job()
+            except (OSError, Unavailable) as wrong:
+                log.error("usage journal: %s", wrong)
+
+    def _sync(self) -> None:
+        with self._lock:
+            self._sync_is_asked = self._is_dirty = False
+            waiters, self._waiters = self._waiters, []
+            segments, self._unsynced = [*self._unsynced, self._segment], []
+        error: BaseException | None = self._broken
+        if error is None:
+            try:
+                with metrics.JOURNAL_SECONDS.time():
+                    for each in segments:
+                        each.sync()
+            except OSError as wrong:  # What the disk has now, nobody knows, and a second try would not say: stop here.
+                error = self._broken = wrong
+        if waiters:
+            self._post(lambda: _tell(waiters, error))
+
+    def _retire(self, old: Segment, finished: Sequence[str]) -> None:
+        """Remove a full file, when nothing is in it alone."""
+        self._sync()
+        self._pour(finished)
+        old.discard()
+        self._make_spare()
+
+    def _pour(self, finished: Sequence[str]) -> None:
+        with self._lock:
+            rows = self._done.rows(finished)
+        self._backlog.add(rows)
+        with self._lock:
+            for each, _, _ in rows:
+                self._done.forget(each)
+
+    def _make_spare(self) -> None:
+        path = self._path.with_name(f"{self._path.name}.spare")
+        path.unlink(missing_ok=True)
+        spare = Segment(path, size_bytes=self._segment_bytes)
+        with self._lock:
+            self._spare = spare
+
+    # What the sender, and the next start, ask: from threads.
+
+    def recover(self) -> int:
+        """Pour what dead processes left; their live rows are finished as they stand."""
+        live: dict[str, bytes] = {}
+        done: dict[str, bytes] = {}
+        for path in self._left:
+            for record in records(path):
+                request_id = _NAMED.decode(record[1:]).request_id
+                if record[:1] == DONE:
+                    live.pop(request_id, None)
+                    done[request_id] = record[1:]
+                elif request_id not in done:
+                    live[request_id] = record[1:]
+        self._backlog.add([(each, row.decode(), None) for each, row in {**done, **live}.items()])
+        for path in self._left:
+            path.unlink()
+        self._left = []
+        return len(live) + self._backlog.recover()
+
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[RequestUsage]:
+        """Finished rows that wait to be sent, or to be sent again."""
+        found = self._backlog.unconfirmed(sent_before_ms=sent_before_ms, limit=limit)
+        with self._lock:
+            found += self._done.due(sent_before_ms=sent_before_ms, limit=limit - len(found))
+        return read_rows(found)
+
+    def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
+        """The bus has these."""
+        with self._lock:
+            self._done.mark_sent(request_ids, now_ms=now_ms)
+        self._backlog.mark_sent(request_ids, now_ms=now_ms)
+
+    def confirm(self, request_ids: Sequence[str]) -> int:
+        """The ledger has these."""
+        with self._lock:
+            known = {each for each in request_ids if self._done.forget(each)}
+        return len(known) + self._backlog.confirm([each for each in request_ids if each not in known])
+
+    def backlog(self) -> int:
+        """How many finished rows wait."""
+        return len(self._done) + self._backlog.count
+
+    def close(self) -> None:
+        """Finish what was asked for, then give the files back."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._jobs.put(self._sync)
+        self._jobs.put(lambda: self._pour(self._done.ids()))
+        self._jobs.put(None)
+        self._thread.join(CLOSE_S)
+        if self._live or self._done:
+            self._segment.close()
+        else:
+            self._segment.discard()
+        if self._spare is not None:
+            self._spare.discard()
+        self._backlog.close()
+        os.close(self._guard)
+
+
+def _tell(waiters: Sequence[Durable], error: BaseException | None) -> None:
+    for each in waiters:
+        each.settle(error)
+
+
+def _broken(error: BaseException) -> Durable:
+    failed = Durable()
+    failed.settle(error)
+    return failed

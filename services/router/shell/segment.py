@@ -1,0 +1,100 @@
+"""One file of the usage journal's log: written through memory, so that a record costs no call into the kernel.
+
+What was appended survives the death of this process at once (the kernel has it), and the machine's after `sync`. The
+file is written full of zeros first: then a record never needs room on the disk, and `sync` writes data and no metadata.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from libs.common.errors import Rejected, Unavailable
+
+FRAME: Final = struct.Struct("<II")  # Length and CRC-32 of what follows; a length of 0 is the end.
+
+
+class Segment:
+    """A file of records. Not thread-safe but for `sync`."""
+
+    def __init__(self, path: Path, *, size_bytes: int) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _fill(self._file, size_bytes)
+            self._map = mmap.mmap(self._file, size_bytes)
+        except OSError:
+            self.discard()
+            raise
+        self._at = 0
+
+    def has_room(self, record: bytes) -> bool:
+        """Whether the record, and the end after it, fit."""
+        return self._at + len(record) + 2 * FRAME.size <= self.size_bytes
+
+    def append(self, record: bytes) -> None:
+        """Add a record; one that is cut short by our death is not read."""
+        begin, end = self._at + FRAME.size, self._at + FRAME.size + len(record)
+        self._map[begin:end] = record
+        FRAME.pack_into(self._map, self._at, len(record), zlib.crc32(record))
+        self._at = end
+
+    def sync(self) -> None:
+        """Have the disk hold what was appended. Raises OSError; what it holds then, nobody knows."""
+        os.fdatasync(self._file)
+
+    def rename(self, path: Path) -> None:
+        """Call the file by another name."""
+        self.path = self.path.rename(path)
+
+    def close(self) -> None:
+        """Give the file back, and keep it."""
+        self._map.close()
+        os.close(self._file)
+
+    def discard(self) -> None:
+        """Remove the file; nobody needs its records any more."""
+        self.path.unlink(missing_ok=True)
+        if hasattr(self, "_map"):
+            self._map.close()
+        os.close(self._file)
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """What a file holds, up to the first record that is torn."""
+    content, at = path.read_bytes(), 0
+    while at + FRAME.size <= len(content):
+        length, crc = FRAME.unpack_from(content, at)
+        record = content[at + FRAME.size : at + FRAME.size + length]
+        if length == 0 or len(record) < length or zlib.crc32(record) != crc:
+            return
+        yield record
+        at += FRAME.size + length
+
+
+def _fill(file: int, size_bytes: int) -> None:
+    zeros = bytes(size_bytes)
+    while zeros:
+        zeros = zeros[os.write(file, zeros) :]
+    os.fdatasync(file)
+
+
+def only_one(path: Path) -> int:
+    """Hold the journal against a second process. Raises Rejected if there is one, Unavailable if the disk says no."""
+    try:
+        guard = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as wrong:
+        raise Unavailable(f"can not open the usage journal {path}: {wrong.strerror}") from wrong
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as held:
+        os.close(guard)
+        raise Rejected(f"another process writes the usage journal {path}: set MILLRACE_USAGE_DB") from held
+    return guard

@@ -1,0 +1,73 @@
+"""The engine and the load generator: two small C programs, built when they are first needed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.bench.peers.processes import a_process
+from tests.bench.peers.proxies import KEY, MODEL, OTHER_CPU
+from tests.support.nats import free_port
+
+HERE: Final = Path(__file__).parent
+COMPILER: Final = ("gcc", "-O2", "-Wall", "-D_GNU_SOURCE")
+PROMPT: Final = "The quick brown fox jumps over the lazy dog. "
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the load generator saw."""
+
+    answered: int
+    refused: int
+    events: int
+    p50_us: float
+    p90_us: float
+    first_us: float
+
+
+def built(name: str, into: Path) -> str:
+    """The program, compiled. Raises FileNotFoundError without a compiler."""
+    program = into / name
+    subprocess.run([*COMPILER, "-o", str(program), str(HERE / f"{name}.c")], check=True)
+    return str(program)
+
+
+@contextlib.contextmanager
+def engine(state: Path) -> Iterator[int]:
+    """A running engine; its port."""
+    port = free_port()
+    with a_process([built("engine", state), str(port)], state / "engine.log", port=port, cpu=OTHER_CPU):
+        yield port
+
+
+def request(*, body_bytes: int, stream: int = 0, period_ms: int = 0, model: str = MODEL) -> bytes:
+    """A chat request of about that size; ``stream``: so many events, one each ``period_ms``."""
+    text = (PROMPT * (body_bytes // len(PROMPT) + 1))[: body_bytes - 120]
+    asked: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 256}
+    if stream:
+        asked |= {"stream": True, "max_tokens": stream, "seed": period_ms}
+    body = json.dumps(asked, separators=(",", ":")).encode()
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer %s\r\n"
+        b"user-agent: OpenAI/Python 1.99.0\r\naccept: application/json\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%s"
+    ) % (KEY.plaintext.encode(), len(body), body)
+
+
+def load(program: str, port: int, asked: Path, *, connections: int, seconds: float) -> Seen:
+    """Keep so many connections busy for a while."""
+
+    def pin() -> None:
+        if OTHER_CPU in os.sched_getaffinity(0):
+            os.sched_setaffinity(0, {OTHER_CPU})
+
+    command = [program, str(port), str(connections), str(seconds), str(asked)]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=pin).stdout
+    return Seen(**json.loads(said))
