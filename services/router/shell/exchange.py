@@ -1,7 +1,6 @@
 """One generating request on its way: client on one side, engine on the other, the bill between them.
 
-The order of its steps is that of `core/serving.py`: journal row, engine, content, checkpoints, last row, last frame.
-Everything here runs in the event loop, in callbacks; none of them waits.
+The order of its steps is that of `core/serving.py`. Everything runs in the event loop, in callbacks; none waits.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Exchange:
         head = http_rules.stream_head(request_id=request_id, keep_alive=keep_alive, headers=self._entered.headers)
         self._stream = StreamedAnswer(ask, self._serving, head=head)
         self._is_recorded = self._has_ended = self._is_committed = False
-        self._held = b""  # What the engine said before the first row was on disk.
+        self._held = b""  # Said by the engine before the first row was on disk.
         self._started_s = gateway.now_s()
         self._total_s = self._started_s + gateway.limits.total_s
         self._deadline_s = self._total_s
@@ -116,10 +115,9 @@ class Exchange:
             self._cut_short(refusals.cannot_record(), f"not recorded: {error}")
             return
         self._is_recorded = True
-        held, self._held = self._held, b""
         self._asking.pause(self._client.is_paused)
-        if held:
-            self.answer_continues(held)
+        if self._held:
+            self.answer_continues(self._held)
         if self._has_ended:
             self.answer_ends()
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.bench.peers.processes import a_process
 from tests.bench.peers.proxies import KEY, MODEL, OTHER_CPU
-from tests.support.nats import free_port
+from tests.support.ports import free_port
 
 HERE: Final = Path(__file__).parent
 COMPILER: Final = ("gcc", "-O2", "-Wall", "-D_GNU_SOURCE")

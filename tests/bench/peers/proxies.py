@@ -21,7 +21,8 @@ from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import mint
 from tests.bench.peers.processes import a_process
-from tests.support.nats import a_started_server, free_port
+from tests.support.nats import a_started_server
+from tests.support.ports import free_port
 
 PROXY_CPU: Final = 0  # The proxy has a core to itself; engine, load and broker share the other.
 OTHER_CPU: Final = 1
