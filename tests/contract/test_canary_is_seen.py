@@ -19,7 +19,7 @@ from libs.common.events.route import RoutePublished
 from libs.common.ids import EventId
 from libs.common.telemetry.logging import JsonFormatter, fields
 from services.router.core.serving import Serving, admit
-from services.router.shell.store import SqlUsageJournal
+from services.router.shell.log import LogUsageJournal
 from tests.support.canary import files, sightings
 from tests.support.nats import nats_server
 from tests.unit.router.scene import KEY, a_route, key_entry
@@ -38,10 +38,10 @@ def a_log_line(root: Path) -> None:
 
 
 def a_row(root: Path) -> None:
-    journal = SqlUsageJournal(str(root / "usage.db"), boot_id="b")
+    journal = LogUsageJournal(str(root / "usage.db"))
     route = a_route([], name="chatty").model_copy(update={"model": CANARY})
     admitted = admit(route, key_entry(KEY), request_id="req-1", api="chat", now_ms=1)
-    journal.begin(Serving(admitted).opening()).result(30)
+    journal.begin(Serving(admitted).opening())
     journal.close()
 
 

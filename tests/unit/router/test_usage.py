@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from libs.common.bus.port import Ack, Delivery, Message
 from libs.common.bus.streams import USAGE, message_of
 from libs.common.clock import ManualClock
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
-from libs.common.events.route import RequestUsage, UsageReported
+from libs.common.events.route import UsageReported
 from libs.common.events.usage import UsageConfirmed
 from libs.common.ids import EventId
 from libs.common.store.memory import MemoryStore
+from services.router.core.serving import Row
 from services.router.service import RouterService, build
 from services.router.shell.journal import JournalFile, MemoryUsageJournal
 from services.router.shell.ports import Ports
@@ -79,9 +82,8 @@ def test_a_batch_of_long_names_is_cut_to_what_the_stream_takes() -> None:
     assert len({each.request_id for report in wire.reports() for each in report.requests}) == BATCH_MAX
 
 
-def replace_names(row: RequestUsage, name: str) -> RequestUsage:
-    names = {"tenant_id": name, "project_id": name, "endpoint_id": name, "model": name, "key_id": name}
-    return row.model_copy(update=names)
+def replace_names(row: Row, name: str) -> Row:
+    return msgspec.structs.replace(row, tenant_id=name, project_id=name, endpoint_id=name, model=name, key_id=name)
 
 
 def test_a_batch_that_the_bus_did_not_answer_for_is_the_same_message_again() -> None:
