@@ -101,7 +101,7 @@ class _Comparison:
             yield f"{where} may now be any value"
         for value in sorted((before or set()) - (now if now is not None else before or set())):
             yield f"{where} lost the value {value}"
-        if "default" in old and old["default"] != new.get("default", old["default"]):
+        if "default" in old and not _same_default(old["default"], new.get("default", old["default"]), old, new):
             yield f"{where} has another default: {old['default']}, now {new['default']}"
 
     def _bounds(self, old: Schema, new: Schema, where: str) -> Iterator[str]:
@@ -162,6 +162,19 @@ def _enum(schema: Schema) -> set[str] | None:
     if "const" in schema:
         return {str(schema["const"])}
     return set(map(str, schema["enum"])) if "enum" in schema else None
+
+
+def _same_default(before: Any, now: Any, old: Schema, new: Schema) -> bool:
+    """Whether a default means what it meant: a field that is new may be named in it, as what it is when left out."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return bool(before == now)
+    known, fields = old.get("properties", {}), new.get("properties", {})
+    added = {name: value for name, value in now.items() if name not in before}
+    is_left_out = all(
+        name not in known and "default" in fields.get(name, {}) and fields[name]["default"] == value
+        for name, value in added.items()
+    )
+    return is_left_out and {name: now[name] for name in now if name in before} == before
 
 
 def _words(types: frozenset[str]) -> str:
