@@ -1,10 +1,11 @@
-"""Requests and tokens per minute: of an endpoint, a project and a tenant; all that apply must have room.
+"""Requests and tokens per minute, and requests at once: of an endpoint, a key, a project and a tenant; all must have room.
 
 Promise, in this one process: of each bucket, no 60 s window holds more than the limit of what was admitted. Time is
 kept in slots of a second, and a slot counts whole until the last of it has left the window: room comes back up to a
 second late, never early. A request reserves its tokens at admission (prompt estimate and the most it may generate) and
 is settled with what it used; what it used beyond its reservation is owed, and counts from then on. So tokens pass the
-limit by no more than estimates were too low. A request that is refused takes nothing anywhere.
+limit by no more than estimates were too low. A request that would fit if it generated less is granted what there is,
+and generates no more. One at a time is held from `reserve` to `settle`. A request that is refused takes nothing anywhere.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from typing import Final
 from libs.common.units import SECOND_MS
 
 WINDOW_S: Final = 60
+FREES_S: Final = 1  # When to ask again for one of the places at once: nobody knows, and a second is a request's length.
 IDLE_MAX: Final = 4096  # Buckets kept before those without anything in their window are dropped.
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What one bucket allows a minute; None: any number. `bucket` names it: ``endpoint/<id>``, ``tenant/<id>`` …"""
+    """What one bucket allows a minute, and at once; None: any number. `bucket` names it: ``endpoint/<id>`` …"""
 
     bucket: str
     requests: int | None = None
     tokens: int | None = None
+    at_once: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,15 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A request was admitted: what it holds, and the tightest of the limits that it passed."""
+    """A request was admitted: what it holds, and the tightest of the limits that it passed.
+
+    `tokens` may be fewer than it asked for: then that is all that it may use. `at_once` are the buckets it runs in.
+    """
 
     buckets: tuple[str, ...]
     slot: int
     tokens: int
+    at_once: tuple[str, ...] = ()
     requests_left: Room | None = None
     tokens_left: Room | None = None
 
@@ -102,27 +109,50 @@ class MinuteLimits:
     def __init__(self) -> None:
         self._requests: dict[str, Window] = {}
         self._tokens: dict[str, Window] = {}
+        self._running: dict[str, int] = {}
         self._slot = 0
 
-    def reserve(self, limits: Iterable[Limit], *, tokens: int, now_ms: int) -> Grant | Refused:
-        """Admit one request of ``tokens`` under all of ``limits``, or none of them. `now_ms` is of a steady clock."""
+    def reserve(
+        self, limits: Iterable[Limit], *, tokens: int, now_ms: int, least: int | None = None
+    ) -> Grant | Refused:
+        """Admit one request of ``tokens`` under all of ``limits``, or none of them; of fewer, but ``least``, if need be.
+
+        `now_ms` is of a steady clock.
+        """
+        limits = tuple(limits)
+        crowded = tuple(each.bucket for each in limits if each.at_once is not None)
         held = tuple(each for each in limits if each.requests is not None or each.tokens is not None)
         slot = self._advance(now_ms)
-        if not held:
-            return Grant((), slot, tokens)
+        if any(self._running.get(each.bucket, 0) >= each.at_once for each in limits if each.at_once is not None):
+            return Refused("concurrency", FREES_S)
+        said = self._take(held, slot, tokens, tokens if least is None else min(least, tokens)) if held else None
+        if isinstance(said, Refused):
+            return said
+        for bucket in crowded:
+            self._running[bucket] = self._running.get(bucket, 0) + 1
+        grant = Grant((), slot, tokens) if said is None else said
+        return replace(grant, at_once=crowded) if crowded else grant
+
+    def _take(self, held: Sequence[Limit], slot: int, tokens: int, least: int) -> Grant | Refused:
         requests = _rooms(self._requests, [(each.bucket, each.requests) for each in held], slot, 1)
-        spending = _rooms(self._tokens, [(each.bucket, each.tokens) for each in held], slot, tokens)
-        for what, found, amount in (("requests", requests, 1), ("tokens", spending, tokens)):
+        spending = _rooms(self._tokens, [(each.bucket, each.tokens) for each in held], slot, least)
+        for what, found, amount in (("requests", requests, 1), ("tokens", spending, least)):
             if found is not None and found.remaining < amount:
                 retry_after_s = None if amount > found.limit else max(1, found.reset_s)
                 return Refused(what, retry_after_s, requests, spending)
+        tokens = tokens if spending is None else min(tokens, spending.remaining)
         for each in held:
             self._requests.setdefault(each.bucket, Window()).add(slot, 1)
             self._tokens.setdefault(each.bucket, Window()).add(slot, tokens)
-        return Grant(tuple(each.bucket for each in held), slot, tokens, _less(requests, 1), _less(spending, tokens))
+        buckets = tuple(each.bucket for each in held)
+        return Grant(buckets, slot, tokens, (), _less(requests, 1), _less(spending, tokens))
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
+        for bucket in grant.at_once:
+            self._running[bucket] -= 1
+            if not self._running[bucket]:
+                del self._running[bucket]
         slot, unused = self._advance(now_ms), grant.tokens - tokens
         for bucket in grant.buckets:
             window = self._tokens.get(bucket)

@@ -92,6 +92,31 @@ def test_a_request_larger_than_the_limit_is_not_told_to_wait() -> None:
     assert (said.what, said.retry_after_s) == ("tokens", None)
 
 
+def test_a_request_that_may_generate_more_than_is_left_is_granted_what_is_left() -> None:
+    limiter, limits = MinuteLimits(), [Limit("e", tokens=100), Limit("t", tokens=70)]
+
+    said = limiter.reserve(limits, tokens=4096, least=20, now_ms=0)
+    assert isinstance(said, Grant)
+    limiter.settle(said, tokens=55, now_ms=0)
+    short = limiter.reserve(limits, tokens=4096, least=20, now_ms=0)
+
+    assert said.tokens == 70
+    assert isinstance(short, Refused), "15 tokens are left, and it needs 20"
+
+
+@given(st.lists(st.integers(0, 3), max_size=60), st.integers(1, 4), st.integers(1, 4))
+def test_no_bucket_ever_runs_more_at_once_than_it_may(ends: list[int], key: int, tenant: int) -> None:
+    limiter, running = MinuteLimits(), list[Grant]()
+    for each in ends:
+        said = limiter.reserve([Limit("k", at_once=key), Limit("t", 10**6, at_once=tenant)], tokens=1, now_ms=0)
+        if isinstance(said, Grant):
+            running.append(said)
+        assert isinstance(said, Grant) or len(running) == min(key, tenant)
+        assert len(running) <= min(key, tenant)
+        for _ in range(min(each, len(running))):
+            limiter.settle(running.pop(), tokens=1, now_ms=0)
+
+
 def test_a_limit_of_nothing_lets_nothing_in_and_no_limit_everything() -> None:
     limiter = MinuteLimits()
 
