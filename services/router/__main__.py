@@ -27,6 +27,7 @@ from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
+from services.router.core import balancing
 from services.router.core.isolation import cache_salt
 from services.router.service import build
 from services.router.shell import metrics
@@ -43,6 +44,7 @@ from services.router.shell.settings import RouterSettings
 from services.router.shell.side_bus import SideBus
 from services.router.shell.table import RouteTable
 from services.router.shell.usage import UsageLoop, UsageSender
+from services.router.shell.waiting import Places
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ async def serve(settings: RouterSettings) -> None:
         trusted=trusted_proxies(settings.trusted_proxies),
     )
     gateway.domain = settings.endpoint_domain.lower()
+    gateway.table.seed = int(boot_id, 16)
     edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
     edge.bind()
     copies, bus = tables_of(settings, gateway)
@@ -144,6 +147,7 @@ def usage_of(settings: RouterSettings, gateway: Gateway, bus: SideBus, boot_id: 
 def reports_of(settings: RouterSettings, gateway: Gateway, bus: SideBus, boot_id: str) -> tuple[Part, ...]:
     """What tells how busy endpoints are, and which keys were used."""
     load = LoadReporter(gateway.load, gateway.clock, instance=settings.instance, boot_id=boot_id)
+    gateway.waiting.on_asleep = load.poke
     keys = KeyUseReporter(gateway.key_use, gateway.clock, instance=settings.instance, boot_id=boot_id)
     return (
         partial(load.run, bus.publish, settings.load_report_s),
@@ -178,6 +182,12 @@ def limits_of(settings: RouterSettings) -> Limits:
         first_byte_s=settings.first_byte_timeout_s,
         idle_s=settings.idle_timeout_s,
         total_s=settings.total_timeout_s,
+        places=Places(
+            outstanding_max=settings.replica_requests_max,
+            queue_s=settings.queue_s,
+            wake_s=settings.wake_s,
+            rules=balancing.Rules(zone=settings.zone),
+        ),
     )
 
 

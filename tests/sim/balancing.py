@@ -225,9 +225,9 @@ def page(found: Mapping[str, Mapping[str, Outcome]]) -> Iterator[str]:
     yield "# Balancing policies compared"
     yield ""
     yield f"{REPLICAS} simulated replicas, one seed, and the very functions that the data plane runs"
-    yield "(`services/router/core/balancing.py`, `affinity.py`). Written by `python -m tests.sim.balancing`; the same numbers"
-    yield "come out every time. *hit*: the part of prompts that was in the replica's cache. *first token*: milliseconds from the"
-    yield "dispatch. *busiest*: reading done by the busiest replica, over the mean."
+    yield "(`services/router/core/balancing.py`, `affinity.py`). Written by `python -m tests.sim.balancing`; the same"
+    yield "numbers come out every time. *hit*: the part of prompts that was in the replica's cache. *first token*:"
+    yield "milliseconds from the dispatch. *busiest*: reading done by the busiest replica, over the mean."
     yield ""
     yield "*Load* counts a request four times until its first token, since prompts are read one after the other."
     for workload, outcomes in found.items():

@@ -133,12 +133,12 @@ def test_an_incompatible_edit_names_the_field_to_whom_it_matters(
 
 
 def test_a_default_may_name_a_new_field_only_as_what_it_is_when_left_out() -> None:
-    def settings(extra: dict[str, object], default: dict[str, object]) -> Schema:
-        known = {"least": {"type": "integer", "default": 1}}
+    def settings(extra: Schema, default: Schema) -> Schema:
+        known: Schema = {"least": {"type": "integer", "default": 1}}
         return {"type": "object", "properties": {**known, **extra}, "default": default}
 
     old = settings({}, {"least": 1})
-    more = {"rest_s": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}}
+    more: Schema = {"rest_s": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}}
 
     assert list(breaks(old, settings(more, {"least": 1, "rest_s": None}))) == []
     assert len(list(breaks(old, settings(more, {"least": 1, "rest_s": 60})))) == 1

@@ -47,6 +47,13 @@ class Scaling(Contract):
     target_concurrency: int = Field(
         default=8, ge=1, le=1024, description="Requests in flight that one replica should carry."
     )
+    idle_to_zero_s: int | None = Field(
+        default=None,
+        ge=30,
+        le=7 * 24 * 3600,
+        description="Seconds without a request after which no replica runs; the first request is held and wakes `min`. "
+        "Null: `min` always run.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Scaling:
@@ -60,6 +67,7 @@ class Limits(Contract):
 
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     tokens_per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Prompt and completion.")
+    concurrency: int | None = Field(default=None, ge=1, le=100_000, description="Requests at once, waiting ones too.")
 
 
 class EndpointSpec(Contract):

@@ -22,6 +22,10 @@ class Replica(Contract):
     adapters: tuple[str, ...] = Field(
         default=(), description="Adapters that it has loaded; clients name one as `<endpoint>/<adapter>`."
     )
+    weight: int = Field(
+        default=100, ge=0, le=10_000, description="Its share of requests beside the other replicas: a canary has less."
+    )
+    zone: str = Field(default="", description="Failure zone of its node; routers prefer their own.")
 
 
 class ImagePulled(Event):

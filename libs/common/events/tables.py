@@ -20,6 +20,7 @@ class KeyEntry(Contract):
     expires_at_ms: int | None = None
     models: tuple[str, ...] = Field(default=(), description="Names of the only endpoints it may use; empty: all.")
     allowed_ips: tuple[str, ...] = Field(default=(), description="CIDR blocks it may be used from; empty: any.")
+    concurrency: int | None = Field(default=None, description="Requests at once; null: any number.")
 
 
 class RouteEntry(Contract):
@@ -40,6 +41,9 @@ class RouteEntry(Contract):
     surfaces: tuple[str, ...] = Field(
         default=(), description="OpenAI calls that it answers, as in Placement; empty: chat and completions."
     )
+    wakes: bool = Field(
+        default=False, description="May sleep without replicas: requests are held while the first of them wakes it."
+    )
 
 
 class QuotaEntry(Contract):
@@ -47,5 +51,6 @@ class QuotaEntry(Contract):
 
     tenant_id: str
     project_id: str = Field(default="", description="Empty: for the tenant as a whole.")
+    concurrency: int | None = Field(default=None, description="Requests at once.")
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = Field(default=None, description="Prompt and completion.")

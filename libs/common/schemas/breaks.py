@@ -164,10 +164,10 @@ def _enum(schema: Schema) -> set[str] | None:
     return set(map(str, schema["enum"])) if "enum" in schema else None
 
 
-def _same_default(before: Any, now: Any, old: Schema, new: Schema) -> bool:
+def _same_default(before: object, now: object, old: Schema, new: Schema) -> bool:
     """Whether a default means what it meant: a field that is new may be named in it, as what it is when left out."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
-        return bool(before == now)
+        return before == now
     known, fields = old.get("properties", {}), new.get("properties", {})
     added = {name: value for name, value in now.items() if name not in before}
     is_left_out = all(

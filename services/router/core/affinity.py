@@ -43,6 +43,7 @@ class Memory:
         self._known_max = known_max
 
     def __len__(self) -> int:
+        """How many marks are known."""
         return len(self._known)
 
     def recall(self, prompt: Marks) -> str:

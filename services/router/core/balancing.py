@@ -2,10 +2,11 @@
 
 What a replica has to do is counted from the dispatch: 4 for each request whose first token has not come, since prompts
 are read one after the other, then 1 until it ends, since tokens are generated side by side. (Simulated, that halves the
-99th percentile of the first token against plain counting.) In this order: of replicas with different weights, a group by chance and in proportion (a canary gets its share, however
-idle it is); the replica that has the beginning of the prompt in its cache, or the session, or the adapter, while it is
-not much busier than the least busy one; one in our zone, likewise; else one of the least busy, by chance. By chance,
-because routers that take turns agree on the first replica, and a burst of misses would pile up there.
+99th percentile of the first token against plain counting.) In this order: of replicas with different weights, a group
+by chance and in proportion (a canary gets its share, however idle it is); the replica that has the beginning of the
+prompt in its cache, or the session, or the adapter, while it is not much busier than the least busy one; one in our
+zone, likewise; else one of the least busy, by chance. By chance, because routers that take turns agree on the first
+replica, and a burst of misses would pile up there.
 
 `docs/balancing.md` compares these policies in a simulation: ``python -m tests.sim.balancing``.
 """
@@ -71,7 +72,7 @@ def drawn(seed: int, count: int) -> int:
 
 
 def _of_a_weight(replicas: Sequence[AnyReplica], draw: int) -> Sequence[AnyReplica]:
-    """All of them if they weigh the same; else those of one weight, chosen in proportion to what they weigh together."""
+    """All of them if they weigh the same; else those of one weight, in proportion to what they weigh together."""
     first = replicas[0].weight
     if all([each.weight == first for each in replicas]):
         return replicas

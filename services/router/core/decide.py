@@ -97,6 +97,7 @@ def _endpoint(data: EndpointRequested) -> Endpoint:
         region=data.spec.region,
         limits=data.spec.limits,
         surfaces=data.placement.surfaces,
+        wakes=data.spec.scaling.idle_to_zero_s is not None,
     )
 
 
@@ -162,6 +163,7 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
         limits=endpoint.limits,
         surfaces=endpoint.surfaces,
         paused=route.is_paused,
+        wakes=endpoint.wakes,
     )
 
 

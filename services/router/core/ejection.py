@@ -46,7 +46,7 @@ class Health:
         self.out_until_s, self.is_probed = 0.0, False
 
     def left(self) -> None:
-        """The client left before it answered: nothing was learned, and somebody else may try."""
+        """A request ended without an answer or a failure: nothing was learned, and somebody else may try."""
         self.is_probed = False
 
     def failed(self, now_s: float) -> bool:

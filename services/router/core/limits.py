@@ -1,11 +1,11 @@
-"""Requests and tokens per minute, and requests at once: of an endpoint, a key, a project and a tenant; all must have room.
+"""Requests and tokens per minute, and requests at once: of an endpoint, key, project and tenant; all must have room.
 
 Promise, in this one process: of each bucket, no 60 s window holds more than the limit of what was admitted. Time is
 kept in slots of a second, and a slot counts whole until the last of it has left the window: room comes back up to a
 second late, never early. A request reserves its tokens at admission (prompt estimate and the most it may generate) and
 is settled with what it used; what it used beyond its reservation is owed, and counts from then on. So tokens pass the
 limit by no more than estimates were too low. A request that would fit if it generated less is granted what there is,
-and generates no more. One at a time is held from `reserve` to `settle`. A request that is refused takes nothing anywhere.
+and generates no more. A place at once is held from `reserve` to `settle`. A request that is refused takes nothing.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class MinuteLimits:
     def reserve(
         self, limits: Iterable[Limit], *, tokens: int, now_ms: int, least: int | None = None
     ) -> Grant | Refused:
-        """Admit one request of ``tokens`` under all of ``limits``, or none of them; of fewer, but ``least``, if need be.
+        """Admit one request of ``tokens`` under all of ``limits``, or none; of fewer, but ``least``, if need be.
 
         `now_ms` is of a steady clock.
         """

@@ -18,6 +18,8 @@ from services.router.core.surface import ALLOWED, DROPPED, NEEDED, OURS, OUTPUTS
 
 DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, which are owed once the engine counts them.
+CLAMPED_TOKENS_MIN: Final = 16  # A limit with room for less refuses: an answer of a few words helps nobody.
+BATCH_TIERS: Final = frozenset({"flex", "batch"})
 COMPLETION_TOKENS: Final = 1024  # Reserved for a request that says nothing of how much it may generate.
 
 
@@ -33,6 +35,8 @@ class Ask:
     rest: Mapping[str, msgspec.Raw]
     endpoint: str
     adapter: str
+    session: str = ""  # What the client says to send to the same replica (OpenAI's prompt_cache_key).
+    is_batch: bool = False  # Whether it may wait while others do not (OpenAI's flex tier).
 
 
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -70,13 +74,25 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
         rest={name: value for name, value in raw.items() if name not in OURS and name not in DROPPED},
         endpoint=endpoint,
         adapter=adapter,
+        session=_text(raw, "prompt_cache_key"),
+        is_batch=_text(raw, "service_tier") in BATCH_TIERS,
     )
 
 
-def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "") -> bytes:
-    """What the engine reads: its own name of the model or adapter, usage always, and whose prefix cache it is."""
+def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_max: int | None = None) -> bytes:
+    """What the engine reads: its own name of the model or adapter, usage always, and whose prefix cache it is.
+
+    ``tokens_max`` is how much it may generate where that is less than the client allowed.
+    """
     parts = [b'"model":%s' % msgspec.json.encode(ask.adapter or engine_model)]
-    parts += [b"%s:%s" % (msgspec.json.encode(name), bytes(value)) for name, value in ask.rest.items()]
+    parts += [
+        b"%s:%s" % (msgspec.json.encode(name), bytes(value))
+        for name, value in ask.rest.items()
+        if tokens_max is None or name not in OUTPUTS
+    ]
+    if tokens_max is not None:
+        name = b"max_output_tokens" if ask.api is Api.RESPONSES else b"max_tokens"
+        parts.append(b'"%s":%d' % (name, tokens_max))
     if cache_salt:
         parts.append(b'"cache_salt":%s' % msgspec.json.encode(cache_salt))
     if ask.api is Api.RESPONSES:
@@ -90,6 +106,12 @@ _STREAM: Final = b'"stream":true,"stream_options":{"include_usage":true,"continu
 _STREAM_OF_ITEMS: Final = b'"stream":true'  # Its usage is in its last event always.
 
 
+def prompt_bytes(ask: Ask) -> bytes:
+    """The prompt as it came, for those who only compare its beginning."""
+    found = next((ask.rest[name] for name in PROMPTS if name in ask.rest), None)
+    return b"" if found is None else bytes(found)
+
+
 def prompt_estimate(ask: Ask) -> int:
     """How many tokens the prompt may have, before the engine counts them."""
     prompt = (ask.rest.get(name) for name in PROMPTS)
@@ -98,10 +120,38 @@ def prompt_estimate(ask: Ask) -> int:
 
 def reservation(ask: Ask) -> int:
     """How many tokens the request may use: its prompt, and the most that it lets the engine generate."""
+    return prompt_estimate(ask) + _most(ask) * _choices(ask)
+
+
+def least_reservation(ask: Ask) -> int:
+    """How few tokens the request makes sense with, if there is no room for all that it may use."""
+    fewest = max(CLAMPED_TOKENS_MIN, _number(ask, "min_tokens") or 0)
+    return prompt_estimate(ask) + min(fewest, _most(ask)) * _choices(ask)
+
+
+def clamped(ask: Ask, granted: int) -> int | None:
+    """How many tokens each answer may have if so many were granted; None if that is what was asked for."""
+    if granted >= reservation(ask):
+        return None
+    return (granted - prompt_estimate(ask)) // _choices(ask)
+
+
+def _most(ask: Ask) -> int:
     if ask.api is Api.EMBEDDINGS:
-        return prompt_estimate(ask)
-    most = next((found for name in OUTPUTS if (found := _number(ask, name))), COMPLETION_TOKENS)
-    return prompt_estimate(ask) + most * (_number(ask, "n") or 1)
+        return 0
+    return next((found for name in OUTPUTS if (found := _number(ask, name))), COMPLETION_TOKENS)
+
+
+def _choices(ask: Ask) -> int:
+    return _number(ask, "n") or 1
+
+
+def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:
+    """The field if it is text, else nothing: what has no meaning for an engine need not be right."""
+    if name not in raw:
+        return ""
+    found = msgspec.json.decode(raw[name])
+    return found if isinstance(found, str) else ""
 
 
 def _number(ask: Ask, name: str) -> int | None:

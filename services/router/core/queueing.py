@@ -64,14 +64,18 @@ class FairQueue(Generic[T]):
         self._count = 0
 
     def __len__(self) -> int:
+        """How many wait."""
         return self._count
 
     def __iter__(self) -> Iterator[Waiter[T]]:
+        """All who wait, lane by lane."""
         for lanes in self._lanes.values():
             for lane in lanes.values():
                 yield from lane
 
-    def add(self, waiter: Waiter[T], *, waiting_max: int, wait_s: float, now_s: float) -> tuple[Turned, Waiter[T]] | None:
+    def add(
+        self, waiter: Waiter[T], *, waiting_max: int, wait_s: float, now_s: float
+    ) -> tuple[Turned, Waiter[T]] | None:
         """Let it wait. Returns who is turned away and why: itself, or whoever made room for it; None if nobody is."""
         if now_s + wait_s > waiter.deadline_s:
             return Turned.LATE, waiter
@@ -96,6 +100,13 @@ class FairQueue(Generic[T]):
                         lanes.move_to_end(lane)
                     return found
         return None
+
+    def put_back(self, waiter: Waiter[T]) -> None:
+        """There was no place for it after all: it is its turn next."""
+        lanes = self._lanes[waiter.is_batch]
+        lanes.setdefault(waiter.lane, deque()).appendleft(waiter)
+        lanes.move_to_end(waiter.lane, last=False)
+        self._count += 1
 
     def remove(self, waiter: Waiter[T]) -> bool:
         """It waits no longer; whether it did."""

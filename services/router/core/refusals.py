@@ -107,6 +107,30 @@ def rate_limited(what: str, retry_after_s: int | None, *, headers: bytes) -> Htt
     )
 
 
+def overloaded(retry_after_s: int) -> HttpRefusal:
+    """Ours: every replica has as much as it can take, and so has the queue."""
+    return HttpRefusal(
+        503, "All replicas of this model are busy; try again shortly.", code="overloaded", kind=SERVER_ERROR,
+        retry_after_s=retry_after_s,
+    )  # fmt: skip
+
+
+def too_many_waiting(retry_after_s: int) -> HttpRefusal:
+    """Yours: others wait too, and nobody has more waiting than this key."""
+    return HttpRefusal(
+        429, "Too many requests of this API key wait for a busy model; send fewer at once.",
+        code="rate_limit_exceeded", kind="concurrency", retry_after_s=retry_after_s,
+    )  # fmt: skip
+
+
+def too_many_at_once(retry_after_s: int | None) -> HttpRefusal:
+    """As many run as the endpoint, its key, project or tenant may have at once."""
+    return HttpRefusal(
+        429, "Rate limit reached: requests at once; wait for one of yours to end.", code="rate_limit_exceeded",
+        kind="concurrency", retry_after_s=retry_after_s,
+    )  # fmt: skip
+
+
 def upstream_failed() -> HttpRefusal:
     """The engine failed before it answered, and another try did not help."""
     return HttpRefusal(

@@ -50,6 +50,7 @@ class Endpoint:
     region: str
     limits: Limits = field(default_factory=Limits)
     surfaces: tuple[str, ...] = ()
+    wakes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Asking an engine: which replica, over which connection, and once more if nothing came back.
+"""Asking an engine: over which connection, and once more, on another replica, if nothing came back.
 
 It tries again only while the engine has said nothing of an answer, so that one request in is at most one answer out.
 """
@@ -15,7 +15,7 @@ from services.router.core import http_rules, openai
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
 from services.router.shell.gateway import Gateway
-from services.router.shell.table import Seat, Target
+from services.router.shell.target import Seat, Target
 from services.router.shell.upstream import UpstreamConnection
 
 log = logging.getLogger(__name__)
@@ -45,30 +45,45 @@ class Hearer(Protocol):
 
 
 class Asking:
-    """One request to an engine. Holds its replica's seat until it ends or is stopped."""
+    """One request to an engine. Holds its replica's seat from `seated` until it ends or is stopped."""
 
-    def __init__(self, gateway: Gateway, hearer: Hearer, *, target: Target, ask: openai.Ask, request_id: str) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        hearer: Hearer,
+        *,
+        target: Target,
+        ask: openai.Ask,
+        request_id: str,
+        tokens_max: int | None = None,
+    ) -> None:
         self._gateway = gateway
         self._hearer = hearer
         self._target = target
         self._ask = ask
         self._request_id = request_id
+        self._tokens_max = tokens_max
         self._seat: Seat | None = None
+        self._seated_s = 0.0
+        self._has_content = False
         self._upstream: UpstreamConnection | None = None
         self._tries = 0
         self._status = 0
         self._error: list[bytes] = []
         self._error_bytes = 0
 
-    def start(self, *, avoid: Seat | None = None) -> None:
-        """Ask the replica with the least to do."""
+    def seated(self, seat: Seat) -> None:
+        """The replica to ask: a place there was taken for this request."""
+        self._seat, self._seated_s = seat, self._gateway.now_s()
+        self._has_content = False
+
+    def start(self) -> None:
+        """Ask it."""
+        seat = self._seat
+        assert seat is not None, "a request is asked when it has a seat"
         self._tries += 1
         self._status, self._error, self._error_bytes = 0, [], 0
-        seat = self._target.choose(avoid=avoid, adapter=self._ask.adapter)
-        assert seat is not None, "a target without replicas is refused at admission"
-        seat.outstanding += 1  # At dispatch, not at the answer: a burst must not pile up on one replica.
-        self._seat = seat
-        connection = self._gateway.pool.take(seat) if avoid is None else None
+        connection = self._gateway.pool.take(seat) if self._tries == 1 else None
         if connection is not None:
             self._send(connection, seat)
             return
@@ -81,12 +96,19 @@ class Asking:
         if self._upstream is not None:
             self._upstream.abort()
             self._upstream = None
-        if self._seat is not None:
-            self._seat.outstanding -= 1
-            self._seat = None
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.given_back(answered=self._has_content)
+            if self._target.queue:
+                self._gateway.waiting.serve(self._target)
+
+    def timed_out(self) -> None:
+        """It was silent for too long, which counts against the replica."""
+        self._note_failure()
 
     def let_finish(self) -> None:
         """All that matters came: give the replica back, and keep the connection if its answer ends soon."""
+        self._note_end()
         if self._upstream is not None:
             self._gateway.pool.let_finish(self._upstream)
             self._upstream = None
@@ -117,7 +139,10 @@ class Asking:
         self._upstream = connection
         target = self._target
         body = openai.upstream_body(
-            self._ask, engine_model=seat.model or target.entry.model, cache_salt=target.cache_salt
+            self._ask,
+            engine_model=seat.model or target.entry.model,
+            cache_salt=target.cache_salt,
+            tokens_max=self._tokens_max,
         )
         path = ENGINE_PATHS[self._ask.api]
         connection.ask(
@@ -126,6 +151,8 @@ class Asking:
 
     def _try_failed(self, reason: str) -> None:
         failed = self._seat
+        self._note_failure()
+        again = self._another(failed) if self._tries < TRIES_MAX else None
         self.stop()
         entry = self._target.entry
         log.warning(
@@ -134,11 +161,32 @@ class Asking:
                 request_id=self._request_id, endpoint_id=entry.endpoint_id, attempt=self._tries, reason=reason
             ),
         )
-        if self._tries < TRIES_MAX:
+        if again is not None:
             metrics.RETRIES.inc()
-            self.start(avoid=failed)
+            self.seated(again)
+            self.start()
         else:
             self._hearer.engine_failed(reason)
+
+    def _another(self, failed: Seat | None) -> Seat | None:
+        """A place on another replica, beyond what it may have if need be: this request has waited already."""
+        now_s, rules = self._gateway.now_s(), self._gateway.limits.places.rules
+        seat = self._target.choose(now_s=now_s, avoid=failed, adapter=self._ask.adapter, rules=rules)
+        if seat is not None:
+            seat.taken(now_s)
+        return seat
+
+    def _note_failure(self) -> None:
+        if self._seat is not None and self._seat.health.failed(self._gateway.now_s()):
+            metrics.EJECTED.inc()
+            log.warning(
+                "replica left out",
+                extra=fields(endpoint_id=self._target.entry.endpoint_id, reason=f"{self._seat.name} failed"),
+            )
+
+    def _note_end(self) -> None:
+        if self._seat is not None:
+            self._target.service.note(self._gateway.now_s() - self._seated_s)
 
     # What the connection says.
 
@@ -155,6 +203,9 @@ class Asking:
     def upstream_body(self, data: bytes) -> None:
         """More of its answer, or of why there is none."""
         if self._status == 200:
+            if not self._has_content and self._seat is not None:
+                self._has_content = True
+                self._seat.answered()
             self._hearer.answer_continues(data)
             return
         self._error.append(data)
@@ -166,6 +217,7 @@ class Asking:
         """All of it came, and the connection is back in the pool."""
         self._upstream = None
         if self._status == 200:
+            self._note_end()
             self.stop()
             self._hearer.answer_ends()
         elif self._status in CLIENTS_MISTAKE:
@@ -183,5 +235,6 @@ class Asking:
             self._try_failed(reason)
 
     def _fail(self, reason: str) -> None:
+        self._note_failure()
         self.stop()
         self._hearer.engine_failed(reason)

@@ -68,6 +68,7 @@ class Edge:
             now_s = loop.time()
             for connection in list(self._connections):
                 connection.sweep(now_s)
+            self.gateway.waiting.sweep()
             self.gateway.pool.sweep()
 
     async def drain(self) -> None:
@@ -75,6 +76,7 @@ class Edge:
         self.gateway.is_stopping = True
         if self._server is not None:
             self._server.close()
+        self.gateway.waiting.close()
         for connection in list(self._connections):
             connection.close_if_idle()
         if not await self._all_gone(self._drain_s):

@@ -1,8 +1,8 @@
-"""Letting a request in: the endpoint that its key may use, a replica that serves it, room within every limit."""
+"""Letting a request in: the endpoint that its key may use, and room within every limit."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
@@ -10,15 +10,21 @@ from services.router.core.limits import Grant, Refused, rate_headers
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
 from services.router.shell.gateway import Gateway
-from services.router.shell.table import Cuttable, Target
+from services.router.shell.table import Cuttable
+from services.router.shell.target import Target
 
 
-class Entered(NamedTuple):
-    """A request that runs: where, what it holds of the limits (None: there are none), what its answer says of them."""
+@dataclass(slots=True)
+class Entered:
+    """A request that runs: where, what it holds of the limits (None: nothing), what its answer says of them.
+
+    `tokens_max` is how much each answer may have, where there is room for less than was asked for.
+    """
 
     target: Target
-    grant: Grant | None
-    headers: bytes
+    grant: Grant | None = None
+    headers: bytes = b""
+    tokens_max: int | None = None
 
 
 def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask) -> Entered:
@@ -33,30 +39,39 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
     try:
         if ask.api not in target.surfaces:
             raise refusals.not_of_this_model(ENGINE_PATHS[ask.api], (ENGINE_PATHS[each] for each in target.surfaces))
-        if not target.seats:
+        if not target.seats and not target.entry.wakes:
             raise refusals.no_replica()
-        if ask.adapter and not target.has_adapter(ask.adapter):
+        if ask.adapter and target.seats and not target.has_adapter(ask.adapter):
             raise refusals.model_not_found(ask.model)
-        return _within_limits(gateway, target, ask)
+        return _within_limits(gateway, target, key, ask)
     except refusals.HttpRefusal:
         gateway.table.leave(request, target.entry.endpoint_id)
         raise
 
 
 def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens: int | None, completion: int) -> None:
-    """It is over: count what it used. Where the engine never counted the prompt, our estimate stands."""
-    if entered.grant is not None:
+    """It is over: count what it used, once. Where the engine never counted the prompt, our estimate stands."""
+    grant, entered.grant = entered.grant, None
+    if grant is not None:
         used = (openai.prompt_estimate(ask) if prompt_tokens is None else prompt_tokens) + completion
-        gateway.limiter.settle(entered.grant, tokens=used, now_ms=round(gateway.now_s() * 1000))
+        gateway.limiter.settle(grant, tokens=used, now_ms=round(gateway.now_s() * 1000))
 
 
-def _within_limits(gateway: Gateway, target: Target, ask: openai.Ask) -> Entered:
-    limits = gateway.quotas.limits_for(target.entry)
+def _within_limits(gateway: Gateway, target: Target, key: KeyEntry, ask: openai.Ask) -> Entered:
+    limits = gateway.quotas.limits_for(target.entry, key)
     if not limits:
-        return Entered(target, None, b"")
+        return Entered(target)
     now_ms = round(gateway.now_s() * 1000)  # The loop's clock: a wall clock that is set back would give nothing back.
-    said = gateway.limiter.reserve(limits, tokens=openai.reservation(ask), now_ms=now_ms)
+    said = gateway.limiter.reserve(
+        limits, tokens=openai.reservation(ask), least=openai.least_reservation(ask), now_ms=now_ms
+    )
     if isinstance(said, Refused):
         metrics.LIMITED.labels(what=said.what).inc()
+        if said.what == "concurrency":
+            raise refusals.too_many_at_once(said.retry_after_s)
         raise refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
-    return Entered(target, said, rate_headers(said))
+    tokens_max = openai.clamped(ask, said.tokens)
+    headers = rate_headers(said)
+    if tokens_max is not None:
+        headers += b"x-millrace-max-tokens: %d\r\n" % tokens_max
+    return Entered(target, said, headers, tokens_max)

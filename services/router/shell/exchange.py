@@ -16,11 +16,13 @@ from services.router.core import answers, http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
 from services.router.core.serving import Finish, Row, Serving, admit
-from services.router.shell import entering, metrics
+from services.router.shell import metrics
 from services.router.shell.asking import Asking
 from services.router.shell.client import Client
 from services.router.shell.gateway import Gateway
+from services.router.shell.guest import Guest
 from services.router.shell.phase import Phase
+from services.router.shell.target import Seat
 
 log = logging.getLogger(__name__)
 
@@ -28,48 +30,39 @@ HELD_BYTES_MAX: Final = 256 * 1024  # What an engine may say before the first ro
 FLUSH_S: Final = 5.0  # How long a client that left may still take what it was sent.
 
 
-class Exchange:
+class Exchange(Guest):
     """One request, from its admission to its bill."""
 
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, request_id: str, keep_alive: bool
     ) -> None:
-        self._request_id = request_id
-        self._gateway = gateway
-        self._client = client
-        self._ask = ask
-        self._keep_alive = keep_alive
-        self._phase = Phase.ADMITTED
-        self._entered = entering.enter(gateway, self, key=key, ask=ask)
-        self._target = self._entered.target
-        gateway.load.began(self._target.entry.endpoint_id, gateway.clock.now_ms())
-        metrics.LIVE.inc()
-        self._serving = Serving(
-            admit(self._target.entry, key, request_id=request_id, api=ask.api, now_ms=gateway.clock.now_ms())
+        super().__init__(gateway, client, ask=ask, key=key, request_id=request_id, keep_alive=keep_alive)
+        entered, now_ms = self._entered, gateway.clock.now_ms()
+        self._serving = Serving(admit(self._target.entry, key, request_id=request_id, api=ask.api, now_ms=now_ms))
+        self._asking = Asking(
+            gateway, self, target=self._target, ask=ask, request_id=request_id, tokens_max=entered.tokens_max
         )
-        self._asking = Asking(gateway, self, target=self._target, ask=ask, request_id=request_id)
         self._whole = WholeAnswer(ask.api, self._serving)
-        head = http_rules.stream_head(request_id=request_id, keep_alive=keep_alive, headers=self._entered.headers)
+        head = http_rules.stream_head(request_id=request_id, keep_alive=keep_alive, headers=entered.headers)
         self._stream = StreamedAnswer(ask, self._serving, head=head)
         self._is_recorded = self._has_ended = self._is_committed = False
         self._held = b""  # Said by the engine before the first row was on disk.
-        self._started_s = gateway.now_s()
-        self._total_s = self._started_s + gateway.limits.total_s
-        self._deadline_s = self._total_s
 
-    # What drives it: its start, the client, the clock, the control half.
+    # What drives it: its place, the client, the clock, the control half.
 
-    def start(self) -> None:
+    def seated(self, seat: Seat) -> None:
         """Write the first row, then ask the engine; what it says is passed on when the row is on disk."""
         journal = self._gateway.journal
+        self._asking.seated(seat)
         try:
             journal.begin(self._serving.opening())
         except Unavailable as wrong:
             log.error("usage journal refused a request", extra=fields(request_id=self._request_id, reason=str(wrong)))
-            self._client.refuse(refusals.cannot_record(), request_id=self._request_id, keep_alive=self._keep_alive)
-            self._end(keep_alive=self._keep_alive)
+            self.turned_away(refusals.cannot_record())
             return
         self._phase = Phase.ASKING
+        self._total_s = self._gateway.now_s() + self._gateway.limits.total_s
+        self._wait_at_most(self._gateway.limits.total_s)
         if self._ask.stream:  # What is not has its first byte when it is whole, after its last row is on disk.
             self._wait_at_most(self._gateway.limits.first_byte_s)
             journal.on_disk().then(self._recorded)
@@ -77,7 +70,9 @@ class Exchange:
 
     def client_left(self) -> None:
         """The client closed, or shut its side: the engine stops now, the bill waits for what the socket still takes."""
-        if self._phase is not Phase.OVER and not self._is_committed:
+        if self._phase is Phase.WAITING:
+            self._end(keep_alive=False)
+        elif self._phase is not Phase.OVER and not self._is_committed:
             self._phase = Phase.ENDING
             self._wait_at_most(FLUSH_S)
             self._asking.stop()
@@ -96,15 +91,19 @@ class Exchange:
 
     def cut(self) -> None:
         """The endpoint goes, or this process: end with a bill for what was delivered."""
-        self._cut_short(refusals.stopping(), "cut at the drain deadline")
+        if self._phase is Phase.WAITING:
+            self.turned_away(refusals.stopping())
+        else:
+            self._cut_short(refusals.stopping(), "cut at the drain deadline")
 
     def sweep(self, now_s: float) -> None:
         """Look at the deadlines."""
-        if now_s < min(self._deadline_s, self._total_s) or self._phase is Phase.OVER:
+        if now_s < min(self._deadline_s, self._total_s) or self._phase in (Phase.WAITING, Phase.OVER):
             return
         if self._phase is Phase.ENDING or self._client.is_paused:
             self._client.abort()
         else:
+            self._asking.timed_out()
             self._cut_short(refusals.upstream_timeout(), "timeout")
 
     def _recorded(self, error: BaseException | None) -> None:
@@ -265,9 +264,7 @@ class Exchange:
 
     def _commit(self, row: Row, then: Callable[[], None]) -> None:
         self._is_committed = True
-        entering.settle(
-            self._gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
-        )
+        self._settle_limits(row.prompt_tokens, row.completion_tokens)
         self._phase = Phase.ENDING
         self._wait_at_most(self._gateway.limits.idle_s)
 
@@ -284,17 +281,5 @@ class Exchange:
 
         self._gateway.journal.finish(row).then(durable)
 
-    def _wait_at_most(self, wait_s: float) -> None:
-        self._deadline_s = self._gateway.now_s() + wait_s
-
-    def _end(self, *, keep_alive: bool) -> None:
-        if self._phase is Phase.OVER:
-            return
-        self._phase = Phase.OVER
+    def _stop(self) -> None:
         self._asking.stop()
-        endpoint_id = self._target.entry.endpoint_id
-        self._gateway.table.leave(self, endpoint_id)
-        self._gateway.load.ended(endpoint_id, self._gateway.clock.now_ms())
-        metrics.LIVE.dec()
-        metrics.DURATION.labels(api=self._ask.api).observe(self._gateway.now_s() - self._started_s)
-        self._client.over(keep_alive=keep_alive)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from libs.common.client_address import client_address
@@ -20,18 +20,20 @@ from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.quotas import QuotaTable
 from services.router.shell.table import RouteTable
 from services.router.shell.upstream import Pool
+from services.router.shell.waiting import Places, WaitingRoom
 
 SCOPE: Final = "inference"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long we wait for an engine, and for a client that does not read."""
+    """How long we wait for an engine, and for a client that does not read; how much a replica may have to do."""
 
     connect_s: float = 1.0
     first_byte_s: float = 30.0
     idle_s: float = 60.0
     total_s: float = 600.0
+    places: Places = field(default_factory=Places)
 
 
 class Gateway:
@@ -67,7 +69,9 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._boot_id = boot_id
         self._counter = itertools.count(1)
+        self.waiting = WaitingRoom(self.limits.places, self.now_s)
         table.post = self._loop.call_soon_threadsafe
+        table.on_change = self.waiting.changed
 
     def request_id(self) -> str:
         """A new id: unique by boot and count, so that nothing need be drawn."""

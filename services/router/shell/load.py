@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from libs.common.bus.port import Message
 from libs.common.bus.streams import message_of
@@ -23,6 +24,11 @@ class LoadReporter:
         self._instance = instance
         self._boot_id = boot_id
         self._count = 0
+        self._early = asyncio.Event()
+
+    def poke(self) -> None:
+        """Somebody waits for an endpoint that sleeps: the next report is due now."""
+        self._early.set()
 
     def next_report(self) -> Message | None:
         """The report on the time since the last one; None if there was no traffic to tell of."""
@@ -46,7 +52,9 @@ class LoadReporter:
     async def run(self, publish: PublishLater, period_s: float) -> None:
         """Report until cancelled."""
         while True:
-            await asyncio.sleep(period_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._early.wait(), period_s)
+            self._early.clear()
             report = self.next_report()
             if report is not None:
                 await publish([report])

@@ -32,6 +32,11 @@ RECOVERED: Final = Counter(
     "router_usage_recovered_total", "Requests of a dead process, billed at their last checkpoint."
 )
 LIMITED: Final = Counter("router_rate_limited_total", "Requests refused by a limit per minute, by which.", ("what",))
+WAITING: Final = Gauge("router_waiting_requests", "Requests that wait for a replica.")
+SHED: Final = Counter(
+    "router_shed_total", "Requests that were not let wait: queue full, more than a fair share, too late.", ("why",)
+)
+EJECTED: Final = Counter("router_replicas_ejected_total", "Times that a replica was left out because it failed.")
 ROUTES: Final = Gauge("router_routes", "Routes in the data plane's table.")
 LOST: Final = Gauge(
     "router_lost_entries", "Keys, routes and quotas served from our copy because the bus lost them.", ("bucket",)

@@ -8,7 +8,7 @@ from enum import Enum
 class Phase(Enum):
     """How far the request is."""
 
-    ADMITTED = 1
+    WAITING = 1  # For a replica; nothing is written of it yet.
     ASKING = 2
     ANSWERING = 3
     ENDING = 4  # The last row is being written, or waits for the socket.

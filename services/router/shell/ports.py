@@ -76,10 +76,12 @@ class UsageJournal(Protocol):
 
 
 class Limiter(Protocol):
-    """What keeps the limits of a minute: this process alone (core/limits.py), or all of them together (later)."""
+    """What keeps the limits of a minute and at once: this process alone (core/limits.py), or all of them together."""
 
-    def reserve(self, limits: Sequence[Limit], *, tokens: int, now_ms: int) -> Grant | Refused:
-        """Admit one request under all of ``limits``, or under none."""
+    def reserve(
+        self, limits: Sequence[Limit], *, tokens: int, now_ms: int, least: int | None = None
+    ) -> Grant | Refused:
+        """Admit one request under all of ``limits``, or under none; of fewer tokens, but ``least``, if need be."""
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""

@@ -6,7 +6,8 @@ import logging
 
 from pydantic import ValidationError
 
-from libs.common.events.tables import QuotaEntry, RouteEntry
+from libs.common.events.endpoint import Limits
+from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.telemetry.logging import fields
 from services.router.core.limits import Limit
 
@@ -29,14 +30,22 @@ class QuotaTable:
         except ValidationError:
             log.warning("quota is unreadable; kept the one before", extra=fields(reason=key))
 
-    def limits_for(self, entry: RouteEntry) -> list[Limit]:
-        """The limits that a request for this endpoint must pass: the endpoint's own, its project's, its tenant's."""
-        found: list[Limit] = []
-        own = entry.limits
-        if own.requests_per_minute is not None or own.tokens_per_minute is not None:
-            found.append(Limit(f"endpoint/{entry.endpoint_id}", own.requests_per_minute, own.tokens_per_minute))
-        for key in (f"{entry.tenant_id}.{entry.project_id}", entry.tenant_id):
-            quota = self._entries.get(key)
-            if quota and (quota.requests_per_minute is not None or quota.tokens_per_minute is not None):
-                found.append(Limit(f"quota/{key}", quota.requests_per_minute, quota.tokens_per_minute))
+    def limits_for(self, entry: RouteEntry, key: KeyEntry | None = None) -> list[Limit]:
+        """What a request for this endpoint must pass: limits of the endpoint, of its key, its project, its tenant."""
+        found = [limit for limit in (_limit(f"endpoint/{entry.endpoint_id}", entry.limits),) if limit is not None]
+        if key is not None and key.concurrency is not None:
+            found.append(Limit(f"key/{key.key_id}", at_once=key.concurrency))
+        for name in (f"{entry.tenant_id}.{entry.project_id}", entry.tenant_id):
+            quota = self._entries.get(name)
+            limit = None if quota is None else _limit(f"quota/{name}", quota)
+            if limit is not None:
+                found.append(limit)
         return found
+
+
+def _limit(bucket: str, said: Limits | QuotaEntry) -> Limit | None:
+    """What was said, as one bucket's limit; None if nothing is limited."""
+    requests, tokens, at_once = said.requests_per_minute, said.tokens_per_minute, said.concurrency
+    if requests is None and tokens is None and at_once is None:
+        return None
+    return Limit(bucket, requests, tokens, at_once)

@@ -42,6 +42,12 @@ class RouterSettings(CommonSettings):
     first_byte_timeout_s: float = 30.0  # reliability.md 3.4.
     idle_timeout_s: float = 60.0  # Between two pieces of a stream; also how long a reader may stand still.
     total_timeout_s: float = 600.0
+    replica_requests_max: int = Field(
+        default=256, ge=1, description="Requests that one replica gets at once; more wait here. vLLM's own default."
+    )
+    queue_s: float = 30.0  # How long a request waits for a busy replica; as long as for a first byte.
+    wake_s: float = 300.0  # How long it waits for an endpoint that sleeps: a cold start of minutes.
+    zone: str = Field(default="", description="Failure zone of this router: replicas there are preferred; empty: none.")
     usage_batch_s: float = 0.05  # How long finished requests wait for company before they are reported.
     usage_resend_s: float = 30.0  # Unconfirmed that long: sent again under a new message id.
     load_report_s: float = 2.0  # What the autoscaler's window is made of.

@@ -10,16 +10,13 @@ import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from libs.common.events.runtime import Replica
 from libs.common.events.tables import RouteEntry
 from libs.common.telemetry.logging import fields
-from services.router.core import balancing
-from services.router.core.surface import Api, surfaces_of
 from services.router.shell import metrics
+from services.router.shell.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -29,55 +26,6 @@ class Cuttable(Protocol):
 
     def cut(self) -> None:
         """End it now, in the event loop."""
-
-
-class Seat:
-    """One replica as requests are spread over it; lives as long as the replica is in the route."""
-
-    __slots__ = ("adapters", "host", "model", "outstanding", "port", "url")
-
-    def __init__(self, replica: Replica) -> None:
-        parts = urlsplit(replica.url)
-        self.url = replica.url
-        self.model = replica.model
-        self.adapters = replica.adapters
-        self.host = parts.hostname or ""
-        self.port = parts.port or 80
-        self.outstanding = 0
-
-    @property
-    def authority(self) -> str:
-        """What the engine reads as Host."""
-        return f"{self.host}:{self.port}"
-
-
-class Target:
-    """One endpoint as requests see it."""
-
-    __slots__ = ("cache_salt", "entry", "seats", "surfaces", "turn")
-
-    def __init__(self, entry: RouteEntry, known: Target | None, *, cache_salt: str = "") -> None:
-        seats = {(each.url, each.model): each for each in known.seats} if known else {}
-        self.entry = entry
-        self.cache_salt = cache_salt
-        self.surfaces: frozenset[Api] = surfaces_of(entry.surfaces)
-        self.seats: tuple[Seat, ...] = tuple(seats.get((each.url, each.model)) or Seat(each) for each in entry.replicas)
-        for seat, replica in zip(self.seats, entry.replicas, strict=True):
-            seat.adapters = replica.adapters  # They come and go while the replica stays.
-        self.turn: int = known.turn if known else 0
-
-    def has_adapter(self, adapter: str) -> bool:
-        """Whether a replica has it loaded."""
-        return any(adapter in each.adapters for each in self.seats)
-
-    def choose(self, *, avoid: Seat | None = None, adapter: str = "") -> Seat | None:
-        """The replica for the next request; ``avoid`` only if there is no other."""
-        able = [each for each in self.seats if not adapter or adapter in each.adapters]
-        seats = [each for each in able if each is not avoid] or able
-        if not seats:
-            return None
-        self.turn += 1
-        return seats[balancing.choose([each.outstanding for each in seats], self.turn)]
 
 
 class RouteTable:
@@ -96,6 +44,8 @@ class RouteTable:
         self._cut: dict[str, int] = {}
         self._lost: set[str] = set()
         self.post: Callable[[Callable[[], None]], object] = lambda job: job()
+        self.on_change: Callable[[Target, bool], None] = lambda _target, _is_routed: None  # In the event loop.
+        self.seed = 0  # What chance begins with: another one in each process, so that they do not choose alike.
 
     def change(self, endpoint_id: str, value: bytes | None) -> None:
         """A key of the `routes` bucket was set or deleted. A value that we can't read changes nothing."""
@@ -106,14 +56,21 @@ class RouteTable:
             log.warning("route entry is unreadable; kept the one before", extra=fields(endpoint_id=endpoint_id))
             return
         with self._lock:
-            known = self._targets.pop(endpoint_id, None)
+            target = self._targets.pop(endpoint_id, None)
+            if target is not None and (entry is None or _name(entry) != _name(target.entry)):
+                self._forget_name(target.entry)
             if entry is not None:
-                self._targets[endpoint_id] = target = Target(entry, known, cache_salt=self._salt_of(entry.tenant_id))
+                if target is None:
+                    target = Target(entry, seed=self.seed, cache_salt=self._salt_of(entry.tenant_id))
+                else:
+                    target.change(entry)
+                self._targets[endpoint_id] = target
                 self._by_name.setdefault(_name(entry), {})[endpoint_id] = target
-            if known is not None and (entry is None or _name(entry) != _name(known.entry)):
-                self._forget_name(known.entry)
             count = len(self._targets)
         metrics.ROUTES.set(count)
+        if target is not None:
+            changed, is_routed = target, entry is not None
+            self.post(lambda: self.on_change(changed, is_routed))
 
     def _forget_name(self, entry: RouteEntry) -> None:
         bearers = self._by_name[_name(entry)]

@@ -28,6 +28,7 @@ class Engine:
     close_after_answer: bool = False
     idle_s: float | None = None  # Closes a kept connection that idles this long.
     refuse_connections: int = 0  # So many of the next connections are closed before an answer.
+    gate: asyncio.Event | None = None  # Nothing is answered before it is set.
     raw_answer: bytes | None = None
     forget_done: bool = False
     port: int = 0
@@ -36,6 +37,8 @@ class Engine:
     connections: int = 0
     aborted: int = 0
     produced: int = 0
+    in_flight: int = 0
+    in_flight_max: int = 0
 
     @property
     def url(self) -> str:
@@ -62,6 +65,16 @@ class Engine:
         body = json.loads(await reader.readexactly(length))
         self.heads.append(head)
         self.requests.append(body)
+        self.in_flight += 1
+        self.in_flight_max = max(self.in_flight, self.in_flight_max)
+        try:
+            return await self._answered(writer, body)
+        finally:
+            self.in_flight -= 1
+
+    async def _answered(self, writer: asyncio.StreamWriter, body: dict[str, object]) -> bool:
+        if self.gate is not None:
+            await self.gate.wait()
         await asyncio.sleep(self.first_delay_s)
         if self.raw_answer is not None:
             writer.write(self.raw_answer)

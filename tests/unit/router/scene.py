@@ -64,8 +64,9 @@ class Scene:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def serve(self, *urls: str, name: str = NAME, endpoint: str = ENDPOINT) -> None:
-        route = a_route(urls, name=name, endpoint=endpoint)
+    def serve(self, *urls: str, name: str = NAME, endpoint: str = ENDPOINT, **more: object) -> None:
+        """Route the endpoint to these engines; ``more`` is what else its entry says."""
+        route = a_route(urls, name=name, endpoint=endpoint).model_copy(update=more)
         self.table.change(endpoint, route.model_dump_json().encode())
 
     async def bills(self, count: int) -> list[RequestUsage]:

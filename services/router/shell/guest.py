@@ -1,0 +1,75 @@
+"""A request as a guest of the gateway: it comes in, waits for its replica, and goes, whatever happens in between."""
+
+from __future__ import annotations
+
+from libs.common.events.tables import KeyEntry
+from services.router.core import openai
+from services.router.core.refusals import HttpRefusal
+from services.router.shell import entering, metrics
+from services.router.shell.client import Client
+from services.router.shell.gateway import Gateway
+from services.router.shell.phase import Phase
+from services.router.shell.target import Seat
+
+
+class Guest:
+    """What is the same of every request; what it does with its replica, says the one that inherits."""
+
+    def __init__(
+        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, request_id: str, keep_alive: bool
+    ) -> None:
+        self._request_id = request_id
+        self._gateway = gateway
+        self._client = client
+        self._ask = ask
+        self._keep_alive = keep_alive
+        self._lane = key.key_id
+        self._phase = Phase.WAITING
+        self._entered = entering.enter(gateway, self, key=key, ask=ask)
+        self._target = self._entered.target
+        gateway.load.began(self._target.entry.endpoint_id, gateway.clock.now_ms())
+        metrics.LIVE.inc()
+        self._started_s = gateway.now_s()
+        self._total_s = self._started_s + gateway.limits.total_s
+        self._deadline_s = self._total_s
+
+    def start(self) -> None:
+        """Take a place at a replica, or wait for one; `seated` or `turned_away` follows."""
+        self._gateway.waiting.enter(self, self._target, ask=self._ask, lane=self._lane)
+
+    def seated(self, seat: Seat) -> None:
+        """Its replica."""
+        raise NotImplementedError
+
+    def turned_away(self, refusal: HttpRefusal) -> None:
+        """It is not served, and there is nothing to bill."""
+        self._client.refuse(refusal, request_id=self._request_id, keep_alive=self._keep_alive)
+        self._end(keep_alive=self._keep_alive)
+
+    def cut(self) -> None:
+        """End it."""
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        """Let go of the replica."""
+        raise NotImplementedError
+
+    def _settle_limits(self, prompt_tokens: int | None, completion: int) -> None:
+        entering.settle(self._gateway, self._entered, self._ask, prompt_tokens=prompt_tokens, completion=completion)
+
+    def _wait_at_most(self, wait_s: float) -> None:
+        self._deadline_s = self._gateway.now_s() + wait_s
+
+    def _end(self, *, keep_alive: bool) -> None:
+        if self._phase is Phase.OVER:
+            return
+        self._phase = Phase.OVER
+        gateway, endpoint_id = self._gateway, self._target.entry.endpoint_id
+        gateway.waiting.leave(self)
+        self._stop()
+        self._settle_limits(None, 0)  # What never came to a bill keeps its prompt.
+        gateway.table.leave(self, endpoint_id)
+        gateway.load.ended(endpoint_id, gateway.clock.now_ms())
+        metrics.LIVE.dec()
+        metrics.DURATION.labels(api=self._ask.api).observe(gateway.now_s() - self._started_s)
+        self._client.over(keep_alive=keep_alive)

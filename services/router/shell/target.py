@@ -1,0 +1,146 @@
+"""An endpoint as requests see it: its replicas with what they have to do, who waits for them, who remembers prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from libs.common.events.runtime import Replica
+from libs.common.events.tables import RouteEntry
+from services.router.core import affinity, balancing
+from services.router.core.balancing import GENERATING_LOAD, UNREAD_LOAD, Rules
+from services.router.core.ejection import Health, usable
+from services.router.core.queueing import FairQueue, ServiceTime
+from services.router.core.refusals import HttpRefusal
+from services.router.core.surface import Api, surfaces_of
+
+
+class Seat:
+    """One replica as requests are spread over it; lives as long as the replica is in the route.
+
+    `outstanding` and `load` count from the dispatch, not from the answer: a burst must not pile up on one replica.
+    """
+
+    __slots__ = ("adapters", "health", "host", "load", "model", "name", "outstanding", "port", "url", "weight", "zone")
+
+    def __init__(self, replica: Replica) -> None:
+        parts = urlsplit(replica.url)
+        self.url = replica.url
+        self.name = replica.name
+        self.model = replica.model
+        self.adapters = replica.adapters
+        self.host = parts.hostname or ""
+        self.port = parts.port or 80
+        self.weight = replica.weight
+        self.zone = replica.zone
+        self.outstanding = 0
+        self.load = 0
+        self.health = Health()
+
+    @property
+    def authority(self) -> str:
+        """What the engine reads as Host."""
+        return f"{self.host}:{self.port}"
+
+    def taken(self, now_s: float) -> None:
+        """A request goes there."""
+        self.outstanding += 1
+        self.load += UNREAD_LOAD
+        self.health.dispatched(now_s)
+
+    def answered(self) -> None:
+        """Its first token came."""
+        self.load -= UNREAD_LOAD - GENERATING_LOAD
+        self.health.answered()
+
+    def given_back(self, *, answered: bool) -> None:
+        """It is over."""
+        self.outstanding -= 1
+        self.load -= GENERATING_LOAD if answered else UNREAD_LOAD
+        if not answered:
+            self.health.left()
+
+
+class Waits(Protocol):
+    """A request that needs a replica."""
+
+    def seated(self, seat: Seat) -> None:
+        """It is its turn; the seat is taken for it."""
+
+    def turned_away(self, refusal: HttpRefusal) -> None:
+        """It is not served."""
+
+
+class Held(NamedTuple):
+    """A request in the queue of its endpoint, with the marks of its prompt."""
+
+    request: Waits
+    prompt: affinity.Marks
+    adapter: str
+
+
+class Target:
+    """One endpoint. Changed in place when its route changes, so that who waits or runs sees the replicas of now."""
+
+    __slots__ = ("cache_salt", "draws", "entry", "memory", "queue", "seats", "seed", "service", "surfaces")
+
+    def __init__(self, entry: RouteEntry, *, seed: int = 0, cache_salt: str = "") -> None:
+        self.seed = seed
+        self.cache_salt = cache_salt
+        self.surfaces: frozenset[Api] = surfaces_of(entry.surfaces)
+        self.draws = 0
+        self.queue: FairQueue[Held] = FairQueue()
+        self.service = ServiceTime()
+        self.memory = affinity.Memory()
+        self.seats: tuple[Seat, ...] = ()
+        self.entry = entry
+        self.change(entry)
+
+    def change(self, entry: RouteEntry) -> None:
+        """Take the route's newest entry; a replica that stays keeps what is known of it."""
+        known = {(each.url, each.model): each for each in self.seats}
+        seats = []
+        for each in entry.replicas:
+            seat = known.get((each.url, each.model)) or Seat(each)
+            seat.weight, seat.zone = each.weight, each.zone
+            seat.adapters = each.adapters  # They come and go while the replica stays.
+            seats.append(seat)
+        self.entry, self.seats, self.surfaces = entry, tuple(seats), surfaces_of(entry.surfaces)
+
+    def has_adapter(self, adapter: str) -> bool:
+        """Whether a replica has it loaded."""
+        return any(adapter in each.adapters for each in self.seats)
+
+    def choose(
+        self,
+        *,
+        now_s: float = 0.0,
+        avoid: Seat | None = None,
+        outstanding_max: int | None = None,
+        prompt: affinity.Marks = (),
+        adapter: str = "",
+        rules: Rules = balancing.DEFAULT,
+    ) -> Seat | None:
+        """The replica for the next request, None if all have as much as they may; ``avoid`` if there is no other."""
+        seats: Sequence[Seat] = self.seats
+        if adapter:
+            seats = [each for each in seats if adapter in each.adapters]
+        if len(seats) > 1:
+            if avoid is not None:
+                seats = [each for each in seats if each is not avoid] or seats
+            if not all([each.health.is_well for each in seats]):
+                seats = usable(seats, now_s)
+        if outstanding_max is not None:
+            seats = [each for each in seats if each.outstanding < outstanding_max]
+        if not seats:
+            return None
+        if len(seats) == 1:
+            return seats[0]
+        self.draws += 1
+        name = self.memory.recall(prompt) if prompt else ""
+        preferred = next((each for each in seats if each.name == name), None) if name else None
+        chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), preferred=preferred, rules=rules)
+        if prompt:
+            self.memory.learn(prompt, chosen.name)
+        return chosen

@@ -1,0 +1,134 @@
+"""Giving requests their replica: at once, when it is their turn, or not at all, and then at once.
+
+A request waits where all replicas have as much to do as they may, and where an endpoint sleeps without any: whoever
+comes first wakes it (what waits counts as traffic), and all who wait are served by the replicas that come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.router.core import affinity, balancing, openai, refusals
+from services.router.core.queueing import Turned, Waiter, waiting_max
+from services.router.shell import metrics
+from services.router.shell.target import Held, Seat, Target, Waits
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How much a replica may have to do, how long a request waits for that, and which replica it is then."""
+
+    outstanding_max: int = 256  # vLLM's own default of sequences at once; more would wait inside, out of our sight.
+    queue_s: float = 30.0  # As long as we wait for a first byte.
+    wake_s: float = 300.0  # From nothing to a loaded model: minutes. Clients of OpenAI wait ten.
+    rules: balancing.Rules = balancing.DEFAULT
+
+
+class WaitingRoom:
+    """Knows who waits, of every endpoint. Called from the event loop alone."""
+
+    def __init__(self, places: Places, now_s: Callable[[], float]) -> None:
+        self._places = places
+        self._now_s = now_s
+        self._waiting: dict[Waits, tuple[Target, Waiter[Held]]] = {}
+        self.on_asleep: Callable[[], None] = lambda: None  # Somebody waits for an endpoint without replicas.
+
+    def enter(self, request: Waits, target: Target, *, ask: openai.Ask, lane: str) -> None:
+        """Seat the request now, or later, or turn it away: it is told."""
+        prompt: affinity.Marks = ()
+        if len(target.seats) > 1:
+            prompt = affinity.marks(openai.prompt_bytes(ask), session=ask.session, adapter=ask.adapter)
+        now_s = self._now_s()
+        held = Held(request, prompt, ask.adapter)
+        seat = None if target.queue else self._free(target, now_s, held)
+        if seat is not None:
+            request.seated(seat)
+            return
+        is_asleep = not target.seats
+        if is_asleep and not target.entry.wakes:
+            request.turned_away(refusals.no_replica())
+            return
+        wait_s = self._places.wake_s if is_asleep else self._places.queue_s
+        self._queue(target, Waiter(held, lane, now_s + wait_s, ask.is_batch), now_s)
+
+    def leave(self, request: Waits) -> None:
+        """It is over, whether it waits or not."""
+        target, waiter = self._waiting.pop(request, (None, None))
+        if target is not None and waiter is not None:
+            target.queue.remove(waiter)
+            metrics.WAITING.dec()
+
+    def serve(self, target: Target) -> None:
+        """Let in as many as there are places for: one was given back, or replicas came."""
+        now_s = self._now_s()
+        while (waiter := target.queue.take(now_s)) is not None:
+            seat = self._free(target, now_s, waiter.request)
+            if seat is None:
+                target.queue.put_back(waiter)
+                return
+            self._called(waiter).seated(seat)
+
+    def changed(self, target: Target, is_routed: bool) -> None:
+        """The endpoint's route changed, or is gone."""
+        if is_routed and not target.entry.paused:
+            self.serve(target)
+            return
+        name = target.entry.name
+        refusal = refusals.endpoint_paused() if is_routed else refusals.model_not_found(name)
+        for waiter in target.queue.clear():
+            self._called(waiter).turned_away(refusal)
+
+    def sweep(self) -> None:
+        """Look at the deadlines, and at places that became free without our knowing: by other workers, or by time."""
+        now_s = self._now_s()
+        for target in {id(each): each for each, _ in self._waiting.values()}.values():
+            for waiter in target.queue.expired(now_s):
+                self._turn_away(target, waiter, Turned.LATE)
+            self.serve(target)
+
+    def close(self) -> None:
+        """The process goes: nobody waits any longer."""
+        for target in {id(each): each for each, _ in self._waiting.values()}.values():
+            for waiter in target.queue.clear():
+                self._called(waiter).turned_away(refusals.stopping())
+
+    def _queue(self, target: Target, waiter: Waiter[Held], now_s: float) -> None:
+        places = self._places.outstanding_max * max(1, len(target.seats))
+        is_first = not target.queue
+        wait_s = target.service.wait_s(ahead=len(target.queue), places=places) if target.seats else 0.0
+        turned = target.queue.add(waiter, waiting_max=waiting_max(places), wait_s=wait_s, now_s=now_s)
+        if turned is None or turned[1] is not waiter:
+            self._waiting[waiter.request.request] = (target, waiter)
+            metrics.WAITING.inc()
+        if turned is not None:
+            self._turn_away(target, turned[1], turned[0])
+        if is_first and not target.seats:
+            self.on_asleep()
+
+    def _free(self, target: Target, now_s: float, held: Held) -> Seat | None:
+        seat = target.choose(
+            now_s=now_s,
+            outstanding_max=self._places.outstanding_max,
+            prompt=held.prompt,
+            adapter=held.adapter,
+            rules=self._places.rules,
+        )
+        if seat is not None:
+            seat.taken(now_s)
+        return seat
+
+    def _called(self, waiter: Waiter[Held]) -> Waits:
+        """Whose turn it is; it waits no longer."""
+        request = waiter.request.request
+        if self._waiting.pop(request, None) is not None:
+            metrics.WAITING.dec()
+        return request
+
+    def _turn_away(self, target: Target, waiter: Waiter[Held], why: Turned) -> None:
+        metrics.SHED.labels(why=why).inc()
+        places = self._places.outstanding_max * len(target.seats)
+        after_s = max(1, math.ceil(target.service.wait_s(ahead=len(target.queue), places=places)))
+        refusal = refusals.too_many_waiting(after_s) if why is Turned.SHARE else refusals.overloaded(after_s)
+        self._called(waiter).turned_away(refusal if target.seats else refusals.no_replica())

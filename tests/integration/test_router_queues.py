@@ -1,0 +1,179 @@
+"""Requests that wait, over real sockets: for a busy replica, for one that sleeps, in turn, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from libs.common.events.endpoint import Limits as EndpointLimits
+from services.router.core.ejection import FAILURES_MAX
+from services.router.shell.gateway import Limits
+from services.router.shell.waiting import Places
+from tests.unit.router.engine import Engine, running
+from tests.unit.router.scene import ENDPOINT, Answer, Scene, a_request, a_scene, ask, chat_body, tokens_in
+
+PATIENT = Limits(connect_s=5, first_byte_s=30, idle_s=30, total_s=60)
+NARROW = replace(PATIENT, places=Places(outstanding_max=2, queue_s=30))
+
+TRIALS_MAX = 5  # After 2, 4, 8, 16 and 32 s, should this machine be that slow.
+
+
+async def until(holds: Callable[[], bool], within_s: float = 30) -> None:
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def many(scene: Scene, count: int, **more: object) -> list[Answer]:
+    found = await asyncio.gather(*(ask(scene.port, a_request(chat_body(**more))) for _ in range(count)))
+    return [answer for (answer,) in found]
+
+
+def waiting(scene: Scene) -> int:
+    target = scene.table._targets[ENDPOINT]
+    return len(target.queue)
+
+
+async def test_a_replica_never_has_more_to_do_than_it_may_and_who_waits_is_served() -> None:
+    async with running(Engine(first_delay_s=0.02)) as engine, a_scene(engine.url, limits=NARROW) as scene:
+        found = await many(scene, 12)
+
+    assert [each.status for each in found] == [200] * 12
+    assert engine.in_flight_max == 2
+
+
+async def test_when_the_queue_is_full_a_request_is_refused_at_once_and_told_when_to_come_back() -> None:
+    async with running(Engine(gate=asyncio.Event())) as engine, a_scene(engine.url, limits=NARROW) as scene:
+        held = asyncio.create_task(many(scene, 2 + 16))
+        await until(lambda: waiting(scene) == 16)
+
+        (refused,) = await ask(scene.port, a_request(chat_body()))
+        held.cancel()
+
+        assert refused.status == 503
+        assert refused.error["code"] == "overloaded"
+        assert int(refused.headers["retry-after"]) >= 1
+
+
+async def test_an_endpoint_that_sleeps_is_woken_once_and_serves_all_who_wait() -> None:
+    woken: list[None] = []
+    async with running(Engine()) as engine, a_scene(limits=PATIENT) as scene:
+        scene.gateway.waiting.on_asleep = lambda: woken.append(None)
+        scene.serve(wakes=True)
+        held = asyncio.create_task(many(scene, 20))
+        await until(lambda: waiting(scene) == 20)
+
+        scene.serve(engine.url, wakes=True)
+        found = await held
+
+    assert [each.status for each in found] == [200] * 20
+    assert len(woken) == 1
+    assert all(tokens_in(each.body) == 5 for each in found)
+
+
+async def test_one_that_does_not_wake_in_time_is_refused() -> None:
+    limits = replace(PATIENT, places=Places(wake_s=0.2))
+    async with a_scene(limits=limits) as scene:
+        scene.serve(wakes=True)
+
+        (refused,) = await ask(scene.port, a_request(chat_body()))
+        scene.serve(wakes=False)
+        (asleep,) = await ask(scene.port, a_request(chat_body()))
+
+    assert (refused.status, refused.error["code"]) == (503, "no_replica")
+    assert (asleep.status, asleep.error["code"]) == (503, "no_replica")
+
+
+@pytest.mark.parametrize("end", ["deleted", "paused", "stopped", "client left"])
+async def test_who_waits_is_told_when_there_is_nothing_to_wait_for(end: str) -> None:
+    async with a_scene(limits=PATIENT) as scene:
+        scene.serve(wakes=True, limits=EndpointLimits(concurrency=1))
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(a_request(chat_body()))
+        await until(lambda: waiting(scene) == 1)
+
+        match end:
+            case "deleted":
+                scene.table.change(ENDPOINT, None)
+            case "paused":
+                scene.serve(wakes=True, paused=True)
+            case "stopped":
+                scene.gateway.waiting.close()
+            case _:
+                writer.close()
+        seen = b"" if end == "client left" else await asyncio.wait_for(reader.readuntil(b"\r\n"), 30)
+        await until(lambda: scene.table.live_total() == 0)
+        writer.close()
+
+        expected = {"deleted": b"404", "paused": b"503", "stopped": b"503", "client left": b""}[end]
+        assert expected in seen
+        assert scene.journal.backlog() == 0
+        assert not scene.gateway.limiter._running, "its place is free again"  # type: ignore[attr-defined]
+
+
+async def test_a_request_that_asks_for_more_than_is_left_gets_a_shorter_answer() -> None:
+    async with running(Engine(tokens=500)) as engine, a_scene(limits=PATIENT) as scene:
+        scene.serve(engine.url, limits=EndpointLimits(tokens_per_minute=100))
+
+        first, second = await ask(
+            scene.port,
+            a_request(chat_body(max_completion_tokens=4096, max_tokens=3000)),
+            a_request(chat_body(max_tokens=4096)),
+        )
+
+    limit = int(first.headers["x-millrace-max-tokens"])
+    assert first.status == 200
+    assert tokens_in(first.body) == limit < 100
+    assert engine.requests[0]["max_tokens"] == limit
+    assert "max_completion_tokens" not in engine.requests[0]
+    assert (second.status, second.error["type"]) == (429, "tokens")
+
+
+async def test_no_more_run_at_once_than_the_endpoint_may_and_places_come_back() -> None:
+    gate = asyncio.Event()
+    async with running(Engine(gate=gate)) as engine, a_scene(limits=PATIENT) as scene:
+        scene.serve(engine.url, limits=EndpointLimits(concurrency=3))
+        asked = [asyncio.create_task(many(scene, 1)) for _ in range(10)]
+        await until(lambda: sum(each.done() for each in asked) == 7)
+        gate.set()
+        found = [answer for each in asked for answer in await each]
+        again = await many(scene, 3)
+
+    assert sorted(each.status for each in found) == [200] * 3 + [429] * 7
+    assert {each.error["type"] for each in found if each.status == 429} == {"concurrency"}
+    assert [each.status for each in again] == [200] * 3
+    assert engine.in_flight_max == 3
+
+
+async def test_a_replica_that_fails_is_left_out_and_clients_do_not_notice() -> None:
+    async with (
+        running(Engine(status=500)) as bad,
+        running(Engine()) as good,
+        a_scene(bad.url, good.url, limits=PATIENT) as scene,
+    ):
+        found = [(await many(scene, 1))[0] for _ in range(20)]
+
+    assert [each.status for each in found] == [200] * 20
+    assert FAILURES_MAX <= len(bad.requests) <= FAILURES_MAX + TRIALS_MAX
+    assert len(good.requests) == 20
+
+
+async def test_requests_with_the_same_long_beginning_go_to_the_same_replica() -> None:
+    prompt = [{"role": "system", "content": "rules " * 1000}]
+    async with (
+        running(Engine()) as one,
+        running(Engine()) as two,
+        a_scene(one.url, two.url, limits=PATIENT) as scene,
+    ):
+        for number in range(12):
+            question = [{"role": "user", "content": str(number)}]
+            assert (await many(scene, 1, messages=[*prompt, *question]))[0].status == 200
+        shared = sorted(len(each.requests) for each in (one, two))
+        for _ in range(40):
+            await many(scene, 1)
+
+    assert shared == [0, 12]
+    assert min(len(each.requests) for each in (one, two)) >= 8, "short prompts go anywhere"
