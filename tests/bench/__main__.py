@@ -7,10 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from tests.bench import keys, ledger, report, revocation, store
+from tests.bench import keys, ledger, overload, report, revocation, store
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
-    {"store": store.measure, "keys": keys.measure, "revocation": revocation.measure, "ledger": ledger.measure}
+    {
+        "store": store.measure,
+        "keys": keys.measure,
+        "revocation": revocation.measure,
+        "ledger": ledger.measure,
+        "overload": overload.measure,
+    }
 )
 
 

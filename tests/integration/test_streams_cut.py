@@ -30,7 +30,8 @@ from libs.common.bus.server import NatsServer
 from libs.common.bus.streams import KEYS, message_of
 from services.router.core.serving import CHECKPOINT_TOKENS
 from tests.integration.test_router_process import publish
-from tests.support.nats import free_port, nats_server
+from tests.support.nats import nats_server
+from tests.support.ports import free_port
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.heard import cache_warmed, requested
 from tests.unit.router.scene import ENDPOINT, KEY, a_request, chat_body, key_entry, tokens_in

@@ -70,7 +70,7 @@ def test_an_endpoint_is_read_by_id_and_by_name_with_its_whole_status() -> None:
 
     assert by_id == by_name
     status = by_id["status"]
-    assert by_id["spec"]["scaling"] == {"min": 1, "max": 1, "target_concurrency": 8}
+    assert by_id["spec"]["scaling"] == {"min": 1, "max": 1, "target_concurrency": 8, "idle_to_zero_s": None}
     assert status["stage"] == "joining_nodes"
     (present,) = [each for each in status["stages"] if each["is_current"]]
     assert (present["name"], present["elapsed_ms"], present["waiting_on"]) == (
