@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Final
 
 from services.router.__main__ import main
 from services.router.core.relay import StreamedAnswer
-from services.router.shell.gateway import Gateway
+from services.router.shell.durable import Durable, Then
 
 MOMENT_S: Final = 0.1
 
 
 def widen() -> None:
     """Let what follows a durable row wait for a moment."""
-    told_at_once = Gateway.when_durable
+    told_at_once = Durable.then
 
-    def told_later(self: Gateway, future: Future[None], then: Callable[[BaseException | None], None]) -> None:
+    def told_later(self: Durable, told: Then) -> None:
         def in_a_moment(error: BaseException | None) -> None:
-            asyncio.get_running_loop().call_later(MOMENT_S, then, error)
+            asyncio.get_running_loop().call_later(MOMENT_S, told, error)
 
-        told_at_once(self, future, in_a_moment)
+        told_at_once(self, in_a_moment)
 
-    Gateway.when_durable = told_later  # type: ignore[method-assign]
+    Durable.then = told_later  # type: ignore[method-assign]
 
 
 def hold_one_behind() -> None:
