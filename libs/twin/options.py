@@ -46,6 +46,34 @@ FEATURES: Final = (
 """The licence features that concern us, by their names in the Platform's own list."""
 
 
+class Faults(BaseModel):
+    """Trouble on order; each can be changed while the world runs."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    unavailable_calls: int = Field(default=0, ge=0, description="How many of the next calls answer 503.")
+    throttled_calls: int = Field(default=0, ge=0, description="How many of the next calls answer 429.")
+    unauthorized_calls: int = Field(default=0, ge=0, description="How many of the next calls find the key expired.")
+    no_capacity: bool = Field(default=False, description="No node type has a free node.")
+    capacity: dict[str, int] = Field(default_factory=dict, description="Nodes that exist now, by node type.")
+    failing_claims: int = Field(default=0, ge=0, description="How many of the next claims fail to provision.")
+    lost_nodes: int = Field(default=0, ge=0, description="How many joined nodes die, those that came first first.")
+    boot_factor: float = Field(default=1.0, ge=0, description="Makes clusters and nodes boot slower.")
+    delete_factor: float = Field(default=1.0, ge=0, description="Makes clusters and nodes go slower.")
+    ignored_deletes: int = Field(
+        default=0, ge=0, description="How many of the next deletes on the Platform are accepted and never happen."
+    )
+    early_404_ms: int = Field(
+        default=0, ge=0, description="For so long after its delete, what is still there is said to be gone."
+    )
+    stale_list_ms: int = Field(default=0, ge=0, description="Lists of the Platform are this old; a get is not.")
+    digest_mismatch: bool = Field(default=False, description="Every model fetched has the wrong digest.")
+    failing_pulls: bool = Field(default=False, description="No image can be pulled.")
+    answers: Literal["", "html", "redirect", "half", "types", "nameless"] = Field(
+        default="", description="How the management API answers instead of as it should."
+    )
+
+
 class TwinOptions(BaseModel):
     """Everything that can be turned. Durations are those of the real world; `time_scale` shortens all of them."""
 
@@ -84,26 +112,9 @@ class TwinOptions(BaseModel):
     drain_deadline_ms: int = 10 * MINUTE_MS
     tokens_per_second: float = 60.0  # Of the model server; not scaled: it is what a client feels.
 
+    faults: Faults = Field(default_factory=Faults, description="The trouble to begin with.")
     history_max: int = 2_000  # Changes that a watch can look back on, per API server.
 
     def scaled(self, duration_ms: float) -> int:
         """A duration of the real world in this one."""
         return round(duration_ms * self.time_scale)
-
-
-class Faults(BaseModel):
-    """Trouble on order; each can be changed while the world runs."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-    unavailable_calls: int = Field(default=0, ge=0, description="How many of the next calls answer 503.")
-    throttled_calls: int = Field(default=0, ge=0, description="How many of the next calls answer 429.")
-    no_capacity: bool = Field(default=False, description="No node type has a free node.")
-    failing_claims: int = Field(default=0, ge=0, description="How many of the next claims fail to provision.")
-    boot_factor: float = Field(default=1.0, ge=0, description="Makes clusters and nodes boot slower.")
-    delete_factor: float = Field(default=1.0, ge=0, description="Makes clusters and nodes go slower.")
-    digest_mismatch: bool = Field(default=False, description="Every model fetched has the wrong digest.")
-    failing_pulls: bool = Field(default=False, description="No image can be pulled.")
-    answers: Literal["", "html", "redirect", "half", "types", "nameless"] = Field(
-        default="", description="How the management API answers instead of as it should."
-    )

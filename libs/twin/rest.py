@@ -15,6 +15,7 @@ from libs.twin.apply import apply
 from libs.twin.kinds import Kind
 from libs.twin.objects import Json, clone, name_of, namespace_of, suffix
 from libs.twin.selectors import Match, fields_match, labels_match
+from libs.twin.sight import Sight
 from libs.twin.store import Store
 from libs.twin.watching import Watch
 
@@ -39,8 +40,16 @@ class Rules(Protocol):
 class Rest:
     """One API server."""
 
-    def __init__(self, store: Store, kinds: Iterable[Kind], rules: Rules, now_ms: Callable[[], int]) -> None:
+    def __init__(  # What an API server stands on.
+        self,
+        store: Store,
+        kinds: Iterable[Kind],
+        rules: Rules,
+        now_ms: Callable[[], int],
+        sight: Sight | None = None,
+    ) -> None:
         self.store = store
+        self._sight = sight or Sight(store)
         self.kinds = {(each.group, each.version, each.plural): each for each in kinds}
         self._rules = rules
         self._now_ms = now_ms
@@ -81,7 +90,7 @@ class Rest:
     def _on_object(self, method: str, target: Address, query: Query, headers: Headers, body: bytes) -> Response:
         kind, dry = target.kind, _is_dry(query)
         if method == "GET":
-            live = self.store.get(kind, target.namespace, target.name)
+            live = self._sight.get(kind, target.namespace, target.name)
             return answer(_scale_of(live) if target.subresource == "scale" else live)
         if method == "PUT":
             return answer(self._replace(target, bodies.read(body), dry=dry))
@@ -111,7 +120,7 @@ class Rest:
 
     def _pick(self, kind: Kind, namespace: str, query: Query) -> list[Json]:
         match = _match(query)
-        return [each for each in self.store.all(kind, namespace) if match(each)]
+        return [each for each in self._sight.all(kind, namespace) if match(each)]
 
     def _create(self, target: Address, thing: Json, *, dry: bool) -> Json:
         kind = target.kind

@@ -37,13 +37,14 @@ class Store:
     def __init__(self, name: str, *, history_max: int) -> None:
         self.name = name
         self.version = 1
-        self._things: dict[Kind, dict[tuple[str, str], Json]] = {}
+        self.on_change: Callable[[Change], None] = lambda _change: None
+        self._things: dict[Kind, dict[str, dict[str, Json]]] = {}  # By kind, namespace and name.
         self._history: deque[Change] = deque(maxlen=history_max)
         self._forgotten = 0
 
     def find(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """The object, or None."""
-        return self._things.get(kind, {}).get((namespace, name))
+        return self._things.get(kind, {}).get(namespace, {}).get(name)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json:
         """The object. Raises 404."""
@@ -54,15 +55,24 @@ class Store:
 
     def all(self, kind: Kind, namespace: str = "") -> list[Json]:
         """Every object of a kind, in a namespace or in all, in the order of namespace and name."""
-        things = self._things.get(kind, {})
-        return [things[key] for key in sorted(things) if not namespace or key[0] == namespace]
+        by_namespace = self._things.get(kind, {})
+        chosen = [namespace] if namespace else sorted(by_namespace)
+        found: list[Json] = []
+        for each in chosen:
+            things = by_namespace.get(each, {})
+            found += [things[name] for name in sorted(things)]
+        return found
+
+    def count_of(self, kind: Kind, namespace: str) -> int:
+        """How many objects of a kind are in a namespace."""
+        return len(self._things.get(kind, {}).get(namespace, {}))
 
     def create(self, kind: Kind, thing: Json, now_ms: int) -> Json:
         """Add an object. Raises 409 AlreadyExists."""
-        key = (namespace_of(thing), name_of(thing))
-        things = self._things.setdefault(kind, {})
-        if key in things:
-            raise already_exists(kind.plural, key[1], kind.group)
+        name = name_of(thing)
+        things = self._things.setdefault(kind, {}).setdefault(namespace_of(thing), {})
+        if name in things:
+            raise already_exists(kind.plural, name, kind.group)
         self.version += 1
         fresh = {"apiVersion": kind.api_version, "kind": kind.kind, **thing}
         metadata = {**fresh["metadata"]}
@@ -72,14 +82,14 @@ class Store:
         if "spec" in fresh:
             metadata["generation"] = 1
         fresh["metadata"] = metadata
-        things[key] = fresh
+        things[name] = fresh
         self._record("ADDED", kind, fresh, None)
         return fresh
 
     def put(self, kind: Kind, thing: Json) -> Json:
         """Replace an object with a changed clone; if nothing is left to wait for, this completes its deletion."""
-        key = (namespace_of(thing), name_of(thing))
-        old = self.get(kind, *key)
+        namespace, name = namespace_of(thing), name_of(thing)
+        old = self.get(kind, namespace, name)
         metadata = thing["metadata"]
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
         if "generation" in old["metadata"]:
@@ -88,7 +98,7 @@ class Store:
             return old
         self.version += 1
         metadata["resourceVersion"] = str(self.version)
-        self._things[kind][key] = thing
+        self._things[kind][namespace][name] = thing
         self._record("MODIFIED", kind, thing, old)
         return thing
 
@@ -100,8 +110,7 @@ class Store:
 
     def remove(self, kind: Kind, thing: Json) -> None:
         """Take an object out for good."""
-        key = (namespace_of(thing), name_of(thing))
-        old = self._things[kind].pop(key)
+        old = self._things[kind][namespace_of(thing)].pop(name_of(thing))
         self.version += 1
         last = clone(old)
         last["metadata"]["resourceVersion"] = str(self.version)
@@ -133,9 +142,11 @@ class Store:
 
     def count(self) -> int:
         """How many objects there are."""
-        return sum(len(each) for each in self._things.values())
+        return sum(len(things) for each in self._things.values() for things in each.values())
 
     def _record(self, verb: str, kind: Kind, new: Json, old: Json | None) -> None:
         if len(self._history) == self._history.maxlen:
             self._forgotten = self._history[0].version
-        self._history.append(Change(self.version, verb, kind, new, old))
+        change = Change(self.version, verb, kind, new, old)
+        self._history.append(change)
+        self.on_change(change)

@@ -25,11 +25,10 @@ from libs.twin.answers import (
     unavailable,
 )
 from libs.twin.cluster import ROUNDS_MAX, Cluster
-from libs.twin.controllers.claims import ClaimController
 from libs.twin.controllers.due import Due
-from libs.twin.controllers.instances import InstanceController, Tenant
-from libs.twin.controllers.pools import PoolController
-from libs.twin.controllers.projects import ProjectController
+from libs.twin.controllers.instances import Tenant
+from libs.twin.controllers.platform import PlatformControllers, place_of
+from libs.twin.controllers.worklist import Key, Worklist
 from libs.twin.engines_port import Engines
 from libs.twin.entitlements import Entitlements
 from libs.twin.kube import KubeFacade, PodTarget
@@ -38,8 +37,9 @@ from libs.twin.platform import PlatformFacade
 from libs.twin.platform_rules import PREFIX, PlatformRules
 from libs.twin.platform_seed import seed
 from libs.twin.rest import Rest
+from libs.twin.sight import Sight
 from libs.twin.spoiling import spoiled
-from libs.twin.store import Store
+from libs.twin.store import Change, Store
 from libs.twin.watching import Watch
 
 MANAGEMENT: Final = "/kubernetes/management"
@@ -57,23 +57,21 @@ class World:
         self.clock = clock
         self.options = options
         self.engines = engines
-        self.faults = Faults()
-        self.tenants: dict[tuple[str, str], Tenant] = {}
+        self.faults = options.faults.model_copy()
+        self.tenants: dict[Key, Tenant] = {}
         self.now_ms = clock.now_ms()
         self.store = Store(f"{options.seed}/management", history_max=options.history_max)
         seed(self.store, options, self.now_ms)
-        self._rules = PlatformRules(self.store, options, self._now)
-        self._rest = Rest(self.store, kinds.PLATFORM_KINDS, self._rules, self._now)
+        self._rules = PlatformRules(self.store, options, self._faults, self._now)
+        self._sight = Sight(self.store, self._faults, self._now)
+        self._rest = Rest(self.store, kinds.PLATFORM_KINDS, self._rules, self._now, self._sight)
         self._entitlements = Entitlements(options)
         self._platform = PlatformFacade(self._rest, options, self._entitlements)
-        self._projects = ProjectController(self.store, options)
-        self._instances = InstanceController(
-            self.store, options, lambda: self.faults, self.tenants, self._make_cluster, self._now
+        self._controllers = PlatformControllers(
+            self.store, options, self._rules, self._faults, self.tenants, self._make_cluster
         )
-        self._pools = PoolController(self.store, self._rules, self.tenants)
-        self._claims = ClaimController(self.store, options, lambda: self.faults, self.tenants)
-        self._rest_version = (0, 0)
-        self._due_ms: int | None = None
+        self._moving = Worklist()  # The tenant clusters in which something changed or is due.
+        self.store.on_change = self._note
 
     def request(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes = b""
@@ -121,9 +119,10 @@ class World:
         """Move everything to the clock's time: each thing at the time when it is due, in order."""
         target_ms = self.clock.now_ms()
         if self.engines.take_changed():
-            for tenant in self.tenants.values():
+            for key, tenant in self.tenants.items():
                 if tenant.cluster is not None:
                     tenant.cluster.poke()
+                    self._moving.mark(key)
         for _ in itertools.count():
             due_ms = self._settle()
             if due_ms is None or due_ms > target_ms:
@@ -151,42 +150,37 @@ class World:
             self.faults = Faults.model_validate({**self.faults.model_dump(), **changes})
         except ValidationError as wrong:
             raise bad_request(str(wrong)) from wrong
-        self._rest_version = (0, 0)
+        self._controllers.on_faults()
+        self._moving.mark_all(self.tenants)
+        for tenant in self.tenants.values():
+            if tenant.cluster is not None:
+                tenant.cluster.poke()
 
     def _settle(self) -> int | None:
         """Run every controller at `now_ms` until none has anything to do; gives when the next has."""
         for _ in range(ROUNDS_MAX):
-            before = self._version()
-            due = Due()
-            due.at(self._settle_platform())
-            for key in sorted(self.tenants):
-                cluster = self.tenants[key].cluster
-                if cluster is not None:
-                    due.at(cluster.step(self.now_ms))
-            if self._version() == before:
+            busy = self._controllers.step(self.now_ms)
+            moving = self._moving.take(self.now_ms)
+            for key in moving:
+                tenant = self.tenants.get(key)
+                if tenant is not None and tenant.cluster is not None:
+                    self._moving.at(key, tenant.cluster.step(self.now_ms))
+            if not busy and not moving:
+                due = Due()
+                due.at(self._controllers.next_ms())
+                due.at(self._moving.next_ms())
                 return due.at_ms
         raise AssertionError("the world never comes to rest")
 
-    def _settle_platform(self) -> int | None:
-        version = self._platform_version()
-        if version == self._rest_version and (self._due_ms is None or self.now_ms < self._due_ms):
-            return self._due_ms
-        due = Due()
-        self._projects.step(self.now_ms, due)
-        self._instances.step(self.now_ms, due)
-        self._pools.step(self.now_ms, due)
-        self._claims.step(self.now_ms, due)
-        if self._platform_version() == version:
-            self._rest_version, self._due_ms = version, due.at_ms
-        return due.at_ms
+    def _note(self, change: Change) -> None:
+        self._sight.note(change)
+        self._controllers.note(change)
+        if change.kind is kinds.INSTANCES and change.verb == "DELETED":
+            self._moving.at(place_of(change.new), None)
 
-    def _platform_version(self) -> tuple[int, int]:
-        """What the Platform's controllers look at; into tenant clusters only while one of their nodes is drained."""
-        return self.store.version, self._version() if self._claims.is_draining else 0
-
-    def _version(self) -> int:
-        clusters = (each.cluster for each in self.tenants.values())
-        return self.store.version + sum(each.store.version for each in clusters if each is not None)
+    def _note_inside(self, key: Key) -> None:
+        self._moving.mark(key)
+        self._controllers.on_pods(key)
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
@@ -222,6 +216,9 @@ class World:
             raise unauthorized()
 
     def _check_faults(self) -> None:
+        if self.faults.unauthorized_calls:
+            self.faults.unauthorized_calls -= 1
+            raise unauthorized()
         if self.faults.unavailable_calls:
             self.faults.unavailable_calls -= 1
             raise unavailable("the server is currently unable to handle the request")
@@ -247,8 +244,14 @@ class World:
             raise unavailable(f"virtual cluster {name} is not ready yet")
         return KubeFacade(tenant.cluster, self.options), "/" + (steps[3] if len(steps) > 3 else "")
 
-    def _make_cluster(self, name: str) -> Cluster:
-        return Cluster(name, self.options, lambda: self.faults, self.engines, self._now, self._address_of)
+    def _make_cluster(self, key: Key) -> Cluster:
+        cluster = Cluster("/".join(key), self.options, self._faults, self.engines, self._now, self._address_of)
+        cluster.store.on_change = lambda _change: self._note_inside(key)
+        self._moving.mark(key)
+        return cluster
+
+    def _faults(self) -> Faults:
+        return self.faults
 
     def _address_of(self, uid: str, port: int) -> str:
         taken = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from libs.twin import kinds
 from libs.twin.cluster import Cluster
-from libs.twin.controllers.due import Due
-from libs.twin.objects import Json, is_terminating, is_true, name_of, namespace_of, set_condition, uid_of
+from libs.twin.controllers.book import ClaimBook
+from libs.twin.controllers.worklist import Key, Worklist
+from libs.twin.objects import Json, is_terminating, is_true, set_condition, uid_of
 from libs.twin.options import Faults, TwinOptions
 from libs.twin.platform_rules import PREFIX
 from libs.twin.rendering import Pool, Unrendered, render
@@ -40,7 +41,6 @@ class Tenant:
     claims_made: int = 0
     denial: str = ""
     cluster: Cluster | None = None
-    drained_ms: dict[str, int] = field(default_factory=dict)
 
 
 Tenants = MutableMapping[tuple[str, str], Tenant]
@@ -55,29 +55,36 @@ class InstanceController:
         options: TwinOptions,
         faults: Callable[[], Faults],
         tenants: Tenants,
-        make_cluster: Callable[[str], Cluster],
-        now_ms: Callable[[], int],
+        book: ClaimBook,
+        make_cluster: Callable[[Key], Cluster],
+        on_turn: Callable[[Key], None],
     ) -> None:
+        self.work = Worklist()
         self._store = store
         self._options = options
         self._faults = faults
         self._tenants = tenants
+        self._book = book
         self._make_cluster = make_cluster
-        self._now_ms = now_ms
+        self._on_turn = on_turn
 
-    def step(self, now_ms: int, due: Due) -> None:
-        """Look at every instance once."""
-        for each in self._store.all(kinds.INSTANCES):
-            key = (namespace_of(each).removeprefix(PREFIX), name_of(each))
+    def step(self, now_ms: int) -> list[Key]:
+        """Look at the instances that something changed for; which they were."""
+        taken = self.work.take(now_ms)
+        for key in taken:
+            instance = self._store.find(kinds.INSTANCES, PREFIX + key[0], key[1])
+            if instance is None:
+                continue
             tenant = self._tenants.get(key)
-            if tenant is None or tenant.uid != uid_of(each):
-                tenant = self._tenants[key] = Tenant(*key, uid_of(each))
-            if is_terminating(each):
-                self._take_down(each, tenant, now_ms, due)
+            if tenant is None or tenant.uid != uid_of(instance):
+                tenant = self._tenants[key] = Tenant(*key, uid_of(instance))
+            if is_terminating(instance):
+                self._take_down(key, instance, tenant, now_ms)
             else:
-                self._bring_up(each, tenant, now_ms, due)
+                self._bring_up(key, instance, tenant, now_ms)
+        return taken
 
-    def _bring_up(self, instance: Json, tenant: Tenant, now_ms: int, due: Due) -> None:
+    def _bring_up(self, key: Key, instance: Json, tenant: Tenant, now_ms: int) -> None:
         host = (instance["spec"].get("clusterRef") or {}).get("cluster") or DEFAULT_HOST
         try:
             definition, tenant.pools = render(self._store, instance, _loft_values(tenant, host))
@@ -89,11 +96,12 @@ class InstanceController:
             tenant.resolved_ms = now_ms
         boot_ms = self._options.scaled(self._options.cluster_boot_ms * self._faults().boot_factor)
         done = [name for name, share in STEPS if now_ms >= tenant.resolved_ms + round(share * boot_ms)]
-        for _, share in STEPS[len(done) : len(done) + 1]:
-            due.at(tenant.resolved_ms + round(share * boot_ms))
         is_ready = tenant.cluster is not None or len(done) == len(STEPS)
-        if is_ready and tenant.cluster is None:
-            tenant.cluster = self._make_cluster(f"{tenant.project}/{tenant.name}")
+        if not is_ready:
+            self.work.at(key, tenant.resolved_ms + round(STEPS[len(done)][1] * boot_ms))
+        elif tenant.cluster is None:
+            tenant.cluster = self._make_cluster(key)
+            self._on_turn(key)
 
         def change(fresh: Json) -> None:
             _place(fresh, tenant, host)
@@ -120,11 +128,7 @@ class InstanceController:
             return
         status["phase"] = "Ready"
         status["kubernetesVersion"] = self._options.kubernetes_version
-        claims = [
-            each
-            for each in self._store.all(kinds.NODE_CLAIMS, namespace_of(fresh))
-            if each["spec"].get("vClusterRef") == tenant.name
-        ]
+        claims = self._book.of((tenant.project, tenant.name))
         joined = sum(is_true(each, "Joined") and not is_terminating(each) for each in claims)
         wanted = sum(pool.quantity for pool in tenant.pools)
         message = tenant.denial or f"{joined} of {wanted} nodes joined"
@@ -141,24 +145,21 @@ class InstanceController:
         )
         set_condition(fresh, "Ready", True, now_ms)
 
-    def _take_down(self, instance: Json, tenant: Tenant, now_ms: int, due: Due) -> None:
+    def _take_down(self, key: Key, instance: Json, tenant: Tenant, now_ms: int) -> None:
         if tenant.deleted_ms is None:
             tenant.deleted_ms = now_ms
             tenant.pools = ()
+            self._on_turn(key)
         gone_ms = tenant.deleted_ms + self._options.scaled(
             self._options.cluster_delete_ms * self._faults().delete_factor
         )
-        claims = [
-            each
-            for each in self._store.all(kinds.NODE_CLAIMS, namespace_of(instance))
-            if each["spec"].get("vClusterRef") == tenant.name
-        ]
         if now_ms < gone_ms:
-            due.at(gone_ms)
-        elif not claims:
+            self.work.at(key, gone_ms)
+        elif not self._book.of(key):
             if tenant.cluster is not None:
                 tenant.cluster.kubelet.close(now_ms)
-            del self._tenants[(tenant.project, tenant.name)]
+            self.work.at(key, None)
+            del self._tenants[key]
             self._store.remove(kinds.INSTANCES, instance)
 
 

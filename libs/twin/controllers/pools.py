@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from libs.twin import kinds
 from libs.twin.answers import ApiError
-from libs.twin.controllers.due import Due
+from libs.twin.controllers.book import ClaimBook
 from libs.twin.controllers.instances import Tenant, Tenants
+from libs.twin.controllers.worklist import Key, Worklist
 from libs.twin.objects import Json, is_terminating, is_true, labels_of, name_of, suffix
 from libs.twin.platform_rules import PREFIX, PlatformRules
 from libs.twin.rendering import Pool
@@ -17,27 +20,30 @@ POOL_LABEL = "vcluster.com/node-pool"
 class PoolController:
     """Makes and deletes the node claims of tenant clusters."""
 
-    def __init__(self, store: Store, rules: PlatformRules, tenants: Tenants) -> None:
+    def __init__(
+        self, store: Store, rules: PlatformRules, tenants: Tenants, book: ClaimBook, on_denial: Callable[[Key], None]
+    ) -> None:
+        self.work = Worklist()
         self._store = store
         self._rules = rules
         self._tenants = tenants
+        self._book = book
+        self._on_denial = on_denial
 
-    def step(self, now_ms: int, due: Due) -> None:
-        """Look at every pool once."""
-        del due
-        for key in sorted(self._tenants):
-            tenant = self._tenants[key]
-            if tenant.cluster is None and tenant.deleted_ms is None:
+    def step(self, now_ms: int) -> bool:
+        """Look at the pools of those clusters that something changed for; whether there were any."""
+        taken = self.work.take(now_ms)
+        for key in taken:
+            tenant = self._tenants.get(key)
+            if tenant is None or (tenant.cluster is None and tenant.deleted_ms is None):
                 continue
-            claims = self.claims_of(tenant)
+            was, claims = tenant.denial, self._book.of(key)
             self._drop_orphans(tenant, claims, now_ms)
             for pool in tenant.pools:
                 self._fill(tenant, pool, claims, now_ms)
-
-    def claims_of(self, tenant: Tenant) -> list[Json]:
-        """The node claims of one tenant cluster."""
-        claims = self._store.all(kinds.NODE_CLAIMS, PREFIX + tenant.project)
-        return [each for each in claims if each["spec"].get("vClusterRef") == tenant.name]
+            if tenant.denial != was:
+                self._on_denial(key)
+        return bool(taken)
 
     def _drop_orphans(self, tenant: Tenant, claims: list[Json], now_ms: int) -> None:
         names = {pool.name for pool in tenant.pools}
@@ -48,8 +54,9 @@ class PoolController:
     def _fill(self, tenant: Tenant, pool: Pool, claims: list[Json], now_ms: int) -> None:
         mine = [each for each in claims if labels_of(each).get(POOL_LABEL) == pool.name and not is_terminating(each)]
         surplus = len(mine) - pool.quantity
-        for each in sorted(mine, key=lambda claim: self._first_to_go(tenant, claim))[: max(0, surplus)]:
-            self._store.delete(kinds.NODE_CLAIMS, each, now_ms)
+        if surplus > 0:
+            for each in sorted(mine, key=lambda claim: self._first_to_go(tenant, claim))[:surplus]:
+                self._store.delete(kinds.NODE_CLAIMS, each, now_ms)
         tenant.denial = "" if surplus >= 0 else tenant.denial
         for _ in range(-surplus):
             try:
