@@ -7,7 +7,8 @@ touches the world and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
 from libs.common.ids import event_id
 from libs.common.runner import Runner
-from libs.common.store.port import Attention, Store
+from libs.common.store.port import Attention, Glance, Store
 from libs.common.units import MINUTE_MS, SECOND_MS
 
 S = TypeVar("S")
@@ -30,6 +31,10 @@ Action_in = TypeVar("Action_in", contravariant=True)
 BACKOFF_FIRST_MS: Final = 1 * SECOND_MS
 BACKOFF_MAX_MS: Final = 1 * MINUTE_MS  # A world that was away longer is noticed within a minute of its return.
 KEYS_MAX: Final = 1000  # Records handled in one pass.
+LOOK_AGAIN_MS: Final = 10 * MINUTE_MS  # What seems unchanged is looked at this often all the same, spread by half.
+
+Survey = Callable[[], Mapping[str, str]]
+"""The world at a glance: a mark for each thing in it, by its key, that is another as soon as a look may be."""
 
 
 class Refused(Internal):
@@ -66,6 +71,15 @@ class World(Protocol[S_in, Observed_out, Action_in]):
 Plan = Callable[[S, ObservedT, int], tuple[ActionT, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A record as it was when a look at it had no consequence, what its mark was before, and until when that counts."""
+
+    version: int
+    mark: str
+    until_ms: int
+
+
 @dataclass(slots=True)
 class _Trouble:
     failures: int
@@ -73,7 +87,11 @@ class _Trouble:
 
 
 class Reconciler(Generic[S, ObservedT, ActionT]):
-    """Brings every attended record of one kind closer to what it wants, one pass at a time."""
+    """Brings every attended record of one kind closer to what it wants, one pass at a time.
+
+    With a `survey`, a record that is only watched and whose mark and version stayed as they were is not looked at: a
+    world at rest costs one survey a pass. It is a hint and no more, so each is looked at now and then all the same.
+    """
 
     def __init__(
         self,
@@ -84,6 +102,7 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         store: Store,
         clock: Clock,
         resync_ms: int = 5 * SECOND_MS,
+        survey: Survey | None = None,
     ) -> None:
         self._runner = runner
         self._world = world
@@ -94,10 +113,13 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         self._next_resync_ms = 0
         self._trouble: dict[str, _Trouble] = {}
         self._last_seen: dict[str, str] = {}
+        self._survey = survey
+        self._resting: dict[str, _Rest] = {}
 
     def poke(self, key: str) -> None:
         """Look at this record in the next pass even if it was in trouble."""
         self._trouble.pop(key, None)
+        self._resting.pop(key, None)
 
     def run(self) -> int:
         """One pass over the records that want attention now, and every `resync_ms` over all that are watched.
@@ -105,18 +127,51 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         Returns how many actions were applied.
         """
         now_ms = self._clock.now_ms()
-        at_least = Attention.NOW
-        if now_ms >= self._next_resync_ms:
-            at_least, self._next_resync_ms = Attention.WATCH, now_ms + self._resync_ms
-        return sum(self._bring_closer(key) for key in self._keys(at_least))
+        if now_ms < self._next_resync_ms:
+            return sum(self._bring_closer(each.key) for each in self._glances(Attention.NOW))
+        self._next_resync_ms = now_ms + self._resync_ms
+        marks = self._marks()
+        glances = self._glances(Attention.WATCH)
+        self._forget_but({each.key for each in glances})
+        return sum(self._look_over(each, marks.get(each.key, "")) for each in glances)
 
-    def _keys(self, at_least: Attention) -> Sequence[str]:
-        keys: list[str] = []
-        page = self._store.attended(self._runner.owned.kind, at_least, limit=KEYS_MAX)
+    def _marks(self) -> Mapping[str, str]:
+        """None if the world can't be surveyed now: then everything is looked at, and says so itself."""
+        if self._survey is None:
+            return {}
+        try:
+            return self._survey()
+        except Unavailable:
+            return {}
+
+    def _glances(self, at_least: Attention) -> Sequence[Glance]:
+        found: list[Glance] = []
+        page = self._store.glances(self._runner.owned.kind, at_least, limit=KEYS_MAX)
         while page:
-            keys += page
-            page = self._store.attended(self._runner.owned.kind, at_least, after=page[-1], limit=KEYS_MAX)
-        return keys
+            found += page
+            page = self._store.glances(self._runner.owned.kind, at_least, after=page[-1].key, limit=KEYS_MAX)
+        return found
+
+    def _look_over(self, glance: Glance, mark: str) -> int:
+        """Look at a record, unless nothing has changed since a look that had no consequence."""
+        key, now_ms = glance.key, self._clock.now_ms()
+        rest = self._resting.get(key)
+        is_rest = rest is not None and mark and (rest.version, rest.mark) == (glance.version, mark)
+        if is_rest and rest is not None and now_ms < rest.until_ms and glance.attention is Attention.WATCH:
+            return 0
+        self._resting.pop(key, None)
+        applied = self._bring_closer(key)
+        if mark and not applied and key not in self._trouble:
+            # A look that wrote something raised the version, so that the next pass looks again.
+            spread = 500 + zlib.crc32(key.encode()) % 1000
+            self._resting[key] = _Rest(glance.version, mark, now_ms + LOOK_AGAIN_MS * spread // 1000)
+        return applied
+
+    def _forget_but(self, attended: set[str]) -> None:
+        """Nothing is remembered of a record that nobody follows any more."""
+        for memory in (self._trouble, self._last_seen, self._resting):
+            for key in [each for each in memory if each not in attended]:
+                del memory[key]
 
     def _bring_closer(self, key: str) -> int:
         trouble = self._trouble.get(key)

@@ -22,6 +22,7 @@ from libs.twin.watching import Watch
 Query = Mapping[str, str]
 Headers = Mapping[str, str]
 CREATED = 201
+PARTIAL = "as=PartialObjectMetadataList"
 
 
 class Rules(Protocol):
@@ -60,7 +61,7 @@ class Rest:
         if target.subresource and target.subresource not in target.kind.subresources:
             raise no_such_path()
         if not target.name:
-            return self._on_collection(method, target, query, body)
+            return self._on_collection(method, target, query, headers, body)
         return self._on_object(method, target, query, headers, body)
 
     def watch(self, path: str, query: Query) -> Watch:
@@ -74,9 +75,10 @@ class Rest:
         bookmarks = query.get("allowWatchBookmarks") in {"true", "1"}
         return Watch(self.store, target.kind, target.namespace, match, version, bookmarks=bookmarks)
 
-    def _on_collection(self, method: str, target: Address, query: Query, body: bytes) -> Response:
+    def _on_collection(self, method: str, target: Address, query: Query, headers: Headers, body: bytes) -> Response:
         if method == "GET":
-            return answer(self.collect(target.kind, target.namespace, query))
+            listed = self.collect(target.kind, target.namespace, query)
+            return answer(_partial(listed) if PARTIAL in headers.get("accept", "") else listed)
         if method == "POST":
             return answer(self._create(target, bodies.read(body), dry=_is_dry(query)), CREATED)
         if method == "DELETE":
@@ -224,6 +226,12 @@ class Rest:
             return answer(lingering)
         details: Json = {"name": target.name, "group": kind.group, "kind": kind.plural, "uid": live["metadata"]["uid"]}
         return answer({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+
+
+def _partial(listed: Json) -> Json:
+    """The list with nothing of each object but its metadata."""
+    head = {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": listed["metadata"]}
+    return {**head, "items": [{"metadata": each["metadata"]} for each in listed["items"]]}
 
 
 def _match(query: Query) -> Match:

@@ -79,8 +79,9 @@ def open_ports(settings: Settings, client: PlatformClient) -> Ports:
     return Ports(
         store=SqlStore(settings.database_url),
         clock=SystemClock(),
-        capacity=Platform(client),
+        capacity=Platform(client, installation=settings.installation),
         rules=settings.rules(),
+        caution=settings.caution(),
         resync_ms=round(settings.resync_s * SECOND_MS),
     )
 

@@ -24,6 +24,7 @@ from services.capacity_manager.core.decide import Rules, decider
 from services.capacity_manager.core.lifecycle import attention_of
 from services.capacity_manager.core.plan import plan
 from services.capacity_manager.core.state import Claim
+from services.capacity_manager.shell.collecting import Collector
 from services.capacity_manager.shell.ports import Ports
 
 CLAIM: Final = "claim"
@@ -49,8 +50,15 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = Mappin
 def build(ports: Ports) -> Service:
     """The service on these ports."""
     runner = Runner(owned(ports.rules), store=ports.store, clock=ports.clock)
+    collector = Collector(runner, ports.capacity, ports.store, ports.clock, ports.caution)
     reconciler = Reconciler(
-        runner, ports.capacity, plan, store=ports.store, clock=ports.clock, resync_ms=ports.resync_ms
+        runner,
+        ports.capacity,
+        plan,
+        store=ports.store,
+        clock=ports.clock,
+        resync_ms=ports.resync_ms,
+        survey=collector.survey,
     )
     return Service(Owner.CAPACITY_MANAGER, ports.store, (runner,), (reconciler,))
 

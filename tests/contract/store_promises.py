@@ -14,7 +14,7 @@ from typing import Final
 from libs.common.audit import Deed, flaws
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, Stale
-from libs.common.store.port import Attention, Entry, JournalRow, Record, Store, Taken, Total, Transaction
+from libs.common.store.port import Attention, Entry, Glance, JournalRow, Record, Store, Taken, Total, Transaction
 from tests.support.threads import persistently, together
 
 
@@ -520,6 +520,11 @@ def attention_and_wake_ups_are_found(store: Store) -> None:
     assert store.attended("endpoint", Attention.NOW) == ["ep-1", "ep-4"]
     assert store.attended("endpoint", Attention.WATCH, after="ep-1") == ["ep-2", "ep-4"]
     assert store.attended("endpoint", Attention.NONE, limit=3) == ["ep-1", "ep-2", "ep-3"]
+    assert store.glances("endpoint", Attention.WATCH, after="ep-1") == [
+        Glance("ep-2", 1, Attention.WATCH),
+        Glance("ep-4", 1, Attention.NOW),
+    ]
+    assert [each.key for each in store.glances("endpoint", Attention.NONE, limit=3)] == ["ep-1", "ep-2", "ep-3"]
     assert store.due("endpoint", 9, 10) == []
     assert store.due("endpoint", 30, 10) == [("ep-2", 10), ("ep-4", 10), ("ep-1", 30)]
     assert store.due("endpoint", 30, 1) == [("ep-2", 10)]

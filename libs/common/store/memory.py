@@ -13,7 +13,7 @@ from typing import Final
 from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
 from libs.common.bus.port import Message
 from libs.common.errors import Conflict, Stale
-from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Sum, Taken, Told, Total
+from libs.common.store.port import Attention, Entry, Glance, JournalRow, Outgoing, Record, Sum, Taken, Told, Total
 
 TOLD_KEPT: Final = 10_000  # Messages that can be read again; bounds what a long simulation holds.
 
@@ -172,6 +172,11 @@ class MemoryStore:
     def attended(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """Keys of the records that want this much attention or more."""
         return [each.key for each in self._of(kind) if each.attention >= at_least and each.key > after][:limit]
+
+    def glances(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[Glance]:
+        """The same records as `attended`, without their states."""
+        found = (each for each in self._of(kind) if each.attention >= at_least and each.key > after)
+        return [Glance(each.key, each.version, each.attention) for each in islice(found, limit)]
 
     def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
         """Keys and times of the records whose wake-up has come."""

@@ -53,6 +53,15 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """Of a record, what tells whether it must be looked at."""
+
+    key: str
+    version: int
+    attention: Attention
+
+
+@dataclass(frozen=True, slots=True)
 class JournalRow:
     """What was decided on, when: the input as it came. Replaying a key's rows through `decide` gives its state."""
 
@@ -183,6 +192,9 @@ class Store(Protocol):
 
     def attended(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """Keys, in order, of the records that want this much attention or more; those after ``after`` only."""
+
+    def glances(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[Glance]:
+        """The same records as `attended`, each with its version and attention, without their states."""
 
     def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
         """Keys and times of the records whose wake-up has come, earliest first."""

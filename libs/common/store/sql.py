@@ -19,7 +19,7 @@ from libs.common.store.database import Database, meaning
 from libs.common.store.entering import entries_from, with_ids
 from libs.common.store.foreseeing import LOAD, record_of
 from libs.common.store.ledger import summing
-from libs.common.store.port import Attention, Entry, JournalRow, Outgoing, Record, Sum, Told, Total
+from libs.common.store.port import Attention, Entry, Glance, JournalRow, Outgoing, Record, Sum, Told, Total
 from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
 from libs.common.store.unit import SqlUnit, Statements, sealed_of
 from libs.common.units import DAY_MS
@@ -80,6 +80,13 @@ class SqlStore:
         if at_least > Attention.NONE:
             wanted = wanted.where(ATTENDED, R.attention >= int(at_least))
         return [row.key for row in self._read(wanted)]
+
+    def glances(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[Glance]:
+        """The same records as `attended`, without their states."""
+        wanted = select(R.key, R.version, R.attention).where(R.kind == kind, R.key > after).order_by(R.key).limit(limit)
+        if at_least > Attention.NONE:
+            wanted = wanted.where(ATTENDED, R.attention >= int(at_least))
+        return [Glance(row.key, row.version, Attention(row.attention)) for row in self._read(wanted)]
 
     def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
         """Keys and times of the records whose wake-up has come."""

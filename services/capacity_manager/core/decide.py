@@ -9,6 +9,7 @@ from libs.common.events.capacity import CapacityFailed, CapacityQueued, Capacity
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
+from libs.common.ids import ProjectId, TenantId
 from libs.common.reconciler import Delayed, Refused
 from libs.common.runner import Woke
 from libs.common.units import SECOND_MS
@@ -24,6 +25,7 @@ from services.capacity_manager.core.lifecycle import (
 )
 from services.capacity_manager.core.names import gpu_counter
 from services.capacity_manager.core.observed import Observed
+from services.capacity_manager.core.orphans import Found
 from services.capacity_manager.core.placement import shortage, wanted_by
 from services.capacity_manager.core.plan import plan
 from services.capacity_manager.core.reached import reached
@@ -60,6 +62,8 @@ def decider(rules: Rules) -> Decide[Claim]:
         match envelope.data:
             case Observed() as seen:
                 return _on_observed(claim, seen, terms)
+            case Found() as found:
+                return _on_found(claim, found, terms)
             case Woke():
                 return _decided(replace(claim, look=claim.look + 1, quota_retry_at_ms=None), (), terms)
             case Delayed(code=code, message=message):
@@ -84,6 +88,21 @@ def _on_news(claim: Claim, terms: _Terms) -> Decision[Claim]:
         claim = replace(claim, released_for=claim.generation)
         events.append(CapacityReleased())
     return _decided(claim, tuple(events), terms)
+
+
+def _on_found(claim: Claim, found: Found, terms: _Terms) -> Decision[Claim]:
+    """Take in what stands though nobody wants it; a claim that is wanted, or is being given back, has it already."""
+    if claim.tenant_id and not claim.is_released:
+        return _decided(claim, (), terms)
+    claim = replace(claim, released_for=None, look=claim.look + 1, gone=None)
+    if not claim.tenant_id:
+        claim = replace(
+            claim,
+            tenant_id=TenantId(found.tenant_id),
+            project_id=ProjectId(found.project_id),
+            found=found.machines,
+        )
+    return _decided(claim, (), terms)
 
 
 def _on_trouble(claim: Claim, why: Why, terms: _Terms) -> Decision[Claim]:
@@ -132,7 +151,8 @@ def _give_back(
         claim, reservation=None, shrunk=None, gone=None, waiting="", quota_retry_at_ms=None,
         released_for=claim.generation,
     )  # fmt: skip
-    return _decided(claim, (*events, CapacityReleased()), terms, gives)
+    told = () if claim.is_orphan else (CapacityReleased(),)  # Nobody asked, so nobody waits for the answer.
+    return _decided(claim, (*events, *told), terms, gives)
 
 
 def _may_reserve(claim: Claim, seen: Observed) -> bool:

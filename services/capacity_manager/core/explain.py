@@ -37,6 +37,8 @@ def explain(claim: Claim, why: Why | None, *, acts: bool = False) -> tuple[Claim
     While something is still to be done (`acts`), a look without trouble ends none: what failed may have been the doing.
     """
     reason, is_trouble = (why.reason, why.is_trouble) if why else ("", False)
+    if claim.is_orphan:
+        return replace(claim, waiting=reason if is_trouble else ""), ()
     if reason == claim.waiting or not (is_trouble or (claim.waiting and not acts)):
         return claim, ()
     told = CapacityWaiting(reason=reason, message=why.message if why else "Nothing is waited for.")

@@ -39,7 +39,7 @@ def _learn(claim: Claim, envelope: Envelope) -> Claim:
         return claim
     match envelope.data:
         case EndpointRequested(tenant_id=tenant, project_id=project, spec=spec, placement=placement):
-            known = _identified(_tried_again(claim), tenant, project)
+            known = replace(_identified(_tried_again(claim), tenant, project), found=None)
             return _alive(replace(known, facts=facts, spec=spec, placement=_on_its_machines(claim, placement)))
         case (
             EndpointDeletionRequested(tenant_id=tenant, project_id=project)

@@ -68,7 +68,9 @@ Action = EnsureProject | EnsureCluster | ResizeCluster | DeleteCluster
 def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
     """The actions that bring the Platform closer to the claim; none if it is there, or if nothing may be done yet."""
     cluster = observed.cluster
-    if cluster is not None and (not cluster.is_ours or cluster.generation > claim.generation):
+    if cluster is not None and not cluster.is_ours:
+        return ()
+    if cluster is not None and cluster.generation > claim.generation and not claim.is_orphan:
         return ()
     if claim.is_unwanted:
         return _let_go(claim, cluster)

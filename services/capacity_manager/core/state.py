@@ -60,12 +60,21 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Machines:
+    """What nodes of a cluster are."""
+
+    node_type: str
+    gpus_per_node: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """One endpoint's claim on capacity.
 
     `look` numbers the looks at the Platform; it is raised when another one is due. `life` is the generation
     that the present life began with: the first request, or the one after a pause or failure. `told` are the facts told
     in this life; `waiting` is the reason told last; `released_for` is the generation for which all is given back.
+    `found` are the machines of a cluster that stood on the Platform while nobody had asked for its endpoint.
     """
 
     id: EndpointId
@@ -86,6 +95,7 @@ class Claim:
     gone: Sighting | None = None
     quota_retry_at_ms: int | None = None
     released_for: int | None = None
+    found: Machines | None = None
 
     @property
     def generation(self) -> int:
@@ -94,12 +104,26 @@ class Claim:
 
     @property
     def is_unwanted(self) -> bool:
-        """Whether a delete, a pause or a failure is at least as new as the request."""
-        return is_ended(self.facts)
+        """Whether a delete, a pause or a failure is at least as new as the request, or nobody ever asked."""
+        return is_ended(self.facts) or self.is_orphan
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether it stands for a cluster of which nobody ever told us."""
+        return self.found is not None and self.generation == 0
+
+    @property
+    def machines(self) -> Machines | None:
+        """What its nodes are, as far as it is known."""
+        if self.placement is not None:
+            return Machines(self.placement.node_type, self.placement.gpus_per_node)
+        return self.found
 
     @property
     def is_removable(self) -> bool:
         """Whether the tenant cluster may go: unwanted, and nothing of the endpoint runs in it any more."""
+        if self.is_orphan:
+            return True
         requested, removed = self.facts.of(Fact.REQUESTED), self.facts.of(Fact.RUNTIME_REMOVED)
         asked = requested.generation if requested is not None else 0
         return self.is_unwanted and removed is not None and removed.generation >= asked

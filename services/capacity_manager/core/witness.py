@@ -24,7 +24,7 @@ def note_nodes(claim: Claim, seen: Observed, *, now_ms: int, confirm_gone_ms: in
     nodes += [_noted(Node(name), each, claim, seen, now_ms, 0) for name, each in present.items() if name not in known]
     told: list[Event] = []
     for index, node in enumerate(nodes):
-        if node.joined_at_ms is not None and not node.is_told and claim.placement is not None:
+        if node.joined_at_ms is not None and not node.is_told and claim.machines is not None:
             nodes[index] = replace(node, is_told=True)
             told.append(_joined(nodes[index], claim))
     for node in nodes:
@@ -106,11 +106,11 @@ def _joined_at(present: NodeSeen, claim: Claim, now_ms: int) -> int:
 
 
 def _joined(node: Node, claim: Claim) -> NodeJoined:
-    assert claim.placement is not None
+    machines = claim.machines
+    assert machines is not None
     assert node.joined_at_ms is not None
-    placement = claim.placement
     return NodeJoined(
-        claim=node.name, node_type=placement.node_type, gpu_count=placement.gpus_per_node, at_ms=node.joined_at_ms
+        claim=node.name, node_type=machines.node_type, gpu_count=machines.gpus_per_node, at_ms=node.joined_at_ms
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from prometheus_client import Counter as Count
 from prometheus_client import Gauge
 
 from services.capacity_manager.core.lifecycle import Stage, live_nodes, stage_of
@@ -16,6 +17,8 @@ GPUS_HELD: Final = Gauge("millrace_capacity_gpus_held", "GPUs that claims hold q
 NODES: Final = Gauge("millrace_capacity_nodes", "Nodes that are not confirmed gone.", ("node_type",))
 WAITING: Final = Gauge("millrace_capacity_claims_waiting", "Claims that told why they wait, by reason.", ("reason",))
 RELEASE_AGE: Final = Gauge("millrace_capacity_release_age_seconds", "Age of the oldest release that is not confirmed.")
+ORPHANS: Final = Gauge("millrace_capacity_orphans", "Clusters under our mark that nobody wants, by the last survey.")
+COLLECTED: Final = Count("millrace_capacity_orphans_collected", "Clusters that nobody wanted and that are given back.")
 
 
 def count_claims(claims: Iterable[Claim], *, now_ms: int) -> None:

@@ -10,6 +10,7 @@ from libs.common.store.port import Store
 from libs.common.units import SECOND_MS
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.observed import Observed
+from services.capacity_manager.core.orphans import Caution, Found, Standing, Survey
 from services.capacity_manager.core.plan import Action
 from services.capacity_manager.core.state import Claim
 
@@ -23,8 +24,15 @@ class Capacity(Protocol):
     def apply(self, action: Action) -> None:
         """Do one thing; doing it again changes nothing. Raises Unavailable (later) or Rejected (never)."""
 
+    def survey(self) -> Survey:
+        """Everything of ours at a glance. Raises Unavailable."""
+
+    def found(self, each: Standing) -> Found | None:
+        """A closer look at one cluster of the survey; None if it is gone. Raises Unavailable."""
+
 
 DEFAULT_RULES = Rules()
+DEFAULT_CAUTION = Caution()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +43,5 @@ class Ports:
     clock: Clock
     capacity: Capacity
     rules: Rules = DEFAULT_RULES
+    caution: Caution = DEFAULT_CAUTION
     resync_ms: int = 5 * SECOND_MS

@@ -10,6 +10,7 @@ from typing import Any, Final, assert_never
 from libs.common.errors import Rejected, Unavailable
 from services.capacity_manager.core.names import cluster_name, project_name
 from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
+from services.capacity_manager.core.orphans import Found, Standing, Survey
 from services.capacity_manager.core.plan import (
     Action,
     DeleteCluster,
@@ -24,6 +25,7 @@ from services.capacity_manager.core.state import Claim
 from services.capacity_manager.shell.platform import labels, readings
 from services.capacity_manager.shell.platform.client import PlatformClient, garbled
 from services.capacity_manager.shell.platform.refusals import is_already_there
+from services.capacity_manager.shell.platform.surveying import Surveyor
 
 Json = dict[str, Any]
 
@@ -49,9 +51,19 @@ class Who:
 class Platform:
     """The `World` of claims."""
 
-    def __init__(self, client: PlatformClient) -> None:
+    def __init__(self, client: PlatformClient, *, installation: str = "millrace") -> None:
         self._client = client
         self._who: Who | None = None
+        self._installation = installation
+        self._surveyor = Surveyor(client, self.namespace_prefix)
+
+    def survey(self) -> Survey:
+        """Everything of ours at a glance. Raises Unavailable."""
+        return self._surveyor.survey()
+
+    def found(self, each: Standing) -> Found | None:
+        """A closer look at one cluster; None if it is gone. Raises Unavailable."""
+        return self._surveyor.found(each)
 
     def observe(self, claim: Claim) -> Observed:
         """What the Platform holds of the claim. Raises Unavailable where any part of the answer is unknown.
@@ -165,6 +177,7 @@ class Platform:
             **mine,
             labels.TIER: wanted.tier,
             labels.REGION: wanted.region,
+            labels.INSTALLATION: self._installation,
             labels.GENERATION: str(wanted.generation),
         }
         template = {"name": wanted.template}

@@ -22,6 +22,7 @@ Json = dict[str, Any]
 PAGE: Final = 500  # Objects asked for at once, as kubectl does.
 PAGES_MAX: Final = 200  # A list that never ends is a fault of the server.
 JSON: Final = "application/json"
+METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML.
 FIELD_MANAGER: Final = "millrace"
@@ -71,17 +72,21 @@ class PlatformClient:
         """What the API computes at ``path``: no object with a name of its own."""
         return _object(self._wire.send("GET", path, content_type=JSON))
 
+    def metadata(self, path: str) -> tuple[Json, ...]:
+        """Every object of a collection, with its metadata only where the server can leave out the rest."""
+        return self.listed(path, accept=METADATA)[0]
+
     def list(self, path: str) -> tuple[Json, ...]:
         """Every object of a collection. A Go server writes an empty one as null."""
         return self.listed(path)[0]
 
-    def listed(self, path: str) -> tuple[tuple[Json, ...], str]:
+    def listed(self, path: str, *, accept: str = JSON) -> tuple[tuple[Json, ...], str]:
         """Every object of a collection, and the version from which a watch of it goes on."""
         found: tuple[Json, ...] = ()
         token, version = "", ""
         for _ in range(PAGES_MAX):
             query = {"limit": str(PAGE), **({"continue": token} if token else {})}
-            page = _object(self._wire.send("GET", path, query=query, content_type=JSON))
+            page = _object(self._wire.send("GET", path, query=query, content_type=JSON, accept=accept))
             items = page.get("items")
             if not str(page.get("kind", "")).endswith("List") or not isinstance(items, list | None):
                 raise garbled(f"GET {path} did not answer with a list")

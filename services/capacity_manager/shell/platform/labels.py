@@ -16,6 +16,7 @@ PROJECT: Final = "millrace.dev/project"
 ENDPOINT: Final = "millrace.dev/endpoint"
 TIER: Final = "millrace.dev/tier"
 REGION: Final = "millrace.dev/region"
+INSTALLATION: Final = "millrace.dev/installation"  # Which Millrace made it: two may share a Platform.
 GENERATION: Final = "millrace.dev/generation"
 
 

@@ -100,6 +100,12 @@ def node_type_seen(node_type: Json | None) -> NodeTypeSeen:
     return NodeTypeSeen(is_known=True, free=max(0, int(capacity["total"] or 0) - int(capacity.get("claimed") or 0)))
 
 
+def gpus_of(node_type: Json | None) -> int:
+    """The GPUs of one node of a type; 0 if it does not say."""
+    resources = ((node_type or {}).get("spec") or {}).get("resources") or {}
+    return whole(resources.get(GPU)) or 0
+
+
 def gpu_nodes(nodes: Iterable[Json]) -> tuple[GpuNode, ...]:
     """The tenant's nodes that are Ready and offer GPUs, by name."""
     found = []

@@ -56,8 +56,15 @@ class Wire:
         """Give back connections."""
         self._http.close()
 
-    def send(
-        self, method: str, path: str, *, query: Query | None = None, body: Json | None = None, content_type: str
+    def send(  # What a request consists of.
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Json | None = None,
+        content_type: str,
+        accept: str = "application/json",
     ) -> httpx.Response:
         """The answer, whatever it is. Raises PlatformError if there is none.
 
@@ -65,9 +72,10 @@ class Wire:
         that reads the file late must not have to fail for it.
         """
         key = self._key()
-        answer = self._once(method, path, query, body, content_type, key)
+        said = {"accept": accept, **({"content-type": content_type} if body is not None else {})}
+        answer = self._once(method, path, query, body, said, key)
         if answer.status_code == UNAUTHORIZED and (fresh := self._key()) != key:
-            answer = self._once(method, path, query, body, content_type, fresh)
+            answer = self._once(method, path, query, body, said, fresh)
         return answer
 
     @contextmanager
@@ -85,9 +93,9 @@ class Wire:
             yield answer.iter_lines()
 
     def _once(
-        self, method: str, path: str, query: Query | None, body: Json | None, content_type: str, key: str
+        self, method: str, path: str, query: Query | None, body: Json | None, said: Mapping[str, str], key: str
     ) -> httpx.Response:
-        headers = {**_headers(key), **({"content-type": content_type} if body is not None else {})}
+        headers = {**_headers(key), **said}
         content = None if body is None else json.dumps(body).encode()
         timeout = self._read if method in READING else self._write
         if self._breaker is not None:

@@ -1,0 +1,120 @@
+"""What stands on the Platform under our mark and nobody wants, by the Platform's own list: which of it to collect.
+
+Never what another owner made, never what is young, never after one look, never many at once; and not at all where so
+much seems to be nobody's that it is likelier that we forgot who wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+from libs.common.events.event import Internal, Owner
+from libs.common.ids import EndpointId, ProjectId, TenantId
+from libs.common.units import MINUTE_MS, SECOND_MS
+from services.capacity_manager.core.names import cluster_name, project_name
+from services.capacity_manager.core.state import Machines
+
+FEW: Final = 5  # So many orphans are believed, however few clusters there are.
+SHARE_MAX: Final = 10  # More than one in so many: a database was lost or set back, rather than clusters.
+NOTHING_SEEN: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A tenant cluster as a list tells of it; whose it is, by its labels."""
+
+    endpoint_id: EndpointId
+    tenant_id: TenantId
+    project_id: ProjectId
+    installation: str
+    project: str
+    name: str
+    uid: str
+    created_at_ms: int
+    is_deleting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The Platform at a glance: the clusters that stand, and for each endpoint a mark that changes with its things."""
+
+    standing: tuple[Standing, ...]
+    marks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """What an operator sets."""
+
+    installation: str = "millrace"
+    per_pass_max: int = 3
+    grace_ms: int = 15 * MINUTE_MS
+    confirm_ms: int = 30 * SECOND_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """What to collect now; since when each was seen to be nobody's, by uid; and why all of it is left, if it is."""
+
+    collect: tuple[Standing, ...] = ()
+    since_ms: Mapping[str, int] = field(default_factory=dict)
+    held_back: str = ""
+
+
+class Found(Internal):
+    """A cluster of ours stands that nobody wants; these are its machines."""
+
+    kind: ClassVar[str] = "internal.cluster_found"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+
+    tenant_id: str
+    project_id: str
+    uid: str
+    node_type: str
+    gpus_per_node: int
+
+    @property
+    def machines(self) -> Machines:
+        """Its machines."""
+        return Machines(self.node_type, self.gpus_per_node)
+
+
+def orphans(
+    standing: Collection[Standing],
+    followed: Collection[str],
+    since_ms: Mapping[str, int],
+    caution: Caution,
+    now_ms: int,
+) -> Orphans:
+    """The oldest of what is nobody's. ``followed`` are the endpoints whose claims are not released."""
+    strays = [each for each in standing if is_stray(each, followed, caution)]
+    seen = {each.uid: since_ms.get(each.uid, now_ms) for each in strays}
+    if len(strays) > max(FEW, len(standing) // SHARE_MAX):
+        why = (
+            f"{len(strays)} of {len(standing)} clusters seem to be nobody's: none is collected; "
+            "look whether this is the right database, and whether it is whole"
+        )
+        return Orphans(since_ms=seen, held_back=why)
+    ripe = [
+        each
+        for each in strays
+        if now_ms >= each.created_at_ms + caution.grace_ms and now_ms >= seen[each.uid] + caution.confirm_ms
+    ]
+    return Orphans(tuple(_oldest(ripe)[: caution.per_pass_max]), seen)
+
+
+def is_stray(each: Standing, followed: Collection[str], caution: Caution) -> bool:
+    """Whether it is by all signs of our own making, and its endpoint has no claim that holds anything."""
+    is_ours = (
+        each.installation == caution.installation
+        and each.name == cluster_name(each.endpoint_id)
+        and each.project == project_name(tenant_id=each.tenant_id, project_id=each.project_id)
+    )
+    return is_ours and not each.is_deleting and each.endpoint_id not in followed
+
+
+def _oldest(found: Iterable[Standing]) -> list[Standing]:
+    return sorted(found, key=lambda each: (each.created_at_ms, each.uid))

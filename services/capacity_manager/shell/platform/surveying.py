@@ -1,0 +1,106 @@
+"""The Platform at a glance: one list of metadata per kind, however many claims there are. A hint, never a proof."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from libs.common.ids import EndpointId, ProjectId, TenantId
+from services.capacity_manager.core.orphans import Found, Standing, Survey
+from services.capacity_manager.shell.platform import labels, readings
+from services.capacity_manager.shell.platform.client import PlatformClient
+
+Json = dict[str, Any]
+
+GROUP: Final = "/kubernetes/management/apis/management.loft.sh/v1"
+
+
+class Surveyor:
+    """Takes surveys, and looks closer at what one found."""
+
+    def __init__(self, client: PlatformClient, prefix: Callable[[], str]) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    def survey(self) -> Survey:
+        """What stands, and a mark for each endpoint's part of it. Raises Unavailable if any list fails."""
+        projects = {_name(each): _mark(each) for each in self._client.metadata(f"{GROUP}/projects")}
+        claims = _by_cluster(self._client.metadata(f"{GROUP}/nodeclaims"))
+        standing: list[Standing] = []
+        marks: dict[str, str] = {}
+        for each in self._client.metadata(f"{GROUP}/virtualclusterinstances"):
+            namespace, project = _namespace(each), _namespace(each).removeprefix(self._prefix())
+            theirs = labels.of(each)
+            endpoint = theirs.get(labels.ENDPOINT, "")
+            if theirs.get(labels.MANAGED_BY) != labels.MILLRACE or not endpoint:
+                continue
+            standing.append(_standing(each, theirs, project))
+            parts = (claims.get((namespace, _name(each)), ()), claims.get((namespace, ""), ()))
+            marks[endpoint] = f"{_version(each)}|{projects.get(project, '')}|{parts}"
+        return Survey(tuple(standing), marks)
+
+    def found(self, each: Standing) -> Found | None:
+        """A closer look at a cluster; None if it is there no more."""
+        path = f"{GROUP}/namespaces/{self._prefix()}{each.project}/virtualclusterinstances"
+        instance = self._client.get(path, each.name)
+        if instance is None or instance["metadata"].get("uid") != each.uid:
+            return None
+        node_type = str(readings.parameters(instance).get(readings.NODE_TYPE) or "")
+        machine = self._client.get(f"{GROUP}/nodetypes", node_type) if node_type else None
+        return Found(
+            tenant_id=each.tenant_id,
+            project_id=each.project_id,
+            uid=each.uid,
+            node_type=node_type,
+            gpus_per_node=readings.gpus_of(machine),
+        )
+
+
+def _standing(each: Json, theirs: Mapping[str, str], project: str) -> Standing:
+    return Standing(
+        endpoint_id=EndpointId(theirs[labels.ENDPOINT]),
+        tenant_id=TenantId(theirs.get(labels.TENANT, "")),
+        project_id=ProjectId(theirs.get(labels.PROJECT, "")),
+        installation=theirs.get(labels.INSTALLATION, ""),
+        project=project,
+        name=_name(each),
+        uid=str(each["metadata"].get("uid", "")),
+        created_at_ms=round(datetime.fromisoformat(each["metadata"]["creationTimestamp"]).timestamp() * 1000),
+        is_deleting=bool(each["metadata"].get("deletionTimestamp")),
+    )
+
+
+def _by_cluster(claims: Iterable[Json]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What is told of node claims, by namespace and cluster: they are called ``<cluster>-<letters>``.
+
+    One that is called otherwise may be anybody's in its namespace, so it counts for all there.
+    """
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in claims:
+        cluster, dash, _ = _name(each).rpartition("-")
+        found[_namespace(each), cluster if dash else ""].append(f"{_name(each)}:{_version(each)}")
+    return {key: tuple(sorted(each)) for key, each in found.items()}
+
+
+def _mark(project: Json) -> str:
+    """Of a project only what we or an operator write: its counters move with every cluster in it."""
+    metadata = project["metadata"]
+    if "generation" not in metadata:
+        return _version(project)
+    text = repr((metadata["generation"], sorted(labels.of(project).items()), metadata.get("deletionTimestamp")))
+    return f"{metadata.get('uid')}:{zlib.crc32(text.encode())}"
+
+
+def _version(thing: Json) -> str:
+    return f"{thing['metadata'].get('uid')}:{thing['metadata'].get('resourceVersion')}"
+
+
+def _name(thing: Json) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def _namespace(thing: Json) -> str:
+    return str(thing["metadata"].get("namespace", ""))
