@@ -67,7 +67,7 @@ class Collector:
         kind, key = self._runner.owned.kind, each.endpoint_id
         record = self._store.load(kind, key)
         cause = event_id(f"{kind}|{key}|{record.version if record else 0}", f"found|{each.uid}", 0)
-        log.warning("orphan found", extra=fields(endpoint_id=key, cluster=each.name, uid=each.uid))
+        log.warning("orphan found", extra=fields(endpoint_id=key))
         self._runner.take(key, Envelope(cause, found, subject=key, time_ms=self._clock.now_ms()))
         metrics.COLLECTED.inc()
 

@@ -1,0 +1,163 @@
+"""Bugs that are planted to show that the checkers see: each is one that leaked somebody's machines, or a bill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from libs.common.decision import Decision, Give
+from libs.common.events.capacity import NodeReleased
+from libs.common.events.envelope import Envelope
+from libs.common.service import Service
+from libs.common.units import MINUTE_MS
+from libs.twin import kinds
+from services.capacity_manager.core.observed import NodeSeen, Observed
+from services.capacity_manager.core.orphans import Found
+from services.capacity_manager.core.state import NOTHING_HEARD, Claim
+from services.capacity_manager.core.witness import give_rest
+from services.capacity_manager.service import CLAIM
+from tests.capacity.run import Run, Spoil
+
+Decide = Callable[[Claim, Envelope, int], Decision[Claim]]
+
+
+def _deciding(spoil: Callable[[Decide], Decide]) -> Spoil:
+    def spoiled(service: Service) -> Service:
+        runner = service.runner(CLAIM)
+        runner.owned = replace(runner.owned, decide=spoil(runner.owned.decide))
+        return service
+
+    return spoiled
+
+
+def _one_look_is_proof(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        """The first look that finds nothing is believed at once, as if a second had confirmed it."""
+        first = decide(claim, envelope, now_ms)
+        if not isinstance(envelope.data, Observed) or first.state.gone is None:
+            return first
+        long_ago = replace(first.state.gone, since_ms=0, look=0)
+        nodes = tuple(
+            replace(node, missing=replace(node.missing, since_ms=0, look=0)) if node.missing else node
+            for node in first.state.nodes
+        )
+        again = decide(replace(first.state, gone=long_ago, nodes=nodes), envelope, now_ms)
+        return replace(again, events=(*first.events, *again.events), counters=(*first.counters, *again.counters))
+
+    return decided
+
+
+def _quota_is_kept(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        found = decide(claim, envelope, now_ms)
+        return replace(found, counters=tuple(each for each in found.counters if not isinstance(each, Give)))
+
+    return decided
+
+
+def _quota_is_given_early(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        """What is asked to go counts as gone."""
+        found = decide(claim, envelope, now_ms)
+        if claim.is_unwanted or not found.state.is_unwanted or found.state.reservation is None:
+            return found
+        return replace(found, counters=(*found.counters, *give_rest(found.state)))
+
+    return decided
+
+
+def _time_runs_on(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        found = decide(claim, envelope, now_ms)
+        return replace(found, events=tuple(_later(each) for each in found.events))
+
+    return decided
+
+
+def _later(event: Any) -> Any:  # noqa: ANN401  # Any event, most of them as they are.
+    return event.model_copy(update={"at_ms": event.at_ms + 3 * MINUTE_MS}) if isinstance(event, NodeReleased) else event
+
+
+def _whatever_stands_is_nobodys(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        if isinstance(envelope.data, Found):
+            claim = replace(claim, tenant_id=type(claim.tenant_id)(""), facts=NOTHING_HEARD)
+        return decide(claim, envelope, now_ms)
+
+    return decided
+
+
+def _greedy(service: Service) -> Service:
+    """The collector forgets to ask who follows what, and the decision to doubt it."""
+    _collector(service)._followed = lambda: frozenset()
+    return _deciding(_whatever_stands_is_nobodys)(service)
+
+
+def _anybodys(service: Service) -> Service:
+    collector = _collector(service)
+    collector._caution = replace(collector._caution, installation="another")
+    return service
+
+
+def _never_looks_around(service: Service) -> Service:
+    (reconciler,) = service.reconcilers
+    reconciler._survey = None
+    return service
+
+
+def _collector(service: Service) -> Any:  # noqa: ANN401  # A bug reaches where nobody else may.
+    (reconciler,) = service.reconcilers
+    return reconciler._survey.__self__  # type: ignore[union-attr]
+
+
+class _SeesAllNodes:
+    """An adapter that forgets to tell the clusters of a project apart."""
+
+    def __init__(self, run: Run, world: Any) -> None:  # noqa: ANN401
+        self._run = run
+        self._world = world
+
+    def observe(self, claim: Claim) -> Observed:
+        seen: Observed = self._world.observe(claim)
+        namespace = f"p-mr-{claim.tenant_id}-{claim.project_id}"
+        nodes = [
+            NodeSeen(
+                name=each["metadata"]["name"],
+                phase="Available",
+                message="",
+                is_scheduled=True,
+                is_joined=True,
+                joined_at_ms=None,
+            )
+            for each in self._run.world.store.all(kinds.NODE_CLAIMS, namespace)
+        ]
+        return seen.model_copy(update={"nodes": tuple(nodes)}) if seen.nodes else seen
+
+    def apply(self, action: Any) -> None:  # noqa: ANN401
+        self._world.apply(action)
+
+
+def sees_all_nodes(run: Run) -> Spoil:
+    """Planted with the run in hand."""
+
+    def spoiled(service: Service) -> Service:
+        (reconciler,) = service.reconcilers
+        reconciler._world = _SeesAllNodes(run, reconciler._world)
+        return service
+
+    return spoiled
+
+
+BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
+    {
+        "one look is proof": (_deciding(_one_look_is_proof), "given back that stands"),
+        "quota is never given back": (_deciding(_quota_is_kept), "quota is what is reserved"),
+        "quota is given back when asked": (_deciding(_quota_is_given_early), "quota is what is reserved"),
+        "time runs on": (_deciding(_time_runs_on), "held time ends with the machine"),
+        "the collector takes what is wanted": (_greedy, "no wanted node is removed"),
+        "the collector takes another owner's": (_anybodys, "another owner's"),
+        "nobody looks for orphans": (_never_looks_around, "no GPU is held without an owner"),
+    }
+)

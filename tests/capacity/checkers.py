@@ -1,0 +1,137 @@
+"""What must hold of capacity, all the time or at rest; each says what is broken, or nothing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from random import Random
+from typing import Final
+
+from libs.common.events.capacity import CapacityReleased
+from libs.common.events.envelope import Envelope
+from libs.common.units import SECOND_MS
+from libs.twin import kinds
+from libs.twin.objects import name_of, namespace_of
+from libs.twin.platform_rules import PREFIX
+from services.capacity_manager.core.lifecycle import live_nodes
+from services.capacity_manager.core.names import gpu_counter
+from tests.capacity import accounts
+from tests.capacity.run import Run
+
+EVERY_STEPS: Final = 10  # Whole states are compared this often; each step would cost more than the run itself.
+SECOND_OF_THE_API_MS: Final = 1 * SECOND_MS  # The Platform's times have whole seconds.
+LIE_MS_MAX: Final = 2 * SECOND_MS  # How early a 404 of the run may be.
+NOTICED_MS_MAX: Final = 90 * SECOND_MS  # An outage of the run with its backoff, and the next look.
+
+
+class Broken(AssertionError):
+    """A promise does not hold."""
+
+
+class Checker:
+    """Sees each step of a run."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._cuts = 0
+        self._told = 0
+
+    def __call__(self, run: Run) -> None:
+        """Raise Broken at the first step after which a promise does not hold."""
+        self._steps += 1
+        cuts, self._cuts = run.truth.cuts[self._cuts :], len(run.truth.cuts)
+        for cut in cuts:
+            life = run.lives.get(cut.endpoint)
+            if cut.cluster in run.others:
+                raise Broken(f"no wanted node is removed: {cut} was another owner's")
+            if life is not None and cut.left < life.needed:
+                raise Broken(f"no wanted node is removed: {cut}, but {life.needed} are needed")
+        told, self._told = run.told[self._told :], len(run.told)
+        for each in told:
+            if isinstance(each.data, CapacityReleased) and run.stands(each.subject):
+                raise Broken(f"nothing is told to be given back that stands: {each.subject}")
+        if self._steps % EVERY_STEPS == 0:
+            _insist(held_once(run))
+            _insist(quota(run))
+
+
+def at_rest(run: Run) -> None:
+    """Raise Broken if anything is left, or if a GPU-second went missing."""
+    _insist(ownerless(run))
+    _insist(held_once(run))
+    _insist(quota(run))
+    _insist(times(run))
+
+
+def ownerless(run: Run) -> Iterator[str]:
+    """No machine is held for nobody."""
+    owned = {f"{PREFIX}{cluster}" for cluster in run.others}
+    for each in run.world.store.all(kinds.NODE_CLAIMS):
+        cluster = f"{namespace_of(each)}/{each['spec'].get('vClusterRef')}"
+        if cluster not in owned:
+            yield f"no GPU is held without an owner: {name_of(each)} of {cluster}"
+    for each in run.claims():
+        if each.reservation is not None:
+            yield f"no GPU is held without an owner: {each.id} is released with {each.reservation}"
+
+
+def held_once(run: Run) -> Iterator[str]:
+    """No machine is in two claims."""
+    holders: defaultdict[str, list[str]] = defaultdict(list)
+    for claim in run.claims():
+        for node in live_nodes(claim):
+            holders[node.name].append(claim.id)
+    for name, ids in sorted(holders.items()):
+        if len(ids) > 1:
+            yield f"no GPU is held twice: {name} by {ids}"
+
+
+def quota(run: Run) -> Iterator[str]:
+    """The counters are the sums of what claims hold, and within the limit."""
+    held: Counter[str] = Counter(dict.fromkeys(run.store.counters, 0))
+    for claim in run.claims():
+        if claim.reservation is not None:
+            held[gpu_counter(tenant_id=claim.tenant_id, node_type=claim.reservation.node_type)] += (
+                claim.reservation.gpus
+            )
+    for counter, gpus in sorted(held.items()):
+        if run.store.counter(counter) != gpus:
+            yield f"quota is what is reserved: {counter} says {run.store.counter(counter)}, claims hold {gpus}"
+
+
+def times(run: Run) -> Iterator[str]:
+    """What was told of each machine is what the Platform saw, and every moment of it is in exactly one account."""
+    held = accounts.told_ms(run.told)
+    others = {each.split("/")[1] for each in run.others}
+    seen = {each.name: each for each in run.truth.machines.values() if each.endpoint not in others}
+    for name, machine in sorted(seen.items()):
+        if machine.joined_ms is None or machine.gone_ms is None:
+            continue
+        if name not in held:
+            # Nothing knows of a node that joined and went between two looks.
+            if machine.gone_ms - machine.joined_ms > NOTICED_MS_MAX:
+                yield f"held time is told: {machine} never was"
+            continue
+        _, _, from_ms, to_ms = held[name]
+        if not machine.joined_ms - SECOND_OF_THE_API_MS <= from_ms <= machine.joined_ms + NOTICED_MS_MAX:
+            yield f"held time begins with the machine: told {from_ms}, {machine}"
+        if not machine.gone_ms - LIE_MS_MAX <= to_ms <= machine.gone_ms + NOTICED_MS_MAX:
+            yield f"held time ends with the machine: told {to_ms}, {machine}"
+    entries = accounts.booked(heard(run), rng=Random(run.seed), end_ms=run.clock.now_ms())  # noqa: S311
+    yield from accounts.wrong(entries, held)
+
+
+def heard(run: Run) -> dict[str, list[Envelope]]:
+    """What metering hears of each endpoint."""
+    found: defaultdict[str, list[Envelope]] = defaultdict(list)
+    for life in run.lives.values():
+        found[life.id] += life.heard
+    for each in run.told:
+        found[each.subject].append(each)
+    return found
+
+
+def _insist(broken: Iterator[str]) -> None:
+    first = next(broken, None)
+    if first is not None:
+        raise Broken(first)

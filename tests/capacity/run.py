@@ -1,0 +1,216 @@
+"""A run: capacity-manager over the twin on one clock, with customers and trouble; metering's core does the accounts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from libs.common.clock import ManualClock
+from libs.common.events.envelope import Envelope, from_wire
+from libs.common.service import Service
+from libs.common.store.memory import MemoryStore
+from libs.common.units import MINUTE_MS, SECOND_MS
+from libs.twin import kinds
+from libs.twin.fake_engines import FakeEngines
+from libs.twin.inprocess import WorldTransport
+from libs.twin.options import DEFAULT_KEY, NODE_TYPES, TwinOptions
+from libs.twin.world import World
+from services.capacity_manager.core.decide import Rules
+from services.capacity_manager.core.orphans import Caution
+from services.capacity_manager.core.state import Claim
+from services.capacity_manager.service import CLAIM, build
+from services.capacity_manager.shell.platform import Platform, PlatformClient
+from services.capacity_manager.shell.ports import Ports
+from tests.capacity.lives import Life, lives
+from tests.capacity.trouble import Crash, Trouble
+from tests.capacity.truth import Truth
+
+STEP_MS: Final = 1 * SECOND_MS
+CONFIRM_GONE_MS: Final = 3 * SECOND_MS  # Longer than a lie of the Platform lasts; that is what an operator sets it by.
+GPUS_PER_TENANT_MAX: Final = 48
+NODES: Final = {"metal3.gpu-h100": 24, "terraform.gpu-l40s": 40}
+OPTIONS: Final = TwinOptions(
+    time_scale=0.02,
+    node_types=tuple(each.model_copy(update={"capacity": NODES[each.name]}) for each in NODE_TYPES),
+)
+RULES: Final = Rules(GPUS_PER_TENANT_MAX, confirm_gone_ms=CONFIRM_GONE_MS, quota_retry_ms=2 * SECOND_MS)
+CAUTION: Final = Caution(per_pass_max=2, grace_ms=20 * SECOND_MS, confirm_ms=CONFIRM_GONE_MS)
+REST_MS_MAX: Final = 10 * MINUTE_MS
+MANAGEMENT: Final = "/kubernetes/management/apis/management.loft.sh/v1"
+Spoil = Callable[[Service], Service]
+
+
+@dataclass
+class Run:
+    """Everything of one seed. `spoil` plants a bug into each new process."""
+
+    seed: int
+    endpoints: int
+    spoil: Spoil = lambda service: service
+    strangers: int = 4
+    is_troubled: bool = True
+    die_at: int = 0
+    told: list[Envelope] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        rng = Random(self.seed)  # noqa: S311  # Repeatable on purpose.
+        self.clock = ManualClock()
+        self.began_ms = self.clock.now_ms()
+        self.world = World(self.clock, OPTIONS, FakeEngines())
+        self.truth = Truth(self.world)
+        self.trouble = Trouble(Random(rng.random()), is_on=self.is_troubled, die_at=self.die_at)  # noqa: S311
+        self.store = MemoryStore(self.trouble.pass_by)
+        self._key = Path(tempfile.mkdtemp(prefix="mr-capacity-")) / "key"
+        self._key.write_text(DEFAULT_KEY)
+        self.lives = {each.id: each for each in lives(rng, self.endpoints, from_ms=self.began_ms)}
+        self._unborn = sorted(self.lives.values(), key=lambda life: life.acts[0].at_ms, reverse=True)
+        self._active: dict[str, Life] = {}
+        self.strays = self._draw_strays(rng)
+        self._project = self._make_project("t0", "p0")
+        self.start()
+
+    def start(self) -> None:
+        """What a new process does."""
+        client = PlatformClient(
+            url="http://twin", key_file=self._key, transport=WorldTransport(self.world, self.trouble)
+        )  # fmt: skip
+        ports = Ports(self.store, self.clock, Platform(client), RULES, CAUTION, resync_ms=5 * SECOND_MS)
+        self.service = self.spoil(build(ports))
+
+    def play(self, check: Callable[[Run], None]) -> None:
+        """All lives to their end, with trouble; then without, until nothing moves. `check` sees every step."""
+        while self._unborn or self._active or self.strays:
+            self.step()
+            check(self)
+        self.come_to_rest(check)
+
+    def come_to_rest(self, check: Callable[[Run], None] = lambda _run: None) -> None:
+        """Heal everything and wait until all that was wanted is so."""
+        self.trouble.heal(self.world, self.clock.now_ms())
+        for _ in range(REST_MS_MAX // STEP_MS):
+            self.step()
+            check(self)
+            if self.is_at_rest():
+                return
+        held = [each["name"] for each in self._clusters()] + [each.id for each in self.claims() if not each.is_released]
+        raise AssertionError(f"no GPU is held without an owner, but after {REST_MS_MAX} ms: {held}")
+
+    def is_at_rest(self) -> bool:
+        """Whether all claims are released and no stray cluster is left."""
+        left = {each["name"] for each in self._clusters()} - {each.split("/")[1] for each in self.others}
+        return not left and all(each.is_released for each in self.claims())
+
+    def step(self) -> None:
+        """One second of everybody's time."""
+        self.clock.advance(STEP_MS)
+        now_ms = self.clock.now_ms()
+        self.trouble.stir(self.world, now_ms)
+        while self.strays and self.strays[-1][0] <= now_ms:
+            self.plant(*self.strays.pop()[1:])
+        while self._unborn and self._unborn[-1].acts[0].at_ms <= now_ms:
+            life = self._unborn.pop()
+            self._active[life.id] = life
+        for life in list(self._active.values()):
+            for act in life.due(now_ms):
+                self.deliver(life.do(act, now_ms))
+            if not life.acts:
+                del self._active[life.id]
+        self._survive(self._round)
+        self._take_told()
+
+    def deliver(self, envelopes: Sequence[Envelope]) -> None:
+        """As the bus does: again, to the next process, if this one died of it."""
+        for each in envelopes:
+            if self.service.runners[0].keys_of(each) is not None:
+                self._survive(lambda each=each: self.service.handle(each))  # type: ignore[misc]  # Bound at once.
+
+    def stands(self, endpoint: str) -> bool:
+        """Whether the Platform holds a cluster of the endpoint."""
+        life = self.lives[endpoint]
+        return self.world.store.find(kinds.INSTANCES, f"p-mr-{life.tenant_id}-{life.project_id}", endpoint) is not None
+
+    def claims(self) -> list[Claim]:
+        """All claims that there are or were."""
+        return list(self.service.runner(CLAIM).every())
+
+    def plant(self, endpoint: str, owner: str) -> None:
+        """A cluster that no claim knows of: ours and forgotten, or another owner's."""
+        body = {
+            "metadata": {
+                "name": endpoint,
+                "labels": {
+                    "app.kubernetes.io/managed-by": "somebody" if owner == "somebody" else "millrace",
+                    "millrace.dev/tenant": "t0",
+                    "millrace.dev/project": "p0",
+                    "millrace.dev/endpoint": endpoint,
+                    "millrace.dev/installation": owner,
+                    "millrace.dev/generation": "7",
+                },
+            },
+            "spec": {
+                "templateRef": {"name": "inference-l40s", "version": "1.0.0"},
+                "clusterRef": {"cluster": "eu-1"},
+                "parameters": "gpuQuantity: 1\nnodeType: terraform.gpu-l40s\n",
+            },
+        }
+        answer = self._ask("POST", f"{MANAGEMENT}/namespaces/p-{self._project}/virtualclusterinstances", body)
+        assert answer == 201, answer
+        if owner != "millrace":
+            self.others.add(f"{self._project}/{endpoint}")
+
+    def _make_project(self, tenant: str, project: str) -> str:
+        name = f"mr-{tenant}-{project}"
+        labels = {
+            "app.kubernetes.io/managed-by": "millrace",
+            "millrace.dev/tenant": tenant,
+            "millrace.dev/project": project,
+        }
+        self._ask("POST", f"{MANAGEMENT}/projects", {"metadata": {"name": name, "labels": labels}, "spec": {}})
+        return name
+
+    def _draw_strays(self, rng: Random) -> list[tuple[int, str, str]]:
+        whole_ms = 20 * SECOND_MS + self.endpoints * 1_000
+        drawn = [
+            (self.began_ms + rng.randrange(5_000, whole_ms), f"stray-{number}", owner)
+            for number, owner in enumerate(["millrace"] * self.strangers + ["another", "somebody"])
+        ]
+        return sorted(drawn, reverse=True)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any]) -> int:
+        faults, self.world.faults = self.world.faults, OPTIONS.faults.model_copy()
+        headers = {"authorization": f"Bearer {DEFAULT_KEY}", "content-type": "application/json"}
+        try:
+            return self.world.request(method, path, {}, headers, json.dumps(body).encode()).status
+        finally:
+            self.world.faults = faults
+
+    def _clusters(self) -> list[dict[str, Any]]:
+        found: Any = self.world.inventory()["clusters"]
+        return list(found)
+
+    def _round(self) -> None:
+        self.service.tick()
+        self.service.reconcile()
+
+    def _survive(self, act: Callable[[], object]) -> None:
+        for _ in range(20):  # Deaths in a row that no seed comes near.
+            try:
+                act()
+                return
+            except Crash:
+                self.start()
+        raise AssertionError("died again and again of one thing")
+
+    def _take_told(self) -> None:
+        for position in sorted(self.store.outbox):
+            told = from_wire(self.store.outbox[position].headers, self.store.outbox[position].body)
+            self.told.append(told)
+            if told.subject in self.lives:
+                self.deliver(self.lives[told.subject].hear(told))
+        self.store.outbox.clear()

@@ -1,0 +1,83 @@
+"""Capacity is conserved: created, scaled and deleted under every fault, nothing is leaked, doubled or unaccounted."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from tests.capacity import accounts
+from tests.capacity.bugs import BUGS, sees_all_nodes
+from tests.capacity.checkers import Broken, Checker, at_rest, heard
+from tests.capacity.run import Run
+from tests.capacity.trouble import CALLS, ONCE, SPANS
+
+FEW = 12
+MANY = 1_000
+EVERY_FAULT = {*CALLS, *ONCE, *SPANS, "SIGKILL", "answer lost"}
+
+
+def conserved(run: Run) -> Run:
+    run.play(Checker())
+    at_rest(run)
+    return run
+
+
+def test_some_endpoints_under_every_fault_leave_nothing_and_account_for_every_second() -> None:
+    run = conserved(Run(seed=3, endpoints=FEW))
+
+    assert any(node.endpoint in run.lives for node in run.truth.machines.values())
+    assert set(run.trouble.tally) & EVERY_FAULT
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+def test_a_thousand_endpoints_under_every_fault_leave_nothing_and_account_for_every_second() -> None:
+    run = conserved(Run(seed=1, endpoints=MANY, strangers=20))
+
+    assert set(run.trouble.tally) == EVERY_FAULT
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+def test_a_death_at_any_step_of_a_create_and_a_delete_changes_nothing_of_the_outcome() -> None:
+    whole = conserved(Run(seed=5, endpoints=1, strangers=0, is_troubled=False))
+    assert whole.trouble.moments > 40, "a life without moments would prove nothing"
+
+    for place in range(1, whole.trouble.moments + 1):
+        run = conserved(Run(seed=5, endpoints=1, strangers=0, is_troubled=False, die_at=place))
+        assert run.trouble.tally["SIGKILL"] == 1, place
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_seen(name: str) -> None:
+    spoil, broken = BUGS[name]
+
+    with pytest.raises(AssertionError, match=broken):
+        for seed in range(1, 6):
+            conserved(Run(seed=seed, endpoints=FEW, spoil=spoil))
+
+
+@pytest.mark.chaos
+def test_an_adapter_that_mixes_up_clusters_is_seen() -> None:
+    run = Run(seed=1, endpoints=FEW)
+    run.spoil = sees_all_nodes(run)
+    run.start()
+
+    with pytest.raises(Broken, match="no GPU is held twice"):
+        conserved(run)
+
+
+def test_a_second_that_is_missing_doubled_or_nobodys_is_seen() -> None:
+    run = conserved(Run(seed=2, endpoints=1, strangers=0, is_troubled=False))
+    entries = accounts.booked(heard(run), rng=Random(1), end_ms=run.clock.now_ms())  # noqa: S311
+    held = accounts.told_ms(run.told)
+    assert list(accounts.wrong(entries, held)) == []
+    assert sum(accounts.gpu_ms(entries).values()) == sum(
+        gpus * (to_ms - from_ms) for _, gpus, from_ms, to_ms in held.values()
+    )
+
+    assert list(accounts.wrong(entries[1:], held))
+    assert list(accounts.wrong([*entries, entries[0]], held))
+    assert list(accounts.wrong(entries, {}))
