@@ -20,10 +20,12 @@ def main() -> None:
     run, began_s = Run(args.seed, args.endpoints, strangers=max(1, args.endpoints // 50)), time.process_time()
     run.play(Checker())
     at_rest(run)
-    entries = accounts.booked(heard(run), rng=Random(args.seed), end_ms=run.clock.now_ms())  # noqa: S311
+    entries = accounts.booked(heard(run), rng=Random(args.seed), end_ms=run.clock.now_ms())
     sums, held = accounts.gpu_ms(entries), accounts.told_ms(run.told)
     print(f"seed {args.seed}: {args.endpoints} endpoints, {len(held)} nodes held, {len(run.told)} events told,")
-    print(f"{(run.clock.now_ms() - run.began_ms) // 1000} s of its time in {time.process_time() - began_s:.1f} s of ours")
+    print(
+        f"{(run.clock.now_ms() - run.began_ms) // 1000} s of its time in {time.process_time() - began_s:.1f} s of ours"
+    )
     print("trouble: " + ", ".join(f"{name} {count}" for name, count in sorted(run.trouble.tally.items())))
     for account, total_ms in sorted(sums.items()):
         print(f"{account:>12} {total_ms:>14,} GPU-ms")

@@ -76,7 +76,7 @@ def _time_runs_on(decide: Decide) -> Decide:
     return decided
 
 
-def _later(event: Any) -> Any:  # noqa: ANN401  # Any event, most of them as they are.
+def _later(event: Any) -> Any:  # Any event, most of them as they are.
     return event.model_copy(update={"at_ms": event.at_ms + 3 * MINUTE_MS}) if isinstance(event, NodeReleased) else event
 
 
@@ -107,7 +107,7 @@ def _never_looks_around(service: Service) -> Service:
     return service
 
 
-def _collector(service: Service) -> Any:  # noqa: ANN401  # A bug reaches where nobody else may.
+def _collector(service: Service) -> Any:  # A bug reaches where nobody else may.
     (reconciler,) = service.reconcilers
     return reconciler._survey.__self__  # type: ignore[union-attr]
 
@@ -115,7 +115,7 @@ def _collector(service: Service) -> Any:  # noqa: ANN401  # A bug reaches where 
 class _SeesAllNodes:
     """An adapter that forgets to tell the clusters of a project apart."""
 
-    def __init__(self, run: Run, world: Any) -> None:  # noqa: ANN401
+    def __init__(self, run: Run, world: Any) -> None:
         self._run = run
         self._world = world
 
@@ -135,7 +135,7 @@ class _SeesAllNodes:
         ]
         return seen.model_copy(update={"nodes": tuple(nodes)}) if seen.nodes else seen
 
-    def apply(self, action: Any) -> None:  # noqa: ANN401
+    def apply(self, action: Any) -> None:
         self._world.apply(action)
 
 

@@ -18,9 +18,9 @@ from services.capacity_manager.core.names import gpu_counter
 from tests.capacity import accounts
 from tests.capacity.run import Run
 
-EVERY_STEPS: Final = 10  # Whole states are compared this often; each step would cost more than the run itself.
+EVERY_STEPS: Final = 8  # Whole states are compared this often; each step would cost more than the run itself.
 SECOND_OF_THE_API_MS: Final = 1 * SECOND_MS  # The Platform's times have whole seconds.
-LIE_MS_MAX: Final = 2 * SECOND_MS  # How early a 404 of the run may be.
+LIE_MS_MAX: Final = 3 * SECOND_MS  # How early a 404 of the run may be.
 NOTICED_MS_MAX: Final = 90 * SECOND_MS  # An outage of the run with its backoff, and the next look.
 
 
@@ -70,9 +70,9 @@ def ownerless(run: Run) -> Iterator[str]:
         cluster = f"{namespace_of(each)}/{each['spec'].get('vClusterRef')}"
         if cluster not in owned:
             yield f"no GPU is held without an owner: {name_of(each)} of {cluster}"
-    for each in run.claims():
-        if each.reservation is not None:
-            yield f"no GPU is held without an owner: {each.id} is released with {each.reservation}"
+    for claim in run.claims():
+        if claim.reservation is not None:
+            yield f"no GPU is held without an owner: {claim.id} is released with {claim.reservation}"
 
 
 def held_once(run: Run) -> Iterator[str]:
@@ -117,7 +117,7 @@ def times(run: Run) -> Iterator[str]:
             yield f"held time begins with the machine: told {from_ms}, {machine}"
         if not machine.gone_ms - LIE_MS_MAX <= to_ms <= machine.gone_ms + NOTICED_MS_MAX:
             yield f"held time ends with the machine: told {to_ms}, {machine}"
-    entries = accounts.booked(heard(run), rng=Random(run.seed), end_ms=run.clock.now_ms())  # noqa: S311
+    entries = accounts.booked(heard(run), rng=Random(run.seed), end_ms=run.clock.now_ms())
     yield from accounts.wrong(entries, held)
 
 

@@ -168,6 +168,19 @@ class Life:
         return told
 
 
+def one_life(*, from_ms: int) -> Life:
+    """Created, scaled up and down, paused, brought back and deleted."""
+    acts = [
+        ("request", 5, 1),
+        ("scale", 40, 3),
+        ("scale", 80, 1),
+        ("pause", 120, 0),
+        ("request", 150, 1),
+        ("end", 190, 0),
+    ]
+    return Life("ep-one", "t0", "p0", H100, [Act(from_ms + at_s * SECOND_MS, what, n) for what, at_s, n in acts])
+
+
 def lives(rng: Random, count: int, *, from_ms: int) -> list[Life]:
     """So many endpoints, each born after the last, that scale, pause, come back and are deleted as it happens."""
     return [_life(rng, number, from_ms + number * BIRTH_EVERY_MS) for number in range(count)]

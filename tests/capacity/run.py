@@ -30,8 +30,8 @@ from tests.capacity.lives import Life, lives
 from tests.capacity.trouble import Crash, Trouble
 from tests.capacity.truth import Truth
 
-STEP_MS: Final = 1 * SECOND_MS
-CONFIRM_GONE_MS: Final = 3 * SECOND_MS  # Longer than a lie of the Platform lasts; that is what an operator sets it by.
+STEP_MS: Final = 2 * SECOND_MS
+CONFIRM_GONE_MS: Final = 4 * SECOND_MS  # Longer than a lie of the Platform lasts; that is what an operator sets it by.
 GPUS_PER_TENANT_MAX: Final = 48
 NODES: Final = {"metal3.gpu-h100": 24, "terraform.gpu-l40s": 40}
 OPTIONS: Final = TwinOptions(
@@ -47,7 +47,7 @@ Spoil = Callable[[Service], Service]
 
 @dataclass
 class Run:
-    """Everything of one seed. `spoil` plants a bug into each new process."""
+    """Everything of one seed. `spoil` plants a bug into each new process; `scripted` are lives that are not drawn."""
 
     seed: int
     endpoints: int
@@ -55,20 +55,22 @@ class Run:
     strangers: int = 4
     is_troubled: bool = True
     die_at: int = 0
+    scripted: Sequence[Life] = ()
     told: list[Envelope] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        rng = Random(self.seed)  # noqa: S311  # Repeatable on purpose.
+        rng = Random(self.seed)  # Repeatable on purpose.
         self.clock = ManualClock()
         self.began_ms = self.clock.now_ms()
         self.world = World(self.clock, OPTIONS, FakeEngines())
         self.truth = Truth(self.world)
-        self.trouble = Trouble(Random(rng.random()), is_on=self.is_troubled, die_at=self.die_at)  # noqa: S311
+        self.trouble = Trouble(Random(rng.random()), is_on=self.is_troubled, die_at=self.die_at)
         self.store = MemoryStore(self.trouble.pass_by)
         self._key = Path(tempfile.mkdtemp(prefix="mr-capacity-")) / "key"
         self._key.write_text(DEFAULT_KEY)
-        self.lives = {each.id: each for each in lives(rng, self.endpoints, from_ms=self.began_ms)}
+        drawn = self.scripted or lives(rng, self.endpoints, from_ms=self.began_ms)
+        self.lives = {each.id: each for each in drawn}
         self._unborn = sorted(self.lives.values(), key=lambda life: life.acts[0].at_ms, reverse=True)
         self._active: dict[str, Life] = {}
         self.strays = self._draw_strays(rng)
@@ -107,7 +109,7 @@ class Run:
         return not left and all(each.is_released for each in self.claims())
 
     def step(self) -> None:
-        """One second of everybody's time."""
+        """Two seconds of everybody's time."""
         self.clock.advance(STEP_MS)
         now_ms = self.clock.now_ms()
         self.trouble.stir(self.world, now_ms)
@@ -171,7 +173,15 @@ class Run:
             "millrace.dev/tenant": tenant,
             "millrace.dev/project": project,
         }
-        self._ask("POST", f"{MANAGEMENT}/projects", {"metadata": {"name": name, "labels": labels}, "spec": {}})
+        spec = {
+            "allowedClusters": [{"name": "eu-1"}],
+            "allowedTemplates": [
+                {"kind": "VirtualClusterTemplate", "group": "storage.loft.sh", "name": each}
+                for each in ("inference-h100", "inference-l40s")
+            ],
+            "allowedNodeTypes": [{"name": each} for each in NODES],
+        }
+        self._ask("POST", f"{MANAGEMENT}/projects", {"metadata": {"name": name, "labels": labels}, "spec": spec})
         return name
 
     def _draw_strays(self, rng: Random) -> list[tuple[int, str, str]]:

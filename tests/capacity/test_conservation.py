@@ -6,14 +6,16 @@ from random import Random
 
 import pytest
 
+from libs.common.clock import ManualClock
 from tests.capacity import accounts
 from tests.capacity.bugs import BUGS, sees_all_nodes
 from tests.capacity.checkers import Broken, Checker, at_rest, heard
-from tests.capacity.run import Run
+from tests.capacity.lives import one_life
+from tests.capacity.run import Run, Spoil
 from tests.capacity.trouble import CALLS, ONCE, SPANS
 
 FEW = 12
-MANY = 1_000
+MANY = 200  # `python -m tests.capacity` plays the thousand.
 EVERY_FAULT = {*CALLS, *ONCE, *SPANS, "SIGKILL", "answer lost"}
 
 
@@ -21,6 +23,17 @@ def conserved(run: Run) -> Run:
     run.play(Checker())
     at_rest(run)
     return run
+
+
+def one(die_at: int = 0) -> Run:
+    """One endpoint's whole life without other trouble, and perhaps one death in it."""
+    life = one_life(from_ms=ManualClock().now_ms())
+    return Run(seed=5, endpoints=1, strangers=0, is_troubled=False, die_at=die_at, scripted=[life])
+
+
+def conserved_over(seeds: int, spoil: Spoil) -> None:
+    for seed in range(1, seeds + 1):
+        conserved(Run(seed=seed, endpoints=FEW, spoil=spoil))
 
 
 def test_some_endpoints_under_every_fault_leave_nothing_and_account_for_every_second() -> None:
@@ -32,8 +45,8 @@ def test_some_endpoints_under_every_fault_leave_nothing_and_account_for_every_se
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-def test_a_thousand_endpoints_under_every_fault_leave_nothing_and_account_for_every_second() -> None:
-    run = conserved(Run(seed=1, endpoints=MANY, strangers=20))
+def test_many_endpoints_under_every_fault_leave_nothing_and_account_for_every_second() -> None:
+    run = conserved(Run(seed=1, endpoints=MANY, strangers=5))
 
     assert set(run.trouble.tally) == EVERY_FAULT
 
@@ -41,12 +54,15 @@ def test_a_thousand_endpoints_under_every_fault_leave_nothing_and_account_for_ev
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_a_death_at_any_step_of_a_create_and_a_delete_changes_nothing_of_the_outcome() -> None:
-    whole = conserved(Run(seed=5, endpoints=1, strangers=0, is_troubled=False))
-    assert whole.trouble.moments > 40, "a life without moments would prove nothing"
+    whole = conserved(one())
+    assert whole.trouble.moments > 80, "a life without moments would prove nothing"
 
     for place in range(1, whole.trouble.moments + 1):
-        run = conserved(Run(seed=5, endpoints=1, strangers=0, is_troubled=False, die_at=place))
+        run = conserved(one(die_at=place))
         assert run.trouble.tally["SIGKILL"] == 1, place
+        machines = [each for each in run.truth.machines.values() if each.endpoint in run.lives]
+        joined = {each.name for each in machines if each.joined_ms is not None}
+        assert accounts.told_ms(run.told).keys() == joined, place
 
 
 @pytest.mark.chaos
@@ -55,8 +71,7 @@ def test_a_planted_bug_is_seen(name: str) -> None:
     spoil, broken = BUGS[name]
 
     with pytest.raises(AssertionError, match=broken):
-        for seed in range(1, 6):
-            conserved(Run(seed=seed, endpoints=FEW, spoil=spoil))
+        conserved_over(5, spoil)
 
 
 @pytest.mark.chaos
@@ -70,8 +85,8 @@ def test_an_adapter_that_mixes_up_clusters_is_seen() -> None:
 
 
 def test_a_second_that_is_missing_doubled_or_nobodys_is_seen() -> None:
-    run = conserved(Run(seed=2, endpoints=1, strangers=0, is_troubled=False))
-    entries = accounts.booked(heard(run), rng=Random(1), end_ms=run.clock.now_ms())  # noqa: S311
+    run = conserved(one())
+    entries = accounts.booked(heard(run), rng=Random(1), end_ms=run.clock.now_ms())
     held = accounts.told_ms(run.told)
     assert list(accounts.wrong(entries, held)) == []
     assert sum(accounts.gpu_ms(entries).values()) == sum(

@@ -13,17 +13,17 @@ from libs.twin.world import World
 
 CALLS: Final = {  # Faults of so many calls: how likely in a step, and how many.
     "throttled_calls": (0.03, 30),
-    "unauthorized_calls": (0.01, 20),
+    "unauthorized_calls": (0.03, 20),
     "unavailable_calls": (0.02, 10),
 }
 ONCE: Final = {"failing_claims": 0.03, "lost_nodes": 0.03, "ignored_deletes": 0.06}
 SPANS: Final[dict[str, tuple[float, int, Any, Any]]] = {  # How likely in a step, for how long; on, off.
-    "no_capacity": (0.01, 8 * SECOND_MS, True, False),
-    "capacity": (0.01, 10 * SECOND_MS, {"metal3.gpu-h100": 5}, {}),
-    "boot_factor": (0.01, 20 * SECOND_MS, 4.0, 1.0),
-    "delete_factor": (0.01, 20 * SECOND_MS, 15.0, 1.0),
-    "early_404_ms": (0.03, 30 * SECOND_MS, 2 * SECOND_MS, 0),
-    "stale_list_ms": (0.03, 30 * SECOND_MS, 2 * SECOND_MS, 0),
+    "no_capacity": (0.02, 8 * SECOND_MS, True, False),
+    "capacity": (0.02, 10 * SECOND_MS, {"metal3.gpu-h100": 5}, {}),
+    "boot_factor": (0.02, 20 * SECOND_MS, 4.0, 1.0),
+    "delete_factor": (0.02, 20 * SECOND_MS, 15.0, 1.0),
+    "early_404_ms": (0.03, 30 * SECOND_MS, 3 * SECOND_MS, 0),
+    "stale_list_ms": (0.03, 30 * SECOND_MS, 3 * SECOND_MS, 0),
 }
 ANSWER_LOST: Final = 0.02
 DEATH: Final = 0.003  # At each commit and around each request that changes something.

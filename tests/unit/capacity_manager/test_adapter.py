@@ -298,6 +298,7 @@ def test_parameters_are_yaml_in_a_string_and_every_label_is_set(wire: Wire) -> N
         "millrace.dev/endpoint": "ep-abc",
         "millrace.dev/tier": "h100-dedicated",
         "millrace.dev/region": "eu-1",
+        "millrace.dev/installation": "millrace",
         "millrace.dev/generation": "1",
     }
 

@@ -34,5 +34,13 @@ def test_every_reason_setting_and_metric_is_named() -> None:
         assert f"`{reason}`" in README, reason
     for name in set(Settings.model_fields) - set(Settings.__mro__[1].model_fields):  # type: ignore[attr-defined]  # The common ones.
         assert f"MILLRACE_{name.upper()}" in README, name
-    for each in (metrics.CLAIMS, metrics.GPUS_HELD, metrics.NODES, metrics.WAITING, metrics.RELEASE_AGE):
+    for each in (
+        metrics.CLAIMS,
+        metrics.GPUS_HELD,
+        metrics.NODES,
+        metrics.WAITING,
+        metrics.RELEASE_AGE,
+        metrics.ORPHANS,
+        metrics.COLLECTED,
+    ):
         assert next(iter(each.describe())).name in README

@@ -8,7 +8,7 @@ import pytest
 
 from libs.common.clock import ManualClock
 from libs.common.errors import Rejected, Unavailable
-from libs.common.reconciler import BACKOFF_FIRST_MS, BACKOFF_MAX_MS, Reconciler
+from libs.common.reconciler import BACKOFF_FIRST_MS, BACKOFF_MAX_MS, LOOK_AGAIN_MS, Reconciler, Survey
 from libs.common.runner import Runner
 from libs.common.store.memory import MemoryStore
 from tests.support.tally import Counted, Tally, a_runner, added
@@ -64,9 +64,11 @@ class Setting:
         for key in keys or ("t-1",):
             self.runner.take(key, added(key, total))
 
-    def restarted(self) -> Reconciler[Tally, Counted, AddBean]:
+    def restarted(self, survey: Survey | None = None) -> Reconciler[Tally, Counted, AddBean]:
         """A reconciler that remembers nothing."""
-        return Reconciler(self.runner, self.world, plan, store=self.store, clock=self.clock, resync_ms=5_000)
+        return Reconciler(
+            self.runner, self.world, plan, store=self.store, clock=self.clock, resync_ms=5_000, survey=survey
+        )
 
     def state(self, key: str = "t-1") -> Tally:
         found = self.runner.state(key)
@@ -276,3 +278,79 @@ def test_what_comes_and_goes_in_the_world_is_heard_each_time() -> None:
         it.clock.advance(5_000)
         it.reconciler.run()
         assert it.state().counted == count
+
+
+class Surveyed(Setting):
+    """The same with a survey, at rest: everything was looked at and is as wanted."""
+
+    def __init__(self) -> None:
+        super().__init__("t-1", "t-2")
+        self.fails = False
+        self.reconciler = self.restarted(self.survey)
+        for _ in range(6):
+            self.passes()
+        self.world.observed.clear()
+
+    def survey(self) -> dict[str, str]:
+        if self.fails:
+            raise Unavailable("no list today")
+        return {key: f"{beans} beans" for key, beans in self.world.jars.items()}
+
+    def passes(self, *, after_ms: int = 5_000) -> list[str]:
+        self.clock.advance(after_ms)
+        self.reconciler.run()
+        looked, self.world.observed = self.world.observed, []
+        return looked
+
+
+def test_what_a_survey_says_has_not_changed_is_not_looked_at() -> None:
+    it = Surveyed()
+
+    assert [it.passes() for _ in range(5)] == [[]] * 5
+
+
+def test_what_changed_in_the_world_or_in_the_record_is_looked_at() -> None:
+    it = Surveyed()
+
+    it.world.jars["t-2"] = 1
+    assert it.passes() == ["t-2"]
+    while it.passes():
+        pass
+    assert it.world.jars["t-2"] == 3
+    it.runner.take("t-1", added(7, 1))
+
+    assert "t-1" in it.passes()
+
+
+def test_what_a_survey_does_not_name_is_always_looked_at() -> None:
+    it = Surveyed()
+
+    it.reconciler = it.restarted(lambda: {})
+    for _ in range(3):
+        it.passes()
+
+    assert it.passes() == ["t-1", "t-2"]
+
+
+def test_without_a_survey_everything_is_looked_at() -> None:
+    it = Surveyed()
+    it.fails = True
+
+    assert it.passes() == ["t-1", "t-2"]
+
+
+def test_what_never_seems_to_change_is_looked_at_now_and_then() -> None:
+    it = Surveyed()
+
+    looked = it.passes(after_ms=2 * LOOK_AGAIN_MS)
+
+    assert looked == ["t-1", "t-2"]
+    assert it.passes() == []
+
+
+def test_a_poke_has_it_looked_at() -> None:
+    it = Surveyed()
+
+    it.reconciler.poke("t-2")
+
+    assert it.passes() == ["t-2"]
