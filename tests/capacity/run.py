@@ -23,7 +23,7 @@ from libs.twin.world import World
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
 from services.capacity_manager.core.state import Claim
-from services.capacity_manager.service import CLAIM, build
+from services.capacity_manager.service import CLAIM, HEARS, build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
 from tests.capacity.lives import Life, lives
@@ -129,7 +129,7 @@ class Run:
     def deliver(self, envelopes: Sequence[Envelope]) -> None:
         """As the bus does: again, to the next process, if this one died of it."""
         for each in envelopes:
-            if self.service.runners[0].keys_of(each) is not None:
+            if type(each.data) in HEARS:
                 self._survive(lambda each=each: self.service.handle(each))  # type: ignore[misc]  # Bound at once.
 
     def stands(self, endpoint: str) -> bool:

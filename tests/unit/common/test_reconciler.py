@@ -325,7 +325,7 @@ def test_what_changed_in_the_world_or_in_the_record_is_looked_at() -> None:
 def test_what_a_survey_does_not_name_is_always_looked_at() -> None:
     it = Surveyed()
 
-    it.reconciler = it.restarted(lambda: {})
+    it.reconciler = it.restarted(dict)
     for _ in range(3):
         it.passes()
 
