@@ -32,6 +32,7 @@ from libs.cli.credentials import PROFILE, PROJECT, Credentials
 from libs.cli.offers import model_table, tier_table
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings
+from libs.cli.top import watch
 from libs.cli.usage import BY_HELP, breakdown_table, usage_table
 
 EXITS: Final = (
@@ -124,6 +125,17 @@ def status(output: Output = OUTPUT) -> None:
     show(output, found, lambda: table(columns, rows) if rows else "nothing is running; `millrace up` starts it")
     if not found or not all(each["ready"] for each in found):
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+@one_line_errors
+def top(
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="One table over one interval, then end.")] = False,
+    output: Output = OUTPUT,
+) -> None:
+    """What the router serves right now, by endpoint; for operators. Ends with Ctrl-C."""
+    watch(Credentials.read(Home.default()), interval_s=interval, once=once, output=output)
 
 
 @app.command()

@@ -34,6 +34,7 @@ class Credentials:
     key: str = ""
     project: str = ""
     session: Session | None = None
+    router_admin_url: str = ""  # Of operators: `millrace top`.
 
     def of(self, session: Session) -> Credentials:
         """The same for somebody who signed in: the token is the key."""

@@ -178,6 +178,7 @@ class Home:
         document = {
             "api_url": f"http://127.0.0.1:{ports.endpoint_api}",
             "router_url": f"http://127.0.0.1:{ports.router}/v1",
+            "router_admin_url": f"http://127.0.0.1:{ports.admin_router}",
             "usage_url": f"http://127.0.0.1:{ports.usage}",
             "nats_url": f"nats://127.0.0.1:{ports.nats}",
             "twin_url": f"http://127.0.0.1:{ports.twin}",
@@ -190,10 +191,8 @@ class Home:
 
     def _kept(self, name: str) -> str | None:
         """A secret that an earlier start made."""
-        if not self.credentials.exists():
-            return None
-        found: str | None = json.loads(self.credentials.read_text()).get(name)
-        return found
+        found: dict[str, str] = json.loads(self.credentials.read_text()) if self.credentials.exists() else {}
+        return found.get(name)
 
 
 def bootstrap_document(tenant: str, project: str, key: str) -> dict[str, object]:

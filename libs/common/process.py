@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -48,6 +48,7 @@ class Process:
         also: Sequence[Callable[[], Awaitable[None]]] = (),
         drain: Callable[[], Awaitable[None]] | None = None,
         deliver: Callable[[Delivery], Answer] | None = None,
+        pages: Mapping[str, Callable[[], bytes]] | None = None,
     ) -> None:
         self._service = service
         self._bus = bus
@@ -55,6 +56,7 @@ class Process:
         self._also = also
         self._answer = deliver or service.deliver
         self._drain = drain  # Awaited after the signal and before anything ends, so while the bus still works.
+        self._pages = pages or {}  # More of the admin page, as JSON by path.
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat_s = time.monotonic()
@@ -196,5 +198,7 @@ class Process:
             status, body = (200, b"ready\n") if ready else (503, b"bus not connected or consumers missing\n")
         elif path == "/metrics":
             status, body, kind = 200, generate_latest(), CONTENT_TYPE_LATEST
+        elif path in self._pages:
+            status, body, kind = 200, self._pages[path](), "application/json"
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind.encode())]})
         await send({"type": "http.response.body", "body": body})

@@ -31,6 +31,9 @@ from services.router.core import balancing
 from services.router.core.isolation import cache_salt
 from services.router.service import build
 from services.router.shell import metrics
+from services.router.shell.access_log import AccessLog
+from services.router.shell.account import Books
+from services.router.shell.board import ENDPOINTS_PAGE, endpoints_page
 from services.router.shell.copies import Copies
 from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits
@@ -42,6 +45,7 @@ from services.router.shell.quotas import QuotaTable
 from services.router.shell.secret import kept_secret
 from services.router.shell.settings import RouterSettings
 from services.router.shell.side_bus import SideBus
+from services.router.shell.spans import Tracer
 from services.router.shell.table import RouteTable
 from services.router.shell.usage import UsageLoop, UsageSender
 from services.router.shell.waiting import Places
@@ -83,6 +87,7 @@ async def serve(settings: RouterSettings) -> None:
         quotas=QuotaTable(),
         trusted=trusted_proxies(settings.trusted_proxies),
     )
+    gateway.books = books_of(settings, clock)
     gateway.domain = settings.endpoint_domain.lower()
     gateway.table.seed = int(boot_id, 16)
     edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
@@ -97,20 +102,31 @@ async def serve(settings: RouterSettings) -> None:
     parts: tuple[Part, ...] = (
         edge.run,  # Listens only now: what it serves from was loaded before.
         usage.run,
+        gateway.books.log.run,
+        partial(gateway.books.tracer.run, settings.instance),
         *reports_of(settings, gateway, bus, boot_id),
         partial(copies.run, bus.connected, bus.is_healthy),
     )
     store = SqlStore(settings.database_url)
     ports = Ports(store, clock, gateway.table, journal, settings.instance, settings.public_url)
     service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
+    pages = {ENDPOINTS_PAGE: partial(endpoints_page, gateway.table, metrics.MEASURES, clock, settings.instance)}
     process: Process
 
     def stop() -> None:
         process.stop()
 
-    process = Process(service, bus, settings, also=[partial(keep, each, stop) for each in parts], drain=drain)
+    process = Process(
+        service, bus, settings, also=[partial(keep, each, stop) for each in parts], drain=drain, pages=pages
+    )
     await process.serve()
     journal.close()
+
+
+def books_of(settings: RouterSettings, clock: SystemClock) -> Books:
+    """What tells of requests: a line each, a span for some."""
+    tracer = Tracer(url=settings.otlp_url.rstrip("/"), ratio=settings.trace_ratio)
+    return Books(clock, log=AccessLog(settings.access_log), tracer=tracer)
 
 
 def tables_of(settings: RouterSettings, gateway: Gateway) -> tuple[Copies, SideBus]:

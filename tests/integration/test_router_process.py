@@ -46,7 +46,7 @@ class RouterProcess:
 
     async def start(self) -> None:
         self.process = await self.spawn()
-        await until(self.is_up, 30)
+        await until(self.is_up)
 
     async def spawn(self) -> asyncio.subprocess.Process:
         settings = {

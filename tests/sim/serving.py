@@ -42,6 +42,10 @@ class Stream:
         """The route was withdrawn and its deadline passed."""
         self.wanted = self.given
 
+    def unbilled_tokens(self) -> int:
+        """What its client has got."""
+        return self.given
+
 
 class Traffic:
     """Clients of the served endpoints, and the sender of usage."""

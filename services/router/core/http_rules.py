@@ -7,6 +7,7 @@ request to the engine is built anew from parsed values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +25,7 @@ ONCE: Final = frozenset(
     {b"host", b"authorization", b"content-length", b"transfer-encoding", b"content-type", b"expect"}
 )
 
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 REASONS: Final[Mapping[int, bytes]] = {each.value: each.phrase.encode() for each in HTTPStatus}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -41,6 +43,8 @@ class Head:
     expects_continue: bool
     forwarded_for: str = ""
     host: str = ""
+    request_id: str = ""
+    traceparent: str = ""
 
 
 def check_head(
@@ -63,6 +67,8 @@ def check_head(
         expects_continue=_expects_continue(fields),
         forwarded_for=fields.get(b"x-forwarded-for", b"").decode("ascii", "replace"),
         host=fields[b"host"].decode("ascii", "replace"),
+        request_id=_request_id(fields),
+        traceparent=fields.get(b"traceparent", b"").decode("ascii", "replace"),
     )
 
 
@@ -117,6 +123,12 @@ def _bearer(fields: Mapping[bytes, bytes]) -> str:
     return token.strip().decode("ascii", "replace") if scheme.lower() == b"bearer" else ""
 
 
+def _request_id(fields: Mapping[bytes, bytes]) -> str:
+    """What the client calls its request, if that is fit for logs and headers."""
+    found = fields.get(b"x-request-id", b"")
+    return found.decode() if _SANE_ID.fullmatch(found) else ""
+
+
 def _body_bytes(fields: Mapping[bytes, bytes]) -> int | None:
     text = fields.get(b"content-length")
     if text is None:
@@ -168,9 +180,10 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def upstream_request(*, path: str, host: str, request_id: str, body: bytes) -> bytes:
+def upstream_request(*, path: str, host: str, request_id: str, body: bytes, traceparent: str = "") -> bytes:
     """The request that the engine reads: nothing in it is copied from the client's head."""
+    trace = b"traceparent: %s\r\n" % traceparent.encode() if traceparent else b""
     return (
         b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\naccept: */*\r\n"
-        b"x-request-id: %s\r\ncontent-length: %d\r\n\r\n%s"
-    ) % (path.encode(), host.encode(), request_id.encode(), len(body), body)
+        b"x-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s"
+    ) % (path.encode(), host.encode(), request_id.encode(), trace, len(body), body)

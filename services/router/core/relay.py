@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from libs.common.units import MIB
@@ -30,7 +30,7 @@ class StreamedAnswer:
         "is_done",
     )
 
-    def __init__(self, ask: Ask, serving: Serving, *, head: bytes) -> None:
+    def __init__(self, ask: Ask, serving: Serving, *, head: Callable[[], bytes]) -> None:
         self._ask = ask
         self._serving = serving
         self._head = head
@@ -51,6 +51,8 @@ class StreamedAnswer:
         """What to send for ``data``, the socket's offset being ``at``; then look at `broken`."""
         out: list[bytes] = []
         for piece in self._pieces(data):
+            if piece.usage is not None and piece.usage.cached_tokens is not None:
+                self._serving.cached_tokens = piece.usage.cached_tokens
             if piece.finish_reason:
                 self._has_reason = True
                 self._serving.finish_reason(piece.finish_reason)
@@ -70,7 +72,7 @@ class StreamedAnswer:
         if self.has_begun:
             return b""
         self.has_begun = True
-        return self._head
+        return self._head()
 
     def terminal_frame(self) -> bytes:
         """What ends the answer; to be sent only when the bill is durable."""
@@ -134,5 +136,6 @@ class WholeAnswer:
         assert piece.usage is not None
         if piece.finish_reason:
             self._serving.finish_reason(piece.finish_reason)
+        self._serving.cached_tokens = piece.usage.cached_tokens
         self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
         return body

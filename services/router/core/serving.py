@@ -113,7 +113,7 @@ class Serving:
 
     __slots__ = (
         "_checkpoint_ms", "_checkpointed", "_counted_by_engine", "_delivered", "_final", "_finish", "_first_token_ms",
-        "_marks", "_over", "_prompt_tokens", "_relayed", "admitted",
+        "_marks", "_over", "_prompt_tokens", "_relayed", "admitted", "cached_tokens",
     )  # fmt: skip
 
     def __init__(self, admitted: Admitted) -> None:
@@ -124,6 +124,7 @@ class Serving:
         self._checkpointed = 0
         self._checkpoint_ms = admitted.started_ms
         self._prompt_tokens: int | None = None
+        self.cached_tokens: int | None = None  # Of the prompt, what the engine had read before; told, not billed.
         self._first_token_ms: int | None = None
         self._counted_by_engine = False
         self._final: int | None = None

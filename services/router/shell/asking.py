@@ -14,6 +14,7 @@ from libs.common.units import MIB
 from services.router.core import http_rules, openai
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
+from services.router.shell.account import Account
 from services.router.shell.gateway import Gateway
 from services.router.shell.target import Seat, Target
 from services.router.shell.upstream import UpstreamConnection
@@ -54,14 +55,14 @@ class Asking:
         *,
         target: Target,
         ask: openai.Ask,
-        request_id: str,
+        account: Account,
         tokens_max: int | None = None,
     ) -> None:
         self._gateway = gateway
         self._hearer = hearer
         self._target = target
         self._ask = ask
-        self._request_id = request_id
+        self._account = account
         self._tokens_max = tokens_max
         self._seat: Seat | None = None
         self._seated_s = 0.0
@@ -145,9 +146,16 @@ class Asking:
             tokens_max=self._tokens_max,
         )
         path = ENGINE_PATHS[self._ask.api]
-        connection.ask(
-            self, http_rules.upstream_request(path=path, host=seat.authority, request_id=self._request_id, body=body)
+        account, trace = self._account, self._account.trace
+        account.asked(seat.name)
+        request = http_rules.upstream_request(
+            path=path,
+            host=seat.authority,
+            request_id=account.request_id,
+            body=body,
+            traceparent=trace.traceparent if trace else "",
         )
+        connection.ask(self, request)
 
     def _try_failed(self, reason: str) -> None:
         failed = self._seat
@@ -158,7 +166,7 @@ class Asking:
         log.warning(
             "engine did not answer",
             extra=fields(
-                request_id=self._request_id, endpoint_id=entry.endpoint_id, attempt=self._tries, reason=reason
+                request_id=self._account.request_id, endpoint_id=entry.endpoint_id, attempt=self._tries, reason=reason
             ),
         )
         if again is not None:

@@ -13,6 +13,7 @@ from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
 from services.router.core.surface import PATHS
 from services.router.shell import metrics
+from services.router.shell.account import Account
 from services.router.shell.exchange import Exchange
 from services.router.shell.intake import Incoming, Intake, Reading
 
@@ -128,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, refusal: HttpRefusal, *, request_id: str, keep_alive: bool) -> None:
         """Answer with an error."""
-        metrics.REQUESTS.labels(status=f"{refusal.status // 100}xx").inc()
+        metrics.note_refusal(refusal)
         self.write(
             http_rules.answer(
                 refusal.status,
@@ -199,19 +200,19 @@ class ClientConnection(asyncio.Protocol):
     def _handle(self, incoming: Incoming) -> None:
         head = incoming.head
         assert head is not None
-        request_id = self._gateway.request_id()
+        account = self._gateway.account(head)
         try:
-            self._route(incoming, head, request_id)
+            self._route(incoming, head, account)
         except HttpRefusal as refusal:
-            self.refuse(refusal, request_id=request_id, keep_alive=head.keep_alive)
+            self._turn_away(refusal, account, keep_alive=head.keep_alive)
             self.over(keep_alive=head.keep_alive)
 
-    def _route(self, incoming: Incoming, head: Head, request_id: str) -> None:
+    def _route(self, incoming: Incoming, head: Head, account: Account) -> None:
         api = PATHS.get(head.path)
         if api is None:
             found = self._edge.lookup(head, incoming.key)
-            metrics.REQUESTS.labels(status="2xx").inc()
-            self.write(http_rules.answer(200, found, request_id=request_id, keep_alive=head.keep_alive))
+            self.write(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
+            account.looked_up()
             self.over(keep_alive=head.keep_alive)
             return
         if self._gateway.is_stopping:
@@ -219,7 +220,7 @@ class ClientConnection(asyncio.Protocol):
         assert incoming.key is not None
         ask = openai.read(api, incoming.body(), host=endpoint_of(head.host, self._gateway.domain))
         self._exchange = exchange = Exchange(
-            self._gateway, self, ask=ask, key=incoming.key, request_id=request_id, keep_alive=head.keep_alive
+            self._gateway, self, ask=ask, key=incoming.key, account=account, keep_alive=head.keep_alive
         )
         exchange.start()
 
@@ -227,10 +228,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_and_close(self, refusal: HttpRefusal) -> None:
         """Nothing more can be read here. A close over unread bytes would reset the answer away: drop them."""
-        self.refuse(refusal, request_id=self._gateway.request_id(), keep_alive=False)
+        self._turn_away(refusal, self._gateway.account(), keep_alive=False)
         self._is_lingering = True
         self._deadline_s = self._gateway.now_s() + LINGER_S
         self._transport.write_eof()
+
+    def _turn_away(self, refusal: HttpRefusal, account: Account, *, keep_alive: bool) -> None:
+        """It never became a request to an engine."""
+        self.refuse(refusal, request_id=account.refused(refusal), keep_alive=keep_alive)
+        account.over()
 
     def _close(self) -> None:
         self.is_open = False

@@ -1,4 +1,4 @@
-"""One generating request on its way: client on one side, engine on the other, the bill between them.
+"""One request on its way to a model: client on one side, engine on the other, the bill between them.
 
 The order of its steps is that of `core/serving.py`. Everything runs in the event loop, in callbacks; none waits.
 """
@@ -16,12 +16,13 @@ from services.router.core import answers, http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
 from services.router.core.serving import Finish, Row, Serving, admit
-from services.router.shell import metrics
+from services.router.shell.account import Account
 from services.router.shell.asking import Asking
 from services.router.shell.client import Client
 from services.router.shell.gateway import Gateway
 from services.router.shell.guest import Guest
 from services.router.shell.phase import Phase
+from services.router.shell.reply import Reply
 from services.router.shell.target import Seat
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,17 @@ class Exchange(Guest):
     """One request, from its admission to its bill."""
 
     def __init__(
-        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, request_id: str, keep_alive: bool
+        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
-        super().__init__(gateway, client, ask=ask, key=key, request_id=request_id, keep_alive=keep_alive)
-        entered, now_ms = self._entered, gateway.clock.now_ms()
-        self._serving = Serving(admit(self._target.entry, key, request_id=request_id, api=ask.api, now_ms=now_ms))
+        super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
+        entry, entered, request_id = self._target.entry, self._entered, account.request_id
+        self._serving = Serving(admit(entry, key, request_id=request_id, api=ask.api, now_ms=gateway.clock.now_ms()))
         self._asking = Asking(
-            gateway, self, target=self._target, ask=ask, request_id=request_id, tokens_max=entered.tokens_max
+            gateway, self, target=self._target, ask=ask, account=account, tokens_max=entered.tokens_max
         )
         self._whole = WholeAnswer(ask.api, self._serving)
-        head = http_rules.stream_head(request_id=request_id, keep_alive=keep_alive, headers=entered.headers)
-        self._stream = StreamedAnswer(ask, self._serving, head=head)
+        self._reply = Reply(client, account, entered=entered, serving=self._serving, keep_alive=keep_alive)
+        self._stream = StreamedAnswer(ask, self._serving, head=self._reply.stream_head)
         self._is_recorded = self._has_ended = self._is_committed = False
         self._held = b""  # Said by the engine before the first row was on disk.
 
@@ -57,7 +58,8 @@ class Exchange(Guest):
         try:
             journal.begin(self._serving.opening())
         except Unavailable as wrong:
-            log.error("usage journal refused a request", extra=fields(request_id=self._request_id, reason=str(wrong)))
+            request_id = self._account.request_id
+            log.error("usage journal refused a request", extra=fields(request_id=request_id, reason=str(wrong)))
             self.turned_away(refusals.cannot_record())
             return
         self._phase = Phase.ASKING
@@ -95,6 +97,10 @@ class Exchange(Guest):
             self.turned_away(refusals.stopping())
         else:
             self._cut_short(refusals.stopping(), "cut at the drain deadline")
+
+    def unbilled_tokens(self) -> int:
+        """What the client has got so far, until a bill says it."""
+        return 0 if self._account.is_billed else self._serving.delivered
 
     def sweep(self, now_s: float) -> None:
         """Look at the deadlines."""
@@ -169,16 +175,12 @@ class Exchange(Guest):
             self._asking.pause(len(self._held) > HELD_BYTES_MAX)
             return
         now_ms = self._gateway.clock.now_ms()
-        was_silent = self._serving.first_token_ms is None
         out = self._stream.feed(data, at=self._client.written, now_ms=now_ms)
         if out:
             if self._phase is Phase.ASKING:
                 self._phase = Phase.ANSWERING
-                metrics.REQUESTS.labels(status="2xx").inc()
             self._client.write(out)
             self._note_sent()
-        if was_silent and self._serving.first_token_ms is not None:
-            metrics.TTFT.observe(self._gateway.now_s() - self._started_s)
         if self._stream.broken:
             self.engine_failed(self._stream.broken)
         elif self._stream.is_done:
@@ -216,11 +218,7 @@ class Exchange(Guest):
             return
 
         def whole() -> None:
-            metrics.REQUESTS.labels(status="2xx").inc()
-            head = self._entered.headers
-            self._client.write(
-                http_rules.answer(200, body, request_id=self._request_id, keep_alive=self._keep_alive, headers=head)
-            )
+            self._reply.whole(body)
             self._end(keep_alive=self._keep_alive)
 
         self._commit(self._serving.completed(self._gateway.clock.now_ms()), whole)
@@ -229,7 +227,8 @@ class Exchange(Guest):
         """End it from our side: with an error status if the client has seen nothing, else with an error event."""
         if self._phase in (Phase.ENDING, Phase.OVER):
             return
-        log.warning("request cut short", extra=fields(request_id=self._request_id, reason=reason))
+        self._account.refused(refusal)
+        log.warning("request cut short", extra=fields(request_id=self._account.request_id, reason=reason))
         if self._phase is not Phase.ANSWERING:
             self._refuse(refusal)
             return
@@ -250,7 +249,7 @@ class Exchange(Guest):
         self._asking.stop()
 
         def send() -> None:
-            self._client.refuse(refusal, request_id=self._request_id, keep_alive=self._keep_alive)
+            self._reply.refuse(refusal)
             self._end(keep_alive=self._keep_alive)
 
         self._bill(Finish.UPSTREAM_ERROR, send)
@@ -271,11 +270,13 @@ class Exchange(Guest):
         def durable(error: BaseException | None) -> None:
             if error is not None:
                 # The row of the last checkpoint stands, and is billed after the next start.
-                log.error("usage journal refused a bill", extra=fields(request_id=self._request_id, reason=str(error)))
+                log.error(
+                    "usage journal refused a bill", extra=fields(request_id=self._account.request_id, reason=str(error))
+                )
                 self._client.abort()
                 self._end(keep_alive=False)
                 return
-            metrics.note_bill(row)
+            self._account.billed(row, self._serving.cached_tokens)
             self._gateway.on_finished()
             then()
 

@@ -14,8 +14,10 @@ from libs.common.events.tables import KeyEntry
 from libs.common.key_use import KeyUse
 from libs.common.keys import Keyring, Network
 from services.router.core import refusals
+from services.router.core.http_rules import Head
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
+from services.router.shell.account import Account, Books
 from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.quotas import QuotaTable
 from services.router.shell.table import RouteTable
@@ -59,6 +61,7 @@ class Gateway:
         self.quotas = quotas or QuotaTable()
         self.limiter: Limiter = MinuteLimits()
         self.trusted = trusted
+        self.books = Books(clock)
         self.domain = ""  # Below it, each endpoint has an address of its own; empty: none has.
         self.key_use = KeyUse()
         self.load = LoadMeter(clock.now_ms())
@@ -76,6 +79,14 @@ class Gateway:
     def request_id(self) -> str:
         """A new id: unique by boot and count, so that nothing need be drawn."""
         return f"req-{self._boot_id}-{next(self._counter):x}"
+
+    def account(self, head: Head | None = None) -> Account:
+        """What will be told of a request; ``head`` is None where none could be read."""
+        if head is None:
+            return Account(self.books, request_id=self.request_id())
+        return Account(
+            self.books, request_id=self.request_id(), client_id=head.request_id, traceparent=head.traceparent
+        )
 
     def admit(self, bearer: str, peer: str = "", forwarded_for: str = "") -> KeyEntry:
         """Whose key it is, if it may be used from there. Raises HttpRefusal."""

@@ -6,6 +6,7 @@ from libs.common.events.tables import KeyEntry
 from services.router.core import openai
 from services.router.core.refusals import HttpRefusal
 from services.router.shell import entering, metrics
+from services.router.shell.account import Account
 from services.router.shell.client import Client
 from services.router.shell.gateway import Gateway
 from services.router.shell.phase import Phase
@@ -16,9 +17,9 @@ class Guest:
     """What is the same of every request; what it does with its replica, says the one that inherits."""
 
     def __init__(
-        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, request_id: str, keep_alive: bool
+        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
-        self._request_id = request_id
+        self._account = account
         self._gateway = gateway
         self._client = client
         self._ask = ask
@@ -29,9 +30,7 @@ class Guest:
         self._target = self._entered.target
         gateway.load.began(self._target.entry.endpoint_id, gateway.clock.now_ms())
         metrics.LIVE.inc()
-        self._started_s = gateway.now_s()
-        self._total_s = self._started_s + gateway.limits.total_s
-        self._deadline_s = self._total_s
+        self._total_s = self._deadline_s = gateway.now_s() + gateway.limits.total_s
 
     def start(self) -> None:
         """Take a place at a replica, or wait for one; `seated` or `turned_away` follows."""
@@ -43,11 +42,15 @@ class Guest:
 
     def turned_away(self, refusal: HttpRefusal) -> None:
         """It is not served, and there is nothing to bill."""
-        self._client.refuse(refusal, request_id=self._request_id, keep_alive=self._keep_alive)
+        self._client.refuse(refusal, request_id=self._account.refused(refusal), keep_alive=self._keep_alive)
         self._end(keep_alive=self._keep_alive)
 
     def cut(self) -> None:
         """End it."""
+        raise NotImplementedError
+
+    def unbilled_tokens(self) -> int:
+        """What its client has got and no bill has yet."""
         raise NotImplementedError
 
     def _stop(self) -> None:
@@ -71,5 +74,5 @@ class Guest:
         gateway.table.leave(self, endpoint_id)
         gateway.load.ended(endpoint_id, gateway.clock.now_ms())
         metrics.LIVE.dec()
-        metrics.DURATION.labels(api=self._ask.api).observe(gateway.now_s() - self._started_s)
+        self._account.over()
         self._client.over(keep_alive=keep_alive)

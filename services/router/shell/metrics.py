@@ -1,27 +1,27 @@
-"""Metrics of the router. No label is unbounded: no tenant, endpoint or key ids."""
+"""Metrics of the router. No label is unbounded: no tenant, endpoint or key ids; `millrace top` has the endpoints.
+
+What is counted at every request is a child made once (a look-up of labels costs more than the count), or a measure that
+is added up only when somebody looks.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import REGISTRY, Collector
 
-from services.router.core.serving import Row
+from services.router.core import measures
+from services.router.core.measures import Measure, Measures
+from services.router.core.refusals import HttpRefusal
+from services.router.core.traces import OPERATIONS
 
-REQUESTS: Final = Counter("router_requests_total", "Requests answered, by class of status.", ("status",))
-TTFT: Final = Histogram(
-    "router_time_to_first_token_seconds",
-    "From the whole request to the first content handed to the socket.",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-)
-DURATION: Final = Histogram(
-    "router_request_duration_seconds",
-    "From the whole request to its end.",
-    ("api",),
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
-)
-FINISHED: Final = Counter("router_requests_finished_total", "Generating requests, by how they ended.", ("finish",))
-TOKENS: Final = Counter("router_tokens_total", "Tokens billed.", ("kind",))
+_REQUESTS: Final = Counter("router_requests_total", "Requests answered, by class of status.", ("status",))
+ANSWERED: Final[Mapping[int, Counter]] = {each: _REQUESTS.labels(status=f"{each}xx") for each in (2, 4, 5)}
+OK: Final = ANSWERED[2]
+REFUSALS: Final = Counter("router_refusals_total", "Requests refused, by code, or by status if it has none.", ("code",))
 LIVE: Final = Gauge("router_live_requests", "Generating requests in flight.")
 CONNECTIONS: Final = Gauge("router_client_connections", "Open client connections.")
 RETRIES: Final = Counter("router_upstream_retries_total", "Requests sent to the engine a second time.")
@@ -46,10 +46,68 @@ JOURNAL_SECONDS: Final = Histogram(
     "One group commit of the usage journal.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1),
 )
+SPANS_LOST: Final = Counter("router_spans_lost_total", "Spans that no collector took.")
+LINES_LOST: Final = Counter("router_access_lines_lost_total", "Access lines that were not written.")
+
+MEASURES: Final = Measures()  # Of this process, like every metric here.
 
 
-def note_bill(row: Row) -> None:
-    """Count a request that was billed."""
-    FINISHED.labels(finish=row.finish).inc()
-    TOKENS.labels(kind="completion").inc(row.completion_tokens)
-    TOKENS.labels(kind="prompt").inc(row.prompt_tokens or 0)
+def note_refusal(refusal: HttpRefusal) -> None:
+    """Count a request that was refused."""
+    ANSWERED[refusal.status // 100].inc()
+    REFUSALS.labels(code=refusal.error_code or str(refusal.status)).inc()
+
+
+_LABELS: Final = ("gen_ai_operation_name", "gen_ai_request_model")
+_TIMES: Final = (
+    ("gen_ai_server_time_to_first_token_seconds", "From the whole request to its first content.", "first_token"),
+    ("gen_ai_server_time_per_output_token_seconds", "Between tokens after the first.", "per_token"),
+    ("gen_ai_server_request_duration_seconds", "From the whole request to its bill.", "duration"),
+    ("router_queue_seconds", "From the whole request until an engine was asked.", "queue"),
+)
+
+
+class ServedCollector(Collector):
+    """What was served, in the words of OpenTelemetry's conventions for generative AI."""
+
+    def __init__(self, of: Measures) -> None:
+        self._of = of
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, summed now."""
+        found = list(self._of.by_model())
+        for name, text, attribute in _TIMES:
+            family = HistogramMetricFamily(name, text, labels=_LABELS)
+            for measure in found:
+                _add(family, measure, getattr(measure, attribute))
+            yield family
+        tokens = CounterMetricFamily(
+            "router_tokens", "Tokens billed, and of the prompt those in a cache.", labels=("kind", *_LABELS)
+        )
+        finished = CounterMetricFamily(
+            "router_requests_finished", "Requests by how they ended.", labels=("finish", *_LABELS)
+        )
+        for measure in found:
+            labels = _labels(measure)
+            for kind in ("prompt", "cached", "completion"):
+                tokens.add_metric((kind, *labels), getattr(measure, f"{kind}_tokens"))
+            for finish, count in measure.finishes.items():
+                finished.add_metric((finish, *labels), count)
+        yield tokens
+        yield finished
+
+
+def _labels(measure: Measure) -> tuple[str, str]:
+    return OPERATIONS.get(measure.api, measure.api), measure.model
+
+
+def _add(family: HistogramMetricFamily, measure: Measure, histogram: measures.Histogram) -> None:
+    count = 0
+    buckets = []
+    for bound, here in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+        count += here
+        buckets.append((bound, count))
+    family.add_metric(_labels(measure), buckets, sum_value=histogram.total)
+
+
+REGISTRY.register(ServedCollector(MEASURES))

@@ -33,6 +33,13 @@ class RouterSettings(CommonSettings):
         default="",
         description="Path of the secret behind tenants' cache salts; made if missing; empty: beside usage_db.",
     )
+    access_log: str = Field(
+        default="-", description="A line for every request: - for standard error, a path, or empty."
+    )
+    otlp_url: str = Field(default="", description="Base URL of an OTLP/HTTP collector for traces; empty: none is told.")
+    trace_ratio: float = Field(
+        default=0.01, ge=0, le=1, description="Share of requests traced that no caller traces; theirs are as they say."
+    )
     trusted_proxies: str = Field(
         default="", description="CIDR blocks, by comma, of proxies whose X-Forwarded-For we believe; empty: none."
     )

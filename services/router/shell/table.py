@@ -27,6 +27,9 @@ class Cuttable(Protocol):
     def cut(self) -> None:
         """End it now, in the event loop."""
 
+    def unbilled_tokens(self) -> int:
+        """What its client has got and no bill has yet."""
+
 
 class RouteTable:
     """The routes that are served, and the requests that run on them.
@@ -132,10 +135,20 @@ class RouteTable:
         """Whether the bucket lost the route."""
         return endpoint_id in self._lost
 
+    def targets(self) -> list[Target]:
+        """Every route, as requests see it."""
+        return list(self._targets.values())
+
     def live(self, endpoint_id: str) -> int:
         """How many requests run on the endpoint."""
         with self._lock:
             return len(self._running.get(endpoint_id, ()))
+
+    def unbilled_tokens(self, endpoint_id: str) -> int:
+        """What clients of the endpoint have got of answers that still run."""
+        with self._lock:
+            running = list(self._running.get(endpoint_id, ()))
+        return sum(each.unbilled_tokens() for each in running)
 
     def live_total(self) -> int:
         """How many requests run."""

@@ -50,7 +50,7 @@ def unchunked(data: bytes) -> bytes:
 
 def relayed(ask: Ask, cuts: list[int], stream: bytes = STREAM) -> tuple[bytes, StreamedAnswer, Serving]:
     serving = a_serving()
-    answer = StreamedAnswer(ask, serving, head=b"HEAD")
+    answer = StreamedAnswer(ask, serving, head=lambda: b"HEAD")
     out = b""
     for begin, end in pairwise([0, *sorted(cuts), len(stream)]):
         out += answer.feed(stream[begin:end], at=len(out), now_ms=NOW)

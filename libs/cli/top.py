@@ -1,0 +1,179 @@
+"""`millrace top`: what the router serves right now, endpoint by endpoint, from two looks at its totals."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import httpx
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from libs.cli.credentials import Credentials
+from libs.cli.output import Output, console, table
+from libs.common.errors import MillraceError
+
+Json = dict[str, Any]
+
+TIMEOUT_S: Final = 10.0
+PAGE: Final = "/endpoints"
+NOTHING: Final = "–"  # Nothing of the kind happened in the interval.
+COLUMNS: Final = (
+    "endpoint", "tenant", "model", "repl", "live", "req/s", "err/s", "tok/s", "queue p95", "ttft p50", "ttft p95",
+    "ms/tok", "cached",
+)  # fmt: skip
+WELL: Final = ("stop", "length", "client_disconnect")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One endpoint over one interval. None: nothing to measure it by."""
+
+    endpoint_id: str
+    name: str
+    tenant_id: str
+    model: str
+    tier: str
+    region: str
+    replicas: int
+    in_flight: int
+    requests_per_s: float
+    errors_per_s: float
+    tokens_per_s: float
+    ttft_p50_ms: float | None
+    ttft_p95_ms: float | None
+    queue_p95_ms: float | None
+    per_token_ms: float | None
+    cached_share: float | None
+
+
+def loads(before: Json, after: Json) -> list[Load]:
+    """What happened between two boards of one router, the busiest endpoint first."""
+    lasted_s = max(1, after["now_ms"] - before["now_ms"]) / 1000
+    known = {each["endpoint_id"]: each for each in before["endpoints"]}
+    found = [_load(known.get(each["endpoint_id"]), each, lasted_s) for each in after["endpoints"]]
+    return sorted(found, key=lambda each: (-each.tokens_per_s, -each.requests_per_s, -each.in_flight, each.name))
+
+
+def _load(old: Json | None, new: Json, lasted_s: float) -> Load:
+    def grown(name: str) -> int:
+        return max(0, int(new[name]) - int(old[name] if old else 0))
+
+    finished = {key: count - (old["finishes"].get(key, 0) if old else 0) for key, count in new["finishes"].items()}
+    ttft, queue, per_token = (_grown(old, new, name) for name in ("first_token", "queue", "per_token"))
+    prompt = grown("prompt_tokens")
+    return Load(
+        **{name: new[name] for name in ("endpoint_id", "name", "tenant_id", "model", "tier", "region")},
+        replicas=new["replicas"],
+        in_flight=new["in_flight"],
+        requests_per_s=sum(finished.values()) / lasted_s,
+        errors_per_s=sum(count for key, count in finished.items() if key not in WELL) / lasted_s,
+        tokens_per_s=grown("completion_tokens") / lasted_s,
+        ttft_p50_ms=quantile(ttft, new["first_token"]["bounds_s"], 0.5),
+        ttft_p95_ms=quantile(ttft, new["first_token"]["bounds_s"], 0.95),
+        queue_p95_ms=quantile(queue, new["queue"]["bounds_s"], 0.95),
+        per_token_ms=quantile(per_token, new["per_token"]["bounds_s"], 0.5),
+        cached_share=grown("cached_tokens") / prompt if prompt else None,
+    )
+
+
+def _grown(old: Json | None, new: Json, name: str) -> list[int]:
+    before = old[name]["counts"] if old else [0] * len(new[name]["counts"])
+    return [max(0, a - b) for a, b in zip(new[name]["counts"], before, strict=True)]
+
+
+def quantile(counts: Sequence[int], bounds_s: Sequence[float], share: float) -> float | None:
+    """Below how many ms this share of the values lay, drawn straight within its bucket; the last bound at most."""
+    wanted = sum(counts) * share
+    if not wanted:
+        return None
+    passed = 0
+    low_s = 0.0
+    for count, high_s in zip(counts, bounds_s, strict=False):
+        if passed + count >= wanted:
+            return round((low_s + (high_s - low_s) * (wanted - passed) / count) * 1000, 1)
+        passed, low_s = passed + count, high_s
+    return bounds_s[-1] * 1000
+
+
+def drawn(found: Sequence[Load]) -> Table | str:
+    """The table."""
+    if not found:
+        return "no endpoint is routed; `millrace endpoints create` makes one"
+    rows = [
+        (
+            each.name, each.tenant_id, each.model, each.replicas, each.in_flight, _rate(each.requests_per_s),
+            _rate(each.errors_per_s), _rate(each.tokens_per_s), _ms(each.queue_p95_ms), _ms(each.ttft_p50_ms),
+            _ms(each.ttft_p95_ms), _ms(each.per_token_ms),
+            NOTHING if each.cached_share is None else f"{each.cached_share:.0%}",
+        )
+        for each in found
+    ]  # fmt: skip
+    return table(COLUMNS, rows, whole=COLUMNS, right=COLUMNS[3:])
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.1f}" if per_s else NOTHING
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+
+
+def watch(credentials: Credentials, *, interval_s: float, once: bool, output: Output) -> None:
+    """Look again and again; a table or a line of JSON for each interval. Raises MillraceError if no router answers."""
+    with httpx.Client(timeout=TIMEOUT_S) as web:
+        before = _board(web, credentials)
+        if output is Output.JSON:
+            while True:
+                before = _said(web, credentials, before, interval_s)
+                if once:
+                    return
+        if once:
+            time.sleep(interval_s)
+            console.print(drawn(loads(before, _board(web, credentials))))
+            return
+        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+            while True:
+                time.sleep(interval_s)
+                after = _board(web, credentials)
+                live.update(_page(loads(before, after), after, interval_s), refresh=True)
+                before = after
+
+
+def _said(web: httpx.Client, credentials: Credentials, before: Json, interval_s: float) -> Json:
+    time.sleep(interval_s)
+    after = _board(web, credentials)
+    sys.stdout.write(json.dumps([asdict(each) for each in loads(before, after)]) + "\n")
+    sys.stdout.flush()
+    return after
+
+
+def _page(found: Sequence[Load], board: Json, interval_s: float) -> Group:
+    tokens = sum(each.tokens_per_s for each in found)
+    requests = sum(each.requests_per_s for each in found)
+    flying = sum(each.in_flight for each in found)
+    line = (
+        f"{board['instance']}   {len(found)} endpoints   {flying:,} in flight   {requests:,.1f} req/s   "
+        f"{tokens:,.0f} tok/s   every {interval_s:g} s, Ctrl-C ends"
+    )
+    return Group(Text(line, style="bold"), Text(""), drawn(found))
+
+
+def _board(web: httpx.Client, credentials: Credentials) -> Json:
+    if not credentials.router_admin_url:
+        raise MillraceError("top asks the router's admin port: set MILLRACE_ROUTER_ADMIN_URL to where that is")
+    try:
+        board: Json = web.get(f"{credentials.router_admin_url}{PAGE}").raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as trouble:
+        url = credentials.router_admin_url
+        raise MillraceError(f"no router answers at {url} ({type(trouble).__name__}): is it up?") from None
+    return board

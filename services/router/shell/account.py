@@ -1,0 +1,152 @@
+"""What is told of one request, wherever it is told: its ids, its receipt, its line, its span."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from libs.common.clock import Clock
+from libs.common.events.tables import RouteEntry
+from services.router.core.refusals import HttpRefusal
+from services.router.core.serving import Row
+from services.router.core.traces import OPERATIONS, Span, Trace
+from services.router.shell import metrics
+from services.router.shell.access_log import AccessLog, Line, moment
+from services.router.shell.spans import Tracer
+
+NOT_ASKED: Final = -1
+CLIENT_LEFT: Final = 499  # nginx's word for who left before an answer began.
+
+
+class Books:
+    """Where requests are told of: metrics, access log, traces."""
+
+    def __init__(self, clock: Clock, *, log: AccessLog | None = None, tracer: Tracer | None = None) -> None:
+        self.clock = clock
+        self.log = log or AccessLog()
+        self.tracer = tracer or Tracer()
+
+
+class Account:
+    """One request. `request_id` is ours, and that of the bill; `shown_id` is what its client calls it."""
+
+    __slots__ = (
+        "_asked_ms", "_books", "_cached_tokens", "_code", "_replica", "_row", "_started_ms", "_status", "request_id",
+        "shown_id", "trace",
+    )  # fmt: skip
+
+    def __init__(self, books: Books, *, request_id: str, client_id: str = "", traceparent: str = "") -> None:
+        self._books = books
+        self._started_ms = books.clock.now_ms()
+        self._asked_ms = NOT_ASKED
+        self.request_id = request_id
+        self.shown_id = client_id or request_id
+        self.trace: Trace | None = books.tracer.begin(traceparent)
+        self._replica = ""
+        self._cached_tokens: int | None = None
+        self._status, self._code = CLIENT_LEFT, ""
+        self._row: Row | None = None
+
+    def asked(self, replica: str) -> None:
+        """An engine is being asked; of two tries the last one counts."""
+        self._asked_ms = self._books.clock.now_ms()
+        self._replica = replica
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether its bill is written."""
+        return self._row is not None
+
+    @property
+    def queue_ms(self) -> int:
+        """How long it waited until an engine was asked."""
+        until_ms = self._books.clock.now_ms() if self._asked_ms == NOT_ASKED else self._asked_ms
+        return max(0, until_ms - self._started_ms)
+
+    def answered(self, entry: RouteEntry, cached_tokens: int | None) -> bytes:
+        """Its answer begins: the receipt, a header that says how it is served, as a dictionary of RFC 9651.
+
+        ``cached_tokens``, where the engine has said it, is how much of the prompt was in its cache.
+        """
+        metrics.OK.inc()
+        self._status = 200
+        cached = b"" if cached_tokens is None else b", cached_tokens=%d" % cached_tokens
+        return b'millrace-receipt: id="%s", region="%s", class="%s", queue_ms=%d%s\r\n' % (
+            self.request_id.encode(), entry.region.encode(), entry.tier.encode(), self.queue_ms, cached,
+        )  # fmt: skip
+
+    def refused(self, refusal: HttpRefusal) -> str:
+        """It ends with this refusal, if its answer has not begun; returns the id to say it under."""
+        self._code = refusal.error_code or ""
+        if self._status == CLIENT_LEFT:
+            self._status = refusal.status
+        return self.shown_id
+
+    def billed(self, row: Row, cached_tokens: int | None) -> None:
+        """Its bill is written."""
+        self._row, self._cached_tokens = row, cached_tokens
+        metrics.MEASURES.note(row, queue_ms=self.queue_ms, cached_tokens=cached_tokens or 0)
+
+    def looked_up(self) -> None:
+        """It was answered without an engine."""
+        metrics.OK.inc()
+        self._status = 200
+        self.over()
+
+    def over(self) -> None:
+        """It has ended."""
+        books = self._books
+        now_ms = books.clock.now_ms()
+        if books.log.is_on:
+            self._write(self._row, now_ms)
+        if self.trace is not None and self.trace.is_sampled and self._row is not None:
+            books.tracer.note(self._span(self.trace, self._row, now_ms))
+
+    def _write(self, row: Row | None, now_ms: int) -> None:
+        line = Line(
+            time=moment(now_ms),
+            message="refused" if row is None and self._status >= 400 else "served",
+            request_id=self.request_id,
+            client_request_id="" if self.shown_id == self.request_id else self.shown_id,
+            trace_id=self.trace.trace if self.trace else "",
+            status=self._status,
+            code=self._code,
+            duration_ms=now_ms - self._started_ms,
+        )
+        if row is None:
+            self._books.log.unbilled(line)
+            return
+        line.api, line.finish = row.api, row.finish
+        line.tenant_id, line.project_id = row.tenant_id, row.project_id
+        line.endpoint_id, line.key_id, line.replica = row.endpoint_id, row.key_id, self._replica
+        line.prompt_tokens, line.completion_tokens = row.prompt_tokens, row.completion_tokens
+        line.cached_tokens, line.queue_ms = self._cached_tokens, self.queue_ms
+        if row.first_token_ms is not None:
+            line.first_token_ms = row.first_token_ms - row.started_ms
+        self._books.log.served(line)
+
+    def _span(self, trace: Trace, row: Row, now_ms: int) -> Span:
+        operation = OPERATIONS.get(row.api, row.api)
+        return Span(
+            trace=trace,
+            name=f"{operation} {row.model}",
+            start_ms=self._started_ms,
+            end_ms=now_ms,
+            error=self._code,
+            first_token_ms=row.first_token_ms,
+            attributes={
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": "millrace",
+                "gen_ai.request.model": row.model,
+                "gen_ai.usage.input_tokens": row.prompt_tokens,
+                "gen_ai.usage.output_tokens": row.completion_tokens,
+                "gen_ai.usage.cache_read.input_tokens": self._cached_tokens,
+                "gen_ai.response.finish_reasons": row.finish,
+                "http.response.status_code": self._status,
+                "error.type": self._code,
+                "millrace.request_id": self.request_id,
+                "millrace.endpoint_id": row.endpoint_id,
+                "millrace.tenant_id": row.tenant_id,
+                "millrace.replica": self._replica,
+                "millrace.queue_ms": self.queue_ms,
+            },
+        )
