@@ -28,6 +28,8 @@ COLUMNS: Final = (
     "endpoint", "tenant", "model", "repl", "live", "req/s", "err/s", "tok/s", "queue p95", "ttft p50", "ttft p95",
     "ms/tok", "cached",
 )  # fmt: skip
+EXTRA: Final = frozenset({"tenant", "model", "queue p95", "cached", "err/s"})
+WIDE: Final = 110  # Columns of a terminal, from which all of it has room.
 WELL: Final = ("stop", "length", "client_disconnect")
 
 
@@ -102,8 +104,8 @@ def quantile(counts: Sequence[int], bounds_s: Sequence[float], share: float) -> 
     return bounds_s[-1] * 1000
 
 
-def drawn(found: Sequence[Load]) -> Table | str:
-    """The table."""
+def drawn(found: Sequence[Load], *, is_wide: bool) -> Table | str:
+    """The table; where there is little room, without what matters least."""
     if not found:
         return "no endpoint is routed; `millrace endpoints create` makes one"
     rows = [
@@ -115,7 +117,9 @@ def drawn(found: Sequence[Load]) -> Table | str:
         )
         for each in found
     ]  # fmt: skip
-    return table(COLUMNS, rows, whole=COLUMNS, right=COLUMNS[3:])
+    shown = [index for index, column in enumerate(COLUMNS) if is_wide or column not in EXTRA]
+    columns = [COLUMNS[index] for index in shown]
+    return table(columns, [[row[index] for index in shown] for row in rows], whole=columns, right=COLUMNS[3:])
 
 
 def _rate(per_s: float) -> str:
@@ -139,7 +143,8 @@ def watch(credentials: Credentials, *, interval_s: float, once: bool, output: Ou
                     return
         if once:
             time.sleep(interval_s)
-            console.print(drawn(loads(before, _board(web, credentials))))
+            found = loads(before, _board(web, credentials))
+            console.print(drawn(found, is_wide=console.width >= WIDE))
             return
         with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:
@@ -165,7 +170,7 @@ def _page(found: Sequence[Load], board: Json, interval_s: float) -> Group:
         f"{board['instance']}   {len(found)} endpoints   {flying:,} in flight   {requests:,.1f} req/s   "
         f"{tokens:,.0f} tok/s   every {interval_s:g} s, Ctrl-C ends"
     )
-    return Group(Text(line, style="bold"), Text(""), drawn(found))
+    return Group(Text(line, style="bold"), Text(""), drawn(found, is_wide=console.width >= WIDE))
 
 
 def _board(web: httpx.Client, credentials: Credentials) -> Json:
