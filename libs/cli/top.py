@@ -25,8 +25,8 @@ TIMEOUT_S: Final = 10.0
 PAGE: Final = "/endpoints"
 NOTHING: Final = "–"  # Nothing of the kind happened in the interval.
 COLUMNS: Final = (
-    "endpoint", "tenant", "model", "repl", "live", "req/s", "err/s", "tok/s", "queue p95", "ttft p50", "ttft p95",
-    "ms/tok", "cached",
+    "endpoint", "tenant", "model", "repl", "live", "wait", "req/s", "err/s", "tok/s", "queue p95", "ttft p50",
+    "ttft p95", "ms/tok", "cached",
 )  # fmt: skip
 EXTRA: Final = frozenset({"tenant", "model", "queue p95", "cached", "err/s"})
 WIDE: Final = 110  # Columns of a terminal, from which all of it has room.
@@ -45,6 +45,7 @@ class Load:
     region: str
     replicas: int
     in_flight: int
+    waiting: int
     requests_per_s: float
     errors_per_s: float
     tokens_per_s: float
@@ -74,6 +75,7 @@ def _load(old: Json | None, new: Json, lasted_s: float) -> Load:
         **{name: new[name] for name in ("endpoint_id", "name", "tenant_id", "model", "tier", "region")},
         replicas=new["replicas"],
         in_flight=new["in_flight"],
+        waiting=new["waiting"],
         requests_per_s=sum(finished.values()) / lasted_s,
         errors_per_s=sum(count for key, count in finished.items() if key not in WELL) / lasted_s,
         tokens_per_s=grown("completion_tokens") / lasted_s,
@@ -110,7 +112,8 @@ def drawn(found: Sequence[Load], *, is_wide: bool) -> Table | str:
         return "no endpoint is routed; `millrace endpoints create` makes one"
     rows = [
         (
-            each.name, each.tenant_id, each.model, each.replicas, each.in_flight, _rate(each.requests_per_s),
+            each.name, each.tenant_id, each.model, each.replicas, each.in_flight, each.waiting,
+            _rate(each.requests_per_s),
             _rate(each.errors_per_s), _rate(each.tokens_per_s), _ms(each.queue_p95_ms), _ms(each.ttft_p50_ms),
             _ms(each.ttft_p95_ms), _ms(each.per_token_ms),
             NOTHING if each.cached_share is None else f"{each.cached_share:.0%}",

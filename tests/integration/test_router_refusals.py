@@ -148,6 +148,9 @@ CASES = {
 # Refused where one table of requests can not reach: each has a test of its own, named here.
 ELSEWHERE = {
     "too_large": "test_router_input: a body that grows beyond the limit",
+    "overloaded": "test_router_queues",
+    "too_many_waiting": "test_router_queues",
+    "too_many_at_once": "test_router_queues",
     "cannot_record": "test_router_edge: a journal that fails",
     "stopping": "test_router_edge: draining",
 }

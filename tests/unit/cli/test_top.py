@@ -23,7 +23,8 @@ def spread(*counts: int) -> dict[str, Any]:
 def an_endpoint(name: str, **fields: object) -> dict[str, Any]:
     return {
         "endpoint_id": f"ep-{name}", "name": name, "tenant_id": "acme", "project_id": "p", "model": "m", "tier": "t",
-        "region": "eu-1", "replicas": 2, "outstanding": 1, "in_flight": 1, "finishes": {}, "prompt_tokens": 0,
+        "region": "eu-1", "replicas": 2, "outstanding": 1, "in_flight": 1,
+        "waiting": 0, "finishes": {}, "prompt_tokens": 0,
         "cached_tokens": 0, "completion_tokens": 0, "first_token": spread(0, 0, 0, 0),
         "per_token": spread(0, 0, 0, 0), "queue": spread(0, 0, 0, 0), "duration": spread(0, 0, 0, 0), **fields,
     }  # fmt: skip
@@ -85,7 +86,19 @@ def test_the_table_fits_a_terminal_and_leaves_out_what_there_was_none_of() -> No
 def test_a_narrow_terminal_has_what_matters_most() -> None:
     head, busy, *_ = rendered(80, is_wide=False)
 
-    assert head.split() == ["ENDPOINT", "REPL", "LIVE", "REQ/S", "TOK/S", "TTFT", "P50", "TTFT", "P95", "MS/TOK"]
+    assert head.split() == [
+        "ENDPOINT",
+        "REPL",
+        "LIVE",
+        "WAIT",
+        "REQ/S",
+        "TOK/S",
+        "TTFT",
+        "P50",
+        "TTFT",
+        "P95",
+        "MS/TOK",
+    ]
     assert "100.0" in busy
 
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from libs.common.errors import Invalid
 from libs.common.events.runtime import Replica
 from libs.common.ids import SystemEntropy
-from services.router.core import models, openai, sse
+from services.router.core import isolation, models, openai, sse
 from services.router.core.answers import read_answer
 from services.router.core.hosts import endpoint_of
-from services.router.core.isolation import cache_salt
 from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer
@@ -34,8 +33,8 @@ def asked(api: Api, host: str = "", **fields: object) -> Ask:
     return openai.read(api, json.dumps(fields).encode(), host=host)
 
 
-def engine_reads(ask: Ask, **more: str) -> dict[str, object]:
-    body: dict[str, object] = json.loads(openai.upstream_body(ask, engine_model="m", **more))
+def engine_reads(ask: Ask, *, cache_salt: str = "") -> dict[str, object]:
+    body: dict[str, object] = json.loads(openai.upstream_body(ask, engine_model="m", cache_salt=cache_salt))
     return body
 
 
@@ -71,12 +70,12 @@ def test_an_address_below_the_domain_names_an_endpoint(host: str, endpoint: str)
 
 
 def test_the_salt_is_written_by_us_alone_and_tells_tenants_apart() -> None:
-    secret = b"s" * 32
+    secret, salt = b"s" * 32, isolation.cache_salt
     ask = asked(Api.RESPONSES, model=NAME, input="x", stream=True)
 
     assert engine_reads(ask, cache_salt="a")["cache_salt"] == "a"
-    assert len({cache_salt(secret, "ten-a"), cache_salt(secret, "ten-b"), cache_salt(b"t" * 32, "ten-a")}) == 3
-    assert "ten-a" not in cache_salt(secret, "ten-a")
+    assert len({salt(secret, "ten-a"), salt(secret, "ten-b"), salt(b"t" * 32, "ten-a")}) == 3
+    assert "ten-a" not in salt(secret, "ten-a")
 
 
 def test_a_route_carries_the_salt_of_its_tenant() -> None:
