@@ -107,8 +107,9 @@ async def serve(settings: RouterSettings) -> None:
         *reports_of(settings, gateway, bus, boot_id),
         partial(copies.run, bus.connected, bus.is_healthy),
     )
-    store = SqlStore(settings.database_url)
-    ports = Ports(store, clock, gateway.table, journal, settings.instance, settings.public_url)
+    ports = Ports(
+        SqlStore(settings.database_url), clock, gateway.table, journal, settings.instance, settings.public_url
+    )
     service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
     pages = {ENDPOINTS_PAGE: partial(endpoints_page, gateway.table, metrics.MEASURES, clock, settings.instance)}
     process: Process
