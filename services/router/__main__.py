@@ -77,19 +77,7 @@ async def serve(settings: RouterSettings) -> None:
         settings.usage_db, post=asyncio.get_running_loop().call_soon_threadsafe, waits_for_disk=settings.usage_sync
     )
     metrics.RECOVERED.inc(journal.recover())
-    gateway = Gateway(
-        keyring=Keyring(),
-        table=RouteTable(partial(cache_salt, kept_secret(settings.salt_path, SystemEntropy()))),
-        journal=journal,
-        clock=clock,
-        boot_id=boot_id,
-        limits=limits_of(settings),
-        quotas=QuotaTable(),
-        trusted=trusted_proxies(settings.trusted_proxies),
-    )
-    gateway.books = books_of(settings, clock)
-    gateway.domain = settings.endpoint_domain.lower()
-    gateway.table.seed = int(boot_id, 16)
+    gateway = gateway_of(settings, journal, clock, boot_id)
     edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
     edge.bind()
     copies, bus = tables_of(settings, gateway)
@@ -122,6 +110,24 @@ async def serve(settings: RouterSettings) -> None:
     )
     await process.serve()
     journal.close()
+
+
+def gateway_of(settings: RouterSettings, journal: LogUsageJournal, clock: SystemClock, boot_id: str) -> Gateway:
+    """What requests share."""
+    gateway = Gateway(
+        keyring=Keyring(),
+        table=RouteTable(partial(cache_salt, kept_secret(settings.salt_path, SystemEntropy()))),
+        journal=journal,
+        clock=clock,
+        boot_id=boot_id,
+        limits=limits_of(settings),
+        quotas=QuotaTable(),
+        trusted=trusted_proxies(settings.trusted_proxies),
+    )
+    gateway.books = books_of(settings, clock)
+    gateway.domain = settings.endpoint_domain.lower()
+    gateway.table.seed = int(boot_id, 16)
+    return gateway
 
 
 def books_of(settings: RouterSettings, clock: SystemClock) -> Books:
