@@ -65,7 +65,7 @@ def test_an_endpoint_lives_and_ends_at_the_command_line(run: Command, profile: P
     assert created[-1].split() == ["●", "ready", "requests", "are", "served"]
     assert watched == created
     assert endpoint["status"]["stage"] == "ready"
-    assert endpoint["spec"]["scaling"] == {"min": 1, "max": 2, "target_concurrency": 8}
+    assert endpoint["spec"]["scaling"] == {"min": 1, "max": 2, "target_concurrency": 8, "idle_to_zero_s": None}
     assert endpoint["id"] in " ".join(listed)
     assert {each.split()[0] for each in listed[1:]} >= {SERVED, BILLED}
 

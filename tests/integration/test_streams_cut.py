@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -39,11 +40,11 @@ from tests.unit.router.scene import ENDPOINT, KEY, a_request, chat_body, key_ent
 __all__ = ["nats_server"]
 
 STREAMS: Final = 1000
-AT_ONCE: Final = 100
+AT_ONCE: Final = 50
 TOKENS: Final = (20, 100)
 PER_EVENT: Final = 8
-KILL_EVERY_S: Final = (0.5, 2.0)
-VICTIMS: Final = ("router", "router", "nats", "metering")
+KILL_EVERY_S: Final = (0.3, 1.2)
+VICTIMS: Final = ("router", "nats", "router", "metering")
 PATIENCE_S: Final = 120.0  # Of a slow machine; what is waited for takes a second or two.
 
 
@@ -104,16 +105,17 @@ class Stage:
         self.ledger = Child("services.metering", ledger, self.state / "metering.log")
 
     async def kill(self, victim: str) -> None:
-        """Kill it, start it again at once, and wait until it answers."""
+        """Kill it, and start it again at once."""
         self.kills[victim] += 1
         if victim == "nats":
             self.server.kill()
             await asyncio.to_thread(self.server.start)
             return
-        child, port = (self.router, self.port) if victim == "router" else (self.ledger, self.ledger_port)
+        child = self.router if victim == "router" else self.ledger
         await child.kill()
         await child.start()
-        await answers(port)
+        if victim == "router":
+            await answers(self.port)  # Killed before it serves, it would prove nothing.
 
     async def ledger_lines(self) -> list[dict[str, object]]:
         """All that the ledger has, or nothing while it does not answer."""
@@ -205,9 +207,9 @@ async def many_streams(stage: Stage, chance: random.Random, count: int) -> list[
 
 async def killing(stage: Stage, chance: random.Random) -> None:
     """Kill one after the other, for ever."""
-    while True:
+    for victim in itertools.cycle(VICTIMS):
         await asyncio.sleep(chance.uniform(*KILL_EVERY_S))
-        await stage.kill(chance.choice(VICTIMS))
+        await stage.kill(victim)
 
 
 async def billed(stage: Stage, seen: Sequence[Seen]) -> dict[str, int]:
@@ -260,7 +262,7 @@ async def run(
 ) -> tuple[list[Seen], list[str], Stage]:
     """Streams under kills, then quiet; what was seen, what is wrong with the bill, and what was killed."""
     chance = random.Random(seed)
-    engine = Engine(tokens=max(TOKENS), delay_s=0.1, per_event=PER_EVENT)
+    engine = Engine(tokens=max(TOKENS), delay_s=0.15, per_event=PER_EVENT)
     async with running(engine), a_stage(server, state, engine.url, fault) as stage:
         killer = asyncio.create_task(killing(stage, chance))
         try:

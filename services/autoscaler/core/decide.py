@@ -21,7 +21,7 @@ from libs.common.events.runtime import ReplicasChanged
 from libs.common.events.scale import ScaleDecided
 from libs.common.runner import Woke
 from services.autoscaler.core.policy import Policy
-from services.autoscaler.core.scaling import Hold, View, judge
+from services.autoscaler.core.scaling import Hold, View, judge, sleeps_at
 from services.autoscaler.core.state import Scaler
 from services.autoscaler.core.traffic import Sample, is_sound, keep, silent_until
 
@@ -39,7 +39,8 @@ def decide(scaler: Scaler, envelope: Envelope, now_ms: int, *, policy: Policy) -
         return Decision(scaler)
     verdict = judge(view_of(scaler, limits), now_ms, policy)
     if isinstance(verdict, ScaleDecided):
-        scaler = replace(scaler, decided=verdict.replicas, changed_ms=now_ms, is_anew=False)
+        is_asleep = verdict.replicas == 0
+        scaler = replace(scaler, decided=verdict.replicas, changed_ms=now_ms, is_anew=False, is_asleep=is_asleep)
     return Decision(
         _rested(scaler, limits, policy),
         events=(verdict,) if isinstance(verdict, ScaleDecided) else (),
@@ -90,13 +91,16 @@ def _alive(scaler: Scaler) -> Scaler:
         samples=(),
         ready=None,
         changed_ms=0,
-        is_anew=scaler.limits is not None and scaler.decided > scaler.limits.min,
+        is_asleep=False,
+        is_anew=scaler.limits is not None and (scaler.decided > scaler.limits.min or scaler.is_asleep),
     )
 
 
 def _is_void(scaler: Scaler, limits: Scaling) -> bool:
     """Whether what was decided can't hold, so that it is decided anew before the endpoint serves."""
-    return scaler.decided > 0 and (scaler.is_anew or not limits.min <= scaler.decided <= limits.max)
+    if scaler.is_asleep:
+        return limits.idle_to_zero_s is None
+    return scaler.is_anew or (scaler.decided > 0 and not limits.min <= scaler.decided <= limits.max)
 
 
 def _is_news(scaler: Scaler, envelope: Envelope) -> bool:
@@ -121,7 +125,7 @@ def _samples(scaler: Scaler, traffic: TrafficObserved, policy: Policy) -> tuple[
 def view_of(scaler: Scaler, limits: Scaling) -> View:
     """What the policy sees of a scaler."""
     return View(
-        current=scaler.decided or limits.min,
+        current=_current(scaler, limits),
         limits=limits,
         samples=scaler.samples,
         ready=scaler.ready,
@@ -130,9 +134,14 @@ def view_of(scaler: Scaler, limits: Scaling) -> View:
     )
 
 
+def _current(scaler: Scaler, limits: Scaling) -> int:
+    return 0 if scaler.is_asleep else scaler.decided or limits.min
+
+
 def _rested(scaler: Scaler, limits: Scaling, policy: Policy) -> Scaler:
     """Without old samples where they can no longer take a replica away."""
-    if (scaler.decided or limits.min) > limits.min:
+    may_fall_asleep = limits.idle_to_zero_s is not None and not scaler.is_asleep
+    if _current(scaler, limits) > limits.min or may_fall_asleep:
         return scaler
     begin_ms = scaler.now_ms - policy.stable_ms
     return replace(scaler, samples=tuple(each for each in scaler.samples if each.to_ms > begin_ms))
@@ -140,7 +149,9 @@ def _rested(scaler: Scaler, limits: Scaling, policy: Policy) -> Scaler:
 
 def _wake_at(scaler: Scaler, limits: Scaling, verdict: ScaleDecided | Hold, policy: Policy) -> int | None:
     """When time alone may change the verdict: not at the least, not while replicas or routers owe us news."""
-    if (scaler.decided or limits.min) == limits.min or not scaler.samples or verdict is Hold.REPLICAS:
+    if scaler.is_asleep or not scaler.samples or verdict is Hold.REPLICAS:
         return None
+    if _current(scaler, limits) == limits.min:
+        return sleeps_at(scaler.samples, limits)
     silent_ms = silent_until(scaler.samples, now_ms=scaler.now_ms, policy=policy)
     return max(scaler.now_ms + policy.evaluate_ms, silent_ms or 0)

@@ -13,8 +13,9 @@ from typing import Final
 
 from libs.common.events.endpoint import Scaling
 from libs.common.events.scale import ScaleDecided, ScaleInputs
+from libs.common.units import SECOND_MS
 from services.autoscaler.core.policy import Policy
-from services.autoscaler.core.traffic import Load, Sample, measure
+from services.autoscaler.core.traffic import Load, Sample, idle_since, measure
 
 ABSORB_PERCENT: Final = 80  # Of their target, what the replicas that stay may be busy at the window's peak.
 MILLI: Final = 1000
@@ -63,6 +64,8 @@ def judge(view: View, now_ms: int, policy: Policy) -> ScaleDecided | Hold:
     """What to change now, or why nothing changes."""
     if view.is_anew:
         return _decided(_inputs(replace(view, current=view.limits.min), None, window_ms=0), "it begins anew")
+    if view.current == 0 and view.limits.idle_to_zero_s is not None:
+        return _judge_asleep(view, now_ms, policy)
     if not view.limits.min <= view.current <= view.limits.max:
         return _decided(_inputs(view, None, window_ms=0), "the limits changed")
     short = measure(view.samples, now_ms=now_ms, window_ms=policy.panic_ms, policy=policy)
@@ -74,7 +77,7 @@ def judge(view: View, now_ms: int, policy: Policy) -> ScaleDecided | Hold:
 
 def _judge_down(view: View, now_ms: int, policy: Policy) -> ScaleDecided | Hold:
     if view.current == view.limits.min:
-        return Hold.STEADY
+        return _judge_idle(view, now_ms)
     load = measure(view.samples, now_ms=now_ms, window_ms=policy.stable_ms, policy=policy)
     if not load.is_complete:
         return Hold.NO_DATA
@@ -88,6 +91,32 @@ def _judge_down(view: View, now_ms: int, policy: Policy) -> ScaleDecided | Hold:
         return Hold.REPLICAS  # Little traffic because nobody answers is no reason to have fewer.
     mean, peak = _thousandths(load.concurrency_milli), _thousandths(load.peak_milli)
     return _decided(down, f"{mean} requests in flight, {peak} at most, are carried by fewer replicas")
+
+
+def _judge_asleep(view: View, now_ms: int, policy: Policy) -> ScaleDecided | Hold:
+    """One request that waits wakes it."""
+    load = measure(view.samples, now_ms=now_ms, window_ms=policy.panic_ms, policy=policy)
+    if not load.peak_milli:
+        return Hold.STEADY
+    return _decided(_inputs(view, load, window_ms=policy.panic_ms), "a request waits for it")
+
+
+def _judge_idle(view: View, now_ms: int) -> ScaleDecided | Hold:
+    """At its least: it falls asleep when every router has said for long enough that nothing asks for it."""
+    idle_s, at_ms = view.limits.idle_to_zero_s, sleeps_at(view.samples, view.limits)
+    if idle_s is None or at_ms is None or now_ms < at_ms or now_ms - view.changed_ms < idle_s * SECOND_MS:
+        return Hold.STEADY
+    load = Load(concurrency_milli=0, peak_milli=0, samples=len(view.samples), is_complete=True)
+    inputs = _inputs(view, load, window_ms=idle_s * SECOND_MS).model_copy(update={"min": 0})
+    return _decided(inputs, f"nothing asked for it for {idle_s} s")
+
+
+def sleeps_at(samples: Sequence[Sample], limits: Scaling) -> int | None:
+    """When it may fall asleep if nothing asks for it until then; None if it may not, or something is in flight."""
+    since_ms = idle_since(samples)
+    if limits.idle_to_zero_s is None or since_ms is None:
+        return None
+    return since_ms + limits.idle_to_zero_s * SECOND_MS
 
 
 def _inputs(view: View, load: Load | None, *, window_ms: int) -> ScaleInputs:

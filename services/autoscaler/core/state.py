@@ -19,7 +19,7 @@ class Scaler:
 
     Of what others say only the highest sequence counts. `now_ms` is the latest time seen. `life` is the generation that
     the present life began with, at `begun_ms`: the first request, or the one after a pause or failure. `is_anew` while
-    it was not yet said that what was decided before holds no longer.
+    it was not yet said that what was decided before holds no longer; `is_asleep` while no replica is what was decided.
     """
 
     endpoint_id: str
@@ -38,6 +38,7 @@ class Scaler:
     life: int = 0
     begun_ms: int = 0
     is_anew: bool = False
+    is_asleep: bool = False
 
     @property
     def is_over(self) -> bool:

@@ -88,6 +88,19 @@ def measure(samples: Iterable[Sample], *, now_ms: int, window_ms: int, policy: P
     return Load(concurrency, peak, count, complete and seen)
 
 
+def idle_since(samples: Iterable[Sample]) -> int | None:
+    """Since when every router that told of it says that nothing is in flight; None if one does not, or none told."""
+    since_ms = None
+    for _instance, found in groupby(sorted(samples, key=_place), key=lambda each: each.instance):
+        mine = list(found)
+        if not mine[-1].is_idle:
+            return None
+        busy = [index for index, each in enumerate(mine) if not each.is_idle]
+        began_ms = mine[busy[-1] + 1 if busy else 0].from_ms
+        since_ms = max(began_ms, since_ms or 0)
+    return since_ms
+
+
 def silent_until(samples: Iterable[Sample], *, now_ms: int, policy: Policy) -> int | None:
     """When the routers that fell silent in the middle of traffic count as gone; None if none did."""
     last = {each.instance: each for each in sorted(samples, key=_place)}

@@ -31,6 +31,10 @@ class LoadMeter:
         self.from_ms = now_ms
         self._gauges: dict[str, _Gauge] = {}
 
+    def introduce(self, endpoint_id: str, now_ms: int) -> None:
+        """Tell that it is idle, if nothing else is known: one that nobody ever asked can fall asleep only so."""
+        self._gauges.setdefault(endpoint_id, _Gauge(now_ms))
+
     def began(self, endpoint_id: str, now_ms: int) -> None:
         """A request for the endpoint is in flight."""
         gauge = self._gauges.setdefault(endpoint_id, _Gauge(now_ms))

@@ -80,6 +80,7 @@ class Edge:
         for connection in list(self._connections):
             connection.close_if_idle()
         if not await self._all_gone(self._drain_s):
+            log.warning("cutting what still runs", extra=fields(count=self.gateway.table.live_total()))
             self.gateway.table.cut_all()
             await self._all_gone(CUT_S)
         for connection in list(self._connections):

@@ -21,6 +21,7 @@ from services.router.shell.account import Account, Books
 from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.quotas import QuotaTable
 from services.router.shell.table import RouteTable
+from services.router.shell.target import Target
 from services.router.shell.upstream import Pool
 from services.router.shell.waiting import Places, WaitingRoom
 
@@ -74,7 +75,12 @@ class Gateway:
         self._counter = itertools.count(1)
         self.waiting = WaitingRoom(self.limits.places, self.now_s)
         table.post = self._loop.call_soon_threadsafe
-        table.on_change = self.waiting.changed
+        table.on_change = self._route_changed
+
+    def _route_changed(self, target: Target, is_routed: bool) -> None:
+        if is_routed and target.entry.wakes:
+            self.load.introduce(target.entry.endpoint_id, self.clock.now_ms())
+        self.waiting.changed(target, is_routed)
 
     def request_id(self) -> str:
         """A new id: unique by boot and count, so that nothing need be drawn."""

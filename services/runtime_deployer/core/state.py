@@ -67,7 +67,7 @@ class Runtime:
     `begun` is the generation whose facts are told anew: a change of scaling or limits goes on with the run that there
     is, anything else begins one. `intended` is set before anything is first applied: without it there can be nothing to
     remove. `warmed` holds the starts of pods that answered a real request. `delay` is why the cluster was last not
-    reached, for operators.
+    reached, for operators. `sleeps` while no replica is wanted, and until one that is wanted again is ready.
     """
 
     endpoint_id: EndpointId
@@ -89,6 +89,7 @@ class Runtime:
     removing_since_ms: int = 0
     told: Told = Told()
     replicas_told: ReplicasTold = ReplicasTold()
+    sleeps: bool = False
 
     @property
     def model(self) -> str:
@@ -166,6 +167,8 @@ class Runtime:
         scaling = self.spec.scaling
         is_of_this_life = self.decided is not None and self.decided.generation > self.ended_generation
         wanted = self.decided.replicas if self.decided is not None and is_of_this_life else scaling.min
+        if wanted == 0 and scaling.idle_to_zero_s is not None:
+            return 0
         return min(scaling.max, max(scaling.min, wanted))
 
     def _generation_of(self, fact: Fact) -> int:

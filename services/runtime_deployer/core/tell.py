@@ -107,7 +107,9 @@ def _replicas(runtime: Runtime) -> Telling:
 def _health(runtime: Runtime) -> Telling:
     if not runtime.is_wanted or not runtime.has_served:
         return runtime, ()
-    is_down, told_down = not runtime.replicas_told.replicas, Fact.RUNTIME_DEGRADED in runtime.told_facts
+    is_silent, told_down = not runtime.replicas_told.replicas, Fact.RUNTIME_DEGRADED in runtime.told_facts
+    runtime = replace(runtime, sleeps=is_silent and (runtime.sleeps or runtime.replicas_wanted == 0))
+    is_down = is_silent and not (runtime.sleeps and runtime.trouble is None)
     if is_down and not told_down:
         trouble = runtime.trouble
         reason, message = (trouble.reason, trouble.message) if trouble else ("NoReplicaReady", _SILENT)
