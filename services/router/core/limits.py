@@ -104,12 +104,20 @@ class Window:
 
 
 class MinuteLimits:
-    """The windows of every bucket in use. Not thread-safe: called from the event loop alone."""
+    """The windows of every bucket in use. Not thread-safe: called from the event loop alone.
 
-    def __init__(self) -> None:
-        self._requests: dict[str, Window] = {}
-        self._tokens: dict[str, Window] = {}
-        self._running: dict[str, int] = {}
+    What is given says where they are, if not in this process alone (shell/shared_limits.py).
+    """
+
+    def __init__(
+        self,
+        requests: dict[str, Window] | None = None,
+        tokens: dict[str, Window] | None = None,
+        running: dict[str, int] | None = None,
+    ) -> None:
+        self._requests = {} if requests is None else requests
+        self._tokens = {} if tokens is None else tokens
+        self._running = {} if running is None else running
         self._slot = 0
 
     def reserve(

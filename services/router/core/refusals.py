@@ -151,6 +151,13 @@ def cannot_record() -> HttpRefusal:
     )  # fmt: skip
 
 
+def limits_unknown() -> HttpRefusal:
+    """Nobody can say for the moment what is left of a limit: no answer beyond it."""
+    return HttpRefusal(
+        503, "Limits can not be checked right now; try again.", code="unavailable", kind=SERVER_ERROR, retry_after_s=1
+    )
+
+
 def stopping() -> HttpRefusal:
     """This process is going away; another, or the same after its restart, will answer."""
     return HttpRefusal(

@@ -1,0 +1,106 @@
+"""Counters that the workers of one router share, in memory that they were forked with.
+
+A row of cells for each name, found by its hash. Whoever reads and then writes on what it read holds the lock, for some
+microseconds; the kernel gives it back if the holder dies, and nobody waits for it longer than `LOCK_WAIT_S`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
+import time
+from typing import Final
+
+from libs.common.errors import Unavailable
+
+ROWS: Final = (
+    8192  # Names in use at once, of the last minute; 5 MB of addresses, and memory only where there are names.
+)
+PROBES: Final = 64  # How far from its place a row may lie; with half the rows in use, next to never that far.
+KNOWN_MAX: Final = 16_384
+LOCK_WAIT_S: Final = 0.05
+LOCK_POLL_S: Final = 0.0001
+KEY_CELLS: Final = 2
+_KEY: Final = struct.Struct("<qq")
+
+
+class Board:
+    """Rows of ``cells`` numbers of 64 bits, shared by everybody forked after this was made. A context: the lock."""
+
+    def __init__(self, *, cells: int, rows: int = ROWS) -> None:
+        self._width = KEY_CELLS + cells
+        self._rows = rows
+        self.cells = memoryview(mmap.mmap(-1, self._width * rows * 8)).cast("q")
+        self._lock = os.memfd_create("router-board")
+        self._known: dict[str, int] = {}
+
+    def __enter__(self) -> Board:
+        """Keep all others out. Raises Unavailable if one of them stays in."""
+        give_up_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > give_up_s:
+                    raise Unavailable("the counters are held by another worker") from None
+                time.sleep(LOCK_POLL_S)
+            else:
+                return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Let others in."""
+        fcntl.lockf(self._lock, fcntl.LOCK_UN)
+
+    def find(self, name: str) -> int | None:
+        """Where the cells of ``name`` begin."""
+        at = self._known.get(name)
+        high, low = _key(name)
+        if at is not None and self.cells[at - 2] == high and self.cells[at - 1] == low:
+            return at
+        for at in self._places(high):
+            if self.cells[at - 2] == high and self.cells[at - 1] == low:
+                return self._remember(name, at)
+        return None
+
+    def claim(self, name: str, *, idle: range | None = None, idle_before: int = 0) -> int:
+        """Where the cells of ``name`` begin, from now on if they had no place. Hold the lock.
+
+        A row whose first cell is below ``idle_before``, and whose cells in ``idle`` are all 0, is given to a new name.
+        Raises Unavailable if there is no place.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        key = _key(name)
+        for at in self._places(key[0]):
+            taken = self.cells[at - 2] or self.cells[at - 1]
+            if taken and (idle is None or self.cells[at] >= idle_before or any(self.cells[at + each] for each in idle)):
+                continue
+            for cell in range(at, at + self._width - KEY_CELLS):
+                self.cells[cell] = 0
+            self.cells[at - 2], self.cells[at - 1] = key
+            return self._remember(name, at)
+        raise Unavailable(f"no room for another counter beside {self._rows}")
+
+    def clear(self, cell: int) -> None:
+        """Set this cell of every row to 0: what its writer counted is over. Hold the lock."""
+        for row in range(self._rows):
+            self.cells[row * self._width + KEY_CELLS + cell] = 0
+
+    def _places(self, high: int) -> list[int]:
+        first = high % self._rows
+        return [((first + each) % self._rows) * self._width + KEY_CELLS for each in range(PROBES)]
+
+    def _remember(self, name: str, at: int) -> int:
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[name] = at
+        return at
+
+
+def _key(name: str) -> tuple[int, int]:
+    high, low = _KEY.unpack(hashlib.blake2b(name.encode(), digest_size=16).digest())
+    return high, low | 1  # Never (0, 0), which is a free row.
