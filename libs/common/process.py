@@ -49,12 +49,15 @@ class Process:
         drain: Callable[[], Awaitable[None]] | None = None,
         deliver: Callable[[Delivery], Answer] | None = None,
         pages: Mapping[str, Callable[[], bytes]] | None = None,
+        hears: bool = True,
     ) -> None:
+        """``hears``: whether it drinks from the service's consumers; of a service's processes one does."""
         self._service = service
         self._bus = bus
         self._settings = settings
         self._also = also
         self._answer = deliver or service.deliver
+        self._hears = hears
         self._drain = drain  # Awaited after the signal and before anything ends, so while the bus still works.
         self._pages = pages or {}  # More of the admin page, as JSON by path.
         self._stopping = asyncio.Event()
@@ -74,7 +77,7 @@ class Process:
         self._loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(each, self._stopping.set)
-        for consumer in consumers_of(self._service.name):
+        for consumer in consumers_of(self._service.name) if self._hears else ():
             self._bus.subscribe(consumer.name, self._deliver)
         threading.Thread(target=self._watch_loop, name="watchdog", daemon=True).start()
         admin = asyncio.create_task(self._serve_admin())

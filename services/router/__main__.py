@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -16,20 +18,21 @@ from libs.common.bus.nats import NatsBus
 from libs.common.bus.port import OnChange
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.client_address import trusted_proxies
-from libs.common.clock import SystemClock
+from libs.common.clock import Clock, SystemClock
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import Keyring
 from libs.common.process import Process
+from libs.common.store.memory import MemoryStore
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.router.core import balancing
 from services.router.core.isolation import cache_salt
-from services.router.service import build
+from services.router.service import RouterService, build
 from services.router.shell import metrics
 from services.router.shell.access_log import AccessLog
 from services.router.shell.account import Books
@@ -40,13 +43,17 @@ from services.router.shell.gateway import Gateway, Limits
 from services.router.shell.key_use import KeyUseReporter
 from services.router.shell.load import LoadReporter
 from services.router.shell.log import LogUsageJournal
-from services.router.shell.ports import Ports
+from services.router.shell.orphans import adopt
+from services.router.shell.ports import Ports, UsageJournal
 from services.router.shell.quotas import QuotaTable
 from services.router.shell.secret import kept_secret
 from services.router.shell.settings import RouterSettings
+from services.router.shell.shared_limits import SharedLimits
 from services.router.shell.side_bus import SideBus
 from services.router.shell.spans import Tracer
+from services.router.shell.supervisor import Supervisor
 from services.router.shell.table import RouteTable
+from services.router.shell.team import Postings, Team, TeamTable
 from services.router.shell.usage import UsageLoop, UsageSender
 from services.router.shell.waiting import Places
 
@@ -54,6 +61,7 @@ log = logging.getLogger(__name__)
 
 Part = Callable[[], Awaitable[None]]
 EXIT_WRONG: Final = 2
+GC_THRESHOLDS: Final = (50_000, 20, 100)  # A request's objects are freed by their counts; cycles are rare and small.
 BUS_WAIT_S: Final = 10.0  # A broker that is started together with us is worth waiting for,
 BUS_WAIT_COPY_S: Final = 1.0  # unless there is a copy to serve from.
 
@@ -63,22 +71,38 @@ def main() -> int:
     try:
         settings = reading.read(RouterSettings)
         telemetry.configure(Owner.ROUTER, level=settings.log_level)
-        uvloop.run(serve(settings))
+        kept_secret(settings.salt_path, SystemEntropy())  # Before there are several who would make it.
+        if settings.worker_count == 1:
+            return work(settings, None, 0)
+        team = Team(settings.worker_count)
+        run = partial(work, settings, team)
+        return Supervisor(team.count, run, buried=team.bury, end_within_s=settings.end_within_s).run()
     except MillraceError as wrong:
-        sys.stderr.write(f"router: {wrong}\n")
-        return EXIT_WRONG
+        return _say_wrong(wrong)
+
+
+def work(settings: RouterSettings, team: Team | None, number: int) -> int:
+    """One worker, or the only one; its exit code."""
+    try:
+        uvloop.run(serve(settings.of_worker(number), team, number))
+    except MillraceError as wrong:
+        return _say_wrong(wrong)
     return 0
 
 
-async def serve(settings: RouterSettings) -> None:
+async def serve(settings: RouterSettings, team: Team | None, number: int) -> None:
     """Join everything and run it."""
-    clock, boot_id = SystemClock(), SystemEntropy().token_bytes(5).hex()
+    boot_id = SystemEntropy().token_bytes(5).hex()
     journal = LogUsageJournal(
         settings.usage_db, post=asyncio.get_running_loop().call_soon_threadsafe, waits_for_disk=settings.usage_sync
     )
     metrics.RECOVERED.inc(journal.recover())
-    gateway = gateway_of(settings, journal, clock, boot_id)
-    edge = Edge(gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s)
+    if not number:
+        metrics.RECOVERED.inc(adopt(journal, settings.usage_db, workers=settings.worker_count))
+    gateway = gateway_of(settings, journal, boot_id, team, number)
+    edge = Edge(
+        gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s, is_shared=team is not None
+    )
     edge.bind()
     copies, bus = tables_of(settings, gateway)
     usage = usage_of(settings, gateway, bus, boot_id)
@@ -93,44 +117,89 @@ async def serve(settings: RouterSettings) -> None:
         gateway.books.log.run,
         partial(gateway.books.tracer.run, settings.instance),
         *reports_of(settings, gateway, bus, boot_id),
-        partial(copies.run, bus.connected, bus.is_healthy),
+        partial(copies.run, bus.connected, bus.is_healthy, saves=not number),
+        *(() if team is None else team_parts(team, number, gateway)),
+        calm_collector,
     )
-    ports = Ports(
-        SqlStore(settings.database_url), clock, gateway.table, journal, settings.instance, settings.public_url
-    )
-    service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
-    pages = {ENDPOINTS_PAGE: partial(endpoints_page, gateway.table, metrics.MEASURES, clock, settings.instance)}
+    service = service_of(settings, gateway, team, number)
+    pages = {ENDPOINTS_PAGE: partial(endpoints_page, gateway.table, metrics.MEASURES, gateway.clock, settings.instance)}
     process: Process
 
     def stop() -> None:
         process.stop()
 
     process = Process(
-        service, bus, settings, also=[partial(keep, each, stop) for each in parts], drain=drain, pages=pages
+        service,
+        bus,
+        settings,
+        also=[partial(keep, each, stop) for each in parts],
+        drain=drain,
+        pages=pages,
+        hears=not number,
     )
     await process.serve()
     journal.close()
 
 
-def gateway_of(settings: RouterSettings, journal: LogUsageJournal, clock: SystemClock, boot_id: str) -> Gateway:
-    """What requests share."""
+def gateway_of(
+    settings: RouterSettings, journal: UsageJournal, boot_id: str, team: Team | None, number: int
+) -> Gateway:
+    """What requests need beside their connections."""
     gateway = Gateway(
         keyring=Keyring(),
         table=RouteTable(partial(cache_salt, kept_secret(settings.salt_path, SystemEntropy()))),
         journal=journal,
-        clock=clock,
+        clock=SystemClock(),
         boot_id=boot_id,
         limits=limits_of(settings),
         quotas=QuotaTable(),
         trusted=trusted_proxies(settings.trusted_proxies),
     )
-    gateway.books = books_of(settings, clock)
+    gateway.books = books_of(settings, gateway.clock)
     gateway.domain = settings.endpoint_domain.lower()
     gateway.table.seed = int(boot_id, 16)
+    if team is not None:
+        gateway.limiter = SharedLimits(team.limits, worker=number, workers=team.count)
     return gateway
 
 
-def books_of(settings: RouterSettings, clock: SystemClock) -> Books:
+def service_of(settings: RouterSettings, gateway: Gateway, team: Team | None, number: int) -> RouterService:
+    """The control half; it runs in the first worker, and the others have none."""
+    if number:
+        return RouterService(
+            name=Owner.ROUTER, store=MemoryStore(), runners=(), journal=gateway.journal, instance=settings.instance
+        )
+    table = gateway.table if team is None else TeamTable(team, gateway.table)
+    store = SqlStore(settings.database_url)
+    ports = Ports(store, gateway.clock, table, gateway.journal, settings.instance, settings.public_url)
+    service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
+    return service if team is None else replace(service, forward=partial(team.forward, settings.instance))
+
+
+def team_parts(team: Team, number: int, gateway: Gateway) -> tuple[Part, ...]:
+    """What a worker does for the others: shows its table, and hears what it is told."""
+
+    def confirm(request_ids: object) -> None:
+        assert isinstance(request_ids, list)
+        metrics.CONFIRMED.inc(gateway.journal.confirm(request_ids))
+
+    def cut(endpoint_id: object) -> None:
+        gateway.table.cut(str(endpoint_id))
+
+    return (
+        Postings(team, number, gateway.table).run,
+        partial(team.hear, number, {"confirm": confirm, "cut": cut}),
+    )
+
+
+async def calm_collector() -> None:
+    """What is loaded stays: the garbage collector need not look at it again, nor at each request's few objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def books_of(settings: RouterSettings, clock: Clock) -> Books:
     """What tells of requests: a line each, a span for some."""
     tracer = Tracer(url=settings.otlp_url.rstrip("/"), ratio=settings.trace_ratio)
     return Books(clock, log=AccessLog(settings.access_log), tracer=tracer)
@@ -212,6 +281,11 @@ def limits_of(settings: RouterSettings) -> Limits:
             rules=balancing.Rules(zone=settings.zone),
         ),
     )
+
+
+def _say_wrong(wrong: MillraceError) -> int:
+    sys.stderr.write(f"router: {wrong}\n")
+    return EXIT_WRONG
 
 
 if __name__ == "__main__":

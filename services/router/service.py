@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -51,6 +51,7 @@ class RouterService(Service):
 
     journal: UsageJournal | None = None
     instance: str = ""
+    forward: Callable[[UsageConfirmed], object] = lambda _told: None
 
     def handle(self, envelope: Envelope) -> None:
         """Apply an event. Raises Unavailable if the journal does not answer; the confirmation then comes again."""
@@ -59,8 +60,10 @@ class RouterService(Service):
             Service.handle(self, envelope)
             return
         assert self.journal is not None
-        if data.instance == self.instance:  # Another router's rows are in another router's journal.
+        if data.instance == self.instance:
             metrics.CONFIRMED.inc(self.journal.confirm(data.request_ids))
+        else:  # Another worker's, or another router's.
+            self.forward(data)
 
 
 def owned_routes(public_url: str) -> Owned[Route]:

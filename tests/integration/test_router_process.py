@@ -43,6 +43,7 @@ class RouterProcess:
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
+    more: dict[str, str] = field(default_factory=dict)
 
     async def start(self) -> None:
         self.process = await self.spawn()
@@ -60,6 +61,7 @@ class RouterProcess:
             "LOAD_REPORT_S": "0.2",
             "DRAIN_S": "5",
             "RESYNC_S": "0.5",
+            **self.more,
         }
         env = {**os.environ, **{f"MILLRACE_{name}": value for name, value in settings.items()}}
         with (self.state / "router.log").open("ab") as log:

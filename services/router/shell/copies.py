@@ -146,9 +146,10 @@ class Copies:
             os.fsync(file.fileno())
         draft.replace(self._path)
 
-    async def run(self, connected: asyncio.Event, is_told: Callable[[], bool]) -> None:
+    async def run(self, connected: asyncio.Event, is_told: Callable[[], bool], *, saves: bool = True) -> None:
         """When the bus has told all, settle; then keep the file up to date until cancelled.
 
+        ``saves``: of several who read the file one writes it.
         ``is_told``: the bus is there to contradict us, so an unchanged copy is fresh again.
         """
         await connected.wait()
@@ -157,7 +158,8 @@ class Copies:
         while True:
             self.expire()
             now_ms, changes = self._clock.now_ms(), self._changes
-            if changes != saved_changes or (now_ms - saved_ms > RENEW_MS and is_told() and not self._lost_ms):
+            is_old = now_ms - saved_ms > RENEW_MS and is_told() and not self._lost_ms
+            if saves and (changes != saved_changes or is_old):
                 try:
                     await asyncio.to_thread(self.save)
                     saved_changes, saved_ms = changes, now_ms

@@ -21,7 +21,7 @@ ROWS: Final = (
 )
 PROBES: Final = 64  # How far from its place a row may lie; with half the rows in use, next to never that far.
 KNOWN_MAX: Final = 16_384
-LOCK_WAIT_S: Final = 0.05
+LOCK_WAIT_S: Final = 0.5  # A holder that lost its core on an overloaded machine has it again within this.
 LOCK_POLL_S: Final = 0.0001
 KEY_CELLS: Final = 2
 _KEY: Final = struct.Struct("<qq")

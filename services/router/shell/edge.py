@@ -31,11 +31,14 @@ MODELS: Final = "/v1/models"
 class Edge:
     """Serves clients on one address."""
 
-    def __init__(self, gateway: Gateway, *, host: str, port: int, drain_s: float = 30.0) -> None:
+    def __init__(
+        self, gateway: Gateway, *, host: str, port: int, drain_s: float = 30.0, is_shared: bool = False
+    ) -> None:
         self.gateway = gateway
         self.port = port
         self._host = host
         self._drain_s = drain_s
+        self._is_shared = is_shared  # With the other workers: the kernel spreads connections over us.
         self._connections: set[ClientConnection] = set()
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -44,6 +47,8 @@ class Edge:
         """Take the address, without listening yet. Raises Rejected if another has it."""
         self._socket = bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._is_shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             bound.bind((self._host, self.port))
         except OSError as taken:

@@ -239,6 +239,10 @@ class LogUsageJournal:
         self._left = []
         return len(live) + self._backlog.recover()
 
+    def adopt(self, rows: Sequence[RequestUsage]) -> None:
+        """Keep finished rows of another journal, on disk. Raises Unavailable; then none is kept."""
+        self._backlog.add([(each.request_id, each.model_dump_json(), None) for each in rows])
+
     def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[RequestUsage]:
         """Finished rows that wait to be sent, or to be sent again."""
         found = self._backlog.unconfirmed(sent_before_ms=sent_before_ms, limit=limit)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
+
+ADMIN_STRIDE: Final = 100  # Between the admin ports of workers: the next ones belong to the other services.
+END_SPARE_S: Final = 15.0  # For the bills of what was cut, and for threads to end.
 
 
 class RouterSettings(CommonSettings):
@@ -18,6 +24,9 @@ class RouterSettings(CommonSettings):
     )
     instance: str = Field(
         default="router-0", pattern=r"^[a-z0-9-]{1,63}$", description="Unique and stable: the owner of its journal."
+    )
+    workers: int = Field(
+        default=1, ge=0, le=64, description="Processes that serve http_port together; 0: one for each core."
     )
     usage_db: str = Field(description="Path of the usage journal, an SQLite file on a local disk.")
     usage_sync: bool = Field(
@@ -64,6 +73,27 @@ class RouterSettings(CommonSettings):
     def salt_path(self) -> str:
         """Where the secret of the cache salts is kept; routers that share engines share it."""
         return self.cache_salt_file or f"{self.usage_db}.salt"
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes serve."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def end_within_s(self) -> float:
+        """When a process that was told to stop should have ended."""
+        return self.drain_s + self.flush_s + END_SPARE_S
+
+    def of_worker(self, number: int) -> RouterSettings:
+        """What one of several workers runs with: its own journal, its own admin page."""
+        own = {
+            "instance": f"{self.instance}-w{number}" if number else self.instance,
+            "usage_db": f"{self.usage_db}.w{number}" if number else self.usage_db,
+            "tables_file": self.tables_path,
+            "cache_salt_file": self.salt_path,
+            "admin_port": self.admin_port + ADMIN_STRIDE * number,
+        }
+        return self.model_copy(update=own)
 
     @property
     def tables_path(self) -> str:

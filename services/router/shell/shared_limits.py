@@ -86,7 +86,7 @@ class _Windows(dict[str, Window]):
         at = self._board.find(self._kind + bucket)
         return None if at is None else SharedWindow(self._board, at)
 
-    def setdefault(self, bucket: str, _otherwise: object = None) -> Window:  # type: ignore[override]
+    def setdefault(self, bucket: str, _otherwise: object = None) -> Window:
         at = self._board.claim(self._kind + bucket, idle=self._busy, idle_before=self.slot - WINDOW_S)
         return SharedWindow(self._board, at)
 

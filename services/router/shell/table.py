@@ -127,6 +127,11 @@ class RouteTable:
         target = self._targets.get(endpoint_id)
         return target.entry if target else None
 
+    def endpoints(self) -> tuple[str, ...]:
+        """Whose routes there are."""
+        with self._lock:
+            return tuple(self._targets)
+
     def lose(self, endpoint_id: str) -> None:
         """The bucket lost it: it is served on, and whoever owns the route is to put it again."""
         self._lost.add(endpoint_id)
