@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from libs.common.bus.port import OnChange
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.client_address import trusted_proxies
 from libs.common.clock import Clock, SystemClock
-from libs.common.errors import MillraceError
+from libs.common.errors import MillraceError, Rejected
 from libs.common.events.event import Owner
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
@@ -101,7 +102,13 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         metrics.RECOVERED.inc(adopt(journal, settings.usage_db, workers=settings.worker_count))
     gateway = gateway_of(settings, journal, boot_id, team, number)
     edge = Edge(
-        gateway, host=settings.http_host, port=settings.http_port, drain_s=settings.drain_s, is_shared=team is not None
+        gateway,
+        host=settings.http_host,
+        port=settings.http_port,
+        drain_s=settings.drain_s,
+        is_shared=team is not None,
+        tls=tls_of(settings),
+        is_behind_proxy=settings.proxy_protocol,
     )
     edge.bind()
     copies, bus = tables_of(settings, gateway)
@@ -190,6 +197,24 @@ def team_parts(team: Team, number: int, gateway: Gateway) -> tuple[Part, ...]:
         Postings(team, number, gateway.table).run,
         partial(team.hear, number, {"confirm": confirm, "cut": cut}),
     )
+
+
+def tls_of(settings: RouterSettings) -> ssl.SSLContext | None:
+    """What clients are spoken to with, if TLS ends here. Raises Rejected for what can't be served so."""
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        raise Rejected("MILLRACE_PROXY_PROTOCOL needs MILLRACE_TRUSTED_PROXIES: who else may say who a client is?")
+    if not settings.tls_cert_file:
+        return None
+    if settings.proxy_protocol:
+        raise Rejected("TLS ends at the load balancer that speaks the PROXY protocol: unset MILLRACE_TLS_CERT_FILE")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None)
+    except OSError as wrong:
+        raise Rejected(f"can not use MILLRACE_TLS_CERT_FILE {settings.tls_cert_file}: {wrong}") from wrong
+    return context
 
 
 async def calm_collector() -> None:

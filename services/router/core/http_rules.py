@@ -167,6 +167,18 @@ def answer(
     )  # fmt: skip
 
 
+def allowed(methods: str, *, request_id: str, keep_alive: bool) -> bytes:
+    """The answer to OPTIONS: which methods there are."""
+    return b"HTTP/1.1 204 No Content\r\nallow: %s\r\nx-request-id: %s\r\n%s\r\n" % (
+        methods.encode(), request_id.encode(), b"" if keep_alive else b"connection: close\r\n",
+    )  # fmt: skip
+
+
+def without_body(answer: bytes) -> bytes:
+    """The same answer as HEAD gets it: its length, and nothing of it."""
+    return answer[: answer.index(b"\r\n\r\n") + 4]
+
+
 def stream_head(*, request_id: str, keep_alive: bool, headers: bytes = b"") -> bytes:
     """The head of a streamed answer; ``headers`` are more of them, as lines."""
     return (

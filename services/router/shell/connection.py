@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
-from services.router.core import http_rules, openai, refusals
+from libs.common.keys import address_of, is_within
+from libs.common.telemetry.logging import fields
+from services.router.core import http_rules, openai, proxy_protocol, refusals
 from services.router.core.hosts import endpoint_of
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
@@ -19,6 +22,8 @@ from services.router.shell.intake import Incoming, Intake, Reading
 
 if TYPE_CHECKING:
     from services.router.shell.edge import Edge
+
+log = logging.getLogger(__name__)
 
 # How long we wait for the rest of what has begun; NOTHING: how long a client's pool may hold a silent connection.
 WAIT_S: Final[Mapping[Reading, float]] = MappingProxyType(
@@ -35,6 +40,8 @@ class ClientConnection(asyncio.Protocol):
         self._edge = edge
         self._gateway = edge.gateway
         self._peer = ""
+        self._wants_head_only = False
+        self._preface = b"" if edge.is_behind_proxy else None  # What came of it; None once it is read.
         self._intake = Intake(lambda head: edge.judge(head, self._peer))
         self._reading = Reading.HEAD
         self._exchange: Exchange | None = None
@@ -64,8 +71,28 @@ class ClientConnection(asyncio.Protocol):
         """Read, then handle what is whole."""
         if self._is_lingering:
             return
+        if self._preface is not None:
+            data = self._read_preface(self._preface + data)
+            if not data:
+                return
         self._intake.feed(data)
         self._next()
+
+    def _read_preface(self, data: bytes) -> bytes:
+        """Learn who the client is from the load balancer; returns what comes after."""
+        try:
+            if not is_within(address_of(self._peer), self._gateway.trusted):
+                raise proxy_protocol.BadPreface("not a load balancer that we trust")
+            found = proxy_protocol.read(data)
+        except proxy_protocol.BadPreface as wrong:
+            log.warning("connection refused", extra=fields(reason=str(wrong)))
+            self.abort()
+            return b""
+        self._preface = data if found is None else None
+        if found is None:
+            return b""
+        self._peer = found.client or self._peer
+        return data[found.length :]
 
     def eof_received(self) -> None:
         """The client shut its side: it has left. What was written is still flushed, then the socket closes."""
@@ -130,7 +157,7 @@ class ClientConnection(asyncio.Protocol):
     def refuse(self, refusal: HttpRefusal, *, request_id: str, keep_alive: bool) -> None:
         """Answer with an error."""
         metrics.note_refusal(refusal)
-        self.write(
+        self._answer(
             http_rules.answer(
                 refusal.status,
                 refusal.body(),
@@ -140,6 +167,9 @@ class ClientConnection(asyncio.Protocol):
                 headers=refusal.headers,
             )
         )
+
+    def _answer(self, answer: bytes) -> None:
+        self.write(http_rules.without_body(answer) if self._wants_head_only else answer)
 
     def over(self, *, keep_alive: bool) -> None:
         """The answer is whole: take the next request, or close."""
@@ -201,6 +231,7 @@ class ClientConnection(asyncio.Protocol):
         head = incoming.head
         assert head is not None
         account = self._gateway.account(head)
+        self._wants_head_only = head.method == "HEAD"
         try:
             self._route(incoming, head, account)
         except HttpRefusal as refusal:
@@ -209,9 +240,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _route(self, incoming: Incoming, head: Head, account: Account) -> None:
         api = PATHS.get(head.path)
+        if head.method == "OPTIONS":
+            methods = self._edge.methods(head.path)
+            self.write(http_rules.allowed(methods, request_id=account.shown_id, keep_alive=head.keep_alive))
+            account.looked_up()
+            self.over(keep_alive=head.keep_alive)
+            return
         if api is None:
             found = self._edge.lookup(head, incoming.key)
-            self.write(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
+            self._answer(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
             account.looked_up()
             self.over(keep_alive=head.keep_alive)
             return
@@ -231,7 +268,8 @@ class ClientConnection(asyncio.Protocol):
         self._turn_away(refusal, self._gateway.account(), keep_alive=False)
         self._is_lingering = True
         self._deadline_s = self._gateway.now_s() + LINGER_S
-        self._transport.write_eof()
+        if self._transport.can_write_eof():  # TLS can't: there the client reads it within `LINGER_S`.
+            self._transport.write_eof()
 
     def _turn_away(self, refusal: HttpRefusal, account: Account, *, keep_alive: bool) -> None:
         """It never became a request to an engine."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from typing import Final
 
 from libs.common.errors import Rejected
@@ -22,8 +23,11 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 10_000  # What one process's memory and file descriptors are sized for.
 BACKLOG: Final = 2048
+HANDSHAKE_S: Final = 10.0
 SWEEP_S: Final = 0.25  # How late a deadline may be noticed; one pass over 10,000 connections takes 3 ms.
 CUT_S: Final = 5.0  # After the drain deadline: time to write the bills of what was cut.
+GENERATING: Final = ("POST", "OPTIONS")
+LOOKING: Final = ("GET", "HEAD", "OPTIONS")
 HEALTHZ: Final = "/healthz"
 MODELS: Final = "/v1/models"
 
@@ -32,12 +36,22 @@ class Edge:
     """Serves clients on one address."""
 
     def __init__(
-        self, gateway: Gateway, *, host: str, port: int, drain_s: float = 30.0, is_shared: bool = False
+        self,
+        gateway: Gateway,
+        *,
+        host: str,
+        port: int,
+        drain_s: float = 30.0,
+        is_shared: bool = False,
+        tls: ssl.SSLContext | None = None,
+        is_behind_proxy: bool = False,
     ) -> None:
         self.gateway = gateway
         self.port = port
         self._host = host
         self._drain_s = drain_s
+        self._tls = tls
+        self.is_behind_proxy = is_behind_proxy  # Each connection begins with a PROXY header.
         self._is_shared = is_shared  # With the other workers: the kernel spreads connections over us.
         self._connections: set[ClientConnection] = set()
         self._socket: socket.socket | None = None
@@ -61,7 +75,13 @@ class Edge:
         """Let clients in."""
         assert self._socket is not None, "bind first"
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: ClientConnection(self), sock=self._socket, backlog=BACKLOG)
+        self._server = await loop.create_server(
+            lambda: ClientConnection(self),
+            sock=self._socket,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
+        )
         log.info("serving", extra=fields(port=self.port))
 
     async def run(self) -> None:
@@ -117,9 +137,17 @@ class Edge:
         generates = head.path in PATHS
         if not generates and head.path not in (HEALTHZ, MODELS) and not head.path.startswith(f"{MODELS}/"):
             raise refusals.unknown_url(head.method, head.path)
-        if head.method != ("POST" if generates else "GET"):
+        if head.method not in (GENERATING if generates else LOOKING):
             raise refusals.wrong_method(head.method, head.path)
-        return None if head.path == HEALTHZ else self.gateway.admit(head.bearer, peer, head.forwarded_for)
+        return (
+            None
+            if head.path == HEALTHZ or head.method == "OPTIONS"
+            else self.gateway.admit(head.bearer, peer, head.forwarded_for)
+        )
+
+    def methods(self, path: str) -> str:
+        """What OPTIONS says of a path."""
+        return ", ".join(GENERATING if path in PATHS else LOOKING)
 
     def lookup(self, head: Head, key: KeyEntry | None) -> bytes:
         """The answer to what needs no engine. Raises HttpRefusal."""

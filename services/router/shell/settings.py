@@ -28,6 +28,12 @@ class RouterSettings(CommonSettings):
     workers: int = Field(
         default=1, ge=0, le=64, description="Processes that serve http_port together; 0: one for each core."
     )
+    tls_cert_file: str = Field(default="", description="Path of the certificate chain; empty: TLS ends before us.")
+    tls_key_file: str = Field(default="", description="Path of the certificate's key.")
+    proxy_protocol: bool = Field(
+        default=False,
+        description="Each connection begins with a PROXY header (v1 or v2); only trusted_proxies may connect then.",
+    )
     usage_db: str = Field(description="Path of the usage journal, an SQLite file on a local disk.")
     usage_sync: bool = Field(
         default=True,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from libs.common import keys
+from libs.common.client_address import trusted_proxies
 from libs.common.clock import SystemClock
 from libs.common.events.route import RequestUsage
 from libs.common.events.runtime import Replica
@@ -92,16 +94,22 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def a_scene(
-    *urls: str, limits: Limits = FAST, journal_path: Path | None = None, journal: UsageJournal | None = None
+    *urls: str,
+    limits: Limits = FAST,
+    journal_path: Path | None = None,
+    journal: UsageJournal | None = None,
+    tls: ssl.SSLContext | None = None,
+    trusted: str = "",
 ) -> AsyncIterator[Scene]:
-    """A running edge in front of the engines at ``urls``."""
+    """A running edge in front of the engines at ``urls``; ``trusted``: only these connect, with a PROXY header."""
     if journal is None:
         post = asyncio.get_running_loop().call_soon_threadsafe
         journal = LogUsageJournal(str(journal_path), post=post) if journal_path else MemoryUsageJournal("b1")
     ring = keys.Keyring({KEY.key_id: key_entry(KEY), OTHER_KEY.key_id: key_entry(OTHER_KEY, tenant="ten-b")})
     table = RouteTable()
     gateway = Gateway(keyring=ring, table=table, journal=journal, clock=SystemClock(), boot_id="boot1", limits=limits)
-    edge = Edge(gateway, host="127.0.0.1", port=0, drain_s=1.0)
+    gateway.trusted = trusted_proxies(trusted)
+    edge = Edge(gateway, host="127.0.0.1", port=0, drain_s=1.0, tls=tls, is_behind_proxy=bool(trusted))
     edge.bind()
     running = asyncio.create_task(edge.run())
     await asyncio.sleep(0.01)
