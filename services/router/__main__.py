@@ -242,7 +242,14 @@ def tables_of(settings: RouterSettings, gateway: Gateway) -> tuple[Copies, SideB
         if bucket == ROUTES:  # Ours: the control half sees it, and puts it again.
             gateway.table.lose(key)
 
-    copies = Copies(settings.tables_path, gateway.clock, appliers, on_lost=on_lost)
+    copies = Copies(
+        settings.tables_path,
+        gateway.clock,
+        appliers,
+        secret=kept_secret(settings.salt_path, SystemEntropy()),
+        stale_ms=round(settings.copy_stale_s * SECOND_MS),
+        on_lost=on_lost,
+    )
     wait_s = BUS_WAIT_COPY_S if copies.load() else BUS_WAIT_S
     bus = SideBus(partial(NatsBus, settings.nats_url, name=Owner.ROUTER), wait_s=wait_s)
     for bucket in appliers:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from tests.bench import keys, ledger, overload, report, revocation, store
+from tests.bench import keys, ledger, overload, report, revocation, router, store
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
     {
@@ -16,6 +16,7 @@ SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
         "revocation": revocation.measure,
         "ledger": ledger.measure,
         "overload": overload.measure,
+        "router": router.measure,
     }
 )
 

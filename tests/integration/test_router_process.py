@@ -298,6 +298,54 @@ async def test_without_a_broker_it_serves_from_its_copy_and_reports_later(router
         await until(lambda: _has(router, 1), 40)
 
 
+@pytest.mark.chaos
+async def test_with_everything_else_away_it_serves_across_kills_and_lands_the_backlog_once(
+    router: RouterProcess,
+) -> None:
+    async with running(Engine()) as engine:
+        await publish(router.server, *map(message_of, (cache_warmed(engine.url), requested())))
+        await until(router.serves)
+        await until(lambda: (router.state / "usage.db.tables.json").exists())
+        await asyncio.sleep(1.5)  # A copy is written a second after the last change.
+        router.server.kill()
+        billed: dict[str, int] = {}
+        for _ in range(3):
+            for stream in (True, False) * 20:
+                (answer,) = await ask(router.port, a_request(chat_body(stream=stream)))
+                assert answer.status == 200
+                billed[answer.headers["x-request-id"]] = 5
+            await router.end(signal.SIGKILL)
+            await router.start()
+
+        router.server.start()
+        await until(lambda: _has(router, len(billed)), 90)
+
+        rows = await reported(router.server)
+        assert {each.request_id: each.completion_tokens for each in rows} == billed
+
+
+@pytest.mark.chaos
+async def test_a_copy_older_than_it_may_be_serves_nobody_and_a_router_that_ran_on_still_does(
+    router: RouterProcess,
+) -> None:
+    async with running(Engine()) as engine:
+        await publish(router.server, *map(message_of, (cache_warmed(engine.url), requested())))
+        await until(router.serves)
+        await until(lambda: (router.state / "usage.db.tables.json").exists())
+        router.more["COPY_STALE_S"] = "4"
+        router.server.kill()
+        await asyncio.sleep(6)
+        assert await router.serves()
+
+        await router.end(signal.SIGKILL)
+        await router.start()
+
+        (refused,) = await ask(router.port, get("/v1/models"))
+        assert refused.status == 401
+        router.server.start()
+        await until(router.serves, 60)
+
+
 async def test_a_port_in_use_ends_it_with_one_line(router: RouterProcess) -> None:
     second = RouterProcess(router.server, router.state / "second", port=router.port)
     second.state.mkdir()

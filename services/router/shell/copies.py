@@ -2,12 +2,14 @@
 
 What the bus says deleted is gone, and a key that was deleted stays so, whatever an older bucket says later. What the
 bus lost without a word (a broker that came back without its disk) is served on from here, an hour at most, until its
-owner has put it again. Keys are hashes here as everywhere. Signing the copy and a second source come later.
+owner has put it again. Keys are hashes here as everywhere. The copy is signed with a secret of this router (HMAC): a
+file that was written by anybody else, or is not whole, serves nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 import os
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 STALE_MS: Final = 1 * HOUR_MS  # reliability.md I23: how long a revoked key may work for a router cut off from all.
 RENEW_MS: Final = 1 * MINUTE_MS  # An unchanged copy is written again this often, while the bus confirms it.
 SAVE_S: Final = 1.0
+PURPOSE: Final = b"millrace copy of routes and keys v1|"  # The secret has other uses.
 OVER: Final = "keys_deleted"  # Where the file has them.
 
 
@@ -40,12 +43,16 @@ class Copies:
         clock: Clock,
         appliers: Mapping[str, OnChange],
         *,
+        secret: bytes,
+        stale_ms: int = STALE_MS,
         on_lost: Callable[[str, str], None] = lambda _bucket, _key: None,
     ) -> None:
         assert set(appliers) == {ROUTES, KEYS, QUOTAS}
         self._path = Path(path)
         self._clock = clock
         self._appliers = MappingProxyType(dict(appliers))
+        self._secret = secret
+        self._stale_ms = stale_ms
         self._on_lost = on_lost
         self._known: dict[str, dict[str, str]] = {bucket: {} for bucket in appliers}
         self._untold: set[tuple[str, str]] = set()
@@ -57,9 +64,9 @@ class Copies:
     def load(self) -> int:
         """Serve from the file if there is a fresh one; returns how many entries it held."""
         try:
-            content: dict[str, Any] = json.loads(self._path.read_bytes())
+            content: dict[str, Any] = json.loads(self._signed(self._path.read_bytes()))
             self._over = dict.fromkeys(map(str, content.get(OVER, ())))
-            if self._clock.now_ms() - int(content["saved_at_ms"]) > STALE_MS:
+            if not 0 <= self._clock.now_ms() - int(content["saved_at_ms"]) <= self._stale_ms:
                 return 0
             found = [
                 (bucket, key, str(value)) for bucket in self._known for key, value in content.get(bucket, {}).items()
@@ -74,6 +81,16 @@ class Copies:
             self._untold.add((bucket, key))
             self._appliers[bucket](key, value.encode())
         return len(found)
+
+    def _signed(self, content: bytes) -> bytes:
+        """What a signature of ours stands before. Raises ValueError for anything else."""
+        signature, _, text = content.partition(b"\n")
+        if not hmac.compare_digest(signature, self._signature(text)):
+            raise ValueError("not signed by us")
+        return text
+
+    def _signature(self, text: bytes) -> bytes:
+        return hmac.new(self._secret, PURPOSE + text, "sha256").hexdigest().encode()
 
     def watcher(self, bucket: str) -> OnChange:
         """What the bus is to tell its changes of ``bucket`` to."""
@@ -114,7 +131,7 @@ class Copies:
     def expire(self) -> None:
         """Drop what was lost an hour ago and was not put again: nobody vouches for it."""
         now_ms = self._clock.now_ms()
-        for bucket, key in [each for each, since_ms in self._lost_ms.items() if now_ms - since_ms > STALE_MS]:
+        for bucket, key in [each for each, since_ms in self._lost_ms.items() if now_ms - since_ms > self._stale_ms]:
             del self._lost_ms[bucket, key]
             self._apply(bucket, key, None)
             self._show_lost()
@@ -140,8 +157,9 @@ class Copies:
         }
         draft = self._path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(content, file)
+        text = json.dumps(content).encode()
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self._signature(text) + b"\n" + text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._path)

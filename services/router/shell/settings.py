@@ -55,6 +55,7 @@ class RouterSettings(CommonSettings):
     trace_ratio: float = Field(
         default=0.01, ge=0, le=1, description="Share of requests traced that no caller traces; theirs are as they say."
     )
+    copy_stale_s: float = 3600.0  # How old a copy may be that a start without the bus serves from (reliability.md I23).
     trusted_proxies: str = Field(
         default="", description="CIDR blocks, by comma, of proxies whose X-Forwarded-For we believe; empty: none."
     )

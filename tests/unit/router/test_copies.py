@@ -18,6 +18,7 @@ class World:
     def __init__(self, path: Path) -> None:
         self.path = str(path / "tables.json")
         self.clock = ManualClock(NOW)
+        self.secret = b"of this router"
         self.start()
 
     def start(self) -> None:
@@ -28,6 +29,7 @@ class World:
             self.path,
             self.clock,
             {bucket: self._applier(bucket) for bucket in self.tables},
+            secret=self.secret,
             on_lost=lambda bucket, key: self.lost.append((bucket, key)),
         )
         self.loaded = self.copies.load()
@@ -116,3 +118,33 @@ def test_a_loss_of_what_was_never_known_is_none(tmp_path: Path) -> None:
     world.copies.loser(KEYS)("k")
 
     assert world.lost == []
+
+
+def test_a_copy_that_was_changed_or_is_of_another_router_serves_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.tell(KEYS, "a", b"1")
+    world.copies.save()
+    whole = Path(world.path).read_bytes()
+    assert b'{"a": "1"}' in whole
+    for changed in (whole.replace(b'"1"', b'"2"'), whole[:-1], whole.partition(b"\n")[2], b"", b"0" * 64 + b"\n{}"):
+        Path(world.path).write_bytes(changed)
+        world.start()
+        assert (world.loaded, world.tables[KEYS]) == (0, {})
+
+    Path(world.path).write_bytes(whole)
+    world.secret = b"of another one"
+    world.start()
+    assert world.loaded == 0
+    world.secret = b"of this router"
+    world.start()
+    assert world.tables[KEYS] == {"a": b"1"}
+
+
+def test_a_copy_serves_for_an_hour_and_not_longer_nor_from_the_future(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.tell(KEYS, "a", b"1")
+    world.copies.save()
+    for after_ms, loaded in ((STALE_MS, 1), (STALE_MS + 1, 0), (-1, 0)):
+        world.clock = ManualClock(NOW + after_ms)
+        world.start()
+        assert world.loaded == loaded

@@ -203,7 +203,9 @@ class Applied(dict[str, bytes]):
 def some_copies(path: Path, clock: ManualClock) -> tuple[Copies, Applied, Applied]:
     routes, keys = Applied(), Applied()
     return (
-        Copies(str(path), clock, {ROUTES: routes.change, KEYS: keys.change, QUOTAS: lambda _key, _value: None}),
+        Copies(
+            str(path), clock, {ROUTES: routes.change, KEYS: keys.change, QUOTAS: lambda _key, _value: None}, secret=b"s"
+        ),
         routes,
         keys,
     )
