@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from libs.common.bus.port import OnChange
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.client_address import trusted_proxies
 from libs.common.clock import Clock, SystemClock
-from libs.common.errors import MillraceError, Rejected
+from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
@@ -55,6 +54,7 @@ from services.router.shell.spans import Tracer
 from services.router.shell.supervisor import Supervisor
 from services.router.shell.table import RouteTable
 from services.router.shell.team import Postings, Team, TeamTable
+from services.router.shell.tls import tls_of
 from services.router.shell.usage import UsageLoop, UsageSender
 from services.router.shell.waiting import Places
 
@@ -197,24 +197,6 @@ def team_parts(team: Team, number: int, gateway: Gateway) -> tuple[Part, ...]:
         Postings(team, number, gateway.table).run,
         partial(team.hear, number, {"confirm": confirm, "cut": cut}),
     )
-
-
-def tls_of(settings: RouterSettings) -> ssl.SSLContext | None:
-    """What clients are spoken to with, if TLS ends here. Raises Rejected for what can't be served so."""
-    if settings.proxy_protocol and not settings.trusted_proxies:
-        raise Rejected("MILLRACE_PROXY_PROTOCOL needs MILLRACE_TRUSTED_PROXIES: who else may say who a client is?")
-    if not settings.tls_cert_file:
-        return None
-    if settings.proxy_protocol:
-        raise Rejected("TLS ends at the load balancer that speaks the PROXY protocol: unset MILLRACE_TLS_CERT_FILE")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None)
-    except OSError as wrong:
-        raise Rejected(f"can not use MILLRACE_TLS_CERT_FILE {settings.tls_cert_file}: {wrong}") from wrong
-    return context
 
 
 async def calm_collector() -> None:

@@ -152,8 +152,8 @@ def section(found: Mapping[str, Figures]) -> Section:
 
 
 NOTES: Final = (
-    f"{ROUNDS} rounds of {SECONDS:g} s, the proxies in turns; in brackets least and most. CPU is that of the whole process"
-    " tree, the kernel's part included (`schedstat`). Engine and load generator are C, on the other core.",
+    f"{ROUNDS} rounds of {SECONDS:g} s, the proxies in turns; in brackets least and most. CPU is that of the whole"
+    " process tree, the kernel's part included (`schedstat`). Engine and load generator are C, on the other core.",
     "The router checks a key, counts three limits, writes the usage journal (synced before an answer ends), reports to"
     " a real broker, is confirmed, injects `include_usage` and takes it out again (strip mode); others pass bytes on.",
 )

@@ -100,7 +100,7 @@ class _Counts(dict[str, int]):
         self._own = RUNNING + worker
         self._all = range(RUNNING, RUNNING + workers)
 
-    def get(self, bucket: str, _otherwise: object = None) -> int:  # type: ignore[override]
+    def get(self, bucket: str, _otherwise: object = None) -> int:
         at = self._board.find("c|" + bucket)
         return 0 if at is None else sum(self._board.cells[at + RUNNING : at + RUNNING + len(self._all)])
 
