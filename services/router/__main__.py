@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -37,6 +36,7 @@ from services.router.shell import metrics
 from services.router.shell.access_log import AccessLog
 from services.router.shell.account import Books
 from services.router.shell.board import ENDPOINTS_PAGE, endpoints_page
+from services.router.shell.collector import calm_collector
 from services.router.shell.copies import Copies
 from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits
@@ -62,7 +62,6 @@ log = logging.getLogger(__name__)
 
 Part = Callable[[], Awaitable[None]]
 EXIT_WRONG: Final = 2
-GC_THRESHOLDS: Final = (50_000, 20, 100)  # A request's objects are freed by their counts; cycles are rare and small.
 BUS_WAIT_S: Final = 10.0  # A broker that is started together with us is worth waiting for,
 BUS_WAIT_COPY_S: Final = 1.0  # unless there is a copy to serve from.
 
@@ -197,13 +196,6 @@ def team_parts(team: Team, number: int, gateway: Gateway) -> tuple[Part, ...]:
         Postings(team, number, gateway.table).run,
         partial(team.hear, number, {"confirm": confirm, "cut": cut}),
     )
-
-
-async def calm_collector() -> None:
-    """What is loaded stays: the garbage collector need not look at it again, nor at each request's few objects."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def books_of(settings: RouterSettings, clock: Clock) -> Books:
