@@ -8,9 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from libs.common.errors import Unavailable
 from libs.common.events.endpoint import Limits as EndpointLimits
 from services.router.core.ejection import FAILURES_MAX
+from services.router.core.serving import Row
 from services.router.shell.gateway import Limits
+from services.router.shell.journal import MemoryUsageJournal
 from services.router.shell.waiting import Places
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import ENDPOINT, Answer, Scene, a_request, a_scene, ask, chat_body, tokens_in
@@ -72,6 +75,26 @@ async def test_an_endpoint_that_sleeps_is_woken_once_and_serves_all_who_wait() -
     assert [each.status for each in found] == [200] * 20
     assert len(woken) == 1
     assert all(tokens_in(each.body) == 5 for each in found)
+
+
+class BrokenJournal(MemoryUsageJournal):
+    """A disk that fails as soon as anybody writes."""
+
+    def begin(self, row: Row) -> None:
+        raise Unavailable("no space left")
+
+
+async def test_when_nothing_can_be_recorded_all_who_wait_are_told_one_after_the_other() -> None:
+    async with running(Engine()) as engine, a_scene(limits=PATIENT, journal=BrokenJournal("b1")) as scene:
+        scene.serve(wakes=True)
+        held = asyncio.create_task(many(scene, 200))
+        await until(lambda: waiting(scene) == 200)
+
+        scene.serve(engine.url, wakes=True)
+        found = await held
+
+    assert [each.status for each in found] == [503] * 200
+    assert engine.requests == []
 
 
 async def test_one_that_does_not_wake_in_time_is_refused() -> None:

@@ -33,6 +33,7 @@ class WaitingRoom:
         self._places = places
         self._now_s = now_s
         self._waiting: dict[Waits, tuple[Target, Waiter[Held]]] = {}
+        self._serving: Target | None = None
         self.on_asleep: Callable[[], None] = lambda: None  # Somebody waits for an endpoint without replicas.
 
     def enter(self, request: Waits, target: Target, *, ask: openai.Ask, lane: str) -> None:
@@ -62,13 +63,16 @@ class WaitingRoom:
 
     def serve(self, target: Target) -> None:
         """Let in as many as there are places for: one was given back, or replicas came."""
-        now_s = self._now_s()
+        if target is self._serving:
+            return  # One that was seated gave its place back at once: the loop below goes on with it.
+        now_s, before, self._serving = self._now_s(), self._serving, target
         while (waiter := target.queue.take(now_s)) is not None:
             seat = self._free(target, now_s, waiter.request)
             if seat is None:
                 target.queue.put_back(waiter)
-                return
+                break
             self._called(waiter).seated(seat)
+        self._serving = before
 
     def changed(self, target: Target, is_routed: bool) -> None:
         """The endpoint's route changed, or is gone."""
