@@ -43,7 +43,7 @@ STREAMS: Final = 1000
 AT_ONCE: Final = 50
 TOKENS: Final = (20, 100)
 PER_EVENT: Final = 8
-KILL_EVERY_S: Final = (0.3, 1.2)
+KILL_EVERY: Final = (20, 60)  # So many streams ended since the last one.
 VICTIMS: Final = ("router", "nats", "router", "metering")
 PATIENCE_S: Final = 120.0  # Of a slow machine; what is waited for takes a second or two.
 
@@ -92,6 +92,7 @@ class Stage:
     port: int = field(default_factory=free_port)
     ledger_port: int = field(default_factory=free_port)
     kills: Counter[str] = field(default_factory=Counter)
+    ended: int = 0  # Streams that no kill broke: how much was served, however slow the machine is.
 
     def __post_init__(self) -> None:
         def of(name: str, **more: str) -> dict[str, str]:
@@ -200,6 +201,7 @@ async def many_streams(stage: Stage, chance: random.Random, count: int) -> list[
         async with room:
             while (seen := await a_stream(stage.port, tokens=tokens, leaves_after=leaves_after)) is None:
                 pass
+        stage.ended += seen.is_complete or seen.left
         return seen
 
     return list(await asyncio.gather(*(one(number) for number in range(count))))
@@ -208,7 +210,10 @@ async def many_streams(stage: Stage, chance: random.Random, count: int) -> list[
 async def killing(stage: Stage, chance: random.Random) -> None:
     """Kill one after the other, for ever."""
     for victim in itertools.cycle(VICTIMS):
-        await asyncio.sleep(chance.uniform(*KILL_EVERY_S))
+        until = stage.ended + chance.randint(*KILL_EVERY)
+        while stage.ended < until:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(chance.uniform(0, 0.5))
         await stage.kill(victim)
 
 
