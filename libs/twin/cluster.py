@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from libs.twin import kinds
 from libs.twin.cluster_rules import ClusterRules
@@ -39,6 +39,7 @@ class Cluster:
         address_of: Callable[[str, int], str],
     ) -> None:
         self.name = name
+        self._now_ms = now_ms
         self.store = Store(f"{options.seed}/{name}", history_max=options.history_max)
         self.rules = ClusterRules(self.store, now_ms)
         self.rest = Rest(self.store, kinds.CLUSTER_KINDS, self.rules, now_ms)
@@ -70,6 +71,15 @@ class Cluster:
                 self._rest_version, self._due_ms = before, due.at_ms
                 return due.at_ms
         raise AssertionError(f"the controllers of {self.name} never come to rest")
+
+    def make(self, things: Iterable[Json]) -> None:
+        """Create objects that the cluster's template brings; of kinds that are not served here, there are none."""
+        served = {(each.api_version, each.kind): each for each in kinds.CLUSTER_KINDS}
+        for thing in things:
+            kind = served.get((thing["apiVersion"], thing["kind"]))
+            if kind is not None:
+                self.rules.default(kind, thing)
+                self.store.create(kind, thing, self._now_ms())
 
     def poke(self) -> None:
         """Something outside the store changed: look at everything in the next step."""

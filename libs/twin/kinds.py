@@ -37,8 +37,10 @@ DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", "Deployment", subresource
 REPLICA_SETS: Final = Kind("apps", "v1", "replicasets", "ReplicaSet", subresources=("status",))
 BUDGETS: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", subresources=("status",))
 NETWORK_POLICIES: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+RUNTIME_CLASSES: Final = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 
 CLUSTER_KINDS: Final = (
+    RUNTIME_CLASSES,
     PODS,
     NODES,
     NAMESPACES,

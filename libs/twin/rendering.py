@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from libs.twin import kinds
+from libs.twin.licensing import unlicensed
 from libs.twin.objects import Json
 from libs.twin.store import Store
 
@@ -38,8 +39,10 @@ class Pool:
     taints: tuple[Mapping[str, str], ...]
 
 
-def render(store: Store, instance: Json, loft: Mapping[str, str]) -> tuple[Json, tuple[Pool, ...]]:
-    """The rendered template definition and its pools. Raises Unrendered."""
+def render(
+    store: Store, instance: Json, loft: Mapping[str, str], features: Collection[str]
+) -> tuple[Json, tuple[Pool, ...]]:
+    """The rendered template definition and its pools. Raises Unrendered, also for what the licence does not have."""
     spec = instance["spec"]
     if spec.get("templateRef"):
         definition, declared = _resolve(store, spec["templateRef"])
@@ -53,8 +56,12 @@ def render(store: Store, instance: Json, loft: Mapping[str, str]) -> tuple[Json,
         pools = _pools_in(rendered)
     except (yaml.YAMLError, KeyError, ValueError, TypeError, AttributeError) as wrong:
         raise Unrendered("ErrorRenderingTemplate", f"error rendering template: {wrong}") from wrong
+    objects = PLACE.sub(lambda found: values.get(found.group(1), "<no value>"), definition.get("objects") or "")
     release = {**(definition.get("helmRelease") or {}), "values": rendered}
-    return {**definition, "helmRelease": release}, pools
+    lacking = unlicensed(rendered, objects, features)
+    if lacking:
+        raise Unrendered("FeatureNotAllowed", f"feature {lacking} is not allowed by the current license")
+    return {**definition, "helmRelease": release, "objects": objects}, pools
 
 
 @lru_cache(maxsize=1024)

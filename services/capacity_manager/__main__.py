@@ -29,6 +29,7 @@ from services.capacity_manager.shell.platform.examining import examine
 from services.capacity_manager.shell.platform.following import follow
 from services.capacity_manager.shell.ports import Ports
 from services.capacity_manager.shell.settings import Settings
+from services.capacity_manager.shell.templates import read_templates
 from services.capacity_manager.shell.tiers import read_tiers
 
 FOLLOWED: Final = (INSTANCES_EVERYWHERE, CLAIMS_EVERYWHERE)
@@ -79,7 +80,7 @@ def open_ports(settings: Settings, client: PlatformClient) -> Ports:
     return Ports(
         store=SqlStore(settings.database_url),
         clock=SystemClock(),
-        capacity=Platform(client, installation=settings.installation),
+        capacity=Platform(client, templates=read_templates(settings.templates_dir), installation=settings.installation),
         rules=settings.rules(),
         caution=settings.caution(),
         resync_ms=round(settings.resync_s * SECOND_MS),

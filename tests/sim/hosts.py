@@ -26,6 +26,8 @@ from services.capacity_manager import service as capacity_manager
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports as CapacityPorts
+from services.capacity_manager.shell.templates import Templates as ClusterTemplates
+from services.capacity_manager.shell.templates import read_templates
 from services.endpoint_api import service as endpoint_api
 from services.endpoint_api.core.catalogue import Catalogue
 from services.endpoint_api.shell.api import Api
@@ -223,7 +225,8 @@ def _capacity(simulation: Simulation) -> Callable[[Host], Service]:
 
     def make(host: Host) -> Service:
         rules = Rules(confirm_gone_ms=CONFIRM_GONE_MS)
-        return capacity_manager.build(CapacityPorts(host.store, host.sim.clock, Platform(client), rules=rules))
+        platform = Platform(client, templates=_cluster_templates())
+        return capacity_manager.build(CapacityPorts(host.store, host.sim.clock, platform, rules=rules))
 
     return make
 
@@ -265,6 +268,11 @@ def _autoscaler(host: Host) -> Service:
 @cache
 def _catalogue() -> Catalogue:
     return read_catalogue(ROOT / "deploy" / "catalogue")
+
+
+@cache
+def _cluster_templates() -> ClusterTemplates:
+    return read_templates()
 
 
 @cache

@@ -10,6 +10,7 @@ from libs.twin import kinds
 from libs.twin.cluster import Cluster
 from libs.twin.controllers.book import ClaimBook
 from libs.twin.controllers.worklist import Key, Worklist
+from libs.twin.licensing import objects_in
 from libs.twin.objects import Json, is_terminating, is_true, set_condition, uid_of
 from libs.twin.options import Faults, TwinOptions
 from libs.twin.platform_rules import PREFIX
@@ -87,7 +88,7 @@ class InstanceController:
     def _bring_up(self, key: Key, instance: Json, tenant: Tenant, now_ms: int) -> None:
         host = (instance["spec"].get("clusterRef") or {}).get("cluster") or DEFAULT_HOST
         try:
-            definition, tenant.pools = render(self._store, instance, _loft_values(tenant, host))
+            definition, tenant.pools = render(self._store, instance, _loft_values(tenant, host), self._options.features)
         except Unrendered as why:
             reason, message = why.reason, str(why)
             self._store.edit(kinds.INSTANCES, instance, lambda fresh: _refuse(fresh, tenant, reason, message, now_ms))
@@ -101,6 +102,7 @@ class InstanceController:
             self.work.at(key, tenant.resolved_ms + round(STEPS[len(done)][1] * boot_ms))
         elif tenant.cluster is None:
             tenant.cluster = self._make_cluster(key)
+            tenant.cluster.make(objects_in(definition["objects"]))
             self._on_turn(key)
 
         def change(fresh: Json) -> None:

@@ -33,8 +33,13 @@ class Scheduler:
             if each["spec"].get("nodeName") and not is_over(each):
                 taken[each["spec"]["nodeName"]] += gpus_of(each)
         nodes = self._store.all(kinds.NODES)
+        classes = {name_of(each) for each in self._store.all(kinds.RUNTIME_CLASSES)}
         for pod in sorted(waiting, key=lambda each: (each["metadata"]["creationTimestamp"], name_of(each))):
-            self._place(pod, nodes, taken, now_ms)
+            wanted = pod["spec"].get("runtimeClassName")
+            if wanted and wanted not in classes:  # An API server would refuse the pod; its ReplicaSet would say so.
+                self._refuse(pod, f'RuntimeClass "{wanted}" not found', now_ms)
+            else:
+                self._place(pod, nodes, taken, now_ms)
 
     def _place(self, pod: Json, nodes: list[Json], taken: Counter[str], now_ms: int) -> None:
         refusals: Counter[str] = Counter()

@@ -26,7 +26,7 @@ from services.capacity_manager.core.lifecycle import (
 from services.capacity_manager.core.names import gpu_counter
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.orphans import Found
-from services.capacity_manager.core.placement import shortage, wanted_by
+from services.capacity_manager.core.placement import gpus_of_each, nodes_missing, shortage, wanted_by
 from services.capacity_manager.core.plan import plan
 from services.capacity_manager.core.reached import reached
 from services.capacity_manager.core.reasons import Reason, Why
@@ -160,7 +160,8 @@ def _may_reserve(claim: Claim, seen: Observed) -> bool:
     if extra <= 0 or claim.placement is None or seen.node_type is None:
         return False
     is_prepared = seen.project is not None and seen.project.is_as_wanted
-    return is_prepared and shortage(extra, claim.placement, seen.node_type) is None
+    missing = nodes_missing(claim, seen.our_cluster)
+    return is_prepared and shortage(missing, claim.placement, seen.node_type) is None
 
 
 def _reserve(claim: Claim, seen: Observed, events: tuple[Event, ...], terms: _Terms) -> Decision[Claim]:
@@ -170,7 +171,7 @@ def _reserve(claim: Claim, seen: Observed, events: tuple[Event, ...], terms: _Te
     wanted = Reservation(
         node_type=placement.node_type,
         nodes=wanted_by(claim),
-        gpus_per_node=placement.gpus_per_node,
+        gpus_per_node=gpus_of_each(placement),
         since_ms=held.since_ms if held else terms.now_ms,
     )
     extra = wanted.gpus - (held.gpus if held else 0)

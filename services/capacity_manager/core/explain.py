@@ -9,9 +9,10 @@ from libs.common.events.event import Event
 from libs.common.events.facts import Fact
 from services.capacity_manager.core.lifecycle import reserved_nodes
 from services.capacity_manager.core.observed import ClusterSeen, Observed
-from services.capacity_manager.core.placement import shortage, wanted_by
+from services.capacity_manager.core.placement import nodes_missing, nodes_needed, shortage, wanted_by
 from services.capacity_manager.core.reasons import Reason, Why
 from services.capacity_manager.core.state import Claim
+from services.capacity_manager.core.tenancy import is_shared
 
 
 def why_waiting(claim: Claim, seen: Observed) -> Why | None:
@@ -20,11 +21,11 @@ def why_waiting(claim: Claim, seen: Observed) -> Why | None:
         return _why_held(claim, seen)
     extra = wanted_by(claim) - reserved_nodes(claim)
     if extra > 0:
-        return _why_not_reserved(claim, seen, extra)
+        return _why_not_reserved(claim, seen)
     cluster = seen.our_cluster
     if cluster is None or not cluster.is_ready:
         return _why_no_cluster(cluster)
-    if sum(node.is_joined for node in seen.nodes) < wanted_by(claim):
+    if sum(node.is_joined for node in seen.nodes) < nodes_needed(claim, cluster):
         return _why_no_nodes(claim, seen)
     if Fact.GPU_READY not in claim.told:
         return Why(Reason.GPU_PENDING, "The nodes have joined and their GPU drivers start.")
@@ -48,16 +49,20 @@ def explain(claim: Claim, why: Why | None, *, acts: bool = False) -> tuple[Claim
 def _why_held(claim: Claim, seen: Observed) -> Why:
     if not claim.is_removable:
         return Why(Reason.RUNTIME_PRESENT, "The model server is being removed first.")
+    if is_shared(claim.placement) and seen.our_cluster is not None and seen.our_cluster.sharers:
+        if seen.our_cluster.share is None:
+            return Why(Reason.CONFIRMING_GONE, "Nothing is left at first sight; a second look confirms it.")
+        return Why(Reason.CLUSTER_DELETING, "Its share of the cluster is being given back.")
     if seen.our_cluster is not None or seen.nodes:
         return Why(Reason.CLUSTER_DELETING, f"The cluster is being deleted; {len(seen.nodes)} of its nodes are left.")
     return Why(Reason.CONFIRMING_GONE, "Nothing is left at first sight; a second look confirms it.")
 
 
-def _why_not_reserved(claim: Claim, seen: Observed, extra: int) -> Why:
+def _why_not_reserved(claim: Claim, seen: Observed) -> Why:
     if seen.project is None or not seen.project.is_as_wanted:
         return Why(Reason.PROJECT_PENDING, "The tenant's project is being prepared.")
     if claim.placement is not None and seen.node_type is not None:
-        short = shortage(extra, claim.placement, seen.node_type)
+        short = shortage(nodes_missing(claim, seen.our_cluster), claim.placement, seen.node_type)
         if short is not None:
             return short
     return Why(Reason.PROJECT_PENDING, "Capacity is being reserved.")
@@ -79,4 +84,4 @@ def _why_no_nodes(claim: Claim, seen: Observed) -> Why:
     if unscheduled is not None:
         return Why(Reason.NO_CAPACITY, f"A node waits for capacity: {unscheduled.message}.")
     joined = sum(node.is_joined for node in seen.nodes)
-    return Why(Reason.NODES_PENDING, f"{joined} of {wanted_by(claim)} nodes have joined.")
+    return Why(Reason.NODES_PENDING, f"{joined} of {nodes_needed(claim, seen.our_cluster)} nodes have joined.")

@@ -18,6 +18,7 @@ from libs.common.events.runtime import ReplicasChanged, RuntimeRemoved
 from libs.common.events.scale import ScaleDecided
 from libs.common.ids import ProjectId, TenantId
 from services.capacity_manager.core.state import Claim, Count
+from services.capacity_manager.core.tenancy import is_shared
 
 
 def hear(claim: Claim, envelope: Envelope) -> Claim:
@@ -86,6 +87,8 @@ def _on_its_machines(claim: Claim, placement: Placement) -> Placement:
     held = claim.reservation
     if held is None:
         return placement
+    if is_shared(placement):  # Of those, quota is held by the replica.
+        return placement.model_copy(update={"node_type": held.node_type})
     return placement.model_copy(update={"node_type": held.node_type, "gpus_per_node": held.gpus_per_node})
 
 

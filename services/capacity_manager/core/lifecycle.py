@@ -10,6 +10,7 @@ from libs.common.lifecycle import Lifecycle, Row
 from libs.common.store.port import Attention
 from services.capacity_manager.core.placement import wanted_by
 from services.capacity_manager.core.state import Claim, Node, Sighting
+from services.capacity_manager.core.tenancy import is_shared
 
 PLATFORM: Final = "vCluster Platform"
 OURSELVES: Final = "capacity-manager"
@@ -122,6 +123,8 @@ def live_nodes(claim: Claim) -> tuple[Node, ...]:
 
 
 def _is_settled(claim: Claim) -> bool:
+    if is_shared(claim.placement):  # Its nodes are the cluster's, and are looked at through the shares on it.
+        return wanted_by(claim) == reserved_nodes(claim)
     joined = sum(node.joined_at_ms is not None and node.missing is None for node in live_nodes(claim))
     return wanted_by(claim) == reserved_nodes(claim) == joined == len(live_nodes(claim))
 

@@ -30,7 +30,11 @@ class ProjectSeen(Contract):
 
 
 class ClusterSeen(Contract):
-    """The VirtualClusterInstance under our name. `quantity` is None where its parameters can't be read."""
+    """The VirtualClusterInstance under our name. `quantity` is None where its parameters can't be read.
+
+    Of one that is shared, `share` are the replicas of this endpoint that it is to carry (None: it has none there),
+    `others` those of all others, and `sharers` how many endpoints have a share.
+    """
 
     is_ours: bool
     uid: str
@@ -40,6 +44,9 @@ class ClusterSeen(Contract):
     message: str
     quantity: int | None
     refusal: str = ""
+    share: int | None = None
+    others: int = 0
+    sharers: int = 0
 
     @property
     def is_ready(self) -> bool:

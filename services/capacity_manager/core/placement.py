@@ -1,20 +1,26 @@
-"""How many nodes a claim wants, whether there is room for them, and why not. Nodes are whole: a tenant shares none."""
+"""How many nodes a claim wants, whether there is room for them, and why not. Nodes are whole, shared or not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from libs.common.events.endpoint import EndpointSpec, Placement
-from services.capacity_manager.core.observed import NodeTypeSeen
+from services.capacity_manager.core.observed import ClusterSeen, NodeTypeSeen
 from services.capacity_manager.core.reasons import Reason, Why
 from services.capacity_manager.core.state import Claim, Count
+from services.capacity_manager.core.tenancy import is_shared
 
 
 def nodes_wanted(spec: EndpointSpec, placement: Placement, planned: Count | None, running: Count | None) -> int:
     """Nodes for the replicas that should run, and for those that still do: a scale-down waits for the runtime."""
+    return nodes_for(replicas_wanted(spec, planned, running), placement)
+
+
+def replicas_wanted(spec: EndpointSpec, planned: Count | None, running: Count | None) -> int:
+    """Replicas that there must be room for."""
     wanted = planned.replicas if planned else spec.scaling.min
     replicas = min(max(wanted, spec.scaling.min), spec.scaling.max)
-    return nodes_for(max(replicas, running.replicas if running else 0), placement)
+    return max(replicas, running.replicas if running else 0)
 
 
 def nodes_for(replicas: int, placement: Placement) -> int:
@@ -34,17 +40,46 @@ def replicas_that_fit(gpus_by_node: Iterable[int], placement: Placement) -> int:
 
 
 def wanted_by(claim: Claim) -> int:
-    """Nodes that the claim wants now; 0 once it is unwanted, or before it is known."""
+    """Nodes (of shared ones: replicas) that the claim wants now; 0 once it is unwanted, or before it is known."""
     if claim.is_unwanted or claim.spec is None or claim.placement is None:
         return 0
+    if is_shared(claim.placement):
+        return replicas_wanted(claim.spec, claim.planned, claim.running)
     return nodes_wanted(claim.spec, claim.placement, claim.planned, claim.running)
 
 
-def fewest_for(claim: Claim) -> int:
-    """Nodes that the fewest replicas need: with these the claim counts as fulfilled."""
+def nodes_needed(claim: Claim, cluster: ClusterSeen | None) -> int:
+    """Nodes that the cluster must have for all that the claim wants, and for what others have in it."""
+    return _nodes_with_others(claim, cluster, wanted_by(claim))
+
+
+def fewest_needed(claim: Claim, cluster: ClusterSeen | None) -> int:
+    """Nodes with which the claim counts as fulfilled: its fewest replicas run, and what others have in the cluster."""
     if claim.spec is None or claim.placement is None:
         return 0
-    return nodes_for(claim.spec.scaling.min, claim.placement)
+    fewest = claim.spec.scaling.min
+    return _nodes_with_others(
+        claim, cluster, fewest if is_shared(claim.placement) else nodes_for(fewest, claim.placement)
+    )
+
+
+def nodes_missing(claim: Claim, cluster: ClusterSeen | None) -> int:
+    """Nodes that must be free for the claim to get what it wants beyond what it has reserved."""
+    if not is_shared(claim.placement):
+        return wanted_by(claim) - (claim.reservation.nodes if claim.reservation else 0)
+    there = cluster.quantity or 0 if cluster is not None else 0
+    return max(0, nodes_needed(claim, cluster) - there)
+
+
+def gpus_of_each(placement: Placement) -> int:
+    """GPUs of the tenant's quota for each thing that a claim reserves: a whole node, or a replica on a shared one."""
+    return placement.gpus_per_replica if is_shared(placement) else placement.gpus_per_node
+
+
+def _nodes_with_others(claim: Claim, cluster: ClusterSeen | None, wanted: int) -> int:
+    if claim.placement is None or not is_shared(claim.placement):
+        return wanted
+    return nodes_for(wanted + (cluster.others if cluster is not None else 0), claim.placement)
 
 
 def shortage(extra: int, placement: Placement, seen: NodeTypeSeen) -> Why | None:

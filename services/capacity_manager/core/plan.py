@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from libs.common.events.endpoint import Placement
 from libs.common.ids import EndpointId, ProjectId, TenantId
 from services.capacity_manager.core.lifecycle import reserved_nodes
-from services.capacity_manager.core.names import cluster_name, project_name
 from services.capacity_manager.core.observed import ClusterSeen, Observed
-from services.capacity_manager.core.placement import wanted_by
+from services.capacity_manager.core.placement import nodes_for, wanted_by
 from services.capacity_manager.core.state import Claim
+from services.capacity_manager.core.tenancy import Home, home_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,19 @@ class EnsureCluster:
     template_version: str
     node_type: str
     nodes: int
+    share: int | None = None  # Replicas of this endpoint, where the cluster is shared.
+
+
+@dataclass(frozen=True, slots=True)
+class SetShare:
+    """Have a shared cluster carry so many replicas of this endpoint (0: none), and have nodes for all that share it."""
+
+    project: str
+    name: str
+    endpoint_id: EndpointId
+    generation: int
+    replicas: int
+    placement: Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +74,10 @@ class DeleteCluster:
     project: str
     name: str
     uid: str
+    is_shared: bool = False  # Then only if nobody has a share in it.
 
 
-Action = EnsureProject | EnsureCluster | ResizeCluster | DeleteCluster
+Action = EnsureProject | EnsureCluster | SetShare | ResizeCluster | DeleteCluster
 
 
 def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
@@ -88,7 +103,12 @@ def template_of(text: str) -> tuple[str, str]:
 def _let_go(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
     if not claim.is_removable or cluster is None or cluster.is_deleting:
         return ()
-    return (DeleteCluster(_project_of(claim), cluster_name(claim.id), cluster.uid),)
+    home = home_of(claim)
+    if home.is_shared and cluster.share is not None:
+        return (_share(claim, home, 0),)
+    if home.is_shared and cluster.sharers:
+        return ()
+    return (DeleteCluster(home.project, home.cluster, cluster.uid, home.is_shared),)
 
 
 def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:
@@ -96,11 +116,12 @@ def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:
     assert claim.placement is not None
     if observed.project is not None and (observed.project.is_as_wanted or not observed.project.is_ours):
         return ()
+    home = home_of(claim)
     return (
         EnsureProject(
-            name=_project_of(claim),
-            tenant_id=claim.tenant_id,
-            project_id=claim.project_id,
+            name=home.project,
+            tenant_id=home.tenant_id,
+            project_id=home.project_id,
             node_type=claim.placement.node_type,
             template=template_of(claim.placement.cluster_template)[0],
             region=claim.spec.region,
@@ -111,32 +132,37 @@ def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:
 def _cluster(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
     assert claim.spec is not None
     assert claim.placement is not None
-    nodes = min(wanted_by(claim), reserved_nodes(claim))
-    if nodes == 0 or (cluster is not None and cluster.is_deleting):
+    reserved = min(wanted_by(claim), reserved_nodes(claim))
+    if reserved == 0 or (cluster is not None and cluster.is_deleting):
         return ()
-    project, name, node_type = _project_of(claim), cluster_name(claim.id), claim.placement.node_type
+    home, node_type = home_of(claim), claim.placement.node_type
+    nodes = nodes_for(reserved + (cluster.others if cluster else 0), claim.placement) if home.is_shared else reserved
     if cluster is not None:
-        if cluster.quantity == nodes:
+        if cluster.quantity == nodes and (not home.is_shared or cluster.share == reserved):
             return ()
-        return (ResizeCluster(project, name, claim.generation, node_type, nodes),)
+        if home.is_shared:
+            return (_share(claim, home, reserved),)
+        return (ResizeCluster(home.project, home.cluster, claim.generation, node_type, nodes),)
     template, version = template_of(claim.placement.cluster_template)
     return (
         EnsureCluster(
-            project=project,
-            name=name,
+            project=home.project,
+            name=home.cluster,
             generation=claim.generation,
             endpoint_id=claim.id,
-            tenant_id=claim.tenant_id,
-            project_id=claim.project_id,
+            tenant_id=home.tenant_id,
+            project_id=home.project_id,
             tier=claim.spec.tier,
             region=claim.spec.region,
             template=template,
             template_version=version,
             node_type=node_type,
             nodes=nodes,
+            share=reserved if home.is_shared else None,
         ),
     )
 
 
-def _project_of(claim: Claim) -> str:
-    return project_name(tenant_id=claim.tenant_id, project_id=claim.project_id)
+def _share(claim: Claim, home: Home, replicas: int) -> SetShare:
+    assert claim.placement is not None
+    return SetShare(home.project, home.cluster, claim.id, claim.generation, replicas, claim.placement)

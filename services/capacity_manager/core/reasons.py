@@ -34,6 +34,7 @@ class Reason(StrEnum):
     TEMPLATE_NOT_ALLOWED = "TemplateNotAllowed"
     NODE_TYPE_UNKNOWN = "NodeTypeUnknown"
     NODE_TYPE_NOT_ALLOWED = "NodeTypeNotAllowed"
+    LICENCE_MISSING = "LicenceMissing"
     NAME_TAKEN = "NameTaken"
     PLATFORM_REFUSED = "PlatformRefused"
 

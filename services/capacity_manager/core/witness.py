@@ -12,12 +12,18 @@ from services.capacity_manager.core.names import gpu_counter
 from services.capacity_manager.core.observed import NodeSeen, Observed
 from services.capacity_manager.core.placement import wanted_by
 from services.capacity_manager.core.state import Claim, Node, Sighting
+from services.capacity_manager.core.tenancy import is_shared
 
 RELEASED_NODES_MAX: Final = 256  # Remembered so that a list that lags can't have them told twice.
 
 
 def note_nodes(claim: Claim, seen: Observed, *, now_ms: int, confirm_gone_ms: int) -> tuple[Claim, tuple[Event, ...]]:
-    """The claim with its nodes as seen, and what to tell of them: each joins once and is released once."""
+    """The claim with its nodes as seen, and what to tell of them: each joins once and is released once.
+
+    Nodes that are shared are nobody's: what runs on them is measured, not how long they are held.
+    """
+    if is_shared(claim.placement):
+        return claim, ()
     present = {each.name: each for each in seen.nodes}
     known = {node.name: node for node in claim.nodes}
     nodes = [_noted(node, present.get(node.name), claim, seen, now_ms, confirm_gone_ms) for node in claim.nodes]
@@ -41,10 +47,7 @@ def note_shrinking(
     held = claim.reservation
     if held is None:
         return claim, ()
-    quantity = 0
-    if seen.our_cluster is not None:
-        quantity = held.nodes if seen.our_cluster.quantity is None else seen.our_cluster.quantity
-    needed = max(wanted_by(claim), len(seen.nodes), quantity)
+    needed = max(wanted_by(claim), _still_there(claim, seen, held.nodes))
     if needed >= held.nodes:
         return replace(claim, shrunk=None), ()
     first = claim.shrunk or Sighting(now_ms, seen.question.look, needed)
@@ -59,9 +62,28 @@ def note_shrinking(
 
 def note_gone(claim: Claim, seen: Observed, *, now_ms: int) -> Claim:
     """The claim with the first look that found nothing, once nothing may be there."""
-    if not seen.question.is_removable or seen.our_cluster is not None or seen.nodes:
+    if not seen.question.is_removable or _is_left(claim, seen):
         return replace(claim, gone=None)
     return replace(claim, gone=claim.gone or Sighting(now_ms, seen.question.look))
+
+
+def _still_there(claim: Claim, seen: Observed, held: int) -> int:
+    """What of the reservation may still be in use: nodes that stand or will come, or a share of shared ones."""
+    cluster = seen.our_cluster
+    if is_shared(claim.placement):
+        return cluster.share or 0 if cluster is not None else 0
+    quantity = 0
+    if cluster is not None:
+        quantity = held if cluster.quantity is None else cluster.quantity
+    return max(len(seen.nodes), quantity)
+
+
+def _is_left(claim: Claim, seen: Observed) -> bool:
+    """Whether anything is left. A shared cluster may stay for the others in it; one without any must go."""
+    cluster = seen.our_cluster
+    if cluster is not None and is_shared(claim.placement):
+        return cluster.share is not None or cluster.sharers == 0
+    return cluster is not None or bool(seen.nodes)
 
 
 def is_confirmed(first: Sighting, seen: Observed, *, now_ms: int, confirm_gone_ms: int) -> bool:

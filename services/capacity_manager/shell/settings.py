@@ -10,6 +10,7 @@ from libs.common.settings import CommonSettings
 from libs.common.units import SECOND_MS
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
+from services.capacity_manager.shell.templates import DIRECTORY
 
 
 class Settings(CommonSettings):
@@ -22,6 +23,7 @@ class Settings(CommonSettings):
     platform_connect_s: float = 2.0  # reliability.md 3.4.
     platform_read_s: float = 10.0  # reliability.md 3.4.
     catalogue_dir: Path | None = None  # With it, tiers are held against what the Platform has, at the start.
+    templates_dir: Path = DIRECTORY  # Cluster templates that we publish; an operator's own stand on the Platform.
     confirm_gone_s: float = Field(default=30.0, gt=0)  # reliability.md I17: lists lag, and a 404 may come early.
     quota_retry_s: float = Field(default=5.0, gt=0)  # How late quota that was given back is noticed by who waits.
     gpus_per_tenant_max: int = Field(default=64, ge=0)  # Of each node type; a quota of the Platform can't say GPUs.

@@ -23,6 +23,7 @@ LIVE_FAILURES: Final = 6  # A minute without an answer: hung, not busy. Restarti
 PROBE_TIMEOUT_S: Final = 2
 USER_ID: Final = 65532  # "nonroot" of the usual minimal images.
 MODELS: Final = "/models"
+SANDBOX: Final = "vnode"  # The tenancy, and the runtime class by which each pod of it is a machine of its own.
 RECIPE_CHARS: Final = 16  # Of one endpoint's handful of recipes; a label may have 63.
 
 
@@ -46,6 +47,7 @@ def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template
             "fsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        **({"runtimeClassName": SANDBOX} if placement.tenancy == SANDBOX else {}),
         "nodeSelector": {name: value for name, value in sorted(template.node_selector.items())},
         "tolerations": [
             {"key": each.key, "operator": "Exists", "effect": each.effect} for each in template.tolerations

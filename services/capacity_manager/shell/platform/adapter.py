@@ -8,24 +8,29 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from libs.common.errors import Rejected, Unavailable
-from services.capacity_manager.core.names import cluster_name, project_name
 from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
 from services.capacity_manager.core.orphans import Found, Standing, Survey
+from services.capacity_manager.core.placement import nodes_for
 from services.capacity_manager.core.plan import (
     Action,
     DeleteCluster,
     EnsureCluster,
     EnsureProject,
     ResizeCluster,
+    SetShare,
     template_of,
 )
 from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
-from services.capacity_manager.shell.platform import labels, readings
+from services.capacity_manager.core.tenancy import Home, home_of
+from services.capacity_manager.shell.platform import labels, readings, shares
 from services.capacity_manager.shell.platform.client import PlatformClient, garbled
+from services.capacity_manager.shell.platform.publishing import Publisher
 from services.capacity_manager.shell.platform.refusals import is_already_there
+from services.capacity_manager.shell.platform.shares import Share
 from services.capacity_manager.shell.platform.surveying import Surveyor
+from services.capacity_manager.shell.templates import Templates
 
 Json = dict[str, Any]
 
@@ -36,6 +41,7 @@ NODE_TYPES: Final = f"{MANAGEMENT}/nodetypes"
 SELVES: Final = f"{MANAGEMENT}/selves"
 INSTANCES_EVERYWHERE: Final = f"{MANAGEMENT}/virtualclusterinstances"
 CLAIMS_EVERYWHERE: Final = f"{MANAGEMENT}/nodeclaims"
+NO_TEMPLATES: Final[Templates] = {}
 LEGACY_PREFIX: Final = "loft-p-"  # What a null prefix means (platform.md 1.4).
 
 
@@ -51,8 +57,11 @@ class Who:
 class Platform:
     """The `World` of claims."""
 
-    def __init__(self, client: PlatformClient, *, installation: str = "millrace") -> None:
+    def __init__(
+        self, client: PlatformClient, *, templates: Templates = NO_TEMPLATES, installation: str = "millrace"
+    ) -> None:
         self._client = client
+        self._publisher = Publisher(client, templates)
         self._who: Who | None = None
         self._installation = installation
         self._surveyor = Surveyor(client, self.namespace_prefix)
@@ -80,19 +89,21 @@ class Platform:
 
     def _observe(self, claim: Claim) -> Observed:
         question = question_of(claim)
-        project, cluster = _project_of(claim), cluster_name(claim.id)
+        home = home_of(claim)
+        project, cluster = home.project, home.cluster
         node_type = self._node_type(claim) if question.room else None
-        project_seen = self._project(claim, project)
+        project_seen = self._project(claim, home)
         if project_seen is None:
             return Observed(question=question, project=None, cluster=None, node_type=node_type)
         instance = self._client.get(self._instances(project), cluster)
         wanted = labels.of_cluster(
-            tenant_id=claim.tenant_id, project_id=claim.project_id, endpoint_id=claim.id
-        )  # fmt: skip
+            tenant_id=home.tenant_id, project_id=home.project_id, endpoint_id="" if home.is_shared else claim.id
+        )
+        sharer = claim.id if home.is_shared else ""
         return Observed(
             question=question,
             project=project_seen,
-            cluster=readings.cluster_seen(instance, wanted=wanted) if instance else None,
+            cluster=readings.cluster_seen(instance, wanted=wanted, sharer=sharer) if instance else None,
             nodes=readings.nodes_seen(self._client.list(self._claims(project)), cluster=cluster),
             node_type=node_type,
             gpu_nodes=self._gpu_nodes(project, cluster) if question.gpus and instance else None,
@@ -106,8 +117,10 @@ class Platform:
                 self._ensure_cluster(action)
             case ResizeCluster():
                 self._resize(action)
+            case SetShare():
+                self._set_share(action)
             case DeleteCluster():
-                self._client.delete(self._instances(action.project), action.name, uid=action.uid)
+                self._delete(action)
             case _:
                 assert_never(action)
 
@@ -129,11 +142,11 @@ class Platform:
         """What the Platform puts before a project's name to name its namespace."""
         return self.who().prefix
 
-    def _project(self, claim: Claim, name: str) -> ProjectSeen | None:
-        project = self._client.get(PROJECTS, name)
+    def _project(self, claim: Claim, home: Home) -> ProjectSeen | None:
+        project = self._client.get(PROJECTS, home.project)
         if project is None:
             return None
-        wanted = labels.of_project(tenant_id=claim.tenant_id, project_id=claim.project_id)
+        wanted = labels.of_project(tenant_id=home.tenant_id, project_id=home.project_id)
         if claim.is_unwanted or claim.placement is None or claim.spec is None:
             is_ours = labels.of(project).get(labels.MANAGED_BY) == labels.MILLRACE
             return ProjectSeen(is_ours=is_ours, is_as_wanted=is_ours)
@@ -171,26 +184,32 @@ class Platform:
 
     def _ensure_cluster(self, wanted: EnsureCluster) -> None:
         mine = labels.of_cluster(
-            tenant_id=wanted.tenant_id, project_id=wanted.project_id, endpoint_id=wanted.endpoint_id
-        )  # fmt: skip
+            tenant_id=wanted.tenant_id,
+            project_id=wanted.project_id,
+            endpoint_id=wanted.endpoint_id if wanted.share is None else "",
+        )
         marks = {
             **mine,
             labels.TIER: wanted.tier,
             labels.REGION: wanted.region,
             labels.INSTALLATION: self._installation,
-            labels.GENERATION: str(wanted.generation),
+            **({labels.GENERATION: str(wanted.generation)} if wanted.share is None else {}),
         }
         template = {"name": wanted.template}
         if wanted.template_version:
             template["version"] = wanted.template_version
         spec: Json = {
-            "displayName": wanted.endpoint_id,
+            "displayName": wanted.endpoint_id if wanted.share is None else wanted.name,
             "templateRef": template,
             "clusterRef": {"cluster": wanted.region},
             "parameters": _sized({}, wanted.node_type, wanted.nodes),
         }
         body = _object("VirtualClusterInstance", wanted.name, marks, spec)
+        self._publisher.publish(wanted.template, wanted.template_version)
         body["metadata"]["namespace"] = self._namespace(wanted.project)
+        if wanted.share is not None:
+            share = Share(wanted.share, wanted.generation)
+            body["metadata"]["annotations"] = shares.written({wanted.endpoint_id: share})
         self._create_or_adopt(self._instances(wanted.project), wanted.name, body, mine)
 
     def _resize(self, wanted: ResizeCluster) -> None:
@@ -202,6 +221,34 @@ class Platform:
         text = _sized(readings.parameters(found), wanted.node_type, wanted.nodes)
         metadata: Json = {**_version(found), "labels": {labels.GENERATION: str(wanted.generation)}}
         self._client.merge(path, wanted.name, {"metadata": metadata, "spec": {"parameters": text}})
+
+    def _set_share(self, wanted: SetShare) -> None:
+        """Write one share and the pool's size for all of them, on the version that was read."""
+        path = self._instances(wanted.project)
+        found = self._client.get(path, wanted.name)
+        if found is None or found["metadata"].get("deletionTimestamp"):
+            raise Unavailable(f"{wanted.name} goes just now; it is made anew", code=Reason.PLATFORM_CONFLICT)
+        held = dict(shares.of(found))
+        share = Share(wanted.replicas, wanted.generation) if wanted.replicas else None
+        held.pop(wanted.endpoint_id, None)
+        if share is not None:
+            held[wanted.endpoint_id] = share
+        nodes = nodes_for(sum(each.replicas for each in held.values()), wanted.placement)
+        metadata = {**_version(found), "annotations": shares.change(wanted.endpoint_id, share)}
+        text = _sized(readings.parameters(found), wanted.placement.node_type, nodes)
+        self._client.merge(path, wanted.name, {"metadata": metadata, "spec": {"parameters": text}})
+
+    def _delete(self, wanted: DeleteCluster) -> None:
+        """Delete a cluster; a shared one only in the version in which nobody has a share."""
+        path, version = self._instances(wanted.project), ""
+        if wanted.is_shared:
+            found = self._client.get(path, wanted.name)
+            if found is None:
+                return
+            if shares.of(found):
+                raise Unavailable(f"somebody came to share {wanted.name}; it stays", code=Reason.PLATFORM_CONFLICT)
+            version = str(found["metadata"]["resourceVersion"])
+        self._client.delete(path, wanted.name, uid=wanted.uid, version=version)
 
     def _create_or_adopt(self, path: str, name: str, body: Json, mine: labels.Labels) -> Json:
         """Create an object, or take the one that is there if its labels say that an earlier try of ours made it."""
@@ -237,10 +284,6 @@ def _as_the_api_has_it() -> Iterator[None]:
 
 def _dict(value: object) -> Json:
     return value if isinstance(value, dict) else {}
-
-
-def _project_of(claim: Claim) -> str:
-    return project_name(tenant_id=claim.tenant_id, project_id=claim.project_id)
 
 
 def _object(kind: str, name: str, marks: labels.Labels, spec: Json) -> Json:

@@ -18,6 +18,8 @@ TIER: Final = "millrace.dev/tier"
 REGION: Final = "millrace.dev/region"
 INSTALLATION: Final = "millrace.dev/installation"  # Which Millrace made it: two may share a Platform.
 GENERATION: Final = "millrace.dev/generation"
+POOL: Final = "millrace.dev/pool"
+SHARED: Final = "shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,16 @@ class Allowed:
 
 
 def of_project(*, tenant_id: str, project_id: str) -> Labels:
-    """The labels by which a project is ours, and this tenant's."""
+    """The labels by which a project is ours, and this tenant's; without a tenant, the one of clusters for all."""
+    if not tenant_id:
+        return {MANAGED_BY: MILLRACE, POOL: SHARED}
     return {MANAGED_BY: MILLRACE, TENANT: tenant_id, PROJECT: project_id}
 
 
 def of_cluster(*, tenant_id: str, project_id: str, endpoint_id: str) -> Labels:
-    """The labels by which a tenant cluster is ours, and this endpoint's."""
-    return {**of_project(tenant_id=tenant_id, project_id=project_id), ENDPOINT: endpoint_id}
+    """The labels by which a tenant cluster is ours, and this endpoint's; without an endpoint, a shared one."""
+    whose = {ENDPOINT: endpoint_id} if endpoint_id else {POOL: SHARED}
+    return {**of_project(tenant_id=tenant_id, project_id=project_id), **whose}
 
 
 def of(thing: Json) -> Labels:

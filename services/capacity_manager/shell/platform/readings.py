@@ -11,7 +11,7 @@ import yaml
 
 from services.capacity_manager.core.observed import ClusterSeen, GpuNode, NodeSeen, NodeTypeSeen, ProjectSeen
 from services.capacity_manager.core.reasons import Reason
-from services.capacity_manager.shell.platform import labels
+from services.capacity_manager.shell.platform import labels, shares
 
 Json = dict[str, Any]
 
@@ -37,23 +37,33 @@ def project_seen(project: Json, *, wanted: labels.Labels, allowed: labels.Allowe
     return ProjectSeen(is_ours=is_ours, is_as_wanted=is_ours and not labels.widened(project, allowed))
 
 
-def cluster_seen(instance: Json, *, wanted: labels.Labels) -> ClusterSeen:
-    """A VirtualClusterInstance. It has no status subresource; phase, reason and message say how it is."""
+def cluster_seen(instance: Json, *, wanted: labels.Labels, sharer: str = "") -> ClusterSeen:
+    """A VirtualClusterInstance. It has no status subresource; phase, reason and message say how it is.
+
+    Of a shared one, ``sharer`` is the endpoint whose share is looked for.
+    """
+    shared = shares.of(instance) if sharer else {}
+    mine = shared.get(sharer)
     theirs, status = labels.of(instance), instance.get("status") or {}
     resolved = _condition(status, "TemplateResolved")
     refusal = ""
     if resolved is not None and resolved.get("status") == "False":
         refusal = TEMPLATE_REFUSALS.get(str(resolved.get("reason", "")), "")
-    said = (resolved or {}).get("message") if refusal else None
+    if status.get("phase") == "Failed" and status.get("reason") == "FeatureNotAllowed":
+        refusal = Reason.LICENCE_MISSING
+    said = (resolved or {}).get("message") if refusal in TEMPLATE_REFUSALS.values() else None
     return ClusterSeen(
         is_ours=all(theirs.get(key) == value for key, value in wanted.items()),
         uid=str(instance["metadata"].get("uid", "")),
-        generation=generation_of(instance),
+        generation=(mine.generation if mine else 0) if sharer else generation_of(instance),
         is_deleting=bool(instance["metadata"].get("deletionTimestamp")),
         phase=str(status.get("phase") or "Pending"),
         message=str(said or status.get("message") or status.get("reason") or ""),
         quantity=whole(parameters(instance).get(QUANTITY)),
         refusal=refusal,
+        share=mine.replicas if mine else None,
+        others=sum(each.replicas for name, each in shared.items() if name != sharer),
+        sharers=len(shared),
     )
 
 
