@@ -101,7 +101,7 @@ class Customers:
 
     def _a_spec(self) -> EndpointSpec:
         chance = self._sim.chance
-        tier = chance.choice(("h100-dedicated", "l40s-dedicated"))
+        tier = chance.choice(("h100-dedicated", "l40s-dedicated", "l40s-shared"))
         scaling = Scaling(min=1, max=chance.choice((1, 1, 2)), target_concurrency=2)
         return EndpointSpec(model=chance.choice(MODELS), tier=tier, region="eu-1", scaling=scaling)
 

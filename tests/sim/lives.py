@@ -12,6 +12,7 @@ from libs.common.events.endpoint import Stage
 from libs.common.events.event import Owner
 from libs.common.events.usage import Meter
 from libs.twin import kinds
+from libs.twin.objects import name_of
 from services.endpoint_api.core.state import Endpoint, home_of
 from tests.sim.hosts import RouterHost
 from tests.sim.looks import Checker, Told, claims, clusters
@@ -112,10 +113,12 @@ def _held(told: Told) -> Iterator[tuple[str, int]]:
 
 
 def _deployments(simulation: Simulation, endpoint: Endpoint) -> list[Any]:
+    """All that run in a cluster of its own; in one that is shared, those that are called like it."""
     found: list[Any] = []
     for (_project, name), tenant in simulation.twin.tenants.items():
-        if name == endpoint.id and tenant.cluster is not None:
-            found += tenant.cluster.store.all(kinds.DEPLOYMENTS)
+        if tenant.cluster is not None:
+            there = tenant.cluster.store.all(kinds.DEPLOYMENTS)
+            found += there if name == endpoint.id else [each for each in there if name_of(each) == endpoint.id]
     return found
 
 

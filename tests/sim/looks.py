@@ -11,6 +11,7 @@ from libs.common.events.endpoint import OperationFinished
 from libs.common.events.envelope import Envelope, from_wire
 from libs.twin import kinds
 from libs.twin.objects import name_of
+from services.capacity_manager.shell.platform.shares import of as shares_of
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
@@ -53,16 +54,25 @@ class Told:
 
 
 def clusters(simulation: Simulation) -> set[str]:
-    """Tenant clusters that the cloud holds, by name: that of their endpoint."""
-    return {name_of(each) for each in simulation.twin.store.all(kinds.INSTANCES)}
+    """Endpoints that the cloud holds a tenant cluster for: one named like them, or one that they share."""
+    instances = simulation.twin.store.all(kinds.INSTANCES)
+    return {endpoint for each in instances for endpoint in sharers(each)}
+
+
+def sharers(instance: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose a cluster is. One that is shared and that nobody has a share in is its own: it must go."""
+    shares = tuple(shares_of(dict(instance)))
+    return shares if shares else (name_of(dict(instance)),)
 
 
 def claims(simulation: Simulation) -> dict[str, int]:
     """Joined nodes by endpoint."""
     found: dict[str, int] = {}
+    owners = {name_of(each): sharers(each) for each in simulation.twin.store.all(kinds.INSTANCES)}
     for claim in simulation.twin.store.all(kinds.NODE_CLAIMS):
-        owner = str(claim["spec"]["vClusterRef"])
-        found[owner] = found.get(owner, 0) + _has_joined(claim)
+        cluster = str(claim["spec"]["vClusterRef"])
+        for owner in owners.get(cluster, (cluster,)):
+            found[owner] = found.get(owner, 0) + _has_joined(claim)
     return found
 
 

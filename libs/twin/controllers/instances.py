@@ -88,7 +88,7 @@ class InstanceController:
     def _bring_up(self, key: Key, instance: Json, tenant: Tenant, now_ms: int) -> None:
         host = (instance["spec"].get("clusterRef") or {}).get("cluster") or DEFAULT_HOST
         try:
-            definition, tenant.pools = render(self._store, instance, _loft_values(tenant, host), self._options.features)
+            definition, tenant.pools = render(self._store, instance, _loft_values(tenant, host), self._features())
         except Unrendered as why:
             reason, message = why.reason, str(why)
             self._store.edit(kinds.INSTANCES, instance, lambda fresh: _refuse(fresh, tenant, reason, message, now_ms))
@@ -116,6 +116,9 @@ class InstanceController:
             self._finish_status(fresh, tenant, is_ready, now_ms)
 
         self._store.edit(kinds.INSTANCES, instance, change)
+
+    def _features(self) -> set[str]:
+        return set(self._options.features) - set(self._faults().unlicensed)
 
     def _finish_status(self, fresh: Json, tenant: Tenant, is_ready: bool, now_ms: int) -> None:
         status = fresh["status"]

@@ -65,7 +65,7 @@ REASONS: Final[Mapping[str, tuple[Code, str]]] = MappingProxyType(
         **dict.fromkeys(("PlatformUnauthorized", "PlatformForbidden", "PlatformRefused"), (Code.PLATFORM, US)),
         **dict.fromkeys(("TemplateUnknown", "TemplateInvalid", "TemplateNotAllowed"), (Code.TEMPLATE, US)),
         **dict.fromkeys(("NodeTypeUnknown", "NodeTypeNotAllowed"), (Code.NODE, US)),
-        "NameTaken": (Code.CLUSTER, US),
+        **dict.fromkeys(("NameTaken", "LicenceMissing"), (Code.CLUSTER, US)),
         **dict.fromkeys(("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"), (Code.IMAGE, US)),
         **dict.fromkeys(
             ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"), (Code.CONFIGURATION, US)
@@ -188,6 +188,14 @@ def _freeing(_spec: EndpointSpec, _sold: Catalogue) -> Iterator[Offer]:
     yield Offer("free_quota", "pause or delete an endpoint that holds the quota, or ask for a higher one", {})
 
 
+def _waiting(_spec: EndpointSpec, _sold: Catalogue) -> Iterator[Offer]:
+    yield Offer("wait", "nothing is to be done: it goes on by itself as soon as the platform underneath answers", {})
+
+
+def _telling(_spec: EndpointSpec, _sold: Catalogue) -> Iterator[Offer]:
+    yield Offer("tell_operator", "only the operator can mend this; resume the endpoint when it is mended", {})
+
+
 def _other_models(spec: EndpointSpec, sold: Catalogue) -> Iterator[Offer]:
     for model in sold.models:
         if model.id != spec.model and spec.tier in model.tiers:
@@ -216,13 +224,15 @@ OFFERS: Final[Mapping[Code, tuple[Callable[[EndpointSpec, Catalogue], Iterator[O
         Code.QUOTA: (_freeing, _fewer, _smaller_most, _other_tiers),
         Code.NODE: (_other_regions, _other_tiers),
         Code.CLUSTER: (_other_regions, _other_tiers),
+        Code.PLATFORM: (_waiting,),
+        Code.CONFIGURATION: (_telling,),
         Code.DEADLINE: (_other_regions, _other_tiers),
         Code.DOES_NOT_FIT: (_larger_tiers, _other_models),
         Code.MODEL_GATED: (_other_models,),
         Code.MODEL_MISSING: (_other_models,),
-        Code.MODEL_DAMAGED: (_other_models,),
+        Code.MODEL_DAMAGED: (_other_models, _telling),
         Code.TEMPLATE: (_other_templates, _other_tiers),
-        Code.IMAGE: (_other_templates,),
+        Code.IMAGE: (_other_templates, _telling),
         Code.CRASH: (_other_templates, _other_models),
     }
 )

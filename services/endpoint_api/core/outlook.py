@@ -14,7 +14,7 @@ from services.endpoint_api.core.state import Endpoint
 class OfferView(View):
     """Something that would help."""
 
-    action: str = Field(description="change_spec, create_anew or free_quota.")
+    action: str = Field(description="change_spec, create_anew, free_quota, wait or tell_operator.")
     message: str
     spec: dict[str, str | int] = Field(description="Fields of the spec, by path, as they would be then.")
 

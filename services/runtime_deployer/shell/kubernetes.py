@@ -46,7 +46,7 @@ class KubernetesClusters:
         self._connections = connections
         self._timeout_s = timeout_s
         self._warm_up_timeout_s = warm_up_timeout_s
-        self._warmed: dict[Cluster, frozenset[str]] = {}
+        self._warmed: dict[tuple[Cluster, str], str] = {}  # By pod: other endpoints have theirs in the same cluster.
 
     def observe(self, state: Runtime) -> Observed:
         """What is there of this endpoint. Raises Unavailable if that can't be known now."""
@@ -82,12 +82,13 @@ class KubernetesClusters:
     def _pods(self, cluster: Cluster, endpoint_id: str) -> tuple[PodSeen, ...]:
         listed = self._get(cluster, PODS, {"labelSelector": f"{ENDPOINT}={endpoint_id}"}) or {}
         pods = sorted((pod_seen(each) for each in listed.get("items") or ()), key=lambda each: (each.name, each.uid))
-        here = self._warmed.get(cluster, frozenset()) & {each.warm_key for each in pods}
-        if here:
-            self._warmed[cluster] = here
-        else:
-            self._warmed.pop(cluster, None)
-        return tuple(each.model_copy(update={"warmed": each.warm_key in here}) for each in pods)
+        names = {each.name for each in pods}
+        for key in [each for each in self._warmed if each[0] == cluster and each[1].startswith(f"{endpoint_id}-")]:
+            if key[1] not in names:
+                del self._warmed[key]
+        return tuple(
+            each.model_copy(update={"warmed": self._warmed.get((cluster, each.name)) == each.warm_key}) for each in pods
+        )
 
     def _apply(self, cluster: Cluster, manifest: Manifest) -> None:
         path = f"{PATHS[manifest.kind]}/{manifest.name}"
@@ -130,7 +131,7 @@ class KubernetesClusters:
             raise Rejected(f"{action.pod} refused the warm-up request with {reply.status}", code="warm_up_refused")
         if not reply.is_ok or not _is_answer(reply.body):
             raise Unavailable(f"{action.pod} did not answer the warm-up request: {reply.status}", code="warm_up_failed")
-        self._warmed[action.cluster] = self._warmed.get(action.cluster, frozenset()) | {action.key}
+        self._warmed[action.cluster, action.pod] = action.key
 
     def _delete(self, cluster: Cluster, path: str, query: Mapping[str, str]) -> None:
         reply = self._connections.ask(cluster, "DELETE", path, query=query, timeout_s=self._timeout_s)
