@@ -95,8 +95,8 @@ def provider(tmp_path: Path) -> Provider:
 
 
 def test_with_private_nodes_each_endpoint_has_a_cluster_and_nodes_of_its_own(provider: Provider) -> None:
-    provider.request("ep-a", "h100-dedicated", "acme")
-    provider.request("ep-b", "h100-dedicated", "acme")
+    provider.request("ep-a", "h100-private", "acme")
+    provider.request("ep-b", "h100-private", "acme")
     provider.held("ep-a", "ep-b")
 
     assert provider.clusters() == [("mr-acme-prod", "ep-a"), ("mr-acme-prod", "ep-b")]
@@ -207,7 +207,7 @@ def test_vnode_runs_each_pod_in_a_sandbox_and_needs_a_licence(tmp_path: Path) ->
 
 
 def test_every_cluster_denies_by_default_and_none_takes_anything_from_its_host(provider: Provider) -> None:
-    tiers = ("h100-dedicated", "l40s-tenant", "l40s-shared", "l40s-sandboxed")
+    tiers = ("h100-private", "l40s-tenant", "l40s-shared", "l40s-sandboxed")
     for tier in tiers:
         provider.request(f"ep-{tier}", tier, "acme")
     provider.held(*(f"ep-{tier}" for tier in tiers))

@@ -24,6 +24,7 @@ PROJECT: Final = "default"
 CALLER: Final = Caller(
     TenantId(TENANT), ProjectId(PROJECT), "key:aaaaaaaaaa", frozenset({"manage", "read", "inference"})
 )
+TIERS: Final[tuple[str, ...]] = ("h100-dedicated", "l40s-dedicated")
 ENDPOINTS_MAX: Final = 2  # Names in a run; small, so that each lives through much.
 CODEC: Final = TypeAdapter(Endpoint)
 AT_REST: Final = frozenset({Stage.READY, Stage.PAUSED, Stage.DELETED})  # Whoever sees a failure has it repaired.
@@ -35,6 +36,7 @@ class Customers:
     def __init__(self, simulation: Simulation) -> None:
         self._sim = simulation
         self.accepted: dict[OperationId, str] = {}  # Operation -> endpoint, for every 202 that was seen.
+        self.tiers = TIERS
         self._asked = 0
         self._known: dict[str, tuple[int, Endpoint]] = {}  # Parsed once a version: the checkers look at every step.
         self._retry: list[Wish] = []
@@ -101,7 +103,7 @@ class Customers:
 
     def _a_spec(self) -> EndpointSpec:
         chance = self._sim.chance
-        tier = chance.choice(("h100-dedicated", "l40s-dedicated", "l40s-shared"))
+        tier = chance.choice(self.tiers)
         scaling = Scaling(min=1, max=chance.choice((1, 1, 2)), target_concurrency=2)
         return EndpointSpec(model=chance.choice(MODELS), tier=tier, region="eu-1", scaling=scaling)
 

@@ -47,7 +47,8 @@ def test_no_capacity_offers_fewer_replicas_other_regions_and_tiers_that_fit() ->
 
     assert (cause.code, cause.waiting_on) == (Code.NO_CAPACITY, "operator")
     assert [dict(each.spec) for each in cause.offers] == [
-        {"scaling.min": 1}, {"region": "us-1"}, {"tier": "h100-dedicated"},
+        {"scaling.min": 1}, {"region": "us-1"}, {"tier": "h100-dedicated"}, {"tier": "h100-private"},
+        {"tier": "l40s-tenant"},
     ]  # fmt: skip
 
 

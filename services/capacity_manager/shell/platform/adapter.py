@@ -10,7 +10,6 @@ from typing import Any, Final, assert_never
 from libs.common.errors import Rejected, Unavailable
 from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
 from services.capacity_manager.core.orphans import Found, Standing, Survey
-from services.capacity_manager.core.placement import nodes_for
 from services.capacity_manager.core.plan import (
     Action,
     DeleteCluster,
@@ -24,7 +23,7 @@ from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import Home, home_of
-from services.capacity_manager.shell.platform import labels, readings, shares
+from services.capacity_manager.shell.platform import labels, readings, shares, sharing
 from services.capacity_manager.shell.platform.client import PlatformClient, garbled
 from services.capacity_manager.shell.platform.publishing import Publisher
 from services.capacity_manager.shell.platform.refusals import is_already_there
@@ -118,9 +117,9 @@ class Platform:
             case ResizeCluster():
                 self._resize(action)
             case SetShare():
-                self._set_share(action)
+                sharing.set_share(self._client, self._instances(action.project), action)
             case DeleteCluster():
-                self._delete(action)
+                sharing.delete(self._client, self._instances(action.project), action)
             case _:
                 assert_never(action)
 
@@ -202,7 +201,7 @@ class Platform:
             "displayName": wanted.endpoint_id if wanted.share is None else wanted.name,
             "templateRef": template,
             "clusterRef": {"cluster": wanted.region},
-            "parameters": _sized({}, wanted.node_type, wanted.nodes),
+            "parameters": readings.sized({}, wanted.node_type, wanted.nodes),
         }
         body = _object("VirtualClusterInstance", wanted.name, marks, spec)
         self._publisher.publish(wanted.template, wanted.template_version)
@@ -218,37 +217,9 @@ class Platform:
         found = self._client.get(path, wanted.name)
         if found is None or readings.generation_of(found) > wanted.generation:
             raise Unavailable(f"{wanted.name} has changed hands since it was seen", code=Reason.PLATFORM_CONFLICT)
-        text = _sized(readings.parameters(found), wanted.node_type, wanted.nodes)
+        text = readings.sized(readings.parameters(found), wanted.node_type, wanted.nodes)
         metadata: Json = {**_version(found), "labels": {labels.GENERATION: str(wanted.generation)}}
         self._client.merge(path, wanted.name, {"metadata": metadata, "spec": {"parameters": text}})
-
-    def _set_share(self, wanted: SetShare) -> None:
-        """Write one share and the pool's size for all of them, on the version that was read."""
-        path = self._instances(wanted.project)
-        found = self._client.get(path, wanted.name)
-        if found is None or found["metadata"].get("deletionTimestamp"):
-            raise Unavailable(f"{wanted.name} goes just now; it is made anew", code=Reason.PLATFORM_CONFLICT)
-        held = dict(shares.of(found))
-        share = Share(wanted.replicas, wanted.generation) if wanted.replicas else None
-        held.pop(wanted.endpoint_id, None)
-        if share is not None:
-            held[wanted.endpoint_id] = share
-        nodes = nodes_for(sum(each.replicas for each in held.values()), wanted.placement)
-        metadata = {**_version(found), "annotations": shares.change(wanted.endpoint_id, share)}
-        text = _sized(readings.parameters(found), wanted.placement.node_type, nodes)
-        self._client.merge(path, wanted.name, {"metadata": metadata, "spec": {"parameters": text}})
-
-    def _delete(self, wanted: DeleteCluster) -> None:
-        """Delete a cluster; a shared one only in the version in which nobody has a share."""
-        path, version = self._instances(wanted.project), ""
-        if wanted.is_shared:
-            found = self._client.get(path, wanted.name)
-            if found is None:
-                return
-            if shares.of(found):
-                raise Unavailable(f"somebody came to share {wanted.name}; it stays", code=Reason.PLATFORM_CONFLICT)
-            version = str(found["metadata"]["resourceVersion"])
-        self._client.delete(path, wanted.name, uid=wanted.uid, version=version)
 
     def _create_or_adopt(self, path: str, name: str, body: Json, mine: labels.Labels) -> Json:
         """Create an object, or take the one that is there if its labels say that an earlier try of ours made it."""
@@ -288,10 +259,6 @@ def _dict(value: object) -> Json:
 
 def _object(kind: str, name: str, marks: labels.Labels, spec: Json) -> Json:
     return {"apiVersion": API, "kind": kind, "metadata": {"name": name, "labels": dict(marks)}, "spec": spec}
-
-
-def _sized(parameters: Json, node_type: str, nodes: int) -> str:
-    return readings.parameters_text({**parameters, readings.QUANTITY: nodes, readings.NODE_TYPE: node_type})
 
 
 def _version(found: Json) -> Json:

@@ -91,6 +91,11 @@ def parameters_text(values: Json) -> str:
     return yaml.safe_dump(values, sort_keys=True)
 
 
+def sized(values: Json, node_type: str, nodes: int) -> str:
+    """The parameters of a cluster, with so many nodes of a type."""
+    return parameters_text({**values, QUANTITY: nodes, NODE_TYPE: node_type})
+
+
 def nodes_seen(claims: Iterable[Json], *, cluster: str) -> tuple[NodeSeen, ...]:
     """The NodeClaims of a cluster, by name."""
     mine = (each for each in claims if (each.get("spec") or {}).get("vClusterRef") == cluster)
