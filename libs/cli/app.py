@@ -22,6 +22,7 @@ from libs.cli import (
     projects,
     quotas,
     tenants,
+    usage,
     webhooks,
 )
 from libs.cli import demo as demonstration
@@ -33,7 +34,6 @@ from libs.cli.offers import model_table, tier_table
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings
 from libs.cli.top import watch
-from libs.cli.usage import BY_HELP, breakdown_table, usage_table
 
 EXITS: Final = (
     "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 nobody answers, 130 interrupted. "
@@ -49,6 +49,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(projects.app, name="projects")
 app.add_typer(members.app, name="members")
+app.add_typer(usage.app, name="usage")
 app.add_typer(events.app, name="events")
 app.add_typer(audit.app, name="audit")
 app.add_typer(webhooks.app, name="webhooks")
@@ -147,35 +148,24 @@ def chat(
     output: Output = OUTPUT,
 ) -> None:
     """Ask an endpoint something and stream its answer."""
-    usage: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     parts = []
-    for chunk in Client(Credentials.read(Home.default())).chat(model=name, prompt=prompt, max_tokens=max_tokens):
-        usage = chunk.get("usage") or usage
+    ids: list[str] = []
+    client = Client(Credentials.read(Home.default()))
+    for chunk in client.chat(model=name, prompt=prompt, max_tokens=max_tokens, on_id=ids.append):
+        told = chunk.get("usage") or told
         for choice in chunk["choices"]:
             parts.append(choice["delta"].get("content") or "")
             if output is Output.TABLE:
                 console.out(parts[-1], end="", highlight=False)
     if output is Output.TABLE:
         console.print(
-            f"\n\n[dim]{usage.get('prompt_tokens')} prompt tokens, {usage.get('completion_tokens')} answer tokens[/]"
+            f"\n\n[dim]{told.get('prompt_tokens')} prompt tokens, {told.get('completion_tokens')} answer tokens; "
+            f"receipt: millrace usage request {''.join(ids)}[/]",
+            soft_wrap=True,
         )
     else:
-        show(output, {"content": "".join(parts), "usage": usage}, lambda: "")
-
-
-@app.command()
-@one_line_errors
-def usage(
-    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint (id).")] = None,
-    by: Annotated[str | None, typer.Option(help=BY_HELP)] = None,
-    since: Annotated[str | None, typer.Option("--from", help="From this time on: RFC 3339 or epoch ms.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Up to this time, which is not included.")] = None,
-    output: Output = OUTPUT,
-) -> None:
-    """What was used, as the ledger has it. GPU time is that of all GPUs together, by what the endpoint was doing."""
-    query = {"endpoint": endpoint, "group_by": by, "from": since, "to": until}
-    found = Client(Credentials.read(Home.default())).usage("/v1/usage", query=query)
-    show(output, found, lambda: usage_table(found["items"]) if by is None else breakdown_table(found["items"]))
+        show(output, {"content": "".join(parts), "usage": told, "request_id": "".join(ids)}, lambda: "")
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 
@@ -41,8 +41,16 @@ class Client:
         """The models that the router serves to this key."""
         return [each["id"] for each in self._router.call("GET", "/models")["data"]]
 
-    def chat(self, *, model: str, prompt: str, max_tokens: int, key: str | None = None) -> Iterator[Json]:
-        """Stream a chat completion through the router: its chunks, the last with the usage."""
+    def chat(
+        self,
+        *,
+        model: str,
+        prompt: str,
+        max_tokens: int,
+        key: str | None = None,
+        on_id: Callable[[str], object] = lambda _id: None,
+    ) -> Iterator[Json]:
+        """Stream a chat completion through the router: its chunks, the last with the usage; ``on_id`` gets its id."""
         body = {
             "model": model,
             "messages": [{"role": "user", "content": prompt}],
@@ -57,6 +65,7 @@ class Client:
                 if answer.is_error:
                     answer.read()
                     raise refused(answer)
+                on_id(answer.headers.get("x-request-id", ""))
                 for line in answer.iter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
                         yield _chunk(line)

@@ -17,7 +17,7 @@ from libs.cli import local, stages
 from libs.cli.client import Client, Credentials, Refused
 from libs.cli.output import console, table
 from libs.cli.profile import Home, LocalSettings
-from libs.cli.usage import usage_table
+from libs.cli.usage_tables import usage_table
 from libs.common import keys
 from libs.common.bus.tail import Stored, tail
 from libs.common.errors import MillraceError
@@ -114,7 +114,7 @@ def _bill(client: Client, credentials: Credentials, endpoint_id: str, answered: 
     )
     found = client.usage("/v1/usage", query={"endpoint": endpoint_id})
     console.print()
-    console.print(usage_table(found["items"]))
+    console.print(usage_table(found))
     billed = sum(each["quantity"] for each in found["items"] if each["meter"] == "completion_tokens")
     _require(billed == answered, f"{answered} tokens were answered but {billed} are in the ledger")
     console.print(f"[green]✓[/] {answered} tokens answered, {billed} tokens in the ledger")

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -41,7 +41,7 @@ class Output(StrEnum):
 OUTPUT: Final = typer.Option(Output.TABLE, "--output", "-o", help="table for people, json for programs.")
 
 
-def show(output: Output, value: object, table: Callable[[], Table | str]) -> None:
+def show(output: Output, value: object, table: Callable[[], RenderableType]) -> None:
     """Print a value as JSON, or as the table made from it."""
     if output is Output.JSON:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -1,61 +1,108 @@
-"""Usage for people: an endpoint a line, its requests and tokens, and the GPU time that it held."""
+"""`millrace usage`: what was used and what it cost, as a table, charts, a page to pass on, or one request's receipt."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
-from rich.table import Table
+import typer
 
-from libs.cli.output import duration, table
-from libs.common.events.usage import Meter
-
-TOKENS: Final = (Meter.REQUESTS, Meter.PROMPT_TOKENS, Meter.COMPLETION_TOKENS)
-ACCOUNTS: Final = ("loading", "serving", "draining")
-RARE: Final = ("idle_owned", "stranded")  # A column only where there is such time.
-COLUMNS: Final = ("endpoint", "requests", "tokens in", "tokens out")
-
+from libs.cli.client import Client
+from libs.cli.credentials import Credentials
+from libs.cli.output import OUTPUT, Output, console, one_line_errors, show
+from libs.cli.profile import Home
+from libs.cli.usage_page import Usage, page
+from libs.cli.usage_plot import plotted
+from libs.cli.usage_series import Span, moment_ms, span_of
+from libs.cli.usage_tables import breakdown_table, receipt_table, usage_table
+from libs.common.clock import SystemClock
+from libs.common.errors import Invalid
 
 BY_HELP: Final = (
-    "Group by some of project, endpoint, model, generation, tier, class, region, tenancy, key, account, hour, day; "
-    "with commas."
+    "Group by some of tenant, project, endpoint, model, generation, tier, class, region, tenancy, key, account, hour, "
+    "day; with commas."
 )
+FROM_HELP: Final = "From this time on: RFC 3339, epoch ms, or so long ago, like 24h or 7d."
+TO_HELP: Final = "Up to this time, which is not included."
+PLOT_LAST: Final = "24h"
+REPORT_LAST: Final = "30d"
+
+From = Annotated[str | None, typer.Option("--from", help=FROM_HELP)]
+To = Annotated[str | None, typer.Option("--to", help=TO_HELP)]
+Endpoint = Annotated[str | None, typer.Option(help="Only this endpoint (id).")]
+
+app = typer.Typer(invoke_without_command=True)
 
 
-def breakdown_table(items: Sequence[dict[str, Any]]) -> Table | str:
-    """Usage by dimensions: a group a line, its meters beside one another; times are those of all GPUs or nodes."""
-    if not items:
-        return "nothing was used"
-    meters = [each for each in Meter if any(item["meter"] == each for item in items)]
-    sums: dict[tuple[str, ...], dict[str, int]] = {}
-    for each in items:
-        sums.setdefault(tuple(each["group"].values()), {})[each["meter"]] = each["quantity"]
-    rows = [(*group, *(_cell(meter, found.get(meter, 0)) for meter in meters)) for group, found in sorted(sums.items())]
-    names = tuple(items[0]["group"])
-    columns = (*names, *(each.removesuffix("_ms").replace("_", " ") for each in meters))
-    return table(columns, rows, whole=names[:1], right=columns[len(names) :])
+@app.callback()
+@one_line_errors
+def usage(
+    context: typer.Context,
+    endpoint: Endpoint = None,
+    by: Annotated[str | None, typer.Option(help=BY_HELP)] = None,
+    since: From = None,
+    until: To = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Charts over time rather than a table.")] = False,
+    output: Output = OUTPUT,
+) -> None:
+    """What was used, as the ledger has it. GPU time is that of all GPUs together, by what the endpoint was doing."""
+    if context.invoked_subcommand is not None:
+        return
+    if plot:
+        if by is not None:
+            raise Invalid("--plot shows accounts and tokens over time: leave out --by")
+        span = _span(since or PLOT_LAST, until)
+        found = _asked(span, endpoint, f"{span.interval},account")
+        show(output, found, lambda: plotted(found["items"], span, console))
+        return
+    now_ms = SystemClock().now_ms()
+    times = {"from": since and moment_ms(since, now_ms=now_ms), "to": until and moment_ms(until, now_ms=now_ms)}
+    found = _client().usage("/v1/usage", query={"endpoint": endpoint, "group_by": by, **times})
+    show(output, found, lambda: usage_table(found) if by is None else breakdown_table(found))
 
 
-def usage_table(items: Iterable[dict[str, Any]]) -> Table | str:
-    """The totals of the ledger; GPU time is that of all GPUs together, by what the endpoint did meanwhile."""
-    sums: dict[str, dict[tuple[str, str], int]] = {}
-    for each in items:
-        sums.setdefault(each["endpoint_id"], {})[each["meter"], each["account"]] = each["quantity"]
-    if not sums:
-        return "nothing was used"
-    held = {account for found in sums.values() for (_meter, account), quantity in found.items() if quantity}
-    accounts = (*ACCOUNTS, *(each for each in RARE if each in held))
-    rows = [
-        (
-            endpoint,
-            *(found.get((meter, ""), 0) for meter in TOKENS),
-            *(duration(found.get((Meter.GPU_MS, account), 0)) for account in accounts),
-        )
-        for endpoint, found in sorted(sums.items())
-    ]
-    columns = (*COLUMNS, *(f"gpu {each.removesuffix('_owned')}" for each in accounts))
-    return table(columns, rows, whole=columns[:1], right=columns[1:])
+@app.command()
+@one_line_errors
+def request(
+    request_id: Annotated[str, typer.Argument(help="Its x-request-id, as the answer to it said.")],
+    output: Output = OUTPUT,
+) -> None:
+    """The receipt of one request: the lines of the ledger that it became."""
+    found = _client().usage(f"/v1/usage/requests/{request_id}")
+    show(output, found, lambda: receipt_table(found))
 
 
-def _cell(meter: str, quantity: int) -> str | int:
-    return duration(quantity) if meter.endswith("_ms") else quantity
+@app.command()
+@one_line_errors
+def report(
+    html: Annotated[Path, typer.Option("--html", help="Write the page to this file.")],
+    endpoint: Endpoint = None,
+    since: From = None,
+    until: To = None,
+) -> None:
+    """A page with charts and tables: of your tenant; with the operator's profile, of the fleet or of a --project."""
+    span = _span(since or REPORT_LAST, until)
+    credentials = Credentials.read(Home.default())
+    used = Usage(
+        span=span,
+        over_time=_asked(span, endpoint, f"{span.interval},account"),
+        by_name=_asked(span, endpoint, "tenant,project,endpoint,model,account"),
+        made_ms=SystemClock().now_ms(),
+        tenant=credentials.project.partition("/")[0],
+    )
+    html.write_text(page(used), encoding="utf-8")
+    console.print(f"wrote {html}", soft_wrap=True)
+
+
+def _span(since: str, until: str | None) -> Span:
+    now_ms = SystemClock().now_ms()
+    return span_of(moment_ms(since, now_ms=now_ms), moment_ms(until, now_ms=now_ms) if until else now_ms)
+
+
+def _asked(span: Span, endpoint: str | None, by: str) -> dict[str, Any]:
+    query = {"endpoint": endpoint, "group_by": by, "from": span.from_ms, "to": span.to_ms}
+    return _client().usage("/v1/usage", query=query)
+
+
+def _client() -> Client:
+    return Client(Credentials.read(Home.default()))

@@ -12,7 +12,7 @@ from rich.table import Table
 from libs.cli import stages
 from libs.cli.events import line
 from libs.cli.output import amount, card, duration, one_line_errors, table
-from libs.cli.usage import breakdown_table, usage_table
+from libs.cli.usage_tables import breakdown_table, receipt_table, usage_table
 from libs.common.errors import Unavailable
 from libs.common.events.capacity import CapacityWaiting
 from tests.unit.cli.endpoints_shown import shown
@@ -86,14 +86,14 @@ def test_usage_has_one_line_for_each_endpoint_whatever_it_used() -> None:
         {"endpoint_id": "ep-a", "meter": "requests", "account": "", "quantity": 1_200},
     ]
 
-    usage = usage_table(found)
+    usage = usage_table({"items": found})
 
     assert isinstance(usage, Table)
     assert [each.split() for each in drawn(usage, width=120)[1:]] == [
         ["ep-a", "1,200", "0", "0", "0", "s", "0", "s", "0", "s"],
         ["ep-b", "0", "0", "0", "0", "s", "1", "min", "1", "s", "0", "s"],
     ]
-    assert usage_table([]) == "nothing was used"
+    assert usage_table({"items": []}) == "nothing was used"
 
 
 def test_an_event_without_a_body_or_with_an_unknown_one_still_has_its_line() -> None:
@@ -123,7 +123,7 @@ def test_usage_by_dimensions_has_a_line_for_each_group_and_a_column_for_each_met
         {"group": {"model": "m-a", "day": "2026-11-23T00:00:00Z"}, "meter": "requests", "quantity": 1_200},
     ]
 
-    usage = breakdown_table(found)
+    usage = breakdown_table({"items": found})
 
     assert isinstance(usage, Table)
     assert [each.split() for each in drawn(usage, width=120)] == [
@@ -131,4 +131,45 @@ def test_usage_by_dimensions_has_a_line_for_each_group_and_a_column_for_each_met
         ["m-a", "2026-11-23T00:00:00Z", "1,200", "0", "s"],
         ["m-b", "2026-11-23T00:00:00Z", "0", "1", "min", "1", "s"],
     ]
-    assert breakdown_table([]) == "nothing was used"
+    assert breakdown_table({"items": []}) == "nothing was used"
+
+
+def test_usage_with_prices_has_its_cost_and_says_what_has_none() -> None:
+    found = {
+        "price_book": {"id": "book-1", "currency": "USD"},
+        "items": [
+            {"endpoint_id": "ep-a", "meter": "requests", "account": "", "quantity": 3, "cost_nano": None},
+            {
+                "endpoint_id": "ep-a",
+                "meter": "completion_tokens",
+                "account": "",
+                "quantity": 9,
+                "cost_nano": 59_000_000,
+            },
+            {"endpoint_id": "ep-a", "meter": "gpu_ms", "account": "serving", "quantity": 7, "cost_nano": 2_000_000_000},
+        ],
+    }
+
+    costs = usage_table(found)
+    assert isinstance(costs, Table)
+    lines = drawn(costs, width=120)
+
+    assert lines[0].split()[-1] == "COST"
+    assert lines[1].endswith("2.06 USD")
+    assert lines[2] == "cost by price book book-1; without a price there, so not in it: requests"
+
+
+def test_a_receipt_names_the_lines_of_the_ledger() -> None:
+    said = {"model": "m-1", "key_id": "k", "finish": "stop", "token_source": "engine_final"}
+    line = {"at_ms": 1_795_824_000_000, "endpoint_id": "ep-a", "account": "", "data": said}
+    found = {
+        "request_id": "req-1",
+        "items": [{**line, "id": "request/req-1/prompt_tokens", "meter": "prompt_tokens", "quantity": 12}],
+        "cost_nano": 600,
+        "price_book": {"id": "book-1", "currency": "USD"},
+    }
+
+    lines = drawn(receipt_table(found), width=120)
+
+    assert lines[1].split() == ["prompt_tokens", "12", "2026-11-28", "00:00:00", "request/req-1/prompt_tokens"]
+    assert " ".join(lines[2:]) == "m-1 on ep-a, key k: stop; counts from engine_final; 0.000001 USD by book-1"
