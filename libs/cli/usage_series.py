@@ -45,7 +45,7 @@ class Unit:
     def of(self, quantity: int) -> str:
         """A quantity in this unit, to three digits or as a whole number."""
         found = quantity / self.per
-        places = 0 if found >= 100 or quantity % self.per == 0 else 1 if found >= 10 else 2
+        places = 0 if found >= 100 or quantity % self.per == 0 else 1 if found >= 10 else 2 if found >= 1 else 3
         return f"{found:,.{places}f}"
 
     def fixed(self, quantity: int) -> str:

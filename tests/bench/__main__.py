@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tests.bench import keys, ledger, overload, report, revocation, router, store
+from tests.bench import keys, ledger, overload, report, revocation, scale, store
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
     {
@@ -17,6 +18,7 @@ SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
         "ledger": ledger.measure,
         "overload": overload.measure,
         "router": router.measure,
+        "scale": scale.measure,
     }
 )
 

@@ -1,0 +1,144 @@
+"""How questions, receipts and a month's close grow with the ledger: from a million entries to a hundred million.
+
+`MILLRACE_BENCH_ENTRIES=1000000,10000000` says which sizes. One that the disk has no room for is left out, and said so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Final
+
+from libs.common.store.sql import SqlStore
+from libs.common.units import DAY_MS, HOUR_MS, MINUTE_MS
+from services.metering.core.breakdown import By, broken_down
+from tests.bench.filling import LINES, SPAN_MS, T0, fill
+from tests.bench.report import Section
+from tests.support.postgres import Absent, Postgres
+
+SIZES: Final = "1000000,10000000"
+TURNS: Final = 5
+ENTRY_BYTES: Final = 800  # On disk, with its indexes; a little more than was measured.
+SPARE_BYTES: Final = 10 << 30
+FAST: Final = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "4GB", "shared_buffers": "512MB"}
+ENDPOINT, TENANT = "tenant-03/main/ep-0003", "tenant-03"  # Busy ones.
+PUBLISHED: Final = (
+    "Published by others, on their machines and not repeated here: Lago, 10,000 events/s on one PostgreSQL and billing "
+    "aggregation below 100 ms (p99) over a billion events in ClickHouse "
+    "(getlago.com/docs/guide/events/usage-performances); OpenMeter, «millions of billable events per second» on ClickHouse Cloud (clickhouse.com/blog, 13 June 2024)."
+)
+
+
+def measure() -> Section:
+    """Milliseconds of each question at each size, and how long the sizes took to make."""
+    columns: dict[str, dict[str, str]] = {}
+    sizes = [int(each) for each in os.environ.get("MILLRACE_BENCH_ENTRIES", SIZES).split(",")]
+    for size in sizes:
+        for kind in ("SQLite", "PostgreSQL"):
+            with ExitStack() as opened, suppress(Absent):
+                directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="mr-bench-")))
+                if shutil.disk_usage(directory).free < size * ENTRY_BYTES + SPARE_BYTES:
+                    sys.stderr.write(f"NO ROOM ON THE DISK for {size:,} entries on {kind}: LEFT OUT\n")
+                    continue
+                columns[f"{kind}, {size:,}"] = dict(figures(kind, size, directory, opened))
+    names = list(dict.fromkeys(name for found in columns.values() for name in found))
+    return Section(
+        title="A large ledger",
+        question="How long do questions take as the ledger grows? Entries of one month, 1,000 endpoints of 50 tenants.",
+        columns=("", *columns),
+        rows=tuple((name, *(found.get(name, "–") for found in columns.values())) for name in names),
+        notes=(
+            "Medians, warm, one asker. «To the minute» begins and ends within an hour: whole hours come from sums, the "
+            "two ends from entries.",
+            "A window is a minute of an endpoint's meter and model; closing reads what each adds up to, an hour at a "
+            "time, as a statement of the month does from its hours.",
+            "Made by the database itself (`tests/bench/filling.py`), not through the service: for that see «The ledger».",
+            PUBLISHED,
+        ),
+    )
+
+
+def figures(kind: str, size: int, directory: Path, opened: ExitStack) -> Iterator[tuple[str, str]]:
+    """What one kind of store says at one size."""
+    if kind == "SQLite":
+        store = opened.enter_context(closing(SqlStore(f"sqlite:///{directory}/ledger.db")))
+    else:
+        server = Postgres(FAST)
+        opened.callback(server.stop)
+        store = opened.enter_context(closing(SqlStore(server.new())))
+    began_s = time.perf_counter()
+    for made in fill(store, size // LINES):
+        if made % 3_000_000 == 0:
+            sys.stderr.write(f"{kind}: {made:,} entries after {time.perf_counter() - began_s:,.0f} s\n")
+    if kind == "PostgreSQL":
+        with store._database.writing() as connection:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql("ANALYZE")
+    yield "bytes an entry", f"{_size_bytes(kind, store, directory) / size:,.0f}"
+    for name, ask in questions(store, size):
+        yield name, f"{median_ms(ask):,.1f} ms"
+    yield from closed(store)
+
+
+def questions(store: SqlStore, size: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What is asked of a ledger."""
+    whole = {"from_ms": T0, "to_ms": T0 + SPAN_MS}
+    odd = {"from_ms": T0 + HOUR_MS // 3, "to_ms": T0 + SPAN_MS - HOUR_MS // 3}
+    last = {"from_ms": T0 + SPAN_MS - HOUR_MS, "to_ms": T0 + SPAN_MS}
+    middle = f"request/req-{size // LINES // 2:012d}"
+    start_ms = T0 + SPAN_MS // 2
+    yield (
+        "a month of an endpoint, by model and day",
+        lambda: broken_down(store.sums(**whole, under=ENDPOINT, every_ms=DAY_MS), (By.MODEL, By.DAY)),
+    )
+    yield "a month of an endpoint, to the minute", lambda: broken_down(store.sums(**odd, under=ENDPOINT), (By.MODEL,))
+    yield "a month of a tenant, by endpoint", lambda: broken_down(store.sums(**whole, under=TENANT), (By.ENDPOINT,))
+    yield "a month of a tenant, to the minute", lambda: broken_down(store.sums(**odd, under=TENANT), (By.ENDPOINT,))
+    yield "a month of the fleet, by tenant", lambda: broken_down(store.sums(**whole), (By.TENANT,))
+    yield (
+        "the last hour of a tenant, by endpoint",
+        lambda: broken_down(store.sums(**last, under=TENANT), (By.ENDPOINT,)),
+    )
+    yield "one window, as it is told", lambda: store.sums(from_ms=start_ms, to_ms=start_ms + MINUTE_MS, under=ENDPOINT)
+    yield "the receipt of a request", lambda: store.entries_of([f"{middle}/requests", f"{middle}/completion_tokens"])
+    yield "a page of 200 lines of an account", lambda: store.entries(account=ENDPOINT, from_ms=start_ms, limit=200)
+
+
+def closed(store: SqlStore) -> Iterator[tuple[str, str]]:
+    """How long it takes to add up a month: its statement's hours, and every window of it."""
+    began_s = time.perf_counter()
+    hours = len(store.sums(from_ms=T0, to_ms=T0 + SPAN_MS))
+    yield "sums of hours in the month", f"{hours:,}"
+    yield "to read them all, as statements do", f"{time.perf_counter() - began_s:,.1f} s"
+    began_s, windows = time.perf_counter(), 0
+    for from_ms in range(T0, T0 + SPAN_MS, HOUR_MS):
+        windows += len(store.sums(from_ms=from_ms, to_ms=from_ms + HOUR_MS, every_ms=MINUTE_MS))
+    took_s = time.perf_counter() - began_s
+    yield "windows of the month", f"{windows:,}"
+    yield "to add up every one of them", f"{took_s:,.0f} s"
+    yield "so 10 million windows (extrapolated by their number)", f"{took_s * 10_000_000 / windows:,.0f} s"
+
+
+def median_ms(ask: Callable[[], object]) -> float:
+    """How long it takes once it is warm, in the middle of several."""
+    ask()
+    took = []
+    for _ in range(TURNS):
+        began_s = time.perf_counter()
+        ask()
+        took.append((time.perf_counter() - began_s) * 1000)
+    return statistics.median(took)
+
+
+def _size_bytes(kind: str, store: SqlStore, directory: Path) -> int:
+    if kind == "SQLite":
+        return (directory / "ledger.db").stat().st_size
+    with store._database.reading() as connection:
+        return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
