@@ -91,7 +91,7 @@ def _statements(dialect: str, first: int, behind: int, of: int) -> Iterator[str]
         f" b AS (SELECT n, e % {TENANTS} AS t, {T0} + n * {SPAN_MS} / {of} AS at_ms, n % 4000 AS prompt,"
         f" n % 700 AS completion, {digits.format('n', 12)} AS digits,"
         f" 'ep-' || {digits.format('e', 4)} AS endpoint FROM a),"
-        f" c AS (SELECT *, 'tenant-' || {digits.format('t', 2)} AS tenant,"
+        f" c AS MATERIALIZED (SELECT *, 'tenant-' || {digits.format('t', 2)} AS tenant,"
         f" 'key-' || {digits.format('t', 2)} || '-' || (n % 3) AS key FROM b),"
         " m AS (SELECT 0 AS k, 'requests' AS meter UNION ALL SELECT 1, 'prompt_tokens'"
         " UNION ALL SELECT 2, 'completion_tokens')"
@@ -108,11 +108,17 @@ def _statements(dialect: str, first: int, behind: int, of: int) -> Iterator[str]
         f" CASE k WHEN 0 THEN {content} ELSE {BYTES[dialect].format(repr(''))} END, {LABELS},"
         f" CASE k WHEN 0 THEN NULL ELSE {line} || 'requests' END FROM c CROSS JOIN m"
     )
-    yield (
-        f"{made} INSERT INTO sums (account, start_ms, meter, labels, quantity)"
-        f" SELECT {account} AS account, at_ms - at_ms % {HOUR_MS} AS start_ms, meter, {LABELS} AS labels,"
+    for table, size_ms in (("sums", HOUR_MS), ("day_sums", DAY_MS)):
+        yield _summed(made, table, size_ms, account, quantity)
+
+
+def _summed(made: str, table: str, size_ms: int, account: str, quantity: str) -> str:
+    return (
+        f"{made} INSERT INTO {table} (account, start_ms, meter, labels, quantity)"
+        f" SELECT {account} AS account, at_ms - at_ms % {size_ms} AS start_ms, meter, {LABELS} AS labels,"
         f" sum({quantity}) FROM c CROSS JOIN m WHERE true GROUP BY 1, 2, 3, 4"
-        " ON CONFLICT (account, start_ms, meter, labels) DO UPDATE SET quantity = sums.quantity + excluded.quantity"
+        " ON CONFLICT (account, start_ms, meter, labels) DO UPDATE"
+        f" SET quantity = {table}.quantity + excluded.quantity"
     )
 
 

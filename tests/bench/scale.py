@@ -30,10 +30,12 @@ SPARE_BYTES: Final = 10 << 30
 FAST: Final = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "4GB", "shared_buffers": "512MB"}
 ENDPOINT, TENANT = "tenant-03/main/ep-0003", "tenant-03"  # Busy ones.
 PUBLISHED: Final = (
-    "Published by others, on their machines and not repeated here: Lago, 10,000 events/s on one PostgreSQL and billing "
-    "aggregation below 100 ms (p99) over a billion events in ClickHouse "
-    "(getlago.com/docs/guide/events/usage-performances); OpenMeter, «millions of billable events per second» on ClickHouse Cloud (clickhouse.com/blog, 13 June 2024)."
+    "Published by others, on their machines and not repeated here: Lago, 10,000 events/s on one PostgreSQL, and "
+    "billing aggregation below 100 ms (p99) over a billion events in ClickHouse (getlago.com/docs/guide/events/"
+    "usage-performances); OpenMeter, «millions of billable events per second» on ClickHouse Cloud "
+    "(clickhouse.com/blog, 13 June 2024)."
 )
+Span = tuple[int, int]
 
 
 def measure() -> Section:
@@ -59,7 +61,7 @@ def measure() -> Section:
             "two ends from entries.",
             "A window is a minute of an endpoint's meter and model; closing reads what each adds up to, an hour at a "
             "time, as a statement of the month does from its hours.",
-            "Made by the database itself (`tests/bench/filling.py`), not through the service: for that see «The ledger».",
+            "Made by the database itself (`tests/bench/filling.py`); for the way through the service see «The ledger».",
             PUBLISHED,
         ),
     )
@@ -89,24 +91,21 @@ def figures(kind: str, size: int, directory: Path, opened: ExitStack) -> Iterato
 
 def questions(store: SqlStore, size: int) -> Iterator[tuple[str, Callable[[], object]]]:
     """What is asked of a ledger."""
-    whole = {"from_ms": T0, "to_ms": T0 + SPAN_MS}
-    odd = {"from_ms": T0 + HOUR_MS // 3, "to_ms": T0 + SPAN_MS - HOUR_MS // 3}
-    last = {"from_ms": T0 + SPAN_MS - HOUR_MS, "to_ms": T0 + SPAN_MS}
+    whole, last = (T0, T0 + SPAN_MS), (T0 + SPAN_MS - HOUR_MS, T0 + SPAN_MS)
+    odd = (T0 + HOUR_MS // 3, T0 + SPAN_MS - HOUR_MS // 3)
     middle = f"request/req-{size // LINES // 2:012d}"
     start_ms = T0 + SPAN_MS // 2
-    yield (
-        "a month of an endpoint, by model and day",
-        lambda: broken_down(store.sums(**whole, under=ENDPOINT, every_ms=DAY_MS), (By.MODEL, By.DAY)),
-    )
-    yield "a month of an endpoint, to the minute", lambda: broken_down(store.sums(**odd, under=ENDPOINT), (By.MODEL,))
-    yield "a month of a tenant, by endpoint", lambda: broken_down(store.sums(**whole, under=TENANT), (By.ENDPOINT,))
-    yield "a month of a tenant, to the minute", lambda: broken_down(store.sums(**odd, under=TENANT), (By.ENDPOINT,))
-    yield "a month of the fleet, by tenant", lambda: broken_down(store.sums(**whole), (By.TENANT,))
-    yield (
-        "the last hour of a tenant, by endpoint",
-        lambda: broken_down(store.sums(**last, under=TENANT), (By.ENDPOINT,)),
-    )
-    yield "one window, as it is told", lambda: store.sums(from_ms=start_ms, to_ms=start_ms + MINUTE_MS, under=ENDPOINT)
+
+    def asked(span: Span, under: str | None, *by: By, every_ms: int | None = None) -> Callable[[], object]:
+        return lambda: broken_down(store.sums(from_ms=span[0], to_ms=span[1], under=under, every_ms=every_ms), by)
+
+    yield "a month of an endpoint, by model and day", asked(whole, ENDPOINT, By.MODEL, By.DAY, every_ms=DAY_MS)
+    yield "a month of an endpoint, to the minute", asked(odd, ENDPOINT, By.MODEL)
+    yield "a month of a tenant, by endpoint", asked(whole, TENANT, By.ENDPOINT)
+    yield "a month of a tenant, to the minute", asked(odd, TENANT, By.ENDPOINT)
+    yield "a month of the fleet, by tenant", asked(whole, None, By.TENANT)
+    yield "the last hour of a tenant, by endpoint", asked(last, TENANT, By.ENDPOINT)
+    yield "one window, as it is told", asked((start_ms, start_ms + MINUTE_MS), ENDPOINT, By.MODEL)
     yield "the receipt of a request", lambda: store.entries_of([f"{middle}/requests", f"{middle}/completion_tokens"])
     yield "a page of 200 lines of an account", lambda: store.entries(account=ENDPOINT, from_ms=start_ms, limit=200)
 
@@ -115,8 +114,8 @@ def closed(store: SqlStore) -> Iterator[tuple[str, str]]:
     """How long it takes to add up a month: its statement's hours, and every window of it."""
     began_s = time.perf_counter()
     hours = len(store.sums(from_ms=T0, to_ms=T0 + SPAN_MS))
-    yield "sums of hours in the month", f"{hours:,}"
-    yield "to read them all, as statements do", f"{time.perf_counter() - began_s:,.1f} s"
+    yield "lines of statements, by account, meter and labels", f"{hours:,}"
+    yield "to read them, as statements do", f"{time.perf_counter() - began_s:,.1f} s"
     began_s, windows = time.perf_counter(), 0
     for from_ms in range(T0, T0 + SPAN_MS, HOUR_MS):
         windows += len(store.sums(from_ms=from_ms, to_ms=from_ms + HOUR_MS, every_ms=MINUTE_MS))

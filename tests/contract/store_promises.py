@@ -420,9 +420,22 @@ def a_set_with_a_record_at_another_version_changes_nothing(store: Store) -> None
 
 
 def sums_are_exact_over_any_half_open_time(store: Store) -> None:
-    hour = 3_600_000
-    times = [0, 1, hour - 1, hour, hour + 5, 3 * hour - 1, 3 * hour, 7 * hour + 3]
-    accounts = ["t/a", "t/a/x", "t", "t0", "t/a", "t/a/x", "t/a", "t-1"]
+    hour, day = 3_600_000, 24 * 3_600_000
+    times = [
+        0,
+        1,
+        hour - 1,
+        hour,
+        hour + 5,
+        3 * hour - 1,
+        3 * hour,
+        7 * hour + 3,
+        day - 1,
+        day,
+        day + 2 * hour,
+        3 * day,
+    ]
+    accounts = ["t/a", "t/a/x", "t", "t0", "t/a", "t/a/x", "t/a", "t-1", "t/a", "t", "t/a/x", "t/a"]
     entries = [
         an_entry(f"l-{at_ms}", at_ms=at_ms, quantity=10**number, account=account, labels="m" * (number % 2))
         for number, (at_ms, account) in enumerate(zip(times, accounts, strict=True))
@@ -431,7 +444,8 @@ def sums_are_exact_over_any_half_open_time(store: Store) -> None:
         unit.enter_all(entries[:5])
         unit.enter_all(entries[3:])
 
-    for from_ms, to_ms in itertools.product([0, 1, hour, hour + 5, 2 * hour], [1, hour, 3 * hour, 8 * hour, 2**50]):
+    begins, ends = [0, 1, hour, hour + 5, 2 * hour, day], [1, hour, 8 * hour, day, day + hour, 3 * day + 1, 2**50]
+    for from_ms, to_ms in itertools.product(begins, ends):
         within = [each for each in entries if from_ms <= each.at_ms < to_ms]
         for under, of_it in ((None, set(accounts)), ("t", {"t", "t/a", "t/a/x"}), ("t/a", {"t/a", "t/a/x"})):
             wanted = [each for each in within if each.account in of_it]
@@ -439,7 +453,7 @@ def sums_are_exact_over_any_half_open_time(store: Store) -> None:
             assert sum(each.quantity for each in found) == sum(each.quantity for each in wanted)
             places = [(each.account, each.meter, each.labels) for each in found]
             assert places == sorted({(each.account, each.meter, each.labels) for each in wanted})
-        for every_ms in (1000, hour, 2 * hour):
+        for every_ms in (1000, hour, 2 * hour, day):
             by_start = Counter[int]()
             for each in store.sums(from_ms=from_ms, to_ms=to_ms, every_ms=every_ms):
                 by_start[each.start_ms] += each.quantity

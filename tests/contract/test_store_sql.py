@@ -47,12 +47,14 @@ def url(request: pytest.FixtureRequest, file: str) -> Iterator[str]:
         yield server.new()
 
 
-def test_a_ledger_of_yesterday_gets_labels_and_the_sums_of_what_it_has(url: str) -> None:
+@pytest.mark.parametrize("lost", [("sums", "day_sums"), ("day_sums",)], ids=["no sums", "sums of hours only"])
+def test_a_ledger_of_yesterday_gets_labels_and_the_sums_of_what_it_has(url: str, lost: tuple[str, ...]) -> None:
     store = SqlStore(url)
     with store.transaction() as unit:
         unit.enter_all([an_entry("l-1"), an_entry("l-2", at_ms=1_000 + DAY_MS)])
     with store._database.writing() as connection:
-        connection.execute(text("DROP TABLE sums"))
+        for table in lost:
+            connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("ALTER TABLE entries DROP COLUMN labels"))
     store.close()
 

@@ -12,17 +12,18 @@ from typing import Any, Final
 from sqlalchemy import Connection, Executable, Select, bindparam, select, text
 
 from libs.common.store.port import Entry
-from libs.common.store.tables import ENTRIES
-from libs.common.units import HOUR_MS
+from libs.common.store.tables import DAY_SUMS, ENTRIES, SUMS
+from libs.common.units import DAY_MS, HOUR_MS
 
 IDS_MAX: Final = 500  # Asked for in one statement; far below what either database takes.
 SHARED_MIN_BYTES: Final = 128  # Shorter content costs no more than the name of where it is.
 COUNTED: Final = {"preserve_rowcount": True}
 Values = tuple[object, ...]
+Place = tuple[str, int, str, str]
 
 INTO: Final = "INSERT INTO entries (id, account, meter, quantity, at_ms, data, labels, data_of)"
-TO_SUMS: Final = "INSERT INTO sums (account, start_ms, meter, labels, quantity)"
-ADD: Final = "ON CONFLICT (account, start_ms, meter, labels) DO UPDATE SET quantity = sums.quantity + excluded.quantity"
+TO_SUMS: Final = "INSERT INTO {0} (account, start_ms, meter, labels, quantity)"
+ADD: Final = "ON CONFLICT (account, start_ms, meter, labels) DO UPDATE SET quantity = {0}.quantity + excluded.quantity"
 UNNEST: Final = (
     "FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bytea[], %b::text[], %b::text[])"
 )
@@ -78,15 +79,21 @@ def insert(connection: Connection, entries: Sequence[Entry]) -> bool:
 
 
 def add_to_sums(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Add entries to the sums of their hours, in one order for all writers: none waits for another in a ring."""
-    sums: dict[tuple[str, int, str, str], int] = {}
+    """Add entries to the sums of their hours and days, in one order for all writers: none waits in a ring."""
+    hours: dict[Place, int] = {}
     for each in entries:
         place = (each.account, each.at_ms - each.at_ms % HOUR_MS, each.meter, each.labels)
-        sums[place] = sums.get(place, 0) + each.quantity
-    rows: list[Values] = [(*place, sums[place]) for place in sorted(sums)]
+        hours[place] = hours.get(place, 0) + each.quantity
+    days: dict[Place, int] = {}
+    for (account, start_ms, meter, labels), quantity in hours.items():
+        place = (account, start_ms - start_ms % DAY_MS, meter, labels)
+        days[place] = days.get(place, 0) + quantity
     dialect = connection.dialect.name
     _, statement = STATEMENTS[dialect]
-    _run(connection, statement, rows if dialect == "sqlite" else tuple(map(list, zip(*rows, strict=True))))
+    for table, sums in ((SUMS, hours), (DAY_SUMS, days)):
+        rows: list[Values] = [(*place, sums[place]) for place in sorted(sums)]
+        values = rows if dialect == "sqlite" else tuple(map(list, zip(*rows, strict=True)))
+        _run(connection, statement.format(table.name), values)
 
 
 def with_ids(dialect: str, ids: Iterable[str], fetch: Fetch) -> dict[str, Entry]:

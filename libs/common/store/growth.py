@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import CreateColumn
 
-from libs.common.store.ledger import FILL_SUMS
+from libs.common.store.ledger import FILLS
 from libs.common.store.months import part_by_month
-from libs.common.store.tables import ENTRIES, SCHEMA, SUMS
+from libs.common.store.tables import ENTRIES, SCHEMA
 
 
 def grow(connection: Connection) -> None:
@@ -18,8 +18,9 @@ def grow(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         part_by_month(connection, is_there=ENTRIES.name in known)
     SCHEMA.create_all(connection)
-    if ENTRIES.name in known and SUMS.name not in known:
-        connection.execute(FILL_SUMS)
+    for name, fill in FILLS.items():
+        if ENTRIES.name in known and name not in known:
+            connection.execute(fill)
 
 
 def _add_columns(connection: Connection) -> None:

@@ -1,14 +1,17 @@
-"""Sums of the ledger in SQL, read exactly: every entry was added in its own commit to the sums of its hour.
+"""Sums of the ledger in SQL, read exactly: every entry was added in its own commit to the sums of its hour and day.
 
-A sum over a long time is read from whole hours, and from the entries themselves at its two ends.
+A sum over a long time is read from whole days, from hours at its two ends, and at their ends from the entries.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
+    Insert,
     Integer,
     Select,
     Table,
@@ -21,31 +24,44 @@ from sqlalchemy import (
     union_all,
 )
 
-from libs.common.store.tables import ENTRIES, SUMS
-from libs.common.units import HOUR_MS
+from libs.common.store.tables import DAY_SUMS, ENTRIES, SUMS
+from libs.common.units import DAY_MS, HOUR_MS
 
-HOUR_OF: Final = ENTRIES.c.at_ms - ENTRIES.c.at_ms % literal_column(str(HOUR_MS))
-BY: Final = (ENTRIES.c.account, HOUR_OF, ENTRIES.c.meter, ENTRIES.c.labels)
-FILL_SUMS: Final = insert(SUMS).from_select(
-    ["account", "start_ms", "meter", "labels", "quantity"],
-    select(*BY, func.sum(ENTRIES.c.quantity)).group_by(*BY),
-)
+GRAINS: Final = ((DAY_SUMS, DAY_MS), (SUMS, HOUR_MS))  # From the coarsest on.
+
+
+def _filling(table: Table, size_ms: int, source: Table, at_ms: Column[int]) -> Insert:
+    by = (source.c.account, at_ms - at_ms % literal_column(str(size_ms)), source.c.meter, source.c.labels)
+    names = ["account", "start_ms", "meter", "labels", "quantity"]
+    return insert(table).from_select(names, select(*by, func.sum(source.c.quantity)).group_by(*by))
+
+
+FILLS: Final = {  # How sums that are missing are made of what is there; in this order.
+    SUMS.name: _filling(SUMS, HOUR_MS, ENTRIES, ENTRIES.c.at_ms),
+    DAY_SUMS.name: _filling(DAY_SUMS, DAY_MS, SUMS, SUMS.c.start_ms),
+}
 
 
 def summing(*, from_ms: int, to_ms: int, under: str | None, every_ms: int | None) -> Select[Any]:
     """Sums by account, meter, labels and interval over ``[from_ms, to_ms)``."""
-    first, last = -(-from_ms // HOUR_MS) * HOUR_MS, to_ms // HOUR_MS * HOUR_MS
-    if every_ms is not None and every_ms % HOUR_MS:
-        first = last = to_ms  # Shorter than what hours know.
-    if first >= last:
-        parts = [_part(ENTRIES, ENTRIES.c.at_ms, (from_ms, to_ms), under, every_ms)]
-    else:
-        parts = [_part(SUMS, SUMS.c.start_ms, (first, last), under, every_ms)]
-        ends = [(from_ms, first), (last, to_ms)]
-        parts += [_part(ENTRIES, ENTRIES.c.at_ms, each, under, every_ms) for each in ends if each[0] < each[1]]
-    found = union_all(*parts).subquery()
+    found = union_all(*_parts((from_ms, to_ms), GRAINS, under, every_ms)).subquery()
     by = (found.c.account, found.c.meter, found.c.labels, found.c.start_ms)
     return select(*by, func.sum(found.c.quantity)).group_by(*by).order_by(*by)
+
+
+def _parts(
+    within: tuple[int, int], grains: Sequence[tuple[Table, int]], under: str | None, every_ms: int | None
+) -> list[Select[Any]]:
+    """A time from the coarsest sums that are whole in it, and its two ends from finer ones, at last from entries."""
+    if not grains:
+        return [_part(ENTRIES, ENTRIES.c.at_ms, within, under, every_ms)]
+    (table, size_ms), finer = grains[0], grains[1:]
+    first, last = -(-within[0] // size_ms) * size_ms, within[1] // size_ms * size_ms
+    if first >= last or (every_ms or 0) % size_ms:  # Too short, or asked for by less than these sums know.
+        return _parts(within, finer, under, every_ms)
+    ends = [each for each in ((within[0], first), (last, within[1])) if each[0] < each[1]]
+    whole = _part(table, table.c.start_ms, (first, last), under, every_ms)
+    return [whole, *(part for each in ends for part in _parts(each, finer, under, every_ms))]
 
 
 def _part(

@@ -228,7 +228,7 @@ class Store(Protocol):
         """Exact sums of ledger entries over ``[from_ms, to_ms)``, by account, meter, labels and interval, so ordered.
 
         ``under``: of this account and those below it (``under/…``). ``every_ms``: intervals of this length; without,
-        one, which begins at 0. Whole hours are read from sums that every entry was added to in its own commit.
+        one, which begins at 0. Whole days and hours are read from sums that every entry was added to in its commit.
         """
 
     def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:

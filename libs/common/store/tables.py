@@ -137,6 +137,19 @@ class SumRow(StoreTable, table=True):
     quantity: int = Field(sa_column=Column(NUMBER, nullable=False))
 
 
+class DaySumRow(StoreTable, table=True):
+    """What the entries of a day add up to, beside its hours: a month of everybody is read from thirty of them."""
+
+    __tablename__ = "day_sums"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    account: str = Field(sa_column=Column(WORDS, primary_key=True))
+    start_ms: int = Field(sa_column=Column(NUMBER, primary_key=True, autoincrement=False))
+    meter: str = Field(sa_column=Column(WORDS, primary_key=True))
+    labels: str = Field(sa_column=Column(WORDS, primary_key=True))
+    quantity: int = Field(sa_column=Column(NUMBER, nullable=False))
+
+
 class DeedRow(StoreTable, table=True):
     """A row of the audit, never changed and never deleted."""
 
@@ -182,5 +195,6 @@ IDS: Final = Table(  # Of PostgreSQL alone, so not among the tables that every s
     "entry_ids", MetaData(), Column("id", WORDS, primary_key=True), Column("at_ms", NUMBER, nullable=False)
 )
 SUMS: Final[Table] = SCHEMA.tables["sums"]
+DAY_SUMS: Final[Table] = SCHEMA.tables["day_sums"]
 DEEDS: Final[Table] = SCHEMA.tables["deeds"]
 CHAINS: Final[Table] = SCHEMA.tables["chains"]
