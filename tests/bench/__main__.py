@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.bench import keys, ledger, overload, report, revocation, router, store
 from tests.bench import keys, ledger, overload, report, revocation, scale, store
+from tests.bench import catchup, keys, ledger, overload, report, revocation, scale, store
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
     {
@@ -18,6 +19,7 @@ SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
         "ledger": ledger.measure,
         "overload": overload.measure,
         "router": router.measure,
+        "catchup": catchup.measure,
         "scale": scale.measure,
     }
 )
