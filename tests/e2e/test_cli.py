@@ -167,8 +167,8 @@ def test_usage_is_the_ledger_in_a_line_for_each_endpoint(run: Command, endpoints
     for word in ("ENDPOINT", "REQUESTS", "TOKENS IN", "TOKENS OUT", "LOADING", "SERVING", "DRAINING"):
         assert word in head
     row = cells(lines, endpoints[SERVED])
-    assert len(row) >= 7  # More where time was held for nobody.
-    assert row[-1].strip() == "0 s"
+    assert len(row) >= 8  # More where time was held for nobody.
+    assert (row[-2].strip(), row[-1].split()[-1]) == ("0 s", "USD")
     assert run("usage", "--endpoint", "ep-aaaaaaaaaa").out == "nothing was used\n"
 
 
