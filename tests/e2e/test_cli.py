@@ -104,7 +104,9 @@ def test_a_chat_is_streamed_to_people_and_whole_for_programs(run: Command) -> No
     whole = run.json("chat", SERVED, "What is a millrace?", "--max-tokens", "5")
 
     assert "".join(answer)
+    counted, _, receipt = counted.partition("; receipt: ")
     assert (blank, counted.split()[1:]) == ("", ["prompt", "tokens,", "5", "answer", "tokens"])
+    assert receipt.startswith("millrace usage request req-")
     assert whole["content"]
     assert whole["usage"]["completion_tokens"] == 5
 
