@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from tests.bench import keys, ledger, overload, report, revocation, router, store
-from tests.bench import keys, ledger, overload, report, revocation, scale, store
-from tests.bench import catchup, keys, ledger, overload, report, revocation, scale, store
+from tests.bench import catchup, keys, ledger, overload, report, revocation, router, scale, store
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
     {
