@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ class Service:
     """Runners for what it owns, reconcilers for the world it keeps, and one store under them.
 
     `together`: events that all records they concern take in one commit; others are a commit a record.
+    `read` makes an event of what came from the bus; it raises Rejected for what is none.
     """
 
     name: Owner
@@ -41,6 +43,7 @@ class Service:
     runners: tuple[Runner[Any], ...]
     reconcilers: tuple[Reconciler[Any, Any, Any], ...] = ()
     together: frozenset[type[Event]] = frozenset()
+    read: Callable[[Mapping[str, str], bytes], Envelope] = from_wire
 
     def runner(self, kind: str) -> Runner[Any]:
         """The runner of a kind of thing that we own."""
@@ -56,7 +59,7 @@ class Service:
     def _answer(self, delivery: Delivery) -> Answer:
         message = delivery.message
         try:
-            self.handle(from_wire(message.headers, message.body))
+            self.handle(self.read(message.headers, message.body))
             return Ack()
         except Rejected as refusal:
             log.warning("message parked", extra=fields(event_id=message.id, reason=str(refusal)))

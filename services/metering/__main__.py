@@ -1,4 +1,4 @@
-"""``python -m services.metering``: the service; ``python -m services.metering audit``: prove the whole ledger once."""
+"""``python -m services.metering``: the service; with a verb (``shell/operating.py``), what an operator asks of it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.metering.service import build
-from services.metering.shell.audit import audit
 from services.metering.shell.export_worker import exports_of, keep_exporting
+from services.metering.shell.operating import Desk, operate
 from services.metering.shell.ports import Ports
 from services.metering.shell.prices import read_prices
 from services.metering.shell.routes import Reader, create_app
@@ -36,19 +36,16 @@ from services.metering.shell.watch import look
 
 log = logging.getLogger(__name__)
 
-EXIT_DIFFERS: Final = 1
 EXIT_WRONG: Final = 2
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until told to stop, or audit; 1 if the audit found a difference, 2 if it can't start."""
+    """Serve until told to stop, or do what a verb says; 1 if that found a difference, 2 if it can't be done."""
     try:
         settings = reading.read(Settings)
         ports = Ports(SqlStore(settings.database_url), SystemClock(), settings.windows)
-        if list(arguments) == ["audit"]:
-            return report(ports)
         if arguments:
-            raise MillraceError(f"unknown argument {arguments[0]!r}: give none to serve, or `audit`")
+            return operate(arguments, Desk(settings, ports, partial(build, ports)))
         serve(settings, ports)
     except MillraceError as wrong:
         sys.stderr.write(f"metering: {wrong}\n")
@@ -92,15 +89,6 @@ def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:
     except ValidationError:
         ring.change(key_id, None)
         log.warning("key unreadable", extra=fields(key_id=key_id))
-
-
-def report(ports: Ports) -> int:
-    """Write every difference that the whole ledger has; windows that wait to be told are among them."""
-    differences = audit(ports.store, windows=ports.windows)
-    for each in differences:
-        sys.stdout.write(f"{each}\n")
-    sys.stdout.write(f"{len(differences)} differences\n")
-    return EXIT_DIFFERS if differences else 0
 
 
 if __name__ == "__main__":

@@ -24,20 +24,15 @@ from libs.common.service import Service
 from services.metering.core import producer
 from services.metering.core.decide import decide_meter, decide_window
 from services.metering.core.plan import plan
+from services.metering.core.producer import Screened, batch_of
 from services.metering.core.served import served_by_endpoint
 from services.metering.core.state import Meter, Producer, Window, attention_of
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import METER, PRODUCER, WINDOW, told_windows
 from services.metering.shell.ports import Ports
+from services.metering.shell.screening import Owners, read
 from services.metering.shell.teller import Teller
 
-PRODUCERS: Final = Owned(
-    kind=PRODUCER,
-    state=Producer,
-    empty=Producer,
-    decide=producer.decide,
-    hears={UsageReported: its_subject},
-)
 WINDOWS: Final = Owned(
     kind=WINDOW,
     state=Window,
@@ -48,10 +43,20 @@ WINDOWS: Final = Owned(
 )
 
 
+def producers(owners: Owners) -> Owned[Producer]:
+    """The kind of router processes, whose batches are looked at by the door that knows these owners."""
+    return Owned(
+        kind=PRODUCER,
+        state=Producer,
+        empty=Producer,
+        decide=producer.decide,
+        hears={UsageReported: owners.screened, Screened: owners.screened},
+    )
+
+
 def served(envelope: Envelope, *, windows: Windows) -> Mapping[str, Event]:
     """What a batch's billable requests say to the meter of each endpoint."""
-    assert isinstance(envelope.data, UsageReported), envelope
-    return served_by_endpoint(envelope.data, windows)
+    return served_by_endpoint(batch_of(envelope), windows)
 
 
 def meters(windows: Windows) -> Owned[Meter]:
@@ -70,6 +75,7 @@ def meters(windows: Windows) -> Owned[Meter]:
             NodeJoined: its_subject,
             NodeReleased: its_subject,
             UsageReported: partial(served, windows=windows),
+            Screened: partial(served, windows=windows),
         },
         scope=lambda meter: meter.dimensions.tenant_id if meter.dimensions else "",
         attention=attention_of,
@@ -87,7 +93,7 @@ def build(ports: Ports) -> Service:
             f"windows of this ledger are {(told.end_ms - told.start_ms) // 1000} s long, not "
             f"{ports.windows.size_ms // 1000} s: set MILLRACE_WINDOW_S back, or begin a new ledger"
         )
-    producing = Runner(PRODUCERS, store=ports.store, clock=ports.clock)
+    producing = Runner(producers(Owners(ports.store)), store=ports.store, clock=ports.clock)
     metering = Runner(meters(ports.windows), store=ports.store, clock=ports.clock)
     telling = Runner(WINDOWS, store=ports.store, clock=ports.clock)
     teller = Teller(telling, store=ports.store, clock=ports.clock, windows=ports.windows)
@@ -97,5 +103,6 @@ def build(ports: Ports) -> Service:
         # Producers first: a window is marked when its entries are in the ledger.
         runners=(producing, metering, telling),
         reconcilers=(Reconciler(metering, teller, plan, store=ports.store, clock=ports.clock),),
-        together=frozenset({UsageReported}),
+        together=frozenset[type[Event]]({UsageReported, Screened}),
+        read=read,
     )

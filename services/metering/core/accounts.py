@@ -37,6 +37,9 @@ class Flaw(StrEnum):
     TOO_LARGE = "too_large"
     ENDED_BEFORE_STARTED = "ended_before_started"
     FUTURE = "future"
+    TOO_OLD = "too_old"
+    FOREIGN = "foreign"
+    MALFORMED = "malformed"
     CONFLICT = "conflict"
 
 

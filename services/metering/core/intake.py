@@ -15,7 +15,7 @@ from typing import Final
 from libs.common.decision import Line
 from libs.common.events.route import RequestUsage
 from libs.common.events.usage import Meter
-from libs.common.units import MINUTE_MS
+from libs.common.units import DAY_MS, MINUTE_MS
 from services.metering.core.accounts import Flaw, parked_account, root_of
 from services.metering.core.labels import Labels, text_of
 
@@ -24,6 +24,9 @@ TOKENS_MAX: Final = 100_000_000  # No engine has a context near it; a larger cou
 TIME_MAX_MS: Final = 1 << 52  # Year 144,000; keeps every time within the exact integers of any reader of our JSON.
 AS_JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # All fields are text, numbers or null.
 FUTURE_MAX_MS: Final = 5 * MINUTE_MS  # What routers' clocks may be ahead of ours (and what billing systems accept).
+# A journal outlives the boots of its router, so a report may be older than the boot that sends it; but not older than
+# any router that was ever switched on again.
+AGE_MAX_MS: Final = 400 * DAY_MS
 
 
 def flaw_of(usage: RequestUsage) -> Flaw | None:
@@ -52,18 +55,30 @@ def is_future(usage: RequestUsage, *, now_ms: int) -> bool:
     return usage.ended_ms > now_ms + FUTURE_MAX_MS
 
 
-def lines_of(usage: RequestUsage, *, now_ms: int) -> tuple[Line, ...]:
-    """The ledger lines of one report, the same ones for the same report."""
-    flaw = flaw_of(usage) or (Flaw.FUTURE if is_future(usage, now_ms=now_ms) else None)
+def flaw_now(usage: RequestUsage, *, now_ms: int, is_foreign: bool = False) -> Flaw | None:
+    """What is wrong with a report at this time, and as far as it is known whose endpoint it names."""
+    flaw = flaw_of(usage)
     if flaw is not None:
-        return (_parked(usage, flaw, _content(usage)),)
+        return flaw
+    if is_future(usage, now_ms=now_ms):
+        return Flaw.FUTURE
+    if usage.ended_ms < now_ms - AGE_MAX_MS:
+        return Flaw.TOO_OLD
+    return Flaw.FOREIGN if is_foreign else None
+
+
+def lines_of(usage: RequestUsage, *, now_ms: int, is_foreign: bool = False) -> tuple[Line, ...]:
+    """The ledger lines of one report, the same ones for the same report."""
+    flaw = flaw_now(usage, now_ms=now_ms, is_foreign=is_foreign)
+    if flaw is not None:
+        return (_parked(usage, flaw, content_of(usage)),)
     counts = (
         (Meter.REQUESTS, 1),
         (Meter.PROMPT_TOKENS, usage.prompt_tokens or 0),
         (Meter.COMPLETION_TOKENS, usage.completion_tokens),
     )
     account = root_of(tenant=usage.tenant_id, project=usage.project_id, endpoint=usage.endpoint_id)
-    content, labels = _content(usage), text_of(_labels(usage))
+    content, labels = content_of(usage), text_of(_labels(usage))
     # One parked line stands for the three that conflict together.
     conflict = _parked(usage, Flaw.CONFLICT, content)
     return tuple(
@@ -72,9 +87,17 @@ def lines_of(usage: RequestUsage, *, now_ms: int) -> tuple[Line, ...]:
     )
 
 
+def garbage_line(text: str) -> Line:
+    """The parked line of what was no report at all."""
+    return _parked_line(Flaw.MALFORMED, text.encode(), at_ms=0)
+
+
 def _parked(usage: RequestUsage, flaw: Flaw, content: bytes) -> Line:
+    return _parked_line(flaw, content, at_ms=usage.ended_ms if 0 <= usage.ended_ms <= TIME_MAX_MS else 0)
+
+
+def _parked_line(flaw: Flaw, content: bytes, *, at_ms: int) -> Line:
     digest = hashlib.sha256(content).hexdigest()[:32]
-    at_ms = usage.ended_ms if 0 <= usage.ended_ms <= TIME_MAX_MS else 0
     return Line(f"parked/{flaw}/{digest}", parked_account(flaw), Meter.REQUESTS, 1, at_ms, content)
 
 
@@ -84,5 +107,6 @@ def _labels(usage: RequestUsage) -> Labels:
     )
 
 
-def _content(usage: RequestUsage) -> bytes:
+def content_of(usage: RequestUsage) -> bytes:
+    """A report as the ledger keeps it: the same bytes for the same report."""
     return AS_JSON.encode(vars(usage)).encode()

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
-from libs.common.units import SECOND_MS
+from libs.common.units import HOUR_MS, SECOND_MS
+from services.metering.core.periods import LATE_H
 from services.metering.core.windows import Windows
 
 
@@ -30,6 +31,13 @@ class Settings(CommonSettings):
     prices_file: Path | None = None  # What usage costs; without it nobody is told of money.
     exports_file: Path | None = None  # Which billing systems are told; none if it is not set.
     export_s: float = Field(default=1.0, gt=0)  # How often a look is taken for what to send; a window is told once.
+
+    late_h: int = Field(default=LATE_H, ge=0)  # How long after its end a period may be closed: so late usage is in it.
+
+    @property
+    def late_ms(self) -> int:
+        """The late window."""
+        return self.late_h * HOUR_MS
 
     @property
     def windows(self) -> Windows:

@@ -12,8 +12,9 @@ from libs.common.events.endpoint import Stage
 from libs.common.service import Service
 from libs.common.store.sql import SqlStore
 from libs.common.units import SECOND_MS
-from services.metering.__main__ import EXIT_DIFFERS, EXIT_WRONG, main
+from services.metering.__main__ import EXIT_WRONG, main
 from services.metering.service import build
+from services.metering.shell.operating import EXIT_DIFFERS
 from services.metering.shell.ports import Ports
 from tests.unit.metering.world import T0, WINDOWS, batch, joined, released, requested, staged, usage
 
@@ -100,4 +101,24 @@ def test_an_unknown_argument_is_one_line(
     monkeypatch.setenv("MILLRACE_DATABASE_URL", f"sqlite:///{tmp_path / 'x.db'}")
 
     assert main(["frobnicate"]) == EXIT_WRONG
-    assert "unknown argument" in capsys.readouterr().err
+    assert "one of audit, close, statements, parked, redrive" in capsys.readouterr().err
+
+
+def test_what_is_parked_is_shown_and_what_can_not_be_entered_stays(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert url
+    assert main(["parked", "--flaw", "conflict"]) == EXIT_DIFFERS
+    assert '"request_id": "r1"' in capsys.readouterr().out
+    assert main(["redrive", "--by", "kim"]) == EXIT_DIFFERS
+    assert '"still": ' in capsys.readouterr().out
+    assert main(["parked", "--flaw", "future"]) == 0
+
+
+def test_a_period_is_closed_and_its_statement_read(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert url
+    assert main(["close", "2027-01-15"]) == EXIT_WRONG
+    assert "can't be closed before 2027-01-19" in capsys.readouterr().err
+    assert main(["close", "2026-11-27", "--dry-run"]) == 0
+    assert main(["statements"]) == 0
+    assert capsys.readouterr().out == ""
