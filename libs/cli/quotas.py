@@ -25,6 +25,9 @@ Gpus = Annotated[
 ]
 Rpm = Annotated[str | None, typer.Option(help=f"Requests per minute. {COUNT}", metavar="N")]
 Tpm = Annotated[str | None, typer.Option(help=f"Tokens per minute. {COUNT}", metavar="N")]
+Budget = Annotated[
+    str | None, typer.Option(help=f"Tokens per month of UTC: a budget, never passed. {COUNT}", metavar="N")
+]
 
 
 @one_line_errors
@@ -48,6 +51,7 @@ def quota_of(
     gpus: Sequence[str] = (),
     rpm: str | None = None,
     tpm: str | None = None,
+    budget: str | None = None,
 ) -> Json:
     """The quota `was` with what was said on the command line. Raises Invalid for what is no number."""
     said = {
@@ -55,6 +59,7 @@ def quota_of(
         "replicas": replicas,
         "requests_per_minute": rpm,
         "tokens_per_minute": tpm,
+        "tokens_per_month": budget,
     }
     limits = {name: _count(value) for name, value in said.items() if value is not None}
     by_class = dict(was.get("gpus") or {})
@@ -74,6 +79,7 @@ def quota_text(quota: Json) -> str:
         *((f"GPU{{s}} of {_class(name)}", most) for name, most in sorted(quota["gpus"].items(), reverse=True)),
         ("request{s}/min", quota["requests_per_minute"]),
         ("token{s}/min", quota["tokens_per_minute"]),
+        ("token{s}/month", quota.get("tokens_per_month")),
     ]
     said = (f"{most:,} {name.format(s='' if most == 1 else 's')}" for name, most in named if most is not None)
     return ", ".join(said) or "no limits"

@@ -34,7 +34,8 @@ class Line:
     """A ledger line; `id` is computed, so that the same cause enters it once.
 
     `otherwise` is entered in its place where the ledger holds this id with other content; without one, the whole
-    decision is refused with Conflict.
+    decision is refused with Conflict. `given` is the id of a line of the same decision and data without which this one
+    is not entered either.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Line:
     data: bytes = b"{}"
     otherwise: Line | None = None
     labels: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True)

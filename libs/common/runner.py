@@ -241,16 +241,19 @@ def take_all(asked: Sequence[tuple[Runner[Any], str, Envelope]]) -> tuple[Any, .
 def _enter(unit: Transaction, lines: Sequence[Line]) -> None:
     if not lines:
         return
-    entries = tuple(map(_entry, lines))
+    first = tuple(each for each in lines if not each.given)
+    entries = tuple(map(_entry, first))
     conflicts = unit.enter_all(entries)
-    by_entry = dict(zip(entries, lines, strict=True)) if conflicts else {}
+    by_entry = dict(zip(entries, first, strict=True)) if conflicts else {}
     instead: dict[Line, None] = {}
     for entry in conflicts:
         line = by_entry[entry]
         if line.otherwise is None:
             raise Conflict(f"entry {line.id} is in the ledger with other content", code="entry_conflict")
         instead[line.otherwise] = None
-    _enter(unit, tuple(instead))
+    without = {(each.id, each.data) for each in conflicts}
+    rest = (replace(each, given="") for each in lines if each.given and (each.given, each.data) not in without)
+    _enter(unit, (*instead, *rest))
 
 
 def _entry(line: Line) -> Entry:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from libs.common import settings as reading
 from libs.common import web
 from libs.common.bus.nats import NatsBus
-from libs.common.bus.streams import KEYS
+from libs.common.bus.streams import KEYS, QUOTAS
 from libs.common.clock import SystemClock
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
@@ -24,12 +24,14 @@ from libs.common.process import Process
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
-from libs.common.units import SECOND_MS
+from libs.common.units import HOUR_S, SECOND_MS
 from services.metering.service import build
+from services.metering.shell.closing import Closing
 from services.metering.shell.export_worker import exports_of, keep_exporting
 from services.metering.shell.operating import Desk, operate
 from services.metering.shell.ports import Ports
 from services.metering.shell.prices import read_prices
+from services.metering.shell.reconciling import findings, show
 from services.metering.shell.routes import Reader, create_app
 from services.metering.shell.settings import Settings
 from services.metering.shell.watch import look
@@ -60,6 +62,7 @@ def serve(settings: Settings, ports: Ports) -> None:
     bus = NatsBus(settings.nats_url, name=Owner.METERING, threads=settings.handler_threads)
     ring = Keyring()
     bus.watch(KEYS, partial(learn_key, ring))
+    bus.watch(QUOTAS, ports.limits.change)
     prices = read_prices(settings.prices_file) if settings.prices_file else None
     app = create_app(Reader(ports.store, ring, ports.clock, prices))
     span_ms = settings.audit_span_s * SECOND_MS
@@ -76,10 +79,19 @@ def serve(settings: Settings, ports: Ports) -> None:
             except MillraceError as trouble:
                 log.warning("audit put off", extra=fields(reason=str(trouble)))
 
+    async def reconcile() -> None:
+        closing = Closing(ports.store, ports.clock, late_ms=settings.late_ms)
+        while True:
+            await asyncio.sleep(settings.reconcile_h * HOUR_S)
+            try:
+                await asyncio.to_thread(show, partial(findings, ports, closing, exports, None))
+            except MillraceError as trouble:
+                log.warning("reconciliation put off", extra=fields(reason=str(trouble)))
+
     async def export() -> None:
         await keep_exporting(exports, period_s=settings.export_s)
 
-    Process(service, bus, settings, also=(answer, watch, export)).run()
+    Process(service, bus, settings, also=(answer, watch, reconcile, export)).run()
 
 
 def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:

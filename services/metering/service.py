@@ -17,11 +17,12 @@ from libs.common.events.endpoint import (
 )
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
-from libs.common.events.route import UsageReported
+from libs.common.events.route import BudgetDrawn, UsageReported
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
-from services.metering.core import producer
+from services.metering.core import budgets, producer
+from services.metering.core.budgets import Budget
 from services.metering.core.decide import decide_meter, decide_window
 from services.metering.core.plan import plan
 from services.metering.core.producer import Screened, batch_of
@@ -30,9 +31,11 @@ from services.metering.core.state import Meter, Producer, Window, attention_of
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import METER, PRODUCER, WINDOW, told_windows
 from services.metering.shell.ports import Ports
+from services.metering.shell.purse import Limits
 from services.metering.shell.screening import Owners, read
 from services.metering.shell.teller import Teller
 
+TOGETHER: Final[frozenset[type[Event]]] = frozenset((UsageReported, Screened))
 WINDOWS: Final = Owned(
     kind=WINDOW,
     state=Window,
@@ -52,6 +55,11 @@ def producers(owners: Owners) -> Owned[Producer]:
         decide=producer.decide,
         hears={UsageReported: owners.screened, Screened: owners.screened},
     )
+
+
+def purses(limits: Limits) -> Owned[Budget]:
+    """The kind of budgets, drawn on under these limits."""
+    return Owned(kind="budget", state=Budget, empty=Budget, decide=budgets.decide, hears={BudgetDrawn: limits.drawn_on})
 
 
 def served(envelope: Envelope, *, windows: Windows) -> Mapping[str, Event]:
@@ -95,14 +103,15 @@ def build(ports: Ports) -> Service:
         )
     producing = Runner(producers(Owners(ports.store)), store=ports.store, clock=ports.clock)
     metering = Runner(meters(ports.windows), store=ports.store, clock=ports.clock)
+    purse = Runner(purses(ports.limits), store=ports.store, clock=ports.clock)
     telling = Runner(WINDOWS, store=ports.store, clock=ports.clock)
     teller = Teller(telling, store=ports.store, clock=ports.clock, windows=ports.windows)
     return Service(
         name=Owner.METERING,
         store=ports.store,
         # Producers first: a window is marked when its entries are in the ledger.
-        runners=(producing, metering, telling),
+        runners=(producing, metering, telling, purse),
         reconcilers=(Reconciler(metering, teller, plan, store=ports.store, clock=ports.clock),),
-        together=frozenset[type[Event]]({UsageReported, Screened}),
+        together=TOGETHER,
         read=read,
     )

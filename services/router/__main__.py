@@ -15,12 +15,11 @@ import uvloop
 from libs.common import settings as reading
 from libs.common.bus.nats import NatsBus
 from libs.common.bus.port import OnChange
-from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
+from libs.common.bus.streams import KEYS, QUOTAS, ROUTES, SLICES
 from libs.common.client_address import trusted_proxies
 from libs.common.clock import Clock, SystemClock
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
-from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import Keyring
 from libs.common.process import Process
@@ -36,10 +35,12 @@ from services.router.shell import metrics
 from services.router.shell.access_log import AccessLog
 from services.router.shell.account import Books
 from services.router.shell.board import ENDPOINTS_PAGE, endpoints_page
+from services.router.shell.budgets import Budgets
 from services.router.shell.collector import calm_collector
 from services.router.shell.copies import Copies
 from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits
+from services.router.shell.key_news import learn_key
 from services.router.shell.key_use import KeyUseReporter
 from services.router.shell.load import LoadReporter
 from services.router.shell.log import LogUsageJournal
@@ -100,28 +101,24 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
     if not number:
         metrics.RECOVERED.inc(adopt(journal, settings.usage_db, workers=settings.worker_count))
     gateway = gateway_of(settings, journal, boot_id, team, number)
-    edge = Edge(
-        gateway,
-        host=settings.http_host,
-        port=settings.http_port,
-        drain_s=settings.drain_s,
-        is_shared=team is not None,
-        tls=tls_of(settings),
-        is_behind_proxy=settings.proxy_protocol,
-    )
+    edge = edge_of(settings, gateway, is_shared=team is not None)
     edge.bind()
+    gateway.budgets = budgets = Budgets(gateway.quotas, gateway.clock, instance=settings.instance, boot_id=boot_id)
     copies, bus = tables_of(settings, gateway)
+    bus.watch(SLICES, budgets.change)
     usage = usage_of(settings, gateway, bus, boot_id)
 
     async def drain() -> None:
         await edge.drain()
         await usage.flush(settings.flush_s)
+        await budgets.give_back(bus.publish)
 
     parts: tuple[Part, ...] = (
         edge.run,  # Listens only now: what it serves from was loaded before.
         usage.run,
         gateway.books.log.run,
         partial(gateway.books.tracer.run, settings.instance),
+        partial(budgets.run, bus.publish),
         *reports_of(settings, gateway, bus, boot_id),
         partial(copies.run, bus.connected, bus.is_healthy, saves=not number),
         *(() if team is None else team_parts(team, number, gateway)),
@@ -145,6 +142,19 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
     )
     await process.serve()
     journal.close()
+
+
+def edge_of(settings: RouterSettings, gateway: Gateway, *, is_shared: bool) -> Edge:
+    """Where clients connect."""
+    return Edge(
+        gateway,
+        host=settings.http_host,
+        port=settings.http_port,
+        drain_s=settings.drain_s,
+        is_shared=is_shared,
+        tls=tls_of(settings),
+        is_behind_proxy=settings.proxy_protocol,
+    )
 
 
 def gateway_of(
@@ -262,15 +272,6 @@ async def keep(part: Part, stop: Callable[[], None]) -> None:
     except Exception:
         log.exception("a part of the router failed; stopping to be restarted", extra=fields(service=Owner.ROUTER))
         stop()
-
-
-def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:
-    """Take one change of the `keys` bucket into the ring; a key that can't be read is no key."""
-    try:
-        ring.change(key_id, None if value is None else KeyEntry.model_validate_json(value))
-    except ValueError:  # A ValidationError is one; so is a block of addresses that is none.
-        ring.change(key_id, None)
-        log.warning("key unreadable", extra=fields(key_id=key_id))
 
 
 def limits_of(settings: RouterSettings) -> Limits:

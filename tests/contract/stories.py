@@ -14,11 +14,14 @@ from typing import Any, Final
 from fastapi.testclient import TestClient
 
 from libs.common.bus.port import Ack, Delivery, Message
-from libs.common.bus.streams import CMD
+from libs.common.bus.streams import CMD, message_of
 from libs.common.events import command as cmd
+from libs.common.events.envelope import Envelope
 from libs.common.events.event import Owner
+from libs.common.events.route import BudgetDrawn, Draw
+from libs.common.events.tables import QuotaEntry
 from libs.common.events.tenant import NO_LIMITS
-from libs.common.ids import short_id
+from libs.common.ids import event_id, short_id
 from libs.common.key_use import KeyUse
 from libs.common.keys import mint
 from libs.twin.fake_engines import FakeEngines
@@ -277,6 +280,24 @@ def changed() -> Stage:
     return stage
 
 
+def spent() -> Stage:
+    """A project has a budget of tokens: a router draws on it until it is spent."""
+    stage = Stage()
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    budget, period = f"{TENANT}.{PROJECT}", "2027-01"
+    entry = QuotaEntry(tenant_id=TENANT, tokens_per_month=10_000)
+    stage.sim.limits.change(budget, entry.model_dump_json().encode())
+    for number, (tokens, needs) in enumerate(((0, 2_000), (6_000, 9_000), (9_600, 10_400)), start=1):
+        draw = Draw(budget=budget, period=period, spent=tokens, returned=0, needs=needs, wants=needs)
+        news = BudgetDrawn(instance=INSTANCE, boot_id="b1", draws=(draw,))
+        told = Envelope(event_id(INSTANCE, "draw", number), news, subject=INSTANCE, time_ms=stage.sim.clock.now_ms())
+        assert stage.sim.publish([message_of(told)]) == 1
+        stage.rounds(3)
+    stage.end(endpoint_id)
+    return stage
+
+
 STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "served": served,
     "waits": waits,
@@ -284,4 +305,5 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "broken_model": broken_model,
     "changed": changed,
     "reached": reached,
+    "spent": spent,
 }

@@ -33,7 +33,6 @@ from libs.common.events.capacity import NodeJoined, NodeReleased
 from libs.common.events.endpoint import EndpointStageChanged, Stage
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
-from libs.common.events.route import RequestUsage
 from libs.common.ids import event_id
 from libs.common.store.port import Entry
 from libs.common.store.sql import SqlStore
@@ -41,8 +40,9 @@ from libs.common.units import SECOND_MS
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import audit, told_windows
 from services.metering.shell.ledger import every
-from services.router.shell.store import SqlUsageJournal
-from tests.support.nats import free_port
+from services.router.core.serving import Row
+from services.router.shell.log import LogUsageJournal
+from tests.support.ports import free_port
 from tests.unit.router.heard import cache_warmed, requested
 from tests.unit.router.scene import ENDPOINT, KEY, PROJECT, TENANT, key_entry
 
@@ -231,11 +231,11 @@ class Scene:
         with contextlib.suppress(TimeoutError, nats.errors.Error):
             await put(self.client.jetstream(timeout=2).publish, replace(batch, id=f"again-{number}-{batch.id}"))
 
-    def journal_late(self, rows: list[RequestUsage]) -> None:
+    def journal_late(self, rows: list[Row]) -> None:
         """What a router served a day ago and could not tell since; only while it is dead."""
-        journal = SqlUsageJournal(str(self.usage_db), boot_id="a-boot-of-yesterday")
+        journal = LogUsageJournal(str(self.usage_db))
         for each in rows:
-            journal.finish(each).result(WAIT_S)
+            journal.finish(each).wait(WAIT_S)
         journal.close()
 
     async def backlog(self) -> int:

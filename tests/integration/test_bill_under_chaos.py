@@ -22,10 +22,10 @@ from libs.common.bus.server import NatsServer
 from libs.common.bus.streams import message_of
 from libs.common.clock import SystemClock
 from libs.common.events.envelope import Envelope, from_wire
-from libs.common.events.route import RequestUsage, UsageReported
+from libs.common.events.route import UsageReported
 from libs.common.ids import EventId
 from libs.common.units import DAY_MS
-from services.router.core.serving import CHECKPOINT_TOKENS
+from services.router.core.serving import CHECKPOINT_TOKENS, Row
 from tests.e2e.listeners import Heard, Hush, Listener, Manner, Plan
 from tests.integration.metered import Scene, put, until
 from tests.support.nats import nats_server
@@ -122,10 +122,10 @@ async def lose_what_is_under_way(scene: Scene) -> None:
     await scene.wipe_broker()
 
 
-def a_late_row(number: int) -> RequestUsage:
+def a_late_row(number: int) -> Row:
     """A request of a day ago."""
     ended_ms = SystemClock().now_ms() - DAY_MS + number
-    return RequestUsage(
+    return Row(
         request_id=f"yesterday-{number}", tenant_id=TENANT, project_id=PROJECT, endpoint_id=ENDPOINT, generation=1,
         model="millrace/ngram-1", tier="l40s-dedicated", region="eu-1", key_id=KEY.key_id, api="chat",
         prompt_tokens=5, completion_tokens=1 + number % 50, token_source="engine_final", finish="stop",

@@ -258,7 +258,7 @@ def _router(host: Host) -> Service:
 
 
 def _metering(host: Host) -> Service:
-    return metering.build(MeteringPorts(host.store, host.sim.clock, Windows(WINDOW_MS)))
+    return metering.build(MeteringPorts(host.store, host.sim.clock, Windows(WINDOW_MS), host.sim.limits))
 
 
 def _autoscaler(host: Host) -> Service:

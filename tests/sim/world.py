@@ -19,6 +19,7 @@ from libs.common.events.event import Owner
 from libs.common.units import MINUTE_MS
 from libs.twin.world import World as Twin
 from services.metering.core.windows import SETTLE_MS
+from services.metering.shell.purse import Limits
 from tests.sim.checkers import checkers
 from tests.sim.cloud import twin_of
 from tests.sim.customers import Customers
@@ -48,6 +49,7 @@ class Simulation:
         self.clock = ManualClock()
         self.faults_drawn = self.faults = Faults.drawn(self.chance)
         self.broker = MemoryBroker(self.clock)
+        self.limits = Limits()  # Of budgets; nobody sets any unless a story does.
         self.twin: Twin = twin_of(self)
         self.hosts: dict[Owner, Host] = hosts(self)
         self.customers = Customers(self)

@@ -24,6 +24,7 @@ DLQ: Final = "MR_DLQ"
 ROUTES: Final = "routes"
 KEYS: Final = "keys"
 QUOTAS: Final = "quotas"
+SLICES: Final = "slices"
 
 DEDUPE_S: Final = 10 * MINUTE_S  # Longer than any relay's retry after an outage it survives; costs memory by rate.
 
@@ -75,8 +76,8 @@ STREAMS: Final = (
     Stream(EVT, ("mr.v1.evt.>",), max_age_s=90 * DAY_S, max_bytes=20 * GIB),
     # One copy of each command waits: the last token is its id. Commands on one endpoint are not in order (decision 5).
     Stream(CMD, ("mr.v1.cmd.>",), 1 * DAY_S, 1 * GIB, retention=Retention.WORK_QUEUE, max_msgs_per_subject=1),
-    # What was served: the bills, and beside them, as they are far fewer, when keys were last used.
-    Stream(USAGE, ("mr.v1.usage.>", "mr.v1.keyuse.>"), max_age_s=14 * DAY_S, max_bytes=50 * GIB),
+    # What was served: the bills, and beside them, as they are far fewer, uses of keys and draws on budgets.
+    Stream(USAGE, ("mr.v1.usage.>", "mr.v1.keyuse.>", "mr.v1.draw.>"), max_age_s=14 * DAY_S, max_bytes=50 * GIB),
     # Load reports are worth minutes: an autoscaler that was away must not act on old traffic.
     Stream(LOAD, ("mr.v1.load.>",), max_age_s=10 * MINUTE_S, max_bytes=64 * MIB, dedupe_s=2 * MINUTE_S),
     # Larger messages than any other stream: a dead letter is the whole message and why.
@@ -87,6 +88,7 @@ BUCKETS: Final = (
     Bucket(ROUTES, history=5, max_bytes=256 * MIB),
     Bucket(KEYS, history=1, max_bytes=1 * GIB),
     Bucket(QUOTAS, history=1, max_bytes=64 * MIB),
+    Bucket(SLICES, history=1, max_bytes=64 * MIB),
 )
 
 # Events that travel in a stream of their own rather than in EVT, with the first tokens of their subject there.
@@ -94,6 +96,7 @@ OWN_STREAM: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "usage.reported": (USAGE, "mr.v1.usage"),
         "key.used": (USAGE, "mr.v1.keyuse"),
+        "budget.drawn": (USAGE, "mr.v1.draw"),
         "traffic.observed": (LOAD, "mr.v1.load"),
     }
 )

@@ -117,6 +117,8 @@ def _of_routes() -> Iterator[Event]:
     yield route.RouteWithdrawn(streams_cut=0)
     yield route.UsageReported(instance="router-1", boot_id="b-2f6c", boot_seq=17, requests=(_request(),))
     yield route.KeyUsed(instance="router-1", keys=(route.UsedKey(key_id="k3yabcdefg", last_used_ms=WHEN_MS),))
+    draw = route.Draw(budget="acme.main", period="2027-01", spent=18_204, returned=0, needs=19_000, wants=32_000)
+    yield route.BudgetDrawn(instance="router-1", boot_id="b-2f6c", draws=(draw,))
     yield route.TrafficObserved(
         instance="router-1",
         from_ms=WHEN_MS,
@@ -142,6 +144,14 @@ def _of_usage() -> Iterator[Event]:
         window_start_ms=WHEN_MS,
         window_end_ms=WHEN_MS + 60_000,
         revision=1,
+    )
+    yield usage.BudgetReached(
+        tenant_id="acme",
+        project_id="main",
+        period="2027-01",
+        percent=80,
+        tokens_per_month=1_000_000,
+        tokens_spent=801_220,
     )
     yield scale.ScaleDecided(
         replicas=2,

@@ -52,6 +52,11 @@ class RequestUsage(Contract):
     started_ms: int
     first_token_ms: int | None
     ended_ms: int
+    cached_prompt_tokens: int | None = Field(default=None, description="Of the prompt, those that a cache had.")
+    reasoning_tokens: int | None = Field(default=None, description="Of the completion, those that nobody was shown.")
+    egress_bytes: int | None = Field(
+        default=None, description="Bytes of the answer that the socket took; of one that is not streamed its length."
+    )
 
 
 class UsageReported(Event):
@@ -65,6 +70,29 @@ class UsageReported(Event):
     boot_id: str
     boot_seq: int
     requests: tuple[RequestUsage, ...]
+
+
+class Draw(Contract):
+    """What a router process did with its slice of one budget, and needs of it: totals of its boot that only grow."""
+
+    budget: str = Field(description="The key of the budget: <tenant>, or <tenant>.<project>.")
+    period: str = Field(description="The month of UTC, such as 2026-11.")
+    spent: int = Field(ge=0, description="Tokens that ended requests used.")
+    returned: int = Field(ge=0, description="Tokens of its slice that it gave back.")
+    needs: int = Field(ge=0, description="What must be granted in all for the next request.")
+    wants: int = Field(ge=0, description="What it would like to be granted in all.")
+
+
+class BudgetDrawn(Event):
+    """A router process tells what it spent of budgets, and asks for more. It serves only what was granted before."""
+
+    kind: ClassVar[str] = "budget.drawn"
+    owner: ClassVar[Owner] = Owner.ROUTER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.METERING})
+
+    instance: str
+    boot_id: str
+    draws: tuple[Draw, ...]
 
 
 class UsedKey(Contract):

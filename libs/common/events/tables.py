@@ -54,3 +54,16 @@ class QuotaEntry(Contract):
     concurrency: int | None = Field(default=None, description="Requests at once.")
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = Field(default=None, description="Prompt and completion.")
+    tokens_per_month: int | None = Field(
+        default=None, description="The budget of a month of UTC; a router serves only from a slice that it was granted."
+    )
+
+
+class SliceEntry(Contract):
+    """What a router process may spend of a budget. Bucket key: `<instance>.<budget>`."""
+
+    budget: str
+    period: str
+    boot_id: str
+    granted: int = Field(description="Tokens granted to this boot in all.")
+    left: int = Field(description="Tokens of the budget that nobody was granted.")

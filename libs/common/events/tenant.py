@@ -23,6 +23,9 @@ class Quota(Contract):
     )
     requests_per_minute: int | None = Field(default=None, ge=0)
     tokens_per_minute: int | None = Field(default=None, ge=0, description="Prompt and completion.")
+    tokens_per_month: int | None = Field(
+        default=None, ge=0, description="A budget that is never passed; months of UTC."
+    )
 
 
 NO_LIMITS: Final = Quota()

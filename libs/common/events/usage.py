@@ -16,6 +16,9 @@ class Meter(StrEnum):
     REQUESTS = "requests"
     PROMPT_TOKENS = "prompt_tokens"
     COMPLETION_TOKENS = "completion_tokens"
+    CACHED_PROMPT_TOKENS = "cached_prompt_tokens"
+    REASONING_TOKENS = "reasoning_tokens"
+    EGRESS_BYTES = "egress_bytes"
     GPU_MS = "gpu_ms"
     NODE_MS = "node_ms"
 
@@ -29,6 +32,20 @@ class UsageConfirmed(Event):
 
     instance: str
     request_ids: tuple[str, ...]
+
+
+class BudgetReached(Event):
+    """So many percent of a budget are spent; 100: a request could not be served any more. Each told once a month."""
+
+    kind: ClassVar[str] = "budget.reached"
+    owner: ClassVar[Owner] = Owner.METERING
+
+    tenant_id: str
+    project_id: str = Field(default="", description="Empty: the budget of the tenant as a whole.")
+    period: str
+    percent: int
+    tokens_per_month: int
+    tokens_spent: int
 
 
 class UsageRecorded(Event):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from libs.common.bus.streams import BUCKETS, KEYS, QUOTAS, ROUTES
+from libs.common.bus.streams import BUCKETS, KEYS, QUOTAS, ROUTES, SLICES
 from libs.common.events.event import Contract, Owner
-from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
+from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry, SliceEntry
 from libs.common.schemas.event_files import DIALECT, as_json
 
 HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -57,10 +57,24 @@ TABLES: Final[Mapping[str, Table]] = {
     QUOTAS: Table(
         meaning="What a tenant, or a project of it, may send per minute; no entry is no limit.",
         owner=Owner.ENDPOINT_API,
-        readers=frozenset({Owner.ROUTER}),
+        readers=frozenset({Owner.ROUTER, Owner.METERING}),
         key="<tenant_id>, or <tenant_id>.<project_id>",
         value=QuotaEntry,
         example={"tenant_id": "acme", "requests_per_minute": 600, "tokens_per_minute": 200_000},
+    ),
+    SLICES: Table(
+        meaning="What a router process may spend of a budget of tokens: its part, taken off the budget before.",
+        owner=Owner.METERING,
+        readers=frozenset({Owner.ROUTER}),
+        key="<instance>.<budget>, where a budget is <tenant_id> or <tenant_id>.<project_id>",
+        value=SliceEntry,
+        example={
+            "budget": "acme.main",
+            "period": "2027-01",
+            "boot_id": "b-2f6c",
+            "granted": 32_000,
+            "left": 968_000,
+        },
     ),
 }
 

@@ -108,7 +108,7 @@ def is_quota(counter: str) -> bool:
 
 def above(quota: Quota, most: Quota) -> str:
     """The first field in which ``quota`` allows more than ``most``; empty if there is none."""
-    for name in ("endpoints", "replicas", "requests_per_minute", "tokens_per_minute"):
+    for name in ("endpoints", "replicas", "requests_per_minute", "tokens_per_minute", "tokens_per_month"):
         limit, bound = getattr(quota, name), getattr(most, name)
         if limit is not None and bound is not None and limit > bound:
             return name

@@ -48,7 +48,9 @@ class UseView(View):
     """One limit and how much of it is used."""
 
     level: str = Field(description="tenant or project: both hold.")
-    resource: str = Field(description="endpoints, replicas, gpus, requests_per_minute or tokens_per_minute.")
+    resource: str = Field(
+        description="endpoints, replicas, gpus, requests_per_minute, tokens_per_minute, tokens_per_month."
+    )
     node_class: str = Field(description="Of `gpus`: the class of nodes that is counted; else empty.")
     limit: int | None = Field(description="None: no limit.")
     used: int | None = Field(description="None for what is counted per minute, where it is served.")
@@ -107,5 +109,6 @@ def uses(
         for name, most in (
             ("requests_per_minute", quota.requests_per_minute),
             ("tokens_per_minute", quota.tokens_per_minute),
+            ("tokens_per_month", quota.tokens_per_month),
         ):
             yield UseView(level=level, resource=name, node_class="", limit=most, used=None)

@@ -234,6 +234,7 @@ def _entry(tenant: Tenant) -> Put:
         tenant_id=tenant.id,
         requests_per_minute=0 if tenant.suspended else quota.requests_per_minute,
         tokens_per_minute=quota.tokens_per_minute,
+        tokens_per_month=quota.tokens_per_month,
     )
     return Put(QUOTAS, tenant.id, entry.model_dump_json().encode())
 
@@ -244,5 +245,6 @@ def _project_entry(tenant: Tenant, project: Project) -> Put:
         project_id=project.id,
         requests_per_minute=project.quota.requests_per_minute,
         tokens_per_minute=project.quota.tokens_per_minute,
+        tokens_per_month=project.quota.tokens_per_month,
     )
     return Put(QUOTAS, f"{tenant.id}.{project.id}", entry.model_dump_json().encode())

@@ -1,6 +1,6 @@
-"""What a reported request becomes in the ledger: three lines, or one parked line; never a guess.
+"""What a reported request becomes in the ledger: three lines and more, or one parked line; never a guess.
 
-All three lines of a request carry its whole content, so a second report of it either equals them all or conflicts
+All lines of a request carry its whole content, so a second report of it either equals them all or conflicts
 with them all. An unknown count stays null in the content; its line counts 0 and only holds the id.
 """
 
@@ -21,6 +21,8 @@ from services.metering.core.labels import Labels, text_of
 
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 TOKENS_MAX: Final = 100_000_000  # No engine has a context near it; a larger count is a fault, not a bill.
+BYTES_MAX: Final = 1 << 40  # Of one answer; what we relay is far below.
+LATER: Final = frozenset({"cached_prompt_tokens", "reasoning_tokens", "egress_bytes"})
 TIME_MAX_MS: Final = 1 << 52  # Year 144,000; keeps every time within the exact integers of any reader of our JSON.
 AS_JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # All fields are text, numbers or null.
 FUTURE_MAX_MS: Final = 5 * MINUTE_MS  # What routers' clocks may be ahead of ours (and what billing systems accept).
@@ -35,9 +37,10 @@ def flaw_of(usage: RequestUsage) -> Flaw | None:
     if not names or not ID.fullmatch(usage.request_id):
         return Flaw.MALFORMED_ID
     tokens, times_ms = (usage.prompt_tokens or 0, usage.completion_tokens), (usage.started_ms, usage.ended_ms)
-    if min(*tokens, *times_ms) < 0:
+    parts = (usage.cached_prompt_tokens or 0, usage.reasoning_tokens or 0, usage.egress_bytes or 0)
+    if min(*tokens, *times_ms, *parts) < 0:
         return Flaw.NEGATIVE
-    if max(tokens) > TOKENS_MAX or max(times_ms) > TIME_MAX_MS:
+    if max(tokens) > TOKENS_MAX or max(times_ms) > TIME_MAX_MS or _is_part_larger(usage):
         return Flaw.TOO_LARGE
     if usage.ended_ms < usage.started_ms:
         return Flaw.ENDED_BEFORE_STARTED
@@ -48,6 +51,14 @@ def flaw_of(usage: RequestUsage) -> Flaw | None:
 def _is_id(text: str) -> bool:
     """Whether a name is one; the same few come with every request."""
     return ID.fullmatch(text) is not None
+
+
+def _is_part_larger(usage: RequestUsage) -> bool:
+    """Whether more was cached than was prompted, more was thought than was said, or more was sent than can be."""
+    if (usage.egress_bytes or 0) > BYTES_MAX:
+        return True
+    is_over = usage.prompt_tokens is not None and (usage.cached_prompt_tokens or 0) > usage.prompt_tokens
+    return is_over or (usage.reasoning_tokens or 0) > usage.completion_tokens
 
 
 def is_future(usage: RequestUsage, *, now_ms: int) -> bool:
@@ -81,9 +92,21 @@ def lines_of(usage: RequestUsage, *, now_ms: int, is_foreign: bool = False) -> t
     content, labels = content_of(usage), text_of(_labels(usage))
     # One parked line stands for the three that conflict together.
     conflict = _parked(usage, Flaw.CONFLICT, content)
-    return tuple(
-        Line(f"request/{usage.request_id}/{meter}", account, meter, count, usage.ended_ms, content, conflict, labels)
-        for meter, count in counts
+
+    def line(meter: Meter, count: int, given: str = "") -> Line:
+        id_ = f"request/{usage.request_id}/{meter}"
+        return Line(id_, account, meter, count, usage.ended_ms, content, conflict, labels, given)
+
+    always = tuple(line(meter, count) for meter, count in counts)
+    # What is known of few requests has a line only where there is something to count, and only with the others.
+    return (*always, *(line(meter, count, given=always[0].id) for meter, count in _details(usage) if count))
+
+
+def _details(usage: RequestUsage) -> tuple[tuple[Meter, int | None], ...]:
+    return (
+        (Meter.CACHED_PROMPT_TOKENS, usage.cached_prompt_tokens),
+        (Meter.REASONING_TOKENS, usage.reasoning_tokens),
+        (Meter.EGRESS_BYTES, usage.egress_bytes),
     )
 
 
@@ -108,5 +131,7 @@ def _labels(usage: RequestUsage) -> Labels:
 
 
 def content_of(usage: RequestUsage) -> bytes:
-    """A report as the ledger keeps it: the same bytes for the same report."""
-    return AS_JSON.encode(vars(usage)).encode()
+    """A report as the ledger keeps it: the same bytes for the same report, also if a build without the later fields
+    entered it and one that has them is told of it again."""
+    said = {name: each for name, each in vars(usage).items() if each is not None or name not in LATER}
+    return AS_JSON.encode(said).encode()

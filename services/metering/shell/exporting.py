@@ -104,7 +104,7 @@ class Exporting:
         if told == self._told and now_ms - self._read_ms < READ_AGAIN_MS:
             return 0  # Reading the journal makes writers wait; so it is read when something was told, or to be sure.
         news = told_after(self._store, self._position)
-        self._want(news.tellings, self.receiver.since_ms if feed.since_ms is None else feed.since_ms)
+        self._want(news.tellings, self.since_ms)
         self._position = news.position
         if news.is_all:
             self._told, self._read_ms = told, now_ms
@@ -128,6 +128,16 @@ class Exporting:
     def feed(self) -> Feed:
         """How far the feed was read."""
         return self._feeds.state(self.receiver.name) or Feed(self.receiver.name)
+
+    @property
+    def since_ms(self) -> int:
+        """From when on windows are exported."""
+        since_ms = self.feed().since_ms
+        return self.receiver.since_ms if since_ms is None else since_ms
+
+    def records(self) -> Iterator[Export]:
+        """What the receiver holds of each window, as far as it is known."""
+        return self._exports.every()
 
     def backfill(self, since_ms: int) -> None:
         """Read all windows from a time on again, and from now on export what began after it."""

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 from libs.common.errors import MillraceError
@@ -15,7 +16,9 @@ from services.metering.core.accounts import Flaw
 from services.metering.core.periods import period_of
 from services.metering.shell.audit import audit
 from services.metering.shell.closing import Closing
+from services.metering.shell.export_worker import exports_of
 from services.metering.shell.ports import Ports
+from services.metering.shell.reconciling import claims_in, findings
 from services.metering.shell.redriving import Redriving
 from services.metering.shell.settings import Settings
 
@@ -94,6 +97,20 @@ def _redrive(asked: argparse.Namespace, desk: Desk) -> int:
     return EXIT_DIFFERS if any(each.still for each in outcomes) else 0
 
 
+def _reconcile(asked: argparse.Namespace, desk: Desk) -> int:
+    """Write every difference with its cause and repair; 1 if there is one that will not be gone by itself."""
+    claims = None
+    if asked.claims is not None:
+        claims = claims_in(sys.stdin.read() if asked.claims == "-" else Path(asked.claims).read_text())
+    ports = desk.ports
+    found = findings(ports, desk.closing, exports_of(desk.settings, ports.store, ports.clock), claims)
+    for each in found:
+        _say(asdict(each))
+    lasting = sum(not each.is_passing for each in found)
+    _say({"differences": lasting, "passing": len(found) - lasting, "provider": claims is not None})
+    return EXIT_DIFFERS if lasting else 0
+
+
 Verb = Callable[[argparse.Namespace, Desk], int]
 VERBS: Final[Mapping[str, Verb]] = {
     "audit": _audit,
@@ -101,6 +118,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "statements": _statements,
     "parked": _parked,
     "redrive": _redrive,
+    "reconcile": _reconcile,
 }
 
 
@@ -119,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     statements = verbs.add_parser("statements", help="what closed periods stated, and whether it is still that")
     statements.add_argument("--tenant")
     statements.add_argument("--period")
+    reconcile = verbs.add_parser("reconcile", help="provider, ledger, what was told and what was accepted")
+    reconcile.add_argument("--claims", help="the provider's: kubectl get nodeclaims -A -o json, a file or -")
     for name, does in (
         ("parked", "what could not be taken, and why"),
         ("redrive", "enter it, as far as it can be now"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from libs.common.clock import Clock
 from libs.common.store.port import Store
 from services.metering.core.windows import Windows
+from services.metering.shell.purse import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +17,4 @@ class Ports:
     store: Store
     clock: Clock
     windows: Windows = field(default_factory=Windows)
+    limits: Limits = field(default_factory=Limits)  # Of budgets, as they are set.

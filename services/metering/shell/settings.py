@@ -34,6 +34,10 @@ class Settings(CommonSettings):
 
     late_h: int = Field(default=LATE_H, ge=0)  # How long after its end a period may be closed: so late usage is in it.
 
+    reconcile_h: float = Field(
+        default=24.0, gt=0
+    )  # How often ledger, tellings and exports are held against each other.
+
     @property
     def late_ms(self) -> int:
         """The late window."""

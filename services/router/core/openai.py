@@ -21,6 +21,8 @@ BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, whic
 CLAMPED_TOKENS_MIN: Final = 16  # A limit with room for less refuses: an answer of a few words helps nobody.
 BATCH_TIERS: Final = frozenset({"flex", "batch"})
 COMPLETION_TOKENS: Final = 1024  # Reserved for a request that says nothing of how much it may generate.
+TEMPLATE_TOKENS: Final = 256  # What a chat template may add of its own: a default system prompt, turns, roles.
+MANY: Final = ("prompt", "input")  # Where there may be several prompts, each with an answer of its own.
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,13 @@ def prompt_estimate(ask: Ask) -> int:
 
 def reservation(ask: Ask) -> int:
     """How many tokens the request may use: its prompt, and the most that it lets the engine generate."""
-    return prompt_estimate(ask) + _most(ask) * _choices(ask)
+    return prompt_estimate(ask) + most(ask) * _choices(ask)
 
 
 def least_reservation(ask: Ask) -> int:
     """How few tokens the request makes sense with, if there is no room for all that it may use."""
     fewest = max(CLAMPED_TOKENS_MIN, _number(ask, "min_tokens") or 0)
-    return prompt_estimate(ask) + min(fewest, _most(ask)) * _choices(ask)
+    return prompt_estimate(ask) + min(fewest, most(ask)) * _choices(ask)
 
 
 def clamped(ask: Ask, granted: int) -> int | None:
@@ -136,7 +138,8 @@ def clamped(ask: Ask, granted: int) -> int | None:
     return (granted - prompt_estimate(ask)) // _choices(ask)
 
 
-def _most(ask: Ask) -> int:
+def most(ask: Ask) -> int:
+    """How many tokens each answer may have."""
     if ask.api is Api.EMBEDDINGS:
         return 0
     return next((found for name in OUTPUTS if (found := _number(ask, name))), COMPLETION_TOKENS)
@@ -152,6 +155,17 @@ def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:
         return ""
     found = msgspec.json.decode(raw[name])
     return found if isinstance(found, str) else ""
+
+
+def bound(ask: Ask, most: int) -> int:
+    """More tokens than a request can use of whose answers each has at most ``most``.
+
+    No tokenizer makes more of a prompt than it has bytes; a batch of prompts has answers to each.
+    """
+    said = next((msgspec.json.decode(ask.rest[name]) for name in MANY if name in ask.rest), "")
+    prompts = len(said) if isinstance(said, list) and said and not isinstance(said[0], int) else 1
+    whole = sum(len(bytes(each)) for each in ask.rest.values())
+    return whole + TEMPLATE_TOKENS * prompts + most * _choices(ask) * prompts
 
 
 def _number(ask: Ask, name: str) -> int | None:

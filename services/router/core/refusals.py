@@ -131,6 +131,16 @@ def too_many_at_once(retry_after_s: int | None) -> HttpRefusal:
     )  # fmt: skip
 
 
+def budget_spent(budget: str, *, is_spent: bool) -> HttpRefusal:
+    """The month's budget has no room for the request; or its slice here has not, and more was just asked for."""
+    whose = "project" if "." in budget else "organisation"
+    then = "It begins anew with the month; ask your administrator for more" if is_spent else "Try again in 1 s"
+    message = f"You exceeded the token budget of your {whose}, or this request could. {then}."
+    return HttpRefusal(
+        429, message, code="insufficient_quota", kind="insufficient_quota", retry_after_s=None if is_spent else 1
+    )
+
+
 def upstream_failed() -> HttpRefusal:
     """The engine failed before it answered, and another try did not help."""
     return HttpRefusal(

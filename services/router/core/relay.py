@@ -96,6 +96,7 @@ class StreamedAnswer:
     def _take_final(self, piece: sse.Piece) -> None:
         assert piece.usage is not None
         self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
+        self._serving.detailed(cached=piece.usage.cached_tokens, reasoning=piece.usage.reasoning_tokens)
         if self._ask.wants_usage or self._is_of_items:
             self._usage_event = piece.data
         self.is_done = self.is_done or self._is_of_items
@@ -136,6 +137,6 @@ class WholeAnswer:
         assert piece.usage is not None
         if piece.finish_reason:
             self._serving.finish_reason(piece.finish_reason)
-        self._serving.cached_tokens = piece.usage.cached_tokens
         self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
+        self._serving.detailed(cached=piece.usage.cached_tokens, reasoning=piece.usage.reasoning_tokens)
         return body

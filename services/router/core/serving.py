@@ -106,6 +106,9 @@ class Row(msgspec.Struct, frozen=True):
     started_ms: int
     first_token_ms: int | None
     ended_ms: int
+    cached_prompt_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    egress_bytes: int | None = None
 
 
 class Serving:
@@ -113,7 +116,7 @@ class Serving:
 
     __slots__ = (
         "_checkpoint_ms", "_checkpointed", "_counted_by_engine", "_delivered", "_final", "_finish", "_first_token_ms",
-        "_marks", "_over", "_prompt_tokens", "_relayed", "admitted", "cached_tokens",
+        "_marks", "_over", "_prompt_tokens", "_reasoning", "_relayed", "admitted", "cached_tokens",
     )  # fmt: skip
 
     def __init__(self, admitted: Admitted) -> None:
@@ -124,8 +127,9 @@ class Serving:
         self._checkpointed = 0
         self._checkpoint_ms = admitted.started_ms
         self._prompt_tokens: int | None = None
-        self.cached_tokens: int | None = None  # Of the prompt, what the engine had read before; told, not billed.
+        self.cached_tokens: int | None = None  # Of the prompt, what the engine had read before.
         self._first_token_ms: int | None = None
+        self._reasoning: int | None = None
         self._counted_by_engine = False
         self._final: int | None = None
         self._finish = Finish.STOP
@@ -187,6 +191,11 @@ class Serving:
             self._prompt_tokens = prompt_tokens
         self._final = completion_tokens
 
+    def detailed(self, *, cached: int | None, reasoning: int | None) -> None:
+        """What of the engine's last word was cached, and what was thought."""
+        self.cached_tokens = self.cached_tokens if cached is None else cached
+        self._reasoning = reasoning
+
     def completed(self, now_ms: int) -> Row:
         """The bill of a whole answer; commit it before the terminal frame."""
         self._end()
@@ -229,4 +238,7 @@ class Serving:
             started_ms=admitted.started_ms,
             first_token_ms=self._first_token_ms,
             ended_ms=max(ended_ms, admitted.started_ms),
+            cached_prompt_tokens=self.cached_tokens,
+            # Of an answer that was cut short nobody says how much of what was delivered was thought.
+            reasoning_tokens=self._reasoning if source is TokenSource.ENGINE_FINAL else None,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
+from services.router.core.budgets import Held, Short
 from services.router.core.limits import Grant, Refused, rate_headers
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
@@ -18,13 +19,15 @@ from services.router.shell.target import Target
 class Entered:
     """A request that runs: where, what it holds of the limits (None: nothing), what its answer says of them.
 
-    `tokens_max` is how much each answer may have, where there is room for less than was asked for.
+    `tokens_max` is how much each answer may have, where there is room for less than was asked for, or a budget that
+    must know; `held` is what it holds of budgets.
     """
 
     target: Target
     grant: Grant | None = None
     headers: bytes = b""
     tokens_max: int | None = None
+    held: Held | None = None
 
 
 def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask) -> Entered:
@@ -43,7 +46,7 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
             raise refusals.no_replica()
         if ask.adapter and target.seats and not target.has_adapter(ask.adapter):
             raise refusals.model_not_found(ask.model)
-        return _within_limits(gateway, target, key, ask)
+        return _within_budgets(gateway, _within_limits(gateway, target, key, ask), ask)
     except refusals.HttpRefusal:
         gateway.table.leave(request, target.entry.endpoint_id)
         raise
@@ -51,9 +54,13 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
 
 def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens: int | None, completion: int) -> None:
     """It is over: count what it used, once. Where the engine never counted the prompt, our estimate stands."""
-    grant, entered.grant = entered.grant, None
+    grant, held, entered.grant, entered.held = entered.grant, entered.held, None, None
+    if grant is None and held is None:
+        return
+    used = (openai.prompt_estimate(ask) if prompt_tokens is None else prompt_tokens) + completion
+    if held is not None and gateway.budgets is not None:
+        gateway.budgets.settle(held, tokens=used)
     if grant is not None:
-        used = (openai.prompt_estimate(ask) if prompt_tokens is None else prompt_tokens) + completion
         gateway.limiter.settle(grant, tokens=used, now_ms=round(gateway.now_s() * 1000))
 
 
@@ -75,3 +82,18 @@ def _within_limits(gateway: Gateway, target: Target, key: KeyEntry, ask: openai.
     if tokens_max is not None:
         headers += b"x-millrace-max-tokens: %d\r\n" % tokens_max
     return Entered(target, said, headers, tokens_max)
+
+
+def _within_budgets(gateway: Gateway, entered: Entered, ask: openai.Ask) -> Entered:
+    if gateway.budgets is None:
+        return entered
+    most = openai.most(ask) if entered.tokens_max is None else entered.tokens_max
+    said = gateway.budgets.reserve(entered.target.entry, tokens=openai.bound(ask, most))
+    if isinstance(said, Short):
+        settle(gateway, entered, ask, prompt_tokens=0, completion=0)
+        metrics.LIMITED.labels(what="budget").inc()
+        raise refusals.budget_spent(said.budget, is_spent=said.is_spent)
+    if said is not None:
+        entered.held = said
+        entered.tokens_max = most or None  # What was reserved is all that it may generate.
+    return entered

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from libs.common.errors import Unavailable
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
@@ -48,6 +50,7 @@ class Exchange(Guest):
         self._stream = StreamedAnswer(ask, self._serving, head=self._reply.stream_head)
         self._is_recorded = self._has_ended = self._is_committed = False
         self._held = b""  # Said by the engine before the first row was on disk.
+        self._sent_before, self._body_bytes = client.written, 0  # The latter of an answer that is not streamed.
 
     # What drives it: its place, the client, the clock, the control half.
 
@@ -221,6 +224,7 @@ class Exchange(Guest):
             self._reply.whole(body)
             self._end(keep_alive=self._keep_alive)
 
+        self._body_bytes = len(body)
         self._commit(self._serving.completed(self._gateway.clock.now_ms()), whole)
 
     def _cut_short(self, refusal: HttpRefusal, reason: str) -> None:
@@ -264,6 +268,8 @@ class Exchange(Guest):
     def _commit(self, row: Row, then: Callable[[], None]) -> None:
         self._is_committed = True
         self._settle_limits(row.prompt_tokens, row.completion_tokens)
+        egress_bytes = self._body_bytes or self._client.sent() - self._sent_before
+        row = msgspec.structs.replace(row, egress_bytes=egress_bytes)
         self._phase = Phase.ENDING
         self._wait_at_most(self._gateway.limits.idle_s)
 

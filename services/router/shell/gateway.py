@@ -18,6 +18,7 @@ from services.router.core.http_rules import Head
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
 from services.router.shell.account import Account, Books
+from services.router.shell.budgets import Budgets
 from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.quotas import QuotaTable
 from services.router.shell.table import RouteTable
@@ -61,6 +62,7 @@ class Gateway:
         self.limits = limits or Limits()
         self.quotas = quotas or QuotaTable()
         self.limiter: Limiter = MinuteLimits()
+        self.budgets: Budgets | None = None  # None: nobody grants slices, as in a test of the data plane alone.
         self.trusted = trusted
         self.books = Books(clock)
         self.domain = ""  # Below it, each endpoint has an address of its own; empty: none has.

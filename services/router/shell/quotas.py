@@ -30,6 +30,15 @@ class QuotaTable:
         except ValidationError:
             log.warning("quota is unreadable; kept the one before", extra=fields(reason=key))
 
+    def budgets_of(self, entry: RouteEntry) -> list[str]:
+        """The budgets that a request for this endpoint spends: its project's and its tenant's, as far as there are."""
+        keys = (f"{entry.tenant_id}.{entry.project_id}", entry.tenant_id)
+        return [key for key in keys if (quota := self._entries.get(key)) and quota.tokens_per_month is not None]
+
+    def budgets(self) -> list[str]:
+        """All budgets that there are."""
+        return [key for key, quota in list(self._entries.items()) if quota.tokens_per_month is not None]
+
     def limits_for(self, entry: RouteEntry, key: KeyEntry | None = None) -> list[Limit]:
         """What a request for this endpoint must pass: limits of the endpoint, of its key, its project, its tenant."""
         found = [limit for limit in (_limit(f"endpoint/{entry.endpoint_id}", entry.limits),) if limit is not None]

@@ -101,7 +101,7 @@ def test_an_unknown_argument_is_one_line(
     monkeypatch.setenv("MILLRACE_DATABASE_URL", f"sqlite:///{tmp_path / 'x.db'}")
 
     assert main(["frobnicate"]) == EXIT_WRONG
-    assert "one of audit, close, statements, parked, redrive" in capsys.readouterr().err
+    assert "one of audit, close, statements, parked, redrive, reconcile" in capsys.readouterr().err
 
 
 def test_what_is_parked_is_shown_and_what_can_not_be_entered_stays(

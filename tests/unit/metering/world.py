@@ -29,6 +29,7 @@ from libs.common.units import SECOND_MS
 from services.metering.core.windows import Windows
 from services.metering.service import build
 from services.metering.shell.ports import Ports
+from services.metering.shell.purse import Limits
 
 T0: Final = 1_800_000_000_000  # A border of 10-second and of minute windows.
 WINDOWS: Final = Windows(size_ms=10 * SECOND_MS, settle_ms=2 * SECOND_MS)
@@ -49,11 +50,12 @@ class World:
         self.moment: Callable[[str], None] = lambda _moment: None
         self.store = MemoryStore(on_commit=lambda moment: self.moment(moment))
         self.windows = windows
+        self.limits = Limits()
         self.service: Service = self.start()
 
     def start(self) -> Service:
         """A fresh process over what is stored."""
-        self.service = build(Ports(self.store, self.clock, self.windows))
+        self.service = build(Ports(self.store, self.clock, self.windows, self.limits))
         return self.service
 
     def hear(self, *envelopes: Envelope) -> None:
@@ -83,7 +85,7 @@ class World:
 
     def told(self) -> list[Event]:
         """Everything ever told, in order."""
-        return [from_wire(each.headers, each.body).data for each in self.store.outbox.values()]
+        return [from_wire(each.headers, each.body).data for each in self.store.outbox.values() if each.headers]
 
     def windows_told(self) -> list[UsageRecorded]:
         """The billing events but those of node time, which goes with GPU time."""

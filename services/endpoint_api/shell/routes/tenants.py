@@ -32,6 +32,7 @@ class QuotaBody(Quota):
     )
     requests_per_minute: int | None = Field(default=None, ge=0, le=COUNT_MAX)
     tokens_per_minute: int | None = Field(default=None, ge=0, le=COUNT_MAX)
+    tokens_per_month: int | None = Field(default=None, ge=0, le=COUNT_MAX, description="A budget; never passed.")
 
     def quota(self) -> Quota:
         """The same as the contract's own record."""

@@ -1,0 +1,128 @@
+"""Budgets: a request is served only from a slice that metering took off the budget before, so none is ever overspent.
+
+Promise: of each budget and period, what was spent and is reserved never passes what was granted and not returned. A
+slice belongs to this boot alone: what a process held when it was killed nobody spends again. What it granted, we spent
+and we returned are totals that only grow, so that news of them may be lost, doubled and late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.events.route import Draw
+
+AHEAD: Final = 8  # So many requests like the last one are drawn ahead of need.
+FIRST: Final = 4_096  # Tokens drawn for a budget of which nothing was asked yet.
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a request holds of the slices of its budgets."""
+
+    slices: tuple[tuple[str, str], ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A slice has not enough. `is_spent`: nor has the budget, as far as we were told."""
+
+    budget: str
+    is_spent: bool
+
+
+class Slice:
+    """Of one budget in one period, in tokens; granted, returned and spent only grow. `left`: of the budget, beyond.
+
+    `needs` and `wants` are what was to be granted in all for the last request that asked, and for some like it.
+    """
+
+    __slots__ = ("granted", "is_asking", "left", "needs", "reserved", "returned", "spent", "wants")
+
+    def __init__(self) -> None:
+        self.granted = self.returned = self.spent = self.reserved = self.needs = self.wants = 0
+        self.left: int | None = None
+        self.is_asking = False
+
+    @property
+    def free(self) -> int:
+        """What a request may take."""
+        return self.granted - self.returned - self.spent - self.reserved
+
+    def need(self, tokens: int) -> None:
+        """Ask for room for so many more than are in use, and for some like it to come."""
+        used = self.returned + self.spent + self.reserved
+        self.needs, self.wants, self.is_asking = used + tokens, used + AHEAD * tokens, True
+
+
+class Slices:
+    """The slices that this process holds. Not thread-safe: called from the event loop alone."""
+
+    def __init__(self) -> None:
+        self._slices: dict[tuple[str, str], Slice] = {}
+        self._told: dict[tuple[str, str], Draw] = {}
+
+    def reserve(self, budgets: Sequence[str], *, period: str, tokens: int) -> Held | Short:
+        """Take ``tokens`` from the slice of every budget, or of none."""
+        slices = [(budget, self._slice(budget, period)) for budget in budgets]
+        for budget, each in slices:
+            if each.free < AHEAD * tokens // 2:
+                each.need(tokens)
+            if each.free < tokens:
+                return Short(budget, is_spent=each.left is not None and each.left < tokens - each.free)
+        for _, each in slices:
+            each.reserved += tokens
+        return Held(tuple((budget, period) for budget in budgets), tokens)
+
+    def settle(self, held: Held, *, tokens: int) -> None:
+        """The request is over and used ``tokens``. Called once for what was held."""
+        for key in held.slices:
+            each = self._slices[key]
+            each.reserved -= held.tokens
+            each.spent += tokens
+
+    def expect(self, budget: str, period: str) -> None:
+        """A budget is known: draw a little before anybody asks."""
+        each = self._slice(budget, period)
+        if not each.granted and not each.wants:
+            each.wants, each.is_asking = FIRST, True
+
+    def granted(self, budget: str, period: str, *, total: int, left: int) -> None:
+        """Metering took ``total`` off the budget for us so far, and ``left`` is what it has beyond."""
+        each = self._slice(budget, period)
+        if total >= each.granted:
+            each.granted, each.left = total, left
+
+    def give_back(self) -> None:
+        """Return all that no request holds."""
+        for each in self._slices.values():
+            each.returned += max(0, each.free)
+            each.needs = 0
+
+    def draws(self) -> tuple[Draw, ...]:
+        """What is to be told: totals that changed, and what was asked for since."""
+        found = []
+        for (budget, period), each in self._slices.items():
+            draw = Draw(
+                budget=budget,
+                period=period,
+                spent=each.spent,
+                returned=each.returned,
+                needs=each.needs,
+                wants=max(each.wants, each.needs),
+            )
+            if each.is_asking or self._told.get((budget, period)) != draw:
+                found.append(draw)
+        return tuple(found)
+
+    def told(self, draws: Iterable[Draw]) -> None:
+        """The bus has these."""
+        for each in draws:
+            self._told[each.budget, each.period] = each
+            if each.needs == self._slice(each.budget, each.period).needs:
+                self._slice(each.budget, each.period).is_asking = False
+
+    def _slice(self, budget: str, period: str) -> Slice:
+        return self._slices.setdefault((budget, period), Slice())
