@@ -33,7 +33,9 @@ def _tells_nothing_anew(decide: Decide) -> Decide:
     return spoiled
 
 
-def _deaf_to(kind: type[Event], *, when: Callable[[Any], bool]) -> Callable[[Decide], Decide]:
+def deaf_to(kind: type[Event], *, when: Callable[[Any], bool]) -> Callable[[Decide], Decide]:
+    """An event is taken, and nothing comes of it."""
+
     def spoil(decide: Decide) -> Decide:
         def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
             if isinstance(envelope.data, kind) and when(state):
@@ -82,7 +84,7 @@ LIFE_BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
             decides(Owner.CAPACITY_MANAGER, "claim", _tells_nothing_anew), frozenset({AT_REST, COMMANDS_END})
         ),
         "a runtime is made once and never changed": Bug(
-            decides(Owner.RUNTIME_DEPLOYER, "runtime", _deaf_to(EndpointRequested, when=_is_known)),
+            decides(Owner.RUNTIME_DEPLOYER, "runtime", deaf_to(EndpointRequested, when=_is_known)),
             frozenset({AT_REST, NEWEST_RUNS}),
         ),
         "a pause keeps its quota": Bug(
@@ -92,7 +94,7 @@ LIFE_BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
             decides(Owner.CAPACITY_MANAGER, "claim", _failure_is_for_ever), frozenset({AT_REST, READY_IS_REAL})
         ),
         "a meter runs on after a pause": Bug(
-            decides(Owner.METERING, "meter", _deaf_to(NodeReleased, when=_is_paused)),
+            decides(Owner.METERING, "meter", deaf_to(NodeReleased, when=_is_paused)),
             frozenset({TIME_IS_PAID, BILL_IS_TRUE, AT_REST}),
         ),
     }
