@@ -46,7 +46,7 @@ from tests.support.ports import free_port
 from tests.unit.router.heard import cache_warmed, requested
 from tests.unit.router.scene import ENDPOINT, KEY, PROJECT, TENANT, key_entry
 
-WAIT_S: Final = 60.0  # For anything: two busy cores, shared with others.
+WAIT_S: Final = 150.0  # For anything: two busy cores, shared with others.
 POLL_S: Final = 0.05
 WINDOWS: Final = Windows(size_ms=2 * SECOND_MS, settle_ms=1 * SECOND_MS)
 GPUS: Final = 8
