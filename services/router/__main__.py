@@ -102,7 +102,6 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         metrics.RECOVERED.inc(adopt(journal, settings.usage_db, workers=settings.worker_count))
     gateway = gateway_of(settings, journal, boot_id, team, number)
     edge = edge_of(settings, gateway, is_shared=team is not None)
-    edge.bind()
     gateway.budgets = budgets = Budgets(gateway.quotas, gateway.clock, instance=settings.instance, boot_id=boot_id)
     copies, bus = tables_of(settings, gateway)
     bus.watch(SLICES, budgets.change)
@@ -145,8 +144,8 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
 
 
 def edge_of(settings: RouterSettings, gateway: Gateway, *, is_shared: bool) -> Edge:
-    """Where clients connect."""
-    return Edge(
+    """Where clients connect; bound, and not listening yet."""
+    edge = Edge(
         gateway,
         host=settings.http_host,
         port=settings.http_port,
@@ -155,6 +154,8 @@ def edge_of(settings: RouterSettings, gateway: Gateway, *, is_shared: bool) -> E
         tls=tls_of(settings),
         is_behind_proxy=settings.proxy_protocol,
     )
+    edge.bind()
+    return edge
 
 
 def gateway_of(
