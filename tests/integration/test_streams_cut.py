@@ -286,6 +286,7 @@ async def run(
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(900)  # A minute alone; a machine that is shared starts a router in half of one.
 async def test_a_thousand_streams_are_billed_as_delivered_whoever_is_killed(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -305,6 +306,7 @@ async def test_a_thousand_streams_are_billed_as_delivered_whoever_is_killed(
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(900)  # A minute alone; a machine that is shared starts a router in half of one.
 async def test_a_bill_that_is_committed_with_the_last_piece_is_caught(nats_server: NatsServer, tmp_path: Path) -> None:
     _, mistakes, stage = await run(nats_server, tmp_path, count=300, seed=7, fault="one-behind")
 
