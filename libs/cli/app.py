@@ -25,6 +25,7 @@ from libs.cli import (
     usage,
     webhooks,
 )
+from libs.cli import capacity as holders
 from libs.cli import demo as demonstration
 from libs.cli import doctor as examination
 from libs.cli import login as signing_in
@@ -187,6 +188,7 @@ def models(output: Output = OUTPUT) -> None:
 app.command(name="quotas")(quotas.show_quotas)
 app.command(name="login")(signing_in.login)
 app.command(name="doctor")(examination.doctor)
+app.command(name="capacity")(holders.capacity)
 
 
 @app.command()

@@ -170,8 +170,8 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
     def _forget_but(self, attended: set[str]) -> None:
         """Nothing is remembered of a record that nobody follows any more."""
         for memory in (self._trouble, self._last_seen, self._resting):
-            for key in [each for each in memory if each not in attended]:
-                del memory[key]
+            for key in [each for each in list(memory) if each not in attended]:  # Others poke meanwhile.
+                memory.pop(key, None)
 
     def _bring_closer(self, key: str) -> int:
         trouble = self._trouble.get(key)

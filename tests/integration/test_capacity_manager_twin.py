@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +23,8 @@ from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
 from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
+from libs.common.store.port import Store
+from libs.common.store.sql import SqlStore
 from libs.common.units import MINUTE_MS
 from libs.twin.fake_engines import FakeEngines
 from libs.twin.inprocess import WorldTransport
@@ -423,8 +428,9 @@ class Wired:
     url: str
     key_file: Path
 
+    store: Store = field(default_factory=MemoryStore)
+
     def __post_init__(self) -> None:
-        self.store = MemoryStore()
         client = PlatformClient(url=self.url, key_file=self.key_file)
         self.service = build(Ports(self.store, SystemClock(), Platform(client), RULES, resync_ms=200))
 
@@ -468,3 +474,65 @@ def test_over_real_http_a_claim_is_held_and_given_back(twin_url: str, key_file: 
     inventory.pop("projects")
     assert inventory == NOTHING
     assert wired.store.counter(COUNTER) == 0
+
+
+def test_an_operator_sees_who_holds_what_what_is_nobodys_and_what_a_change_would_mean(
+    twin_url: str, key_file: Path, tmp_path: Path
+) -> None:
+    database = f"sqlite:///{tmp_path}/capacity.db"
+    with closing(SqlStore(database)) as store:
+        wired = Wired(twin_url, key_file, store)
+        wired.service.handle(an_envelope(requested()))
+        wired.until(Stage.HELD)
+    forgotten = {**STRAY, "metadata": {**STRAY["metadata"], "name": "ep-forgotten"}}
+    path = (
+        f"{twin_url}/kubernetes/management/apis/management.loft.sh/v1/namespaces/p-mr-acme-prod/virtualclusterinstances"
+    )
+    key = {"authorization": f"Bearer {DEFAULT_KEY}"}
+    assert httpx.post(path, json=forgotten, headers=key).status_code == 201
+    env = {
+        **os.environ,
+        "MILLRACE_PLATFORM_URL": twin_url,
+        "MILLRACE_PLATFORM_KEY_FILE": str(key_file),
+        "MILLRACE_DATABASE_URL": database,
+        "COLUMNS": "150",
+    }
+
+    shown = _millrace(env)
+    told = json.loads(_millrace(env, "--output", "json"))
+    change = _millrace(env, "--change", "metal3.gpu-h100=terraform.gpu-l40s")
+
+    print(shown, change)
+    assert "ep-abc" in shown
+    assert "serves" in shown
+    assert "ep-forgotten" in shown
+    (held,) = told["holdings"]
+    assert (held["endpoint_id"], held["nodes"], held["gpus"], held["node_type"]) == (ENDPOINT, 1, 8, "metal3.gpu-h100")
+    assert [each["name"] for each in told["orphans"]] == ["ep-forgotten"]
+    assert "1 → 8" in change
+    assert "possible" in change
+
+
+STRAY: Final[dict[str, Any]] = {
+    "metadata": {
+        "labels": {
+            "app.kubernetes.io/managed-by": "millrace",
+            "millrace.dev/tenant": "acme",
+            "millrace.dev/project": "prod",
+            "millrace.dev/endpoint": "ep-forgotten",
+            "millrace.dev/installation": "millrace",
+        }
+    },
+    "spec": {
+        "templateRef": {"name": "inference-h100", "version": "1.0.0"},
+        "clusterRef": {"cluster": "eu-1"},
+        "parameters": "gpuQuantity: 1\nnodeType: metal3.gpu-h100\n",
+    },
+}
+
+
+def _millrace(env: dict[str, str], *args: str) -> str:
+    command = [str(Path(sys.executable).with_name("millrace")), "capacity", *args]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from libs.common.errors import Rejected, Unavailable
+from services.capacity_manager.core.holdings import NodeClass
 from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
 from services.capacity_manager.core.orphans import Found, Standing, Survey
 from services.capacity_manager.core.plan import (
@@ -68,6 +69,10 @@ class Platform:
     def survey(self) -> Survey:
         """Everything of ours at a glance. Raises Unavailable."""
         return self._surveyor.survey()
+
+    def classes(self) -> tuple[NodeClass, ...]:
+        """Every node type. Raises Unavailable."""
+        return self._surveyor.classes()
 
     def found(self, each: Standing) -> Found | None:
         """A closer look at one cluster; None if it is gone. Raises Unavailable."""

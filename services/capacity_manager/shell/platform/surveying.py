@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from libs.common.ids import EndpointId, ProjectId, TenantId
+from services.capacity_manager.core.holdings import NodeClass
 from services.capacity_manager.core.orphans import Found, Standing, Survey
 from services.capacity_manager.shell.platform import labels, readings
 from services.capacity_manager.shell.platform.client import PlatformClient
@@ -42,6 +43,12 @@ class Surveyor:
             marks[endpoint] = f"{_version(each)}|{projects.get(project, '')}|{parts}"
         return Survey(tuple(standing), marks)
 
+    def classes(self) -> tuple[NodeClass, ...]:
+        """Every node type, by name. Raises Unavailable."""
+        return tuple(
+            sorted((_class(each) for each in self._client.list(f"{GROUP}/nodetypes")), key=lambda one: one.name)
+        )
+
     def found(self, each: Standing) -> Found | None:
         """A closer look at a cluster; None if it is there no more."""
         path = f"{GROUP}/namespaces/{self._prefix()}{each.project}/virtualclusterinstances"
@@ -57,6 +64,16 @@ class Surveyor:
             node_type=node_type,
             gpus_per_node=readings.gpus_of(machine),
         )
+
+
+def _class(node_type: Json) -> NodeClass:
+    status = node_type.get("status") or {}
+    return NodeClass(
+        name=_name(node_type),
+        gpus=readings.gpus_of(node_type),
+        free=readings.node_type_seen(node_type).free,
+        cost=readings.whole(status.get("cost")) or readings.whole((node_type.get("spec") or {}).get("cost")) or 0,
+    )
 
 
 def _standing(each: Json, theirs: Mapping[str, str], project: str) -> Standing:

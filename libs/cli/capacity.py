@@ -1,0 +1,143 @@
+"""`millrace capacity`: who holds which machines, since when, why, and at what cost; for operators."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+
+from libs.cli.output import OUTPUT, Output, console, duration, one_line_errors, show, table
+from libs.cli.profile import Home, LocalSettings, database_url
+from libs.common.clock import SystemClock
+from libs.common.errors import Invalid
+from libs.common.events.event import Owner
+
+PROGRAM: Final = ("-m", "services.capacity_manager.shell.holding")
+READ_S_MAX: Final = 120.0  # Three lists and one table.
+
+Changing = Annotated[
+    str, typer.Option("--change", metavar="FROM=TO", help="Dry run: what it would mean to have another node type.")
+]
+
+
+@one_line_errors
+def capacity(change: Changing = "", output: Output = OUTPUT) -> None:
+    """Who holds what, since when, why, at what cost; what nobody holds; and what a change of class would come to.
+
+    Of the local profile, or of the service whose MILLRACE_ settings are in the environment. Nothing is changed.
+    """
+    found = _reported(change)
+    show(output, found, lambda: _changes(found["changes"]) if change else _holdings(found["holdings"]))
+    if output is Output.TABLE and not change:
+        console.print("", _classes(found), sep="\n")
+        if found["orphans"]:
+            console.print("", _orphans(found["orphans"]), sep="\n")
+        console.print("\nCost is what vCluster Platform rates a node at, in its own units.")
+
+
+def _reported(change: str) -> dict[str, Any]:
+    old, equals, new = change.partition("=")
+    if change and not (old and equals and new):
+        raise Invalid(f"--change {change} is not FROM=TO: name two node types, as `millrace capacity` lists them")
+    asked = ("--change", old, new) if change else ()
+    ended = subprocess.run(
+        [sys.executable, *PROGRAM, *asked],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=READ_S_MAX,
+    )
+    if ended.returncode:
+        raise Invalid((ended.stderr.strip().splitlines() or ["capacity-manager's records can't be read"])[-1])
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def _environment() -> dict[str, str]:
+    if "MILLRACE_PLATFORM_URL" in os.environ:
+        return dict(os.environ)
+    home = Home.default()
+    if not home.credentials.exists():
+        raise Invalid("no service named: set its MILLRACE_ settings, or start the local profile with `millrace up`")
+    told = {
+        "PLATFORM_URL": json.loads(home.credentials.read_text())["twin_url"],
+        "PLATFORM_KEY_FILE": str(home.twin_key),
+        "DATABASE_URL": database_url(home, LocalSettings(), Owner.CAPACITY_MANAGER),
+    }
+    return {**os.environ, **{f"MILLRACE_{name}": value for name, value in told.items()}}
+
+
+def _holdings(found: list[dict[str, Any]]) -> Table | str:
+    if not found:
+        return "Nobody holds anything."
+    rows = [
+        (
+            each["endpoint_id"],
+            f"{each['tenant_id']}/{each['project_id']}",
+            each["stage"],
+            each["why"],
+            each["node_type"],
+            str(each["nodes"]) if each["nodes"] == each["wanted"] else f"{each['nodes']} of {each['wanted']}",
+            each["gpus"],
+            _since(each["since_ms"]),
+            f"{each['cost']:,}",
+        )
+        for each in found
+    ]
+    columns = ("endpoint", "whose", "stage", "why", "node type", "nodes", "GPUs", "for", "cost")
+    return table(columns, rows, whole=("endpoint",), right=("nodes", "GPUs", "for", "cost"))
+
+
+def _classes(found: dict[str, Any]) -> Table:
+    held = {name: [each for each in found["holdings"] if each["node_type"] == name] for name in _names(found)}
+    rows = [
+        (
+            each["name"],
+            each["gpus"],
+            sum(one["nodes"] for one in held[each["name"]]),
+            "no limit" if each["free"] is None else each["free"],
+            f"{each['cost']:,}",
+            f"{sum(one['cost'] for one in held[each['name']]):,}",
+        )
+        for each in found["classes"]
+    ]
+    columns = ("node type", "GPUs each", "nodes held", "free", "cost each", "cost held")
+    return table(columns, rows, whole=("node type",), right=columns[1:])
+
+
+def _orphans(found: list[dict[str, Any]]) -> Table:
+    rows = [
+        (each["name"], f"{each['tenant_id']}/{each['project_id']}", each["project"], _since(each["created_at_ms"]))
+        for each in found
+    ]
+    return table(("nobody's cluster", "whose it was", "Platform project", "stands for"), rows, right=("stands for",))
+
+
+def _changes(found: list[dict[str, Any]]) -> Table | str:
+    if not found:
+        return "Nothing that is wanted has nodes of that type."
+    rows = [
+        (
+            each["endpoint_id"],
+            each["tenant_id"],
+            f"{each['nodes']} → {each['nodes_after']}",
+            f"{each['cost']:,} → {each['cost_after']:,}",
+            each["refusal"] or "possible",
+        )
+        for each in found
+    ]
+    return table(("endpoint", "tenant", "nodes", "cost", "outcome"), rows, whole=("endpoint",), right=("nodes", "cost"))
+
+
+def _names(found: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in found["classes"]]
+
+
+def _since(at_ms: int | None) -> str:
+    return duration(max(0, SystemClock().now_ms() - at_ms)) if at_ms else "-"

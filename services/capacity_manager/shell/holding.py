@@ -1,0 +1,80 @@
+"""``python -m services.capacity_manager.shell.holding``: who holds what. What `millrace capacity` runs, for operators.
+
+Reads the service's database and the Platform, changes neither. One JSON object on standard output; 2: wrong settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any, Final
+
+from libs.common import settings as reading
+from libs.common.clock import SystemClock
+from libs.common.errors import MillraceError
+from libs.common.runner import Runner
+from libs.common.store.sql import SqlStore
+from services.capacity_manager.core.holdings import NodeClass, changes, holdings
+from services.capacity_manager.core.orphans import is_stray
+from services.capacity_manager.core.state import Claim
+from services.capacity_manager.service import LIVE, owned
+from services.capacity_manager.shell.platform import Platform, PlatformClient
+from services.capacity_manager.shell.settings import Settings
+
+EXIT_USAGE: Final = 2
+
+
+def report(settings: Settings, change: Sequence[str]) -> dict[str, Any]:
+    """Everything held, what the Platform offers, what is nobody's, and what a change of class would come to.
+
+    Raises Unavailable if the database or the Platform does not answer.
+    """
+    client = PlatformClient(
+        url=settings.platform_url, key_file=settings.platform_key_file, ca_file=settings.platform_ca_file
+    )
+    platform, store = Platform(client, installation=settings.installation), SqlStore(settings.database_url)
+    with closing(store), closing(client):
+        claims = list(Runner(owned(settings.rules()), store=store, clock=SystemClock()).every(scope=LIVE))
+        classes = {each.name: each for each in platform.classes()}
+        return {
+            "holdings": [asdict(each) for each in holdings(claims, classes)],
+            "classes": [asdict(each) for each in classes.values()],
+            "orphans": [asdict(each) for each in _orphans(platform, claims, settings)],
+            "changes": [asdict(each) for each in _changes(claims, classes, change, settings)],
+        }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the report."""
+    parser = argparse.ArgumentParser(prog="holding", description=__doc__)
+    parser.add_argument("--change", nargs=2, metavar=("FROM", "TO"), default=(), help="node types")
+    args = parser.parse_args(argv)
+    try:
+        found = report(reading.read(Settings), args.change)
+    except MillraceError as wrong:
+        sys.stderr.write(f"{wrong}\n")
+        return EXIT_USAGE
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def _orphans(platform: Platform, claims: Sequence[Claim], settings: Settings) -> list[Any]:
+    followed = {each.id for each in claims if each.tenant_id}
+    return [each for each in platform.survey().standing if is_stray(each, followed, settings.caution())]
+
+
+def _changes(
+    claims: Sequence[Claim], classes: dict[str, NodeClass], change: Sequence[str], settings: Settings
+) -> tuple[Any, ...]:
+    if not change:
+        return ()
+    old, new = change
+    return changes(claims, classes, old=old, new=new, gpus_max=settings.gpus_per_tenant_max)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
