@@ -39,7 +39,7 @@ OPTIONS: Final = TwinOptions(
     node_types=tuple(each.model_copy(update={"capacity": NODES[each.name]}) for each in NODE_TYPES),
 )
 RULES: Final = Rules(GPUS_PER_TENANT_MAX, confirm_gone_ms=CONFIRM_GONE_MS, quota_retry_ms=2 * SECOND_MS)
-CAUTION: Final = Caution(per_pass_max=2, grace_ms=20 * SECOND_MS, confirm_ms=CONFIRM_GONE_MS)
+CAUTION: Final = Caution(per_pass_max=2, grace_ms=20 * SECOND_MS)
 REST_MS_MAX: Final = 10 * MINUTE_MS
 MANAGEMENT: Final = "/kubernetes/management/apis/management.loft.sh/v1"
 Spoil = Callable[[Service], Service]

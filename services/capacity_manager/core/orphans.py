@@ -1,6 +1,6 @@
 """What stands on the Platform under our mark and nobody wants, by the Platform's own list: which of it to collect.
 
-Never what another owner made, never what is young, never after one look, never many at once; and not at all where so
+Never what another owner made, never what was not nobody's for long, never many at once; and not at all where so
 much seems to be nobody's that it is likelier that we forgot who wants it.
 """
 
@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from libs.common.events.event import Internal, Owner
 from libs.common.ids import EndpointId, ProjectId, TenantId
-from libs.common.units import MINUTE_MS, SECOND_MS
+from libs.common.units import MINUTE_MS
 from services.capacity_manager.core.names import cluster_name, project_name
 from services.capacity_manager.core.state import Machines
 
@@ -47,12 +47,15 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """What an operator sets."""
+    """What an operator sets.
+
+    The grace counts from when this process first saw it to be nobody's: after a database was set back, and after any
+    start, whoever wants it has so long to say so again.
+    """
 
     installation: str = "millrace"
     per_pass_max: int = 3
     grace_ms: int = 15 * MINUTE_MS
-    confirm_ms: int = 30 * SECOND_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,7 @@ def orphans(
             "look whether this is the right database, and whether it is whole"
         )
         return Orphans(since_ms=seen, held_back=why)
-    ripe = [
-        each
-        for each in strays
-        if now_ms >= each.created_at_ms + caution.grace_ms and now_ms >= seen[each.uid] + caution.confirm_ms
-    ]
+    ripe = [each for each in strays if now_ms >= max(each.created_at_ms, seen[each.uid]) + caution.grace_ms]
     return Orphans(tuple(_oldest(ripe)[: caution.per_pass_max]), seen)
 
 

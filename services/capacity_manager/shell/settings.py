@@ -28,7 +28,9 @@ class Settings(CommonSettings):
     quota_retry_s: float = Field(default=5.0, gt=0)  # How late quota that was given back is noticed by who waits.
     gpus_per_tenant_max: int = Field(default=64, ge=0)  # Of each node type; a quota of the Platform can't say GPUs.
     installation: str = "millrace"  # Marks what we make on the Platform; what has another mark is never collected.
-    orphan_grace_s: float = Field(default=900.0, gt=0)  # Younger than this, its claim may still be on the way here.
+    orphan_grace_s: float = Field(
+        default=900.0, gt=0
+    )  # So long whoever wants it may take to say so, also after a start.
     orphans_per_pass_max: int = Field(default=3, ge=0)  # A mistake of ours must be noticed before it is everywhere.
 
     def caution(self) -> Caution:
@@ -37,7 +39,6 @@ class Settings(CommonSettings):
             installation=self.installation,
             per_pass_max=self.orphans_per_pass_max,
             grace_ms=round(self.orphan_grace_s * SECOND_MS),
-            confirm_ms=max(1, round(self.confirm_gone_s * SECOND_MS)),
         )
 
     def rules(self) -> Rules:

@@ -24,7 +24,7 @@ from tests.unit.capacity_manager.builders import (
     requested,
 )
 
-CAUTION = Caution(per_pass_max=2, grace_ms=15 * MINUTE_MS, confirm_ms=30_000)
+CAUTION = Caution(per_pass_max=2, grace_ms=15 * MINUTE_MS)
 FOUND = Found(tenant_id="acme", project_id="prod", uid="uid-1", node_type="metal3.gpu-h100", gpus_per_node=8)
 
 
@@ -43,8 +43,8 @@ def standing(number: int = 1, *, age_ms: int = 60 * MINUTE_MS) -> Standing:
     )
 
 
-def collected(*found: Standing, followed: frozenset[str] = frozenset(), seen: bool = True) -> list[str]:
-    since = {each.uid: NOW - 60_000 for each in found} if seen else {}
+def collected(*found: Standing, followed: frozenset[str] = frozenset(), seen_for_ms: int = 15 * MINUTE_MS) -> list[str]:
+    since = {each.uid: NOW - seen_for_ms for each in found}
     return [each.name for each in orphans(found, followed, since, CAUTION, NOW).collect]
 
 
@@ -52,11 +52,20 @@ def test_what_nobody_follows_is_collected_oldest_first_and_a_few_at_once() -> No
     assert collected(standing(1), standing(2), standing(3)) == ["ep-3", "ep-2"]
 
 
-def test_what_was_seen_once_is_not_collected_yet() -> None:
+def test_what_was_not_nobodys_for_all_of_the_grace_is_left_alone_however_old_it_is() -> None:
+    assert collected(standing(), seen_for_ms=14 * MINUTE_MS) == []
+
+    first = orphans([standing()], frozenset(), {}, CAUTION, NOW)
+    assert first.collect == ()
+    assert orphans([standing()], frozenset(), first.since_ms, CAUTION, NOW + 15 * MINUTE_MS).collect == (standing(),)
+
+
+def test_what_was_wanted_in_between_begins_anew() -> None:
     first = orphans([standing()], frozenset(), {}, CAUTION, NOW)
 
-    assert first.collect == ()
-    assert orphans([standing()], frozenset(), first.since_ms, CAUTION, NOW + 30_000).collect == (standing(),)
+    wanted = orphans([standing()], frozenset({"ep-1"}), first.since_ms, CAUTION, NOW + 1)
+
+    assert wanted.since_ms == {}
 
 
 @pytest.mark.parametrize(
