@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from libs.common.decision import Decision, Give
-from libs.common.events.capacity import NodeReleased
+from libs.common.events.capacity import CapacityReleased, NodeReleased
 from libs.common.events.envelope import Envelope
 from libs.common.service import Service
 from libs.common.units import MINUTE_MS
@@ -45,6 +45,17 @@ def _one_look_is_proof(decide: Decide) -> Decide:
         )
         again = decide(replace(first.state, gone=long_ago, nodes=nodes), envelope, now_ms)
         return replace(again, events=(*first.events, *again.events), counters=(*first.counters, *again.counters))
+
+    return decided
+
+
+def _accepted_is_gone(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        """Released as soon as the delete is on its way."""
+        found = decide(claim, envelope, now_ms)
+        if claim.is_removable or not found.state.is_removable or found.state.reservation is None:
+            return found
+        return replace(found, events=(*found.events, CapacityReleased()))
 
     return decided
 
@@ -152,7 +163,8 @@ def sees_all_nodes(run: Run) -> Spoil:
 
 BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
     {
-        "one look is proof": (_deciding(_one_look_is_proof), "given back that stands"),
+        "one look is proof": (_deciding(_one_look_is_proof), "held time ends with the machine"),
+        "an accepted delete is proof": (_deciding(_accepted_is_gone), "given back that stands"),
         "quota is never given back": (_deciding(_quota_is_kept), "quota is what is reserved"),
         "quota is given back when asked": (_deciding(_quota_is_given_early), "quota is what is reserved"),
         "time runs on": (_deciding(_time_runs_on), "held time ends with the machine"),
