@@ -20,7 +20,8 @@ from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
 from services.capacity_manager.core.checkup import TierSight, checkup
-from services.capacity_manager.service import LIVE, build
+from services.capacity_manager.core.state import LIVE
+from services.capacity_manager.service import build
 from services.capacity_manager.shell import metrics
 from services.capacity_manager.shell.doctor import log_findings
 from services.capacity_manager.shell.platform import Breaker, Platform, PlatformClient

@@ -23,13 +23,9 @@ from libs.common.service import Service
 from services.capacity_manager.core.decide import Rules, decider
 from services.capacity_manager.core.lifecycle import attention_of
 from services.capacity_manager.core.plan import plan
-from services.capacity_manager.core.state import Claim
+from services.capacity_manager.core.state import CLAIM, LIVE, RELEASED, Claim
 from services.capacity_manager.shell.collecting import Collector
 from services.capacity_manager.shell.ports import Ports
-
-CLAIM: Final = "claim"
-LIVE: Final = "live"
-RELEASED: Final = "released"
 
 HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = MappingProxyType(
     {

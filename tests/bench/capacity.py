@@ -25,7 +25,8 @@ from libs.twin.objects import Json, clone
 from libs.twin.options import DEFAULT_KEY, NODE_TYPES, TwinOptions
 from libs.twin.world import World
 from services.capacity_manager.core.lifecycle import Stage, stage_of
-from services.capacity_manager.service import CLAIM, build
+from services.capacity_manager.core.state import CLAIM
+from services.capacity_manager.service import build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
 from tests.bench.report import Section
@@ -36,6 +37,7 @@ PER_PROJECT: Final = 50
 PASSES: Final = 5
 RESYNC_MS: Final = 5 * SECOND_MS
 STEPS_MAX: Final = 200
+Swaps = tuple[tuple[str, str], ...]
 
 
 class Metered(WorldTransport):
@@ -70,6 +72,7 @@ class Fleet:
         self.platform = Platform(PlatformClient(url="http://twin", key_file=key, transport=self.transport))
         self.ports = Ports(self.store, self.clock, self.platform, resync_ms=RESYNC_MS)
         self.service = build(self.ports)
+        self._last = 0
         self._bring_up_one()
         self._multiply(size)
 
@@ -98,7 +101,6 @@ class Fleet:
             state = self.service.runner(CLAIM).state("ep-one")
             if state is not None and stage_of(state) is Stage.HELD:
                 break
-        self._last = 0
         self.clock.advance(MINUTE_MS)
         self.world.advance()
 
@@ -111,8 +113,8 @@ class Fleet:
         record = self.store.load(CLAIM, "ep-one")
         assert record is not None
         for number in range(1, size):
-            swaps = (("ep-one", f"ep-{number}"), ('"p0"', f'"p{number // PER_PROJECT}"'))
-            swaps = (*swaps, ("mr-t0-p0", f"mr-t0-p{number // PER_PROJECT}"))
+            place = f"p{number // PER_PROJECT}"
+            swaps: Swaps = (("ep-one", f"ep-{number}"), ('"p0"', f'"{place}"'), ("mr-t0-p0", f"mr-t0-{place}"))
             if number % PER_PROJECT == 0:
                 self._put(kinds.PROJECTS, project, swaps)
             self._put(kinds.INSTANCES, instance, swaps)
@@ -123,7 +125,7 @@ class Fleet:
             with self.store.transaction() as unit:
                 unit.save(alike, was=0)
 
-    def _put(self, kind: kinds.Kind, thing: Json, swaps: tuple[tuple[str, str], ...]) -> None:
+    def _put(self, kind: kinds.Kind, thing: Json, swaps: Swaps) -> None:
         self.world.store.create(kind, _renamed(clone(thing), swaps), self.clock.now_ms())
 
 
@@ -164,7 +166,7 @@ def _row(size: int, fleet: Fleet) -> tuple[str, ...]:
     )
 
 
-def _renamed(thing: Any, swaps: tuple[tuple[str, str], ...]) -> Any:  # JSON of any shape.
+def _renamed(thing: Any, swaps: Swaps) -> Any:  # JSON of any shape.
     if isinstance(thing, dict):
         return {_renamed(key, swaps): _renamed(value, swaps) for key, value in thing.items()}
     if isinstance(thing, list):
@@ -174,7 +176,7 @@ def _renamed(thing: Any, swaps: tuple[tuple[str, str], ...]) -> Any:  # JSON of 
     return thing
 
 
-def _swapped(text: str, swaps: tuple[tuple[str, str], ...]) -> str:
+def _swapped(text: str, swaps: Swaps) -> str:
     for old, new in swaps:
         text = text.replace(old, new)
     return text

@@ -15,9 +15,8 @@ from libs.common.units import MINUTE_MS
 from libs.twin import kinds
 from services.capacity_manager.core.observed import NodeSeen, Observed
 from services.capacity_manager.core.orphans import Found
-from services.capacity_manager.core.state import NOTHING_HEARD, Claim
+from services.capacity_manager.core.state import CLAIM, NOTHING_HEARD, Claim
 from services.capacity_manager.core.witness import give_rest
-from services.capacity_manager.service import CLAIM
 from tests.capacity.run import Run, Spoil
 
 Decide = Callable[[Claim, Envelope, int], Decision[Claim]]

@@ -22,8 +22,8 @@ from libs.twin.options import DEFAULT_KEY, NODE_TYPES, TwinOptions
 from libs.twin.world import World
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
-from services.capacity_manager.core.state import Claim
-from services.capacity_manager.service import CLAIM, HEARS, build
+from services.capacity_manager.core.state import CLAIM, Claim
+from services.capacity_manager.service import HEARS, build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
 from tests.capacity.lives import Life, lives

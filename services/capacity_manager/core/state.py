@@ -10,6 +10,9 @@ from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.facts import Fact, Facts
 from libs.common.ids import EndpointId, ProjectId, TenantId
 
+CLAIM: Final = "claim"  # What a claim is called where it is kept, and the scopes of those that hold and that do not.
+LIVE: Final = "live"
+RELEASED: Final = "released"
 NO_TENANT: Final = TenantId("")
 NO_PROJECT: Final = ProjectId("")
 NOTHING_HEARD: Final = Facts()

@@ -8,24 +8,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from libs.common import settings as reading
-from libs.common.clock import SystemClock
 from libs.common.errors import MillraceError
-from libs.common.runner import Runner
+from libs.common.store.port import Store
 from libs.common.store.sql import SqlStore
 from services.capacity_manager.core.holdings import NodeClass, changes, holdings
 from services.capacity_manager.core.orphans import is_stray
-from services.capacity_manager.core.state import Claim
-from services.capacity_manager.service import LIVE, owned
+from services.capacity_manager.core.state import CLAIM, LIVE, Claim
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.settings import Settings
 
 EXIT_USAGE: Final = 2
+PAGE: Final = 500  # Records read at once.
+STATE: Final = TypeAdapter(Claim)
 
 
 def report(settings: Settings, change: Sequence[str]) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def report(settings: Settings, change: Sequence[str]) -> dict[str, Any]:
     )
     platform, store = Platform(client, installation=settings.installation), SqlStore(settings.database_url)
     with closing(store), closing(client):
-        claims = list(Runner(owned(settings.rules()), store=store, clock=SystemClock()).every(scope=LIVE))
+        claims = list(_live(store))
         classes = {each.name: each for each in platform.classes()}
         return {
             "holdings": [asdict(each) for each in holdings(claims, classes)],
@@ -60,6 +62,13 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_USAGE
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
     return 0
+
+
+def _live(store: Store) -> Iterator[Claim]:
+    page = store.page(CLAIM, scope=LIVE, limit=PAGE)
+    while page:
+        yield from (STATE.validate_json(each.state) for each in page)
+        page = store.page(CLAIM, scope=LIVE, after=page[-1].key, limit=PAGE)
 
 
 def _orphans(platform: Platform, claims: Sequence[Claim], settings: Settings) -> list[Any]:
