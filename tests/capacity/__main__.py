@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # Each orphan is one, and here they are planted.
-    run, began_s = Run(args.seed, args.endpoints, strangers=max(1, args.endpoints // 50)), time.process_time()
+    run, began_s = Run(args.seed, args.endpoints), time.process_time()
     run.play(Checker())
     at_rest(run)
     entries = accounts.booked(heard(run), rng=Random(args.seed), end_ms=run.clock.now_ms())
