@@ -108,8 +108,8 @@ def times(run: Run) -> Iterator[str]:
         if machine.joined_ms is None or machine.gone_ms is None:
             continue
         if name not in held:
-            # Nothing knows of a node that joined and went between two looks.
-            if machine.gone_ms - machine.joined_ms > NOTICED_MS_MAX:
+            # Nothing knows of a node that joined and went between two looks, or while its cluster was not found yet.
+            if machine.endpoint in run.lives and machine.gone_ms - machine.joined_ms > NOTICED_MS_MAX:
                 yield f"held time is told: {machine} never was"
             continue
         _, _, from_ms, to_ms = held[name]
