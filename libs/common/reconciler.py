@@ -136,12 +136,12 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         return sum(self._look_over(each, marks.get(each.key, "")) for each in glances)
 
     def _marks(self) -> Mapping[str, str]:
-        """None if the world can't be surveyed now: then everything is looked at, and says so itself."""
+        """None if the world can't be surveyed, or refuses: then everything is looked at, and says so itself."""
         if self._survey is None:
             return {}
         try:
             return self._survey()
-        except Unavailable:
+        except (Unavailable, Rejected):
             return {}
 
     def _glances(self, at_least: Attention) -> Sequence[Glance]:

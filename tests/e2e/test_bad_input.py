@@ -230,7 +230,7 @@ def test_no_key_an_unknown_one_and_an_unknown_path_are_told_so_by_the_router(pro
             openai_error(answer, status=401, code="invalid_api_key")
 
     key = bearer(profile.credentials.key)
-    openai_error(httpx.post(f"{router}/embeddings", json={}, headers=key), status=404, code=None)
+    openai_error(httpx.post(f"{router}/edits", json={}, headers=key), status=404, code=None)
     openai_error(httpx.get(f"{router}/chat/completions", headers=key), status=405, code="method_not_supported")
 
 

@@ -166,7 +166,7 @@ def test_usage_is_the_ledger_in_a_line_for_each_endpoint(run: Command, endpoints
     lines = run.lines("usage")
 
     head = " ".join(" ".join(lines).partition("ep-")[0].split())
-    for word in ("ENDPOINT", "REQUESTS", "TOKENS IN", "TOKENS OUT", "LOADING", "SERVING", "DRAINING"):
+    for word in ("ENDPOINT", "REQUESTS", "TOKENS", "IN", "OUT", "LOADING", "SERVING", "DRAINING"):
         assert word in head
     row = cells(lines, endpoints[SERVED])
     assert len(row) >= 8  # More where time was held for nobody.

@@ -153,6 +153,8 @@ ELSEWHERE = {
     "too_many_at_once": "test_router_queues",
     "cannot_record": "test_router_edge: a journal that fails",
     "stopping": "test_router_edge: draining",
+    "budget_spent": "test_budget_at_its_edge",
+    "limits_unknown": "test_shared_limits: a holder of the lock that stands still",
 }
 
 

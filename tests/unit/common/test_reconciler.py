@@ -285,15 +285,15 @@ class Surveyed(Setting):
 
     def __init__(self) -> None:
         super().__init__("t-1", "t-2")
-        self.fails = False
+        self.failure: Exception | None = None
         self.reconciler = self.restarted(self.survey)
         for _ in range(6):
             self.passes()
         self.world.observed.clear()
 
     def survey(self) -> dict[str, str]:
-        if self.fails:
-            raise Unavailable("no list today")
+        if self.failure is not None:
+            raise self.failure
         return {key: f"{beans} beans" for key, beans in self.world.jars.items()}
 
     def passes(self, *, after_ms: int = 5_000) -> list[str]:
@@ -332,9 +332,10 @@ def test_what_a_survey_does_not_name_is_always_looked_at() -> None:
     assert it.passes() == ["t-1", "t-2"]
 
 
-def test_without_a_survey_everything_is_looked_at() -> None:
+@pytest.mark.parametrize("failure", [Unavailable("no list today"), Rejected("no list for you")])
+def test_without_a_survey_everything_is_looked_at(failure: Exception) -> None:
     it = Surveyed()
-    it.fails = True
+    it.failure = failure
 
     assert it.passes() == ["t-1", "t-2"]
 

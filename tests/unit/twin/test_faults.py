@@ -32,7 +32,7 @@ def test_what_is_no_fault_is_refused_and_changes_nothing() -> None:
     scene = Scene()
 
     assert scene.ask("POST", FAULTS, {"no_capacity": True, "unheard_of": 1}).status == 400
-    assert scene.get(FAULTS) == Faults().model_dump()
+    assert scene.get(FAULTS) == Faults().model_dump(mode="json")
 
 
 def test_an_expired_key_is_refused_for_so_many_calls() -> None:

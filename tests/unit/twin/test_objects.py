@@ -333,7 +333,7 @@ def test_discovery_names_every_kind(ready: Scene) -> None:
     groups = [each["name"] for each in ready.get(f"{TENANT}/apis")["groups"]]
     resources = {each["name"] for each in ready.get(f"{TENANT}/api/v1")["resources"]}
 
-    assert groups == ["apps", "networking.k8s.io", "policy"]
+    assert groups == ["apps", "networking.k8s.io", "node.k8s.io", "policy"]
     assert {"pods", "pods/proxy", "nodes", "namespaces", "secrets"} <= resources
 
 
