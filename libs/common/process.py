@@ -80,6 +80,7 @@ class Process:
         for consumer in consumers_of(self._service.name) if self._hears else ():
             self._bus.subscribe(consumer.name, self._deliver)
         threading.Thread(target=self._watch_loop, name="watchdog", daemon=True).start()
+        beating = asyncio.create_task(self._beat_until_stopped())  # Waiting for the bus is no standing still.
         admin = asyncio.create_task(self._serve_admin())
         await self._bus.start()
         workers = [
@@ -95,7 +96,7 @@ class Process:
             worker.start()
         tasks = [asyncio.ensure_future(each()) for each in self._also]
         log.info("started", extra=fields(service=self._service.name, port=self._settings.admin_port))
-        await self._beat_until_stopped()
+        await beating
         if self._drain is not None:
             await self._drain()
         await self._shut_down(workers, [admin, *tasks])
