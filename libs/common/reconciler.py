@@ -136,7 +136,7 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         return sum(self._look_over(each, marks.get(each.key, "")) for each in glances)
 
     def _marks(self) -> Mapping[str, str]:
-        """None if the world can't be surveyed, or refuses: then everything is looked at, and says so itself."""
+        """Nothing if the world can't be surveyed, or refuses: then everything is looked at, and says so itself."""
         if self._survey is None:
             return {}
         try:

@@ -26,7 +26,7 @@ from services.router.shell.table import RouteTable
 log = logging.getLogger(__name__)
 
 POST_S: Final = 0.1
-MAIL_BYTES_MAX: Final = 200_000  # A confirmation of 100 requests is 4 KB; what is too long is lost, as mail may be.
+MAIL_BYTES_MAX: Final = 200_000  # 500 requests confirmed are some 15 KB; what is too long is lost, as mail may be.
 ENDPOINTS: Final = 16_384
 HELD, LIVE, CUT, CELLS = 0, 1, 2, 3  # Cells of a worker in the row of an endpoint.
 LETS_IN: Final = 1 << 40
