@@ -25,6 +25,7 @@ from libs.common.bus.streams import consumers_of
 from libs.common.clock import SystemClock
 from libs.common.service import Service
 from libs.common.settings import CommonSettings
+from libs.common.tasks import end
 from libs.common.telemetry import metrics
 from libs.common.telemetry.logging import fields
 
@@ -116,10 +117,7 @@ class Process:
         for worker in workers:
             await asyncio.to_thread(worker.join, PUBLISH_TIMEOUT_S)
         await self._bus.stop()
-        for task in tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(*tasks)
         self._handlers.shutdown(wait=True)
         self._service.store.close()
         log.info("stopped", extra=fields(service=self._service.name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
@@ -12,6 +11,7 @@ from urllib.parse import parse_qsl
 import httpx
 
 from libs.common import web
+from libs.common.tasks import end
 from libs.twin.answers import ApiError, Response
 from libs.twin.kube import PodTarget
 from libs.twin.watching import Watch
@@ -127,10 +127,7 @@ async def serve(world: World, *, host: str, port: int) -> None:
         for each in done:
             each.result()
     finally:
-        for each in (moving, serving):
-            each.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await each
+        await end(moving, serving)
         await app.close()
 
 

@@ -13,6 +13,7 @@ from libs.common.bus.dead_letter import dead_letter
 from libs.common.bus.port import Answer, Dead, Delivery, Handler, Message, OnChange, OnLost, Retry
 from libs.common.bus.streams import CONSUMERS, STREAMS, Consumer
 from libs.common.clock import Clock
+from libs.common.tasks import end
 from libs.common.units import SECOND_MS
 
 PUMP_S: Final = 0.005  # How often a started bus looks for due deliveries; small beside any test's patience.
@@ -157,9 +158,7 @@ class MemoryBus:
     async def stop(self) -> None:
         """Stop delivering and disconnect."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
             self._task = None
         self.disconnect()
 

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from libs.common.bus.port import Bus, Handler, Message, OnChange, OnLost
 from libs.common.errors import Unavailable
+from libs.common.tasks import end
 from libs.common.telemetry.logging import fields
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,7 @@ class SideBus:
     async def stop(self) -> None:
         """Finish what is being handled, then disconnect."""
         if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
+            await end(self._connecting)
         if self._bus is not None:
             await self._bus.stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from libs.common.bus.streams import Consumer
+from libs.common.tasks import end
 from libs.common.telemetry.logging import fields
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,7 @@ class ConsumerGuard:
     async def stop(self) -> None:
         """Look no more."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     @property
     def is_content(self) -> bool:

@@ -22,6 +22,7 @@ from nats.js.errors import NotFoundError
 
 from libs.common.bus.port import OnChange, OnLost
 from libs.common.errors import Unavailable
+from libs.common.tasks import end
 from libs.common.telemetry.logging import fields
 
 log = logging.getLogger(__name__)
@@ -72,9 +73,7 @@ class BucketWatch:
     async def stop(self) -> None:
         """Tell nothing any more."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         await self._close()
 
     def reconnected(self) -> None:
