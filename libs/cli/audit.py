@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
@@ -17,8 +17,9 @@ from libs.common.bus.tail import tail
 from libs.common.events.audit import AuditRecorded
 from libs.common.events.envelope import from_wire
 from libs.common.events.event import Owner
-from libs.common.store.port import Store
-from libs.common.store.sql import SqlStore
+
+if TYPE_CHECKING:
+    from libs.common.store.port import Store
 
 PAGE: Final = 1000
 SUBJECT: Final = "mr.v1.evt.endpoint-api.audit-recorded.>"
@@ -48,6 +49,8 @@ def verify(
     output: Output = OUTPUT,
 ) -> None:
     """Check the whole audit against itself and against what the bus was told. Exit code 1 if something is wrong."""
+    from libs.common.store.sql import SqlStore  # Half a second to load, and no other verb needs it.
+
     home = Home.default()
     store = SqlStore(database or database_url(home, read_settings(DEFAULT_SETTINGS), Owner.ENDPOINT_API))
     try:

@@ -1,18 +1,21 @@
-"""Reading a stream as an operator does: in order, from any place, leaving no trace on the broker but its reads."""
+"""Reading a stream as an operator does: in order, from any place, leaving no trace on the broker but its reads.
+
+The client of NATS takes a third of a second to load, and the whole command line imports this module: so it is loaded
+when something is read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Final
-
-import nats
-from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.client import JetStreamContext
+from typing import TYPE_CHECKING, Final
 
 from libs.common.bus.port import Message
 from libs.common.errors import Unavailable
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+    from nats.js.client import JetStreamContext
 
 BATCH: Final = 100
 POLL_S: Final = 1.0
@@ -37,6 +40,8 @@ async def tail(
     Raises Unavailable if there is no broker, no such stream, or no answer for half a minute: what was read is
     then not all there is.
     """
+    import nats
+
     try:
         client = await nats.connect(url, max_reconnect_attempts=3, connect_timeout=2, allow_reconnect=follow)
     except (OSError, nats.errors.Error) as trouble:
@@ -72,6 +77,8 @@ async def _reader(
     context: JetStreamContext, stream: str, subject: str, from_sequence: int
 ) -> tuple[JetStreamContext.PullSubscription, int]:
     """A reader that the broker forgets by itself, and how many messages wait for it now."""
+    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
     config = ConsumerConfig(
         ack_policy=AckPolicy.NONE,
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
