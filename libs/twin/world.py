@@ -70,6 +70,7 @@ class World:
         self._controllers = PlatformControllers(
             self.store, options, self._rules, self._faults, self.tenants, self._make_cluster
         )
+        self._due_ms: int | None = self.now_ms  # When something happens next by itself, if nothing else does.
         self._moving = Worklist()  # The tenant clusters in which something changed or is due.
         self.store.on_change = self._note
 
@@ -123,17 +124,16 @@ class World:
                 if tenant.cluster is not None:
                     tenant.cluster.poke()
                     self._moving.mark(key)
-        for _ in itertools.count():
-            due_ms = self._settle()
-            if due_ms is None or due_ms > target_ms:
-                break
-            self.now_ms = max(self.now_ms, due_ms)
+            self._due_ms = self.now_ms
+        while self._due_ms is not None and self._due_ms <= target_ms:
+            self.now_ms = max(self.now_ms, self._due_ms)
+            self._due_ms = self._settle()
         self.now_ms = max(self.now_ms, target_ms)
 
     def next_due_ms(self) -> int | None:
         """When something will happen by itself; None if the world is at rest."""
         self.advance()
-        return self._settle()
+        return self._due_ms
 
     def close(self) -> None:
         """End everything that runs."""
@@ -150,6 +150,7 @@ class World:
             self.faults = Faults.model_validate({**self.faults.model_dump(), **changes})
         except ValidationError as wrong:
             raise bad_request(str(wrong)) from wrong
+        self._due_ms = self.now_ms
         self._controllers.on_faults()
         self._moving.mark_all(self.tenants)
         for tenant in self.tenants.values():
@@ -173,12 +174,14 @@ class World:
         raise AssertionError("the world never comes to rest")
 
     def _note(self, change: Change) -> None:
+        self._due_ms = self.now_ms
         self._sight.note(change)
         self._controllers.note(change)
         if change.kind is kinds.INSTANCES and change.verb == "DELETED":
             self._moving.at(place_of(change.new), None)
 
     def _note_inside(self, key: Key) -> None:
+        self._due_ms = self.now_ms
         self._moving.mark(key)
         self._controllers.on_pods(key)
 

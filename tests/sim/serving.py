@@ -77,6 +77,11 @@ class Traffic:
             self._on_router("send usage", self._send)
         return busy
 
+    def is_served(self) -> bool:
+        """Whether a client who comes now would be let in somewhere."""
+        routes = self._router().table.of_project(tenant_id=TENANT, project_id=PROJECT)
+        return any(each.replicas for each in routes)
+
     def _router(self) -> RouterHost:
         host = self._sim.hosts[Owner.ROUTER]
         assert isinstance(host, RouterHost)
