@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
+# Compiled once, not in each of the many processes that a test run starts.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 
 help: ## Show this help
@@ -24,7 +26,7 @@ down: install ## Stop what `make up` started
 
 ##@ Work on it
 test: install ## All tests but chaos: no Docker, no cluster
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -p no:schemathesis --ignore=tests/interop
 chaos: install ## SIGKILL of every process at every stage, outages of minutes: about five minutes
 	$(BIN)/python -m pytest -q -m chaos
 interop: install ## Somebody else's programs against ours; needs node and npm
