@@ -48,6 +48,19 @@ def _one_look_is_proof(decide: Decide) -> Decide:
     return decided
 
 
+def _once_gone_is_gone(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        """A machine that a second look shows again counts as gone all the same."""
+        seen = envelope.data
+        if isinstance(seen, Observed):
+            missing = {node.name for node in claim.nodes if node.missing is not None}
+            left = tuple(node for node in seen.nodes if node.name not in missing)
+            envelope = replace(envelope, data=seen.model_copy(update={"nodes": left}))
+        return decide(claim, envelope, now_ms)
+
+    return decided
+
+
 def _accepted_is_gone(decide: Decide) -> Decide:
     def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
         """Released as soon as the delete is on its way."""
@@ -159,6 +172,8 @@ def sees_all_nodes(run: Run) -> Spoil:
 
     return spoiled
 
+
+once_gone_is_gone: Final = _deciding(_once_gone_is_gone)
 
 BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
     {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from libs.common.clock import ManualClock
+from libs.common.units import SECOND_MS
 from tests.capacity import accounts
-from tests.capacity.bugs import BUGS, sees_all_nodes
+from tests.capacity.bugs import BUGS, once_gone_is_gone, sees_all_nodes
 from tests.capacity.checkers import Broken, Checker, at_rest, heard
 from tests.capacity.lives import one_life
 from tests.capacity.run import Run, Spoil
@@ -45,7 +47,6 @@ def test_some_endpoints_under_every_fault_leave_nothing_and_account_for_every_se
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-@pytest.mark.xfail(reason="open since clusters are shared: one machine of seed 1 is told to go six seconds early")
 def test_many_endpoints_under_every_fault_leave_nothing_and_account_for_every_second() -> None:
     run = conserved(Run(seed=1, endpoints=MANY, strangers=5))
 
@@ -73,6 +74,19 @@ def test_a_planted_bug_is_seen(name: str) -> None:
 
     with pytest.raises(AssertionError, match=broken):
         conserved_over(5, spoil)
+
+
+def test_a_machine_that_is_shown_again_and_counts_as_gone_all_the_same_is_seen() -> None:
+    slow = {"early_404_ms": 3 * SECOND_MS, "delete_factor": 30.0}
+    run = one()
+    run.world.set_faults(slow)
+    conserved(run)
+
+    spoilt = replace(run, spoil=once_gone_is_gone, scripted=[one_life(from_ms=run.began_ms)], told=[])
+    spoilt.world.set_faults(slow)
+
+    with pytest.raises(Broken, match="held time ends with the machine"):
+        conserved(spoilt)
 
 
 @pytest.mark.chaos
