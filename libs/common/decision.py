@@ -33,8 +33,8 @@ class Give:
 class Line:
     """A ledger line; `id` is computed, so that the same cause enters it once.
 
-    `otherwise` is entered in its place where the ledger holds this id with other content; without one, the whole
-    decision is refused with Conflict. `given` is the id of a line of the same decision and data without which this one
+    `otherwise` makes the one that is entered in its place where the ledger holds this id with other content; without
+    it, the whole decision is refused with Conflict. `given` is the id of a line of the same decision and data without which this one
     is not entered either.
     """
 
@@ -44,7 +44,7 @@ class Line:
     quantity: int
     at_ms: int
     data: bytes = b"{}"
-    otherwise: Line | None = None
+    otherwise: Callable[[], Line] | None = None
     labels: str = ""
     given: str = ""
 

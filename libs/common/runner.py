@@ -250,7 +250,7 @@ def _enter(unit: Transaction, lines: Sequence[Line]) -> None:
         line = by_entry[entry]
         if line.otherwise is None:
             raise Conflict(f"entry {line.id} is in the ledger with other content", code="entry_conflict")
-        instead[line.otherwise] = None
+        instead[line.otherwise()] = None
     without = {(each.id, each.data) for each in conflicts}
     rest = (replace(each, given="") for each in lines if each.given and (each.given, each.data) not in without)
     _enter(unit, (*instead, *rest))

@@ -16,6 +16,7 @@ from libs.common import web
 from libs.common.bus.nats import NatsBus
 from libs.common.bus.streams import KEYS, QUOTAS
 from libs.common.clock import SystemClock
+from libs.common.collector import calm_collector
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.events.tables import KeyEntry
@@ -91,7 +92,7 @@ def serve(settings: Settings, ports: Ports) -> None:
     async def export() -> None:
         await keep_exporting(exports, period_s=settings.export_s)
 
-    Process(service, bus, settings, also=(answer, watch, reconcile, export)).run()
+    Process(service, bus, settings, also=(calm_collector, answer, watch, reconcile, export)).run()
 
 
 def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:

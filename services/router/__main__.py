@@ -18,6 +18,7 @@ from libs.common.bus.port import OnChange
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES, SLICES
 from libs.common.client_address import trusted_proxies
 from libs.common.clock import Clock, SystemClock
+from libs.common.collector import calm_collector
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.ids import SystemEntropy
@@ -36,7 +37,6 @@ from services.router.shell.access_log import AccessLog
 from services.router.shell.account import Books
 from services.router.shell.board import ENDPOINTS_PAGE, endpoints_page
 from services.router.shell.budgets import Budgets
-from services.router.shell.collector import calm_collector
 from services.router.shell.copies import Copies
 from services.router.shell.edge import Edge
 from services.router.shell.gateway import Gateway, Limits

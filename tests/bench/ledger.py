@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import statistics
 import tempfile
@@ -15,6 +16,7 @@ from typing import Final
 from libs.common.bus.port import Ack, Delivery
 from libs.common.bus.streams import message_of
 from libs.common.clock import ManualClock
+from libs.common.collector import calm_collector
 from libs.common.events.envelope import Envelope
 from libs.common.events.route import RequestUsage, UsageReported
 from libs.common.events.usage import Meter
@@ -29,6 +31,7 @@ from services.metering.service import build
 from services.metering.shell.ports import Ports
 from tests.bench.report import Section
 from tests.support.postgres import Absent, Postgres
+from tests.unit.metering.world import requested
 
 T0: Final = 1_800_000_000_000
 BATCH: Final = 500  # Requests in a report: the most that a router puts into one.
@@ -46,6 +49,7 @@ DURABLE: Final = {"fsync": "on"}
 def measure() -> Section:
     """Usage events a second of one thread, and milliseconds of two questions."""
     rows = []
+    asyncio.run(calm_collector())  # As the process does when it starts.
     with ExitStack() as opened:
         directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="mr-bench-"))
         for name, make in stores(opened, directory):
@@ -116,6 +120,8 @@ def ingest(store: Store, *, boot: str, endpoints: int) -> tuple[Rate, int]:
     """Take in all batches as the bus delivers them; how fast, and how many entries came of it."""
     service = build(Ports(store, ManualClock(T0 + DAY_MS)))
     deliveries = [Delivery(message_of(report(boot, each, endpoints)), "metering-usage") for each in range(BATCHES)]
+    for number in range(endpoints):
+        service.handle(requested(endpoint=f"ep-{number:04d}"))  # So that it is known whom requests may name.
     before = count(store)
     began_s, cpu_s = time.perf_counter(), time.process_time()
     for each in deliveries:

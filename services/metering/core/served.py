@@ -13,13 +13,13 @@ from services.metering.core.windows import Windows
 
 def served_by_endpoint(batch: UsageReported, windows: Windows) -> Mapping[str, Served]:
     """By endpoint: each window that a billable request ended in, once; of what was sold in it, the last."""
-    touched: dict[str, dict[tuple[int, str], Dimensions]] = {}
+    touched: dict[str, dict[tuple[int, str, str], RequestUsage]] = {}
     for each in batch.requests:
         if flaw_of(each) is None:
-            sold = _sold(each)
-            touched.setdefault(each.endpoint_id, {})[windows.start_of(each.ended_ms), sold.root] = sold
+            place = (windows.start_of(each.ended_ms), each.tenant_id, each.project_id)
+            touched.setdefault(each.endpoint_id, {})[place] = each
     return {
-        endpoint: Served(windows=tuple((start_ms, found[start_ms, root]) for start_ms, root in sorted(found)))
+        endpoint: Served(windows=tuple((place[0], _sold(found[place])) for place in sorted(found)))
         for endpoint, found in touched.items()
     }
 

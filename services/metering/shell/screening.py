@@ -34,11 +34,17 @@ class Owners:
 
     def foreign(self, requests: Iterable[RequestUsage]) -> tuple[str, ...]:
         """The requests that name another tenant or project than the endpoint's; not those of endpoints unheard of."""
-        return tuple(
-            each.request_id
-            for each in requests
-            if (owner := self._of(each.endpoint_id)) is not None and owner != (each.tenant_id, each.project_id)
-        )
+        # Also of an endpoint that nobody was heard of yet the store is asked once for a batch, not for each request.
+        asked: dict[str, tuple[str, str] | None] = {}
+        found = []
+        for each in requests:
+            endpoint_id = each.endpoint_id
+            if endpoint_id not in asked:
+                asked[endpoint_id] = self._of(endpoint_id)
+            owner = asked[endpoint_id]
+            if owner is not None and owner != (each.tenant_id, each.project_id):
+                found.append(each.request_id)
+        return tuple(found)
 
     def screened(self, envelope: Envelope) -> Mapping[str, Event]:
         """The batch for its producer, with what the door says of it: the journal has it, so a replay decides alike."""
