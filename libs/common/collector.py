@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-GC_THRESHOLDS: Final = (50_000, 20, 100)  # A request's or a batch's objects are freed by their counts; cycles are rare and small.
+# What a request or a batch makes is freed by its counts; cycles are rare and small.
+GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
 async def calm_collector() -> None:

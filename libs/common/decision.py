@@ -34,8 +34,8 @@ class Line:
     """A ledger line; `id` is computed, so that the same cause enters it once.
 
     `otherwise` makes the one that is entered in its place where the ledger holds this id with other content; without
-    it, the whole decision is refused with Conflict. `given` is the id of a line of the same decision and data without which this one
-    is not entered either.
+    it, the whole decision is refused with Conflict. `given` is the id of a line of the same decision and data without
+    which this one is not entered either.
     """
 
     id: str

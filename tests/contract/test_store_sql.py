@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import Engine
 
 from libs.common.clock import ManualClock
@@ -56,9 +56,12 @@ def test_a_ledger_of_yesterday_gets_labels_and_the_sums_of_what_it_has(url: str,
         for table in lost:
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("ALTER TABLE entries DROP COLUMN labels"))
+        connection.execute(text("DROP INDEX entries_of_account"))
+        connection.execute(text("CREATE INDEX entries_account ON entries (account, at_ms, id)"))
     store.close()
 
     grown = SqlStore(url)
+    assert index_names(grown) == {"entries_of_account", "entries_at"}
     with grown.transaction() as unit:
         assert unit.enter_all([an_entry("l-1"), an_entry("l-3", labels="m")]) == []
 
@@ -66,6 +69,11 @@ def test_a_ledger_of_yesterday_gets_labels_and_the_sums_of_what_it_has(url: str,
     assert [(each.labels, each.quantity) for each in sums] == [("", 14), ("m", 7)]
     assert grown.entries()[0] == an_entry("l-1")
     grown.close()
+
+
+def index_names(store: SqlStore) -> set[str | None]:
+    with store._database.reading() as connection:
+        return {each["name"] for each in inspect(connection).get_indexes("entries")}
 
 
 YESTERDAY: Final = """
@@ -98,6 +106,8 @@ def test_a_ledger_in_one_piece_becomes_the_first_of_its_parts(postgres: Postgres
     assert [each.id for each in again.entries()] == ["l-3", "l-1", "l-2"]
     assert sum(each.quantity for each in again.sums(from_ms=0, to_ms=2**50)) == 21
     with again._database.reading() as connection:
+        wide = text("SELECT count(*) FROM pg_indexes WHERE indexname IN ('entries_account', 'entries_time')")
+        assert connection.execute(wide).scalar_one() == 0
         whole = connection.execute(text("SELECT count(*) FROM entries_before")).scalar_one()
         rest = connection.execute(text("SELECT count(*) FROM entries_rest")).scalar_one()
     assert (whole, rest) == (2, 1)
@@ -419,7 +429,7 @@ INDEXES = {
     "records_label": lambda store: store.find("endpoint", scope="t", label="x"),
     "records_scope": lambda store: store.page("endpoint", scope="t"),
     "outbox_pending": lambda store: store.pending(10),
-    "entries_account": lambda store: store.entries(account="t"),
+    "entries_of_account": lambda store: store.entries(account="t"),
 }
 
 
@@ -438,5 +448,6 @@ def test_a_question_that_is_asked_often_has_its_index(index: str, file: str) -> 
     INDEXES[index](store)
 
     assert any(index in plan for plan in plans), plans
-    assert not any("TEMP B-TREE" in plan for plan in plans), plans
+    # Of a page of lines those of one millisecond are put in order by themselves: the index does without their ids.
+    assert not any("TEMP B-TREE" in plan for plan in plans if "RIGHT PART" not in plan and "LAST TERM" not in plan)
     store.close()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from libs.common.store.ledger import FILLS
-from libs.common.store.months import part_by_month
+from libs.common.store.months import BEFORE, part_by_month
 from libs.common.store.tables import ENTRIES, SCHEMA
+
+WIDE_INDEXES: Final = ("entries_account", "entries_time")  # They ended in the id, a third of a line, for no question.
 
 
 def grow(connection: Connection) -> None:
@@ -18,6 +22,8 @@ def grow(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         part_by_month(connection, is_there=ENTRIES.name in known)
     SCHEMA.create_all(connection)
+    if ENTRIES.name in known:
+        _narrow(connection)
     for name, fill in FILLS.items():
         if ENTRIES.name in known and name not in known:
             connection.execute(fill)
@@ -29,3 +35,17 @@ def _add_columns(connection: Connection) -> None:
         if column.name not in columns:
             definition = CreateColumn(column).compile(dialect=connection.dialect)
             connection.execute(text(f"ALTER TABLE {ENTRIES.name} ADD COLUMN {definition}"))
+
+
+def _narrow(connection: Connection) -> None:
+    """The indexes of today in place of wide ones; of a large ledger that takes minutes, once."""
+    inspector = inspect(connection)
+    tables = {ENTRIES.name, BEFORE} & {*inspector.get_table_names()}
+    if not any(each["name"] in WIDE_INDEXES for table in tables for each in inspector.get_indexes(table)):
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+    for index in ENTRIES.indexes:
+        connection.execute(CreateIndex(index, if_not_exists=True))
+    for name in WIDE_INDEXES:
+        connection.execute(text(f"DROP INDEX IF EXISTS {name}"))

@@ -13,6 +13,7 @@ from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from libs.common.store.tables import ENTRIES, IDS
 
+BEFORE: Final = "entries_before"
 AHEAD: Final = 3  # Months that are made beforehand; one that begins without its own goes into the rest.
 NOW_MS: Final = text("SELECT CAST(extract(epoch FROM now()) * 1000 AS bigint)")
 PARTS: Final = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'entries'::regclass")
@@ -34,8 +35,6 @@ def part_by_month(connection: Connection, *, is_there: bool) -> None:
             return
         connection.execute(text("SET LOCAL statement_timeout = 0"))  # Once in a ledger's life, and it reads all of it.
         connection.execute(text("ALTER TABLE entries RENAME TO entries_before"))
-        for index in ENTRIES.indexes:
-            connection.execute(text(f"ALTER INDEX {index.name} RENAME TO {index.name}_before"))
     columns = ", ".join(str(CreateColumn(each).compile(dialect=connection.dialect)) for each in ENTRIES.columns)
     connection.execute(text(f"CREATE TABLE entries ({columns}) PARTITION BY RANGE (at_ms)"))
     for index in ENTRIES.indexes:

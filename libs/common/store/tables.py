@@ -110,8 +110,8 @@ class EntryRow(StoreTable, table=True):
 
     __tablename__ = "entries"
     __table_args__ = (
-        Index("entries_account", "account", "at_ms", "id"),
-        Index("entries_time", "at_ms", "id"),
+        Index("entries_of_account", "account", "at_ms"),
+        Index("entries_at", "at_ms"),
     )
 
     id: str = Field(sa_column=Column(WORDS, primary_key=True))

@@ -182,7 +182,9 @@ def test_lines_are_entered_once_and_never_changed() -> None:
 def test_a_line_whose_id_is_taken_has_another_way_out_if_it_says_so() -> None:
     def lines(quantity: int) -> Any:
         aside = Line("l-1/again", "disputed", "gpu_ms", quantity, 5)
-        return deciding(Decision(Tally("t-1"), lines=(Line("l-1", "t-1", "gpu_ms", quantity, 5, otherwise=lambda: aside),)))
+        return deciding(
+            Decision(Tally("t-1"), lines=(Line("l-1", "t-1", "gpu_ms", quantity, 5, otherwise=lambda: aside),))
+        )
 
     store = MemoryStore()
     a_runner(store, ManualClock(), lines(3)).take("t-1", added(1))
