@@ -62,8 +62,8 @@ def measure() -> Section:
         notes=(
             "Medians, warm, one asker. «To the minute» begins and ends within an hour: whole days and hours come from "
             "sums, the two ends from entries.",
-            "A window is a minute of an endpoint's meter and model. A statement reads the month's days; to add up every "
-            "window, an hour at a time, is what an audit of all of them takes.",
+            "A window is a minute of an endpoint's meter and model. A statement reads the month's days; to add up "
+            "every window, an hour at a time, is what an audit of all of them takes.",
             "Made by the database itself (`tests/bench/filling.py`); for the way through the service see «The ledger».",
             PUBLISHED,
         ),
