@@ -23,7 +23,7 @@ from services.endpoint_api.core.admission import request_key
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.requests import request_id
 from services.endpoint_api.shell import problems
-from services.endpoint_api.shell.api import Api
+from services.endpoint_api.shell.behind import Behind, behind
 from services.endpoint_api.shell.doors.answer import Answer
 from services.endpoint_api.shell.doors.once import Turn, digest_of
 
@@ -72,8 +72,9 @@ def begin(request: Request, ask: Ask) -> None:
     key = request_key(idempotency_key=ask.idempotency_key, request_id=ask.request_id)
     caller, route = ask.caller, request.scope["route"].path.removeprefix("/v1")
     rights = digest_of(sorted(caller.scopes), sorted(caller.tenant_scopes))
-    api: Api = request.app.state.api
-    found = api.once.begin(request_id(caller.tenant_id, caller.project_id, f"{key} {rights}"), _digest(request))
+    found = behind(request).api.once.begin(
+        request_id(caller.tenant_id, caller.project_id, f"{key} {rights}"), _digest(request)
+    )
     if isinstance(found, Turn):
         setattr(request.state, BEGUN, Begun(found, route in SHOWN_ONCE))
     elif route in SHOWN_ONCE:
@@ -98,14 +99,16 @@ def repeated(_request: Request, trouble: Exception) -> Response:
 
 
 class Remember:
-    """Wraps the routes: keeps the answer to what was begun, before it is sent."""
+    """Wraps the routes: says what stands behind them, and keeps the answer to what was begun, before it is sent."""
 
-    def __init__(self, app: ASGIApp, api: Api) -> None:
+    def __init__(self, app: ASGIApp, behind_it: Behind) -> None:
         self._app = app
-        self._api = api
+        self._api = behind_it.api
+        self._behind = behind_it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope.setdefault("state", {})["behind"] = self._behind
         held: list[Message] = []
 
         async def keep(message: Message) -> None:

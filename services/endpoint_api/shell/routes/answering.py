@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from libs.common.events.command import Command
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.shell import problems
-from services.endpoint_api.shell.api import Api
+from services.endpoint_api.shell.behind import behind
 from services.endpoint_api.shell.doors.http import response_of
 from services.endpoint_api.shell.doors.table import answer_to
 from services.endpoint_api.shell.routes.asking import committed
@@ -26,7 +26,6 @@ def whose(ask: Ask) -> dict[str, Any]:
 
 def accepted(request: Request, ask: Ask, command: Command) -> Response:
     """The answer to a command; its events leave at once."""
-    api: Api = request.app.state.api
-    answer = answer_to(api, ask, command)
+    answer = answer_to(behind(request).api, ask, command)
     committed(request)
     return response_of(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from libs.common.ids import Entropy
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
+from services.endpoint_api.shell.behind import Behind
 from services.endpoint_api.shell.doors.http import Remember, Repeated, repeated
 from services.endpoint_api.shell.edge import Edge
 from services.endpoint_api.shell.routes import (
@@ -53,21 +55,12 @@ def create_app(
     committed: Callable[[], None] = lambda: None,
 ) -> Edge:
     """The ASGI app. ``committed`` is called after each command, so that its events leave at once."""
-    app = routed()
-    app.state.api = api
-    app.state.authenticator = authenticator
-    app.state.committed = committed
-    app.state.allowed = allowed
-    app.add_exception_handler(MillraceError, problems.refused)
-    app.add_exception_handler(Repeated, repeated)
-    app.add_exception_handler(RequestValidationError, problems.invalid)
-    app.add_exception_handler(HTTPException, problems.http_refused)
-    app.add_exception_handler(Exception, problems.broken)
-    return Edge(Remember(app, api), entropy=entropy)
+    return Edge(Remember(routed(), Behind(api, authenticator, committed)), entropy=entropy)
 
 
+@cache
 def routed() -> FastAPI:
-    """All routes, with nothing behind them yet."""
+    """All routes, with nothing behind them yet: each request says what is (`behind`)."""
     app = FastAPI(
         title="Millrace", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
@@ -75,6 +68,12 @@ def routed() -> FastAPI:
         app.include_router(router, prefix=PREFIX, responses=REFUSALS)
     app.include_router(docs.router)
     app.add_api_route("/healthz", healthz, methods=["GET"], responses={code: REFUSALS[code] for code in OF_ANY})
+    app.state.allowed = allowed
+    app.add_exception_handler(MillraceError, problems.refused)
+    app.add_exception_handler(Repeated, repeated)
+    app.add_exception_handler(RequestValidationError, problems.invalid)
+    app.add_exception_handler(HTTPException, problems.http_refused)
+    app.add_exception_handler(Exception, problems.broken)
     return app
 
 

@@ -10,7 +10,7 @@ from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.identity import PROJECT_HEADER
 from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.api import Api
-from services.endpoint_api.shell.auth import Authenticator
+from services.endpoint_api.shell.behind import behind
 from services.endpoint_api.shell.doors.http import begin
 
 OF_ANY: Final = (400, 405, 413, 415, 431)  # Of what nobody has looked into yet.
@@ -38,17 +38,15 @@ ProjectHeader = Annotated[
 
 def committed(request: Request) -> None:
     """Let the events of a command leave at once."""
-    request.app.state.committed()
+    behind(request).committed()
 
 
 def _api(request: Request) -> Api:
-    api: Api = request.app.state.api
-    return api
+    return behind(request).api
 
 
 def _caller(request: Request, project: ProjectHeader = "") -> Caller:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.caller(
+    return behind(request).authenticator.caller(
         request.headers.get("authorization", ""),
         project=project,
         peer=request.client.host if request.client else "",
