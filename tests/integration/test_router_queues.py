@@ -77,6 +77,18 @@ async def test_an_endpoint_that_sleeps_is_woken_once_and_serves_all_who_wait() -
     assert all(tokens_in(each.body) == 5 for each in found)
 
 
+async def test_who_comes_while_the_only_replica_is_replaced_waits_and_none_is_refused() -> None:
+    async with running(Engine()) as engine, a_scene(limits=PATIENT) as scene:
+        scene.serve(replacing=True)
+        held = asyncio.create_task(many(scene, 20))
+        await until(lambda: waiting(scene) == 20)
+
+        scene.serve(engine.url)
+        found = await held
+
+    assert [each.status for each in found] == [200] * 20
+
+
 class BrokenJournal(MemoryUsageJournal):
     """A disk that fails as soon as anybody writes."""
 

@@ -97,7 +97,7 @@ def test_an_update_to_another_template_version_runs_its_text() -> None:
     bench = a_bench(replicas=1)
 
     bench.hear(asked(2, template="vllm@2"))
-    bench.until(lambda: steps_of(bench, 2) == list(STEPS))
+    bench.until(lambda: steps_of(bench, 2) == list(STEPS) and len(bench.pods) == 1)
 
     (pod,) = bench.pods
     assert "--enable-prefix-caching" in pod["spec"]["containers"][0]["args"]

@@ -82,6 +82,10 @@ class ReplicasChanged(Event):
         default=0,
         description="The newest generation whose runtime is warm: what it asks for may be routed; 0: not said.",
     )
+    replacing: bool = Field(
+        default=False,
+        description="A rollout is on its way: requests that find no replica are to be held until one is there.",
+    )
 
 
 class RuntimeDegraded(Event):

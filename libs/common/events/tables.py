@@ -44,6 +44,14 @@ class RouteEntry(Contract):
     wakes: bool = Field(
         default=False, description="May sleep without replicas: requests are held while the first of them wakes it."
     )
+    replacing: bool = Field(
+        default=False, description="Its replicas are being replaced: requests that find none are held until one comes."
+    )
+
+    @property
+    def keeps_waiting(self) -> bool:
+        """Whether requests that find no replica are held rather than refused."""
+        return self.wakes or self.replacing
 
 
 class QuotaEntry(Contract):

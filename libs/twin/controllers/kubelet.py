@@ -141,9 +141,9 @@ class Kubelet:
             message = f'Pulling image "{image}"'
             self._recorder.record(kinds.PODS, pod, "Pulling", message, now_ms)
             run.phase, run.image = Phase.PULLING, image
-            run.waiting = ("ContainerCreating" if run.index >= len(init_of(pod)) else "PodInitializing", "")
-            if run.index == 0:
-                run.waiting = ("ContainerCreating", "")
+            if not run.pull_failures:  # Else a kubelet goes on saying why the last try failed.
+                is_first = run.index in (0, len(init_of(pod)))
+                run.waiting = ("ContainerCreating" if is_first else "PodInitializing", "")
             run.until_ms = now_ms + pull_ms(image, self._options)
             return
         self._start(pod, run, now_ms)

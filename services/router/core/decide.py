@@ -60,7 +60,7 @@ def _learn(route: Route, envelope: Envelope) -> Route:
         case CacheWarmed() as warmed:
             return _replicas(route, envelope, warmed.replicas, envelope.generation)
         case ReplicasChanged() as changed:
-            return _replicas(route, envelope, changed.replicas, changed.warmed_generation)
+            return _replicas(route, envelope, changed.replicas, changed.warmed_generation, replacing=changed.replacing)
     return route
 
 
@@ -71,12 +71,14 @@ def _ended(route: Route, generation: int, drain_ms: int) -> Route:
     return replace(route, drain_ms=drain_ms, drain_generation=generation)
 
 
-def _replicas(route: Route, envelope: Envelope, replicas: tuple[Replica, ...], warmed_generation: int) -> Route:
+def _replicas(
+    route: Route, envelope: Envelope, replicas: tuple[Replica, ...], warmed_generation: int, *, replacing: bool = False
+) -> Route:
     route = replace(route, warmed_generation=max(route.warmed_generation, warmed_generation))
     if envelope.sequence <= route.replicas_sequence:
         return route
     replicas = tuple(sorted(replicas, key=lambda each: (each.name, each.url)))
-    return replace(route, replicas=replicas, replicas_sequence=envelope.sequence)
+    return replace(route, replicas=replicas, replicas_sequence=envelope.sequence, replacing=replacing)
 
 
 def _put_in_effect(route: Route) -> Route:
@@ -143,7 +145,7 @@ def _wanted(route: Route, now_ms: int) -> RouteEntry | None:
         return _entry(route, route.endpoint or route.asked, now_ms) if route.is_paused else None
     if route.entry is None:
         return None
-    return route.entry.model_copy(update={"paused": False, "replicas": route.replicas})
+    return route.entry.model_copy(update={"paused": False, "replicas": route.replicas, "replacing": route.replacing})
 
 
 def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry | None:
@@ -164,6 +166,7 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
         surfaces=endpoint.surfaces,
         paused=route.is_paused,
         wakes=endpoint.wakes,
+        replacing=route.replacing and not route.is_paused,
     )
 
 

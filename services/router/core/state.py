@@ -58,8 +58,9 @@ class Route:
     """How one endpoint is reached, or that it is not.
 
     `asked` is the newest request; `endpoint`, of `endpoint_generation`, is the newest one that the runtime was said to
-    be warm for: what is served meanwhile. `entry` is what was last put into the `routes` bucket and not deleted since;
-    `told_*` is the generation for which the fact was told, so each newer one is answered anew.
+    be warm for: what is served meanwhile. `replacing`: its replicas are being replaced. `entry` is what was last put
+    into the `routes` bucket and not deleted since; `told_*` is the generation for which the fact was told, so each
+    newer one is answered anew.
     """
 
     endpoint_id: str
@@ -70,6 +71,7 @@ class Route:
     warmed_generation: int = 0
     replicas: tuple[Replica, ...] = ()
     replicas_sequence: int = 0
+    replacing: bool = False
     entry: RouteEntry | None = None
     told_published: int = 0
     told_withdrawn: int = 0

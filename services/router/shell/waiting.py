@@ -1,7 +1,8 @@
 """Giving requests their replica: at once, when it is their turn, or not at all, and then at once.
 
-A request waits where all replicas have as much to do as they may, and where an endpoint sleeps without any: whoever
-comes first wakes it (what waits counts as traffic), and all who wait are served by the replicas that come.
+A request waits where all replicas have as much to do as they may, and where an endpoint has none for a while: it
+sleeps, and whoever comes first wakes it (what waits counts as traffic), or its only one is being replaced (decision
+0020). All who wait are served by the replicas that come.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class WaitingRoom:
             request.seated(seat)
             return
         is_asleep = not target.seats
-        if is_asleep and not target.entry.wakes:
+        if is_asleep and not target.entry.keeps_waiting:
             request.turned_away(refusals.no_replica())
             return
         wait_s = self._places.wake_s if is_asleep else self._places.queue_s

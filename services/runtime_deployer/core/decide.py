@@ -26,11 +26,11 @@ from libs.common.runner import Woke
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.observed import Observed
 from services.runtime_deployer.core.plan import Apply, WarmUp
-from services.runtime_deployer.core.progress import pods_of
+from services.runtime_deployer.core.progress import is_rolled, pods_of
 from services.runtime_deployer.core.state import Cluster, Decided, Failure, Runtime
 from services.runtime_deployer.core.tell import tell
 from services.runtime_deployer.core.templates import Template
-from services.runtime_deployer.core.trouble import trouble_of
+from services.runtime_deployer.core.trouble import UPDATE_PATIENCE_MS, trouble_of
 
 # A refusal of anything else (a look, a delete) fails nothing: it is tried again.
 FATAL: frozenset[str] = frozenset({Apply.__name__, WarmUp.__name__})
@@ -141,12 +141,18 @@ def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
     here = {each.warm_key for each in observed.pods}
     warm = {each.warm_key for each in observed.pods if each.warmed}
     warmed = tuple(sorted((here & set(runtime.warmed)) | warm))
-    runtime = replace(runtime, seen=observed, warmed=warmed, delay="")
-    trouble = trouble_of(pods_of(runtime))
+    runtime = _looked_for_room(replace(runtime, seen=observed, warmed=warmed, delay=""))
+    trouble = trouble_of(pods_of(runtime), patience_max_ms=UPDATE_PATIENCE_MS if runtime.is_replacing else None)
     if trouble is None:
         return replace(runtime, trouble=None, trouble_since_ms=0)
     same = runtime.trouble is not None and trouble.reason == runtime.trouble.reason
     return replace(runtime, trouble=trouble, trouble_since_ms=runtime.trouble_since_ms if same else now_ms)
+
+
+def _looked_for_room(runtime: Runtime) -> Runtime:
+    """A new pod that no node has room for, beside old ones that stay, would wait for ever: the old ones go first."""
+    is_stuck = any(each.unschedulable for each in pods_of(runtime)) and not is_rolled(runtime)
+    return replace(runtime, no_room_for=runtime.recipe) if is_stuck else runtime
 
 
 def _refused(runtime: Runtime, refused: Refused) -> Runtime:

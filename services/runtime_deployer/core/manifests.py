@@ -132,6 +132,11 @@ def _network_policy(runtime: Runtime, template: Template) -> Json:
     }
 
 
+def _steps(*, surges: bool) -> Json:
+    """One at a time: the new one first where there is room for it, else the old one first (decision 0020)."""
+    return {"maxSurge": 1, "maxUnavailable": 0} if surges else {"maxSurge": 0, "maxUnavailable": 1}
+
+
 def _deployment(runtime: Runtime, template: Template) -> Json:
     assert runtime.placement is not None, runtime.endpoint_id
     size_bytes = runtime.placement.model_size_bytes
@@ -142,8 +147,7 @@ def _deployment(runtime: Runtime, template: Template) -> Json:
         "progressDeadlineSeconds": budget_s,
         "minReadySeconds": MIN_READY_S,
         "revisionHistoryLimit": 2,
-        # No surge: a GPU for one replica more is not there, and a pod that waits for it would block the change.
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": _steps(surges=runtime.surges)},
         "template": {
             "metadata": _pod_metadata(runtime),
             "spec": pod_spec(runtime.endpoint_id, runtime.placement, runtime.model, template),

@@ -58,6 +58,7 @@ class ReplicasTold:
     desired: int = 0
     replicas: tuple[Replica, ...] = ()
     warmed_generation: int = 0
+    replacing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Runtime:
     `begun` is the generation whose facts are told anew: a change of scaling or limits goes on with the run that there
     is, anything else begins one. `intended` is set before anything is first applied: without it there can be nothing to
     remove. `warmed` holds the starts of pods that answered a real request. `delay` is why the cluster was last not
-    reached, for operators. `sleeps` while no replica is wanted, and until one that is wanted again is ready.
+    reached, for operators. `sleeps` while no replica is wanted, and until one that is wanted again
+    is ready. `no_room_for` is the recipe whose first pod found no free GPU beside the replicas that serve.
     """
 
     endpoint_id: EndpointId
@@ -90,6 +92,7 @@ class Runtime:
     told: Told = Told()
     replicas_told: ReplicasTold = ReplicasTold()
     sleeps: bool = False
+    no_room_for: str = ""
 
     @property
     def model(self) -> str:
@@ -146,6 +149,17 @@ class Runtime:
     def has_served(self) -> bool:
         """Whether this run was fit for traffic once; from then on trouble degrades it and never fails it."""
         return Fact.CACHE_WARMED in self.told_facts
+
+    @property
+    def surges(self) -> bool:
+        """Whether a new replica comes before an old one goes: until one found no room."""
+        return not self.no_room_for or self.no_room_for != self.recipe
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether something served in this life, and what is wanted since is not warm yet: a rollout is on its way."""
+        served = self.replicas_told.warmed_generation > self.ended_generation
+        return self.is_wanted and served and not self.has_served
 
     @property
     def run(self) -> int:

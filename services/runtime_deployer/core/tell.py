@@ -95,11 +95,15 @@ _PLAIN_STEPS: Final[dict[Fact, type[Event]]] = {
 def _replicas(runtime: Runtime) -> Telling:
     told = runtime.replicas_told
     warmed = runtime.generation if runtime.is_wanted and runtime.has_served else told.warmed_generation
-    now = ReplicasTold(runtime.replicas_wanted, replicas_of(runtime), warmed)
+    now = ReplicasTold(runtime.replicas_wanted, replicas_of(runtime), warmed, runtime.is_replacing)
     if now == told:
         return runtime, ()
     changed = ReplicasChanged(
-        desired=now.desired, ready=len(now.replicas), replicas=now.replicas, warmed_generation=warmed
+        desired=now.desired,
+        ready=len(now.replicas),
+        replicas=now.replicas,
+        warmed_generation=warmed,
+        replacing=now.replacing,
     )
     return replace(runtime, replicas_told=now), (changed,)
 

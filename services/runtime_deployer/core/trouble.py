@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from libs.common.units import MINUTE_MS
+from libs.common.units import MINUTE_MS, SECOND_MS
 from services.runtime_deployer.core.observed import FETCH, ContainerSeen, PodSeen
 
 CRASHES_MAX: Final = 3  # One crash may be the node's; Kubernetes' back-off makes three about a minute.
@@ -25,6 +25,7 @@ PATIENCE_MS: Final[Mapping[str, int]] = MappingProxyType(
         "ErrImageNeverPull": 0,
     }
 )
+UPDATE_PATIENCE_MS: Final = 30 * SECOND_MS  # There is something to go back to, and clients may be held until then.
 SAID: Final = {"digest does not match": "DigestMismatch"}  # The same, from a container that only says it in words.
 # What a model fetch may report that no second try can change.
 FINAL_FETCH: Final = frozenset({"DigestMismatch", "ModelNotFound", "ModelGated", "SizeMismatch", "DiskTooSmall"})
@@ -39,13 +40,16 @@ class Trouble:
     patience_ms: int
 
 
-def trouble_of(pods: Iterable[PodSeen]) -> Trouble | None:
+def trouble_of(pods: Iterable[PodSeen], *, patience_max_ms: int | None = None) -> Trouble | None:
     """What is wrong, if something is wrong with every pod; one that is well may still bring the endpoint up."""
     found = [_pod_trouble(each) for each in pods if not each.terminating]
     troubles = [each for each in found if each is not None]
     if not troubles or len(troubles) < len(found):
         return None
-    return min(troubles, key=lambda each: (each.patience_ms, each.reason))
+    worst = min(troubles, key=lambda each: (each.patience_ms, each.reason))
+    if patience_max_ms is None or worst.patience_ms <= patience_max_ms:
+        return worst
+    return replace(worst, patience_ms=patience_max_ms)
 
 
 def _pod_trouble(pod: PodSeen) -> Trouble | None:

@@ -69,9 +69,15 @@ def cache_warmed(*urls: str, generation: int = 1, sequence: int = 4) -> Envelope
     return envelope(CacheWarmed(replicas=replicas(*urls)), generation=generation, sequence=sequence)
 
 
-def replicas_changed(*urls: str, generation: int = 1, sequence: int = 5, warmed: int = 0, model: str = "") -> Envelope:
+def replicas_changed(
+    *urls: str, generation: int = 1, sequence: int = 5, warmed: int = 0, model: str = "", replacing: bool = False
+) -> Envelope:
     data = ReplicasChanged(
-        desired=len(urls), ready=len(urls), replicas=replicas(*urls, model=model), warmed_generation=warmed
+        desired=len(urls),
+        ready=len(urls),
+        replicas=replicas(*urls, model=model),
+        warmed_generation=warmed,
+        replacing=replacing,
     )
     return envelope(data, generation=generation, sequence=sequence)
 

@@ -52,6 +52,21 @@ def withdrawn(route: Route) -> Route:
     return step(route, seen(route, is_idle=True, mark="gone")).state
 
 
+def test_requests_are_held_while_the_only_replica_is_replaced_and_no_longer_than_that() -> None:
+    route = hear(published(), replicas_changed(generation=2, sequence=11, warmed=1, replacing=True))
+    assert served_by(route).keeps_waiting
+
+    route = hear(route, requested(generation=2, sequence=10, model=OTHER), cache_warmed(B, generation=2, sequence=12))
+
+    assert not served_by(route).keeps_waiting
+
+
+def test_nothing_is_held_for_an_endpoint_that_pauses() -> None:
+    route = hear(published(), replicas_changed(generation=2, sequence=11, warmed=1, replacing=True))
+
+    assert not served_by(hear(route, paused(generation=3))).keeps_waiting
+
+
 def test_while_an_update_loads_the_route_before_stays_with_the_replicas_of_the_moment() -> None:
     asked = step(published(), requested(generation=2, sequence=10, model=OTHER))
     route = hear(asked.state, replicas_changed(B, sequence=11, generation=2, warmed=1, model="millrace/ngram-1"))

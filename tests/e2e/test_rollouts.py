@@ -1,0 +1,112 @@
+"""An update where no GPU is spare: live streams go on to their end, new requests wait, and what is bad goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from tests.e2e.local_profile import Profile, running_profile, wait_until
+from tests.e2e.streams import Streams
+
+pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
+
+ROOT: Final = Path(__file__).parents[2]
+STREAMS: Final = 200
+NEWCOMERS_MAX: Final = 100
+TOKENS_PER_SECOND: Final = 10.0
+STREAM_TOKENS: Final = 120  # Twelve seconds: the rollout has begun long before they end.
+LARGE: Final = "millrace/ngram-1-large"
+
+
+@pytest.fixture(scope="module")
+def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
+    """A profile whose tiers also sell a template that is good, and one whose image nobody can pull."""
+    path = tmp_path_factory.mktemp("rollouts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MILLRACE_CATALOGUE_DIR", str(_catalogue(path / "catalogue")))
+        patch.setenv("MILLRACE_RUNTIME_TEMPLATES_DIR", str(_templates(path / "templates")))
+        with running_profile(path / "home", time_scale=0.003, tokens_per_second=TOKENS_PER_SECOND) as running:
+            yield running
+
+
+def _catalogue(to: Path) -> Path:
+    to.mkdir()
+    for each in (ROOT / "deploy" / "catalogue").glob("*.yaml"):
+        (to / each.name).write_text(each.read_text().replace("[vllm@1]", "[vllm@1, vllm@2, vllm@9]"))
+    return to
+
+
+def _templates(to: Path) -> Path:
+    to.mkdir()
+    for each in (ROOT / "services" / "runtime_deployer" / "templates").glob("*.yaml"):
+        (to / each.name).write_text(each.read_text())
+    bad = yaml.safe_load((to / "vllm-1.yaml").read_text())
+    bad |= {"version": "9", "engine_image": "millrace/never-built:1"}
+    (to / "vllm-9.yaml").write_text(yaml.safe_dump(bad))
+    return to
+
+
+def _whole(streams: Streams) -> None:
+    """Every client got all of its answer: none was refused and none was cut."""
+    assert {each.status for each in streams.seen} == {200}, [each for each in streams.seen if each.status != 200][:3]
+    cut = [each for each in streams.seen if not each.is_whole]
+    assert not cut, (len(cut), cut[:3])
+
+
+def test_an_update_under_200_live_streams_without_a_spare_gpu_refuses_and_cuts_nobody(rolling: Profile) -> None:
+    endpoint = rolling.create("full")
+    rolling.wait_for_stage(endpoint, "ready")
+    (node,) = rolling.inventory()["nodes"]
+    assert (node["gpus"], len(rolling.inventory()["pods"])) == (1, 1), "there is a GPU to spare"
+    with Streams(rolling, "full") as streams:
+        streams.open(STREAMS, tokens=STREAM_TOKENS)
+        wait_until(lambda: streams.live == STREAMS, "the streams never began")
+
+        rolling.insist("PATCH", f"/v1/endpoints/{endpoint}", body={"spec": {"model": LARGE}})
+        rolling.wait_for_stage(endpoint, "updating")
+        assert streams.live == STREAMS, "the rollout began while all of them ran"
+
+        def is_ready() -> bool:
+            if len(streams.seen) < STREAMS + NEWCOMERS_MAX:
+                streams.open(1, tokens=5)
+            return rolling.stage(endpoint) == "ready"
+
+        wait_until(is_ready, "the update never came to its end")
+        waited = streams.open_ones
+        wait_until(lambda: streams.open_ones == 0, "somebody still waits")
+
+    _whole(streams)
+    assert len(streams.seen) > STREAMS, "nobody came meanwhile"
+    print(f"{STREAMS} live streams, {len(streams.seen) - STREAMS} came during the rollout, {waited} open at its end")
+    assert rolling.endpoint(endpoint)["spec"]["model"] == LARGE
+    rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")
+
+
+def test_an_image_that_is_not_there_is_rolled_back_and_whoever_came_meanwhile_is_served(rolling: Profile) -> None:
+    endpoint = rolling.create("bad-image")
+    rolling.wait_for_stage(endpoint, "ready")
+    with Streams(rolling, "bad-image") as streams:
+        streams.open(5, tokens=20)
+        wait_until(lambda: streams.live == 5, "the streams never began")
+
+        asked = rolling.insist("PATCH", f"/v1/endpoints/{endpoint}", body={"spec": {"template": "vllm@9"}})
+
+        def has_ended() -> bool:
+            if len(streams.seen) < 20:
+                streams.open(1, tokens=5)
+            operation = rolling.insist("GET", f"/v1/operations/{asked['id']}")
+            return bool(operation["status"] != "running")
+
+        wait_until(has_ended, "the update never came to its end")
+        back = rolling.wait_for_stage(endpoint, "ready")
+        wait_until(lambda: streams.open_ones == 0, "somebody still waits")
+
+    operation = rolling.insist("GET", f"/v1/operations/{asked['id']}")
+    assert (operation["status"], back["spec"]["template"]) == ("rolled_back", "")
+    assert "ImagePullBackOff" in operation["message"]
+    _whole(streams)
+    rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")
