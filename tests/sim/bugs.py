@@ -39,7 +39,7 @@ class Bug:
     breaks: frozenset[str]
 
 
-def _in(owner: Owner, spoil: Callable[[Host, Service], Service]) -> Callable[[Simulation], None]:
+def spoils(owner: Owner, spoil: Callable[[Host, Service], Service]) -> Callable[[Simulation], None]:
     """Spoil a service each time it is born."""
 
     def plant(simulation: Simulation) -> None:
@@ -58,7 +58,7 @@ def decides(owner: Owner, kind: str, spoil: Callable[[Decide], Decide]) -> Calla
         runner.owned = replace(runner.owned, decide=spoil(runner.owned.decide))
         return service
 
-    return _in(owner, spoil_runner)
+    return spoils(owner, spoil_runner)
 
 
 class _AcceptedIsGone:
@@ -237,7 +237,7 @@ def _relays_once(_host: Host, service: Service) -> Service:
 BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
     {
         "a delete that was accepted counts as done": Bug(
-            _in(Owner.CAPACITY_MANAGER, _forgets_claims), frozenset({NO_CLAIM})
+            spoils(Owner.CAPACITY_MANAGER, _forgets_claims), frozenset({NO_CLAIM})
         ),
         "a place in the queue counts as capacity": Bug(
             decides(Owner.ENDPOINT_API, "endpoint", _ready_when_queued), frozenset({READY_IS_REAL})
@@ -257,10 +257,10 @@ BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
             decides(Owner.ENDPOINT_API, "endpoint", _deletes_end_silently), frozenset({COMMANDS_END})
         ),
         "a message is acknowledged before it is handled": Bug(
-            _in(Owner.CAPACITY_MANAGER, _acks_first), frozenset({AT_REST})
+            spoils(Owner.CAPACITY_MANAGER, _acks_first), frozenset({AT_REST})
         ),
         "the relay trusts the bus": Bug(
-            _in(Owner.ENDPOINT_API, _relays_once), frozenset({AT_REST, NO_REGRESS, COMMANDS_END, READY_IS_REAL})
+            spoils(Owner.ENDPOINT_API, _relays_once), frozenset({AT_REST, NO_REGRESS, COMMANDS_END, READY_IS_REAL})
         ),
     }
 )

@@ -13,9 +13,15 @@ from libs.common.events.endpoint import EndpointFailed, EndpointRequested
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.facts import Fact
-from tests.sim.bugs import Bug, Decide, decides
+from libs.common.service import Service
+from services.runtime_deployer.core.observed import Kind
+from services.runtime_deployer.core.plan import Apply
+from services.runtime_deployer.shell.connections import APPLY
+from services.runtime_deployer.shell.kubernetes import FIELD_MANAGER, PATHS
+from tests.sim.bugs import Bug, Decide, decides, spoils
 from tests.sim.checkers import BILL_IS_TRUE, COMMANDS_END, NO_CLAIM, READY_IS_REAL
-from tests.sim.lives import NEWEST_RUNS, PAUSED_IS_EMPTY, TIME_IS_PAID
+from tests.sim.hosts import Host
+from tests.sim.lives import NEWEST_RUNS, NOTHING_OLDER, PAUSED_IS_EMPTY, TIME_IS_PAID
 from tests.sim.world import AT_REST
 
 FOR_EVER: Final = 1 << 30
@@ -70,6 +76,38 @@ def _failure_is_for_ever(decide: Decide) -> Decide:
     return spoiled
 
 
+class _WritesLate:
+    """A world in which somebody who knows no better goes on writing a Deployment as it was before the last change."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+        self._written: dict[str, Apply] = {}
+        self._late: list[Apply] = []
+
+    def observe(self, state: Any) -> Any:
+        seen = self._world.observe(state)
+        for late in self._late:
+            path = f"{PATHS[late.manifest.kind]}/{late.manifest.name}"
+            query = {"fieldManager": FIELD_MANAGER}
+            body, connections = late.manifest.body, self._world._connections
+            connections.ask(late.cluster, "PATCH", path, query=query, body=body, content_type=APPLY, timeout_s=1.0)
+        return seen
+
+    def apply(self, action: Any) -> None:
+        self._world.apply(action)
+        if isinstance(action, Apply) and action.manifest.kind is Kind.DEPLOYMENT:
+            before = self._written.get(action.manifest.name)
+            if before is not None and before.manifest.generation < action.manifest.generation:
+                self._late.append(before)
+            self._written[action.manifest.name] = action
+
+
+def _writes_late(_host: Host, service: Service) -> Service:
+    (reconciler,) = service.reconcilers
+    reconciler._world = _WritesLate(reconciler._world)
+    return service
+
+
 def _is_paused(state: Any) -> bool:
     return state.facts.of(Fact.PAUSE_REQUESTED) is not None
 
@@ -86,6 +124,9 @@ LIFE_BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
         "a runtime is made once and never changed": Bug(
             decides(Owner.RUNTIME_DEPLOYER, "runtime", deaf_to(EndpointRequested, when=_is_known)),
             frozenset({AT_REST, NEWEST_RUNS}),
+        ),
+        "a write without a fence lands late": Bug(
+            spoils(Owner.RUNTIME_DEPLOYER, _writes_late), frozenset({NOTHING_OLDER})
         ),
         "a pause keeps its quota": Bug(
             decides(Owner.CAPACITY_MANAGER, "claim", _keeps_quota_while_paused), frozenset({NO_CLAIM, PAUSED_IS_EMPTY})

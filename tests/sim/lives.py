@@ -8,12 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from libs.common.events.capacity import NodeJoined, NodeReleased
-from libs.common.events.endpoint import Stage
+from libs.common.events.endpoint import EndpointRequested, Stage
 from libs.common.events.event import Owner
 from libs.common.events.usage import Meter
 from libs.twin import kinds
 from libs.twin.objects import name_of
 from services.endpoint_api.core.state import Endpoint, home_of
+from services.runtime_deployer.core.manifests import GENERATION, MODEL
+from services.runtime_deployer.shell.pods import number
 from tests.sim.hosts import RouterHost
 from tests.sim.looks import Checker, Told, claims, clusters
 
@@ -22,16 +24,57 @@ if TYPE_CHECKING:
 
 PAUSED_IS_EMPTY: Final = "what is paused holds nothing but its name"
 NEWEST_RUNS: Final = "at rest runs what was asked for last"
+NOTHING_OLDER: Final = "nothing of an older generation is applied"
 TIME_IS_PAID: Final = "GPU time in the ledger is the time that nodes were held"
 
 
 def checkers(told: Told) -> Sequence[Checker]:
     """Fresh checkers for one run."""
+    applied = _Applied(told)
     return (
+        Checker(NOTHING_OLDER, applied.look, applied.look),
         Checker(PAUSED_IS_EMPTY, paused_is_empty, paused_says_so),
         Checker(NEWEST_RUNS, _nothing, newest_runs),
         Checker(TIME_IS_PAID, _nothing, partial(time_is_paid, told)),
     )
+
+
+class _Applied:
+    """Follows what is applied in every tenant cluster."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._looked: dict[object, int] = {}  # By cluster: the version of it that was looked at.
+        self._newest: dict[str, int] = {}
+
+    def look(self, simulation: Simulation) -> str:
+        """A Deployment's generation never falls, and its content is what was asked for with that generation."""
+        for place, tenant in simulation.twin.tenants.items():
+            if tenant.cluster is None or self._looked.get(place) == tenant.cluster.store.version:
+                continue
+            self._looked[place] = tenant.cluster.store.version
+            for each in tenant.cluster.store.all(kinds.DEPLOYMENTS):
+                if broken := self._broken(each):
+                    return f"{name_of(each)}: {broken}"
+        return ""
+
+    def _broken(self, deployment: Any) -> str:
+        generation = number(deployment["metadata"]["annotations"][GENERATION])
+        newest = self._newest.get(name_of(deployment), 0)
+        if generation < newest:
+            return f"generation {generation} was applied over {newest}"
+        self._newest[name_of(deployment)] = generation
+        if generation == newest:
+            return ""
+        self._told.catch_up()
+        asked = [
+            each.data.spec.model
+            for each in self._told.events
+            if isinstance(each.data, EndpointRequested)
+            and (each.subject, each.generation) == (name_of(deployment), generation)
+        ]
+        runs = deployment["spec"]["template"]["metadata"]["annotations"][MODEL]
+        return "" if runs in asked else f"runs {runs} for generation {generation}, which asked for {asked}"
 
 
 def paused_is_empty(simulation: Simulation) -> str:
