@@ -19,7 +19,7 @@ from libs.common.bus.tail import tail
 from tests.e2e.local_profile import Profile, running_profile, wait_until
 
 CREATE: Final = (
-    "requested",
+    "endpoint-requested",
     "waiting_for_capacity",
     "provisioning_cluster",
     "joining_nodes",
@@ -62,11 +62,15 @@ def killed_profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile
 
 
 class Killer:
-    """Hears each stage that an endpoint enters, and kills the process at once if that stage is wanted."""
+    """Hears each stage that an endpoint enters, and kills the process at once if that stage is wanted.
 
-    def __init__(self, profile: Profile, process: str) -> None:
+    Of other subjects than those of stages it hears the event's own name.
+    """
+
+    def __init__(self, profile: Profile, process: str, subjects: Collection[str] = (REQUESTED, SUBJECT)) -> None:
         self._profile = profile
         self._process = process
+        self._subjects = subjects
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._last_s = 0.0
@@ -90,13 +94,13 @@ class Killer:
         client = await nats.connect(
             self._profile.credentials.nats_url, max_reconnect_attempts=-1, reconnect_time_wait=0.02, error_cb=_ignore
         )
-        for subject in (REQUESTED, SUBJECT):
+        for subject in self._subjects:
             await client.subscribe(subject, cb=self._heard)
         await client.flush()
         return client
 
     async def _heard(self, message: Msg) -> None:
-        stage = json.loads(message.data).get("stage", "requested")
+        stage = json.loads(message.data).get("stage", message.subject.split(".")[4])
         if stage in self.wanted and time.monotonic() - self._last_s > BREATH_S and self._profile.kill(self._process):
             self._last_s = time.monotonic()
             self.wanted.discard(stage)
