@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Final
 
 import pytest
 import yaml
 
+from tests.e2e.applied import Applied
 from tests.e2e.local_profile import Profile, running_profile, wait_until
 from tests.e2e.streams import Streams
+from tests.e2e.test_kills import REQUESTED, Killer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
 
@@ -20,6 +23,15 @@ NEWCOMERS_MAX: Final = 100
 TOKENS_PER_SECOND: Final = 10.0
 STREAM_TOKENS: Final = 120  # Twelve seconds: the rollout has begun long before they end.
 LARGE: Final = "millrace/ngram-1-large"
+STEPS: Final = (
+    "endpoint-requested",
+    "runtime-image-pulled",
+    "runtime-model-downloaded",
+    "runtime-model-loaded",
+    "runtime-cache-warmed",
+    "runtime-replicas-changed",
+)
+ROLLS_MAX: Final = 12  # One that is killed at a step may have told the next before it is back.
 
 
 @pytest.fixture(scope="module")
@@ -109,4 +121,31 @@ def test_an_image_that_is_not_there_is_rolled_back_and_whoever_came_meanwhile_is
     assert (operation["status"], back["spec"]["template"]) == ("rolled_back", "")
     assert "ImagePullBackOff" in operation["message"]
     _whole(streams)
+    rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")
+
+
+def test_a_rollout_comes_to_its_end_though_the_deployer_is_killed_at_each_step_of_it(rolling: Profile) -> None:
+    endpoint = rolling.create("rolling")
+    rolling.wait_for_stage(endpoint, "ready")
+    applied = Applied(rolling, endpoint)
+    asked: dict[int, str] = {rolling.endpoint(endpoint)["status"]["generation"]: "millrace/ngram-1"}
+    subjects = (REQUESTED, "mr.v1.evt.runtime-deployer.>")
+    with Killer(rolling, "runtime-deployer", subjects) as killer:
+        killer.wanted = set(STEPS)
+        for model, _ in zip(cycle((LARGE, "millrace/ngram-1")), range(ROLLS_MAX), strict=False):
+            rolling.insist("PATCH", f"/v1/endpoints/{endpoint}", body={"spec": {"model": model}})
+            rolling.wait_for_stage(endpoint, "updating")
+            ready = rolling.wait_for_stage(endpoint, "ready")
+            asked[ready["status"]["generation"]] = model
+            rolling.wait_until_healthy()
+            if not killer.wanted:
+                break
+
+        assert not killer.wanted, f"never killed at {killer.wanted}; it was at {killer.met}"
+
+    wait_until(lambda: bool(applied.seen) and applied.seen[-1][0] == max(asked), "the watch never told the newest")
+    generations = [generation for generation, _ in applied.seen]
+    assert all(before <= after for before, after in pairwise(generations)), applied.seen
+    assert {generation: model for generation, model in applied.seen if generation in asked} == asked
+    print(f"killed at {killer.met}; applied in order: {applied.seen}")
     rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")

@@ -76,6 +76,26 @@ async def test_a_stream_that_breaks_off_is_billed_as_far_as_it_went() -> None:
         assert not seen.endswith(b"0\r\n\r\n")
 
 
+async def test_a_stream_whose_replica_is_replaced_goes_on_and_says_so_if_it_is_cut_at_the_deadline() -> None:
+    async with (
+        running(Engine(tokens=100, die_after=30, delay_s=0.02)) as old,
+        running(Engine()) as new,
+        a_scene(old.url) as scene,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(a_request(chat_body(stream=True)))
+        await asyncio.wait_for(reader.readuntil(b"tok "), 30)
+
+        scene.serve(new.url)
+        seen = await asyncio.wait_for(reader.read(-1), 30)
+        writer.close()
+
+        bill = await scene.bill()
+        assert (bill.finish, bill.completion_tokens) == ("drain_cut", 30)
+        assert seen.count(b"tok ") == 29  # And the one that was read before.
+        assert new.requests == []
+
+
 async def test_garbage_in_a_stream_ends_it_with_an_error_and_a_bill() -> None:
     async with running(Engine(garbage_after=2, delay_s=0.02)) as engine, a_scene(engine.url) as scene:
         reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)

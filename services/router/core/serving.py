@@ -42,6 +42,7 @@ class Finish(StrEnum):
     CLIENT_DISCONNECT = "client_disconnect"
     UPSTREAM_ERROR = "upstream_error"
     ROUTER_CRASH = "router_crash"
+    DRAIN_CUT = "drain_cut"  # Its endpoint or its replica went, and it still ran at the drain deadline.
 
 
 class TokenSource(StrEnum):

@@ -72,6 +72,7 @@ class Asking:
         self._status = 0
         self._error: list[bytes] = []
         self._error_bytes = 0
+        self.was_retired = False  # Whether its replica had left the route when it was given back.
 
     def seated(self, seat: Seat) -> None:
         """The replica to ask: a place there was taken for this request."""
@@ -99,6 +100,7 @@ class Asking:
             self._upstream = None
         seat, self._seat = self._seat, None
         if seat is not None:
+            self.was_retired = seat not in self._target.seats
             seat.given_back(answered=self._has_content)
             if self._target.queue:
                 self._gateway.waiting.serve(self._target)

@@ -99,7 +99,7 @@ class Exchange(Guest):
         if self._phase is Phase.WAITING:
             self.turned_away(refusals.stopping())
         else:
-            self._cut_short(refusals.stopping(), "cut at the drain deadline")
+            self._cut_short(refusals.stopping(), "cut at the drain deadline", Finish.DRAIN_CUT)
 
     def unbilled_tokens(self) -> int:
         """What the client has got so far, until a bill says it."""
@@ -227,7 +227,7 @@ class Exchange(Guest):
         self._body_bytes = len(body)
         self._commit(self._serving.completed(self._gateway.clock.now_ms()), whole)
 
-    def _cut_short(self, refusal: HttpRefusal, reason: str) -> None:
+    def _cut_short(self, refusal: HttpRefusal, reason: str, finish: Finish = Finish.UPSTREAM_ERROR) -> None:
         """End it from our side: with an error status if the client has seen nothing, else with an error event."""
         if self._phase in (Phase.ENDING, Phase.OVER):
             return
@@ -245,7 +245,7 @@ class Exchange(Guest):
 
         def when_taken() -> None:
             if not self._is_committed:
-                self._bill(Finish.UPSTREAM_ERROR, say_so)
+                self._bill(Finish.DRAIN_CUT if self._asking.was_retired else finish, say_so)
 
         self._client.when_drained(when_taken)
 
