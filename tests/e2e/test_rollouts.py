@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.e2e.applied import Applied
-from tests.e2e.local_profile import Profile, running_profile, wait_until
+from tests.e2e.local_profile import Json, Profile, running_profile, wait_until
 from tests.e2e.streams import Streams
 from tests.e2e.test_kills import REQUESTED, Killer
 
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
 ROOT: Final = Path(__file__).parents[2]
 STREAMS: Final = 200
 NEWCOMERS_MAX: Final = 100
-TOKENS_PER_SECOND: Final = 10.0
-STREAM_TOKENS: Final = 120  # Twelve seconds: the rollout has begun long before they end.
+TOKENS_PER_SECOND: Final = 5.0
+STREAM_TOKENS: Final = 100  # Twenty seconds: the rollout has begun long before they end.
 LARGE: Final = "millrace/ngram-1-large"
 STEPS: Final = (
     "endpoint-requested",
@@ -62,6 +62,31 @@ def _templates(to: Path) -> Path:
     return to
 
 
+def _update(profile: Profile, endpoint: str, **spec: str) -> str:
+    """Ask for another spec; the operation's id."""
+    return str(profile.insist("PATCH", f"/v1/endpoints/{endpoint}", body={"spec": spec})["id"])
+
+
+def _ended(profile: Profile, operation: str, meanwhile: Callable[[], None] = lambda: None) -> Json:
+    """The operation once it has ended."""
+    found: Json = {}
+
+    def has_ended() -> bool:
+        nonlocal found
+        meanwhile()
+        found = profile.insist("GET", f"/v1/operations/{operation}")
+        return bool(found["status"] != "running")
+
+    wait_until(has_ended, f"{operation} never came to its end")
+    return found
+
+
+def _one_more(streams: Streams, count_max: int) -> None:
+    """Somebody comes, unless so many did."""
+    if len(streams.seen) < count_max:
+        streams.open(1, tokens=5)
+
+
 def _whole(streams: Streams) -> None:
     """Every client got all of its answer: none was refused and none was cut."""
     assert {each.status for each in streams.seen} == {200}, [each for each in streams.seen if each.status != 200][:3]
@@ -78,16 +103,10 @@ def test_an_update_under_200_live_streams_without_a_spare_gpu_refuses_and_cuts_n
         streams.open(STREAMS, tokens=STREAM_TOKENS)
         wait_until(lambda: streams.live == STREAMS, "the streams never began")
 
-        rolling.insist("PATCH", f"/v1/endpoints/{endpoint}", body={"spec": {"model": LARGE}})
-        rolling.wait_for_stage(endpoint, "updating")
+        asked = _update(rolling, endpoint, model=LARGE)
         assert streams.live == STREAMS, "the rollout began while all of them ran"
 
-        def is_ready() -> bool:
-            if len(streams.seen) < STREAMS + NEWCOMERS_MAX:
-                streams.open(1, tokens=5)
-            return rolling.stage(endpoint) == "ready"
-
-        wait_until(is_ready, "the update never came to its end")
+        assert _ended(rolling, asked, lambda: _one_more(streams, STREAMS + NEWCOMERS_MAX))["status"] == "succeeded"
         waited = streams.open_ones
         wait_until(lambda: streams.open_ones == 0, "somebody still waits")
 
@@ -105,19 +124,11 @@ def test_an_image_that_is_not_there_is_rolled_back_and_whoever_came_meanwhile_is
         streams.open(5, tokens=20)
         wait_until(lambda: streams.live == 5, "the streams never began")
 
-        asked = rolling.insist("PATCH", f"/v1/endpoints/{endpoint}", body={"spec": {"template": "vllm@9"}})
-
-        def has_ended() -> bool:
-            if len(streams.seen) < 20:
-                streams.open(1, tokens=5)
-            operation = rolling.insist("GET", f"/v1/operations/{asked['id']}")
-            return bool(operation["status"] != "running")
-
-        wait_until(has_ended, "the update never came to its end")
+        asked = _update(rolling, endpoint, template="vllm@9")
+        operation = _ended(rolling, asked, lambda: _one_more(streams, 20))
         back = rolling.wait_for_stage(endpoint, "ready")
         wait_until(lambda: streams.open_ones == 0, "somebody still waits")
 
-    operation = rolling.insist("GET", f"/v1/operations/{asked['id']}")
     assert (operation["status"], back["spec"]["template"]) == ("rolled_back", "")
     assert "ImagePullBackOff" in operation["message"]
     _whole(streams)
@@ -133,10 +144,9 @@ def test_a_rollout_comes_to_its_end_though_the_deployer_is_killed_at_each_step_o
     with Killer(rolling, "runtime-deployer", subjects) as killer:
         killer.wanted = set(STEPS)
         for model, _ in zip(cycle((LARGE, "millrace/ngram-1")), range(ROLLS_MAX), strict=False):
-            rolling.insist("PATCH", f"/v1/endpoints/{endpoint}", body={"spec": {"model": model}})
-            rolling.wait_for_stage(endpoint, "updating")
-            ready = rolling.wait_for_stage(endpoint, "ready")
-            asked[ready["status"]["generation"]] = model
+            done = _ended(rolling, _update(rolling, endpoint, model=model))
+            assert done["status"] == "succeeded", done
+            asked[done["generation"]] = model
             rolling.wait_until_healthy()
             if not killer.wanted:
                 break
