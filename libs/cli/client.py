@@ -33,9 +33,9 @@ class Client:
         self._usage = Transport(credentials.usage_url, credentials.key, project=credentials.project, http=self._http)
         self._router = Transport(credentials.router_url, credentials.key, http=self._http)
 
-    def usage(self, path: str, *, query: Json | None = None) -> Json:
+    def usage(self, path: str, *, method: str = "GET", query: Json | None = None, body: Json | None = None) -> Json:
         """A call of metering's read API."""
-        return self._usage.call("GET", path, query=query)
+        return self._usage.call(method, path, query=query, body=body)
 
     def models(self) -> list[str]:
         """The models that the router serves to this key."""

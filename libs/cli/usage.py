@@ -11,6 +11,7 @@ from libs.cli.client import Client
 from libs.cli.credentials import Credentials
 from libs.cli.output import OUTPUT, Output, console, one_line_errors, show
 from libs.cli.profile import Home
+from libs.cli.reconcile import statement, statements
 from libs.cli.usage_page import Usage, page
 from libs.cli.usage_plot import plotted
 from libs.cli.usage_series import Span, moment_ms, span_of
@@ -92,6 +93,10 @@ def report(
     )
     html.write_text(page(used), encoding="utf-8")
     console.print(f"wrote {html}", soft_wrap=True)
+
+
+app.command()(statements)
+app.command()(statement)
 
 
 def _span(since: str, until: str | None) -> Span:

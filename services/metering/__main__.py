@@ -27,13 +27,15 @@ from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
 from libs.common.units import HOUR_S, SECOND_MS
 from services.metering.service import build
+from services.metering.shell.accounting import Accounts
+from services.metering.shell.api import create_app
 from services.metering.shell.closing import Closing
 from services.metering.shell.export_worker import exports_of, keep_exporting
 from services.metering.shell.operating import Desk, operate
 from services.metering.shell.ports import Ports
 from services.metering.shell.prices import read_prices
 from services.metering.shell.reconciling import findings, show
-from services.metering.shell.routes import Reader, create_app
+from services.metering.shell.routes import Reader
 from services.metering.shell.settings import Settings
 from services.metering.shell.watch import look
 
@@ -65,9 +67,11 @@ def serve(settings: Settings, ports: Ports) -> None:
     bus.watch(KEYS, partial(learn_key, ring))
     bus.watch(QUOTAS, ports.limits.change)
     prices = read_prices(settings.prices_file) if settings.prices_file else None
-    app = create_app(Reader(ports.store, ring, ports.clock, prices))
     span_ms = settings.audit_span_s * SECOND_MS
     exports = exports_of(settings, ports.store, ports.clock)
+    closing = Closing(ports.store, ports.clock, late_ms=settings.late_ms)
+    find = partial(findings, ports, closing, exports)
+    app = create_app(Reader(ports.store, ring, ports.clock, prices), Accounts(closing, find, prices))
 
     async def answer() -> None:
         await web.serve(app, host=settings.http_host, port=settings.http_port)
@@ -81,11 +85,10 @@ def serve(settings: Settings, ports: Ports) -> None:
                 log.warning("audit put off", extra=fields(reason=str(trouble)))
 
     async def reconcile() -> None:
-        closing = Closing(ports.store, ports.clock, late_ms=settings.late_ms)
         while True:
             await asyncio.sleep(settings.reconcile_h * HOUR_S)
             try:
-                await asyncio.to_thread(show, partial(findings, ports, closing, exports, None))
+                await asyncio.to_thread(show, partial(find, None))
             except MillraceError as trouble:
                 log.warning("reconciliation put off", extra=fields(reason=str(trouble)))
 

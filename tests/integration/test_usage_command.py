@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,12 +22,19 @@ from libs.common.events.endpoint import Stage
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import Keyring, mint
+from libs.common.units import DAY_MS
+from services.metering.shell.accounting import Accounts
+from services.metering.shell.api import create_app
+from services.metering.shell.closing import Closing
+from services.metering.shell.ports import Ports
 from services.metering.shell.prices import read_prices
-from services.metering.shell.routes import Reader, create_app
+from services.metering.shell.reconciling import findings
+from services.metering.shell.routes import Reader
 from tests.support.ports import free_port
-from tests.unit.metering.world import T0, World, batch, joined, requested, staged, usage
+from tests.unit.metering.world import T0, World, batch, joined, released, requested, staged, usage
 
 PRICES = Path(__file__).parents[2] / "deploy" / "catalogue" / "prices.yaml"
+CLOSED = f"{datetime.fromtimestamp(T0 / 1000, UTC):%Y-%m-%d}"
 SPAN = ("--from", str(T0), "--to", str(T0 + 3_600_000))
 START_S = 60.0
 Millrace = Callable[..., Result]
@@ -57,10 +66,17 @@ def millrace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Millra
         batch([usage("x1", tenant="globex", endpoint="ep-two")], boot_seq=2),
     )
     world.pass_time(20)
+    world.hear(released("n1", at_ms=world.clock.now_ms(), sequence=2))
+    world.pass_time(20)
+    world.clock.advance(DAY_MS)
+    Closing(world.store, world.clock, late_ms=0).close(CLOSED)
     keys = {"tenant": a_key(ring, "acme", "read"), "operator": a_key(ring, "", "operate")}
     port, loop = free_port(), asyncio.new_event_loop()
-    reader = Reader(world.store, ring, world.clock, read_prices(PRICES))
-    serving = loop.create_task(web.serve(create_app(reader), host="127.0.0.1", port=port))
+    prices = read_prices(PRICES)
+    reader = Reader(world.store, ring, world.clock, prices)
+    closing = Closing(world.store, world.clock, late_ms=0)
+    accounts = Accounts(closing, partial(findings, Ports(world.store, world.clock, world.windows), closing, ()), prices)
+    serving = loop.create_task(web.serve(create_app(reader, accounts), host="127.0.0.1", port=port))
 
     def serve() -> None:
         with suppress(asyncio.CancelledError):
@@ -79,7 +95,7 @@ def millrace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Millra
         monkeypatch.setenv("MILLRACE_API_URL", url)
         monkeypatch.setenv("MILLRACE_USAGE_URL", url)
         monkeypatch.setenv("MILLRACE_API_KEY", keys[who])
-        return CliRunner().invoke(app, ["usage", *words])
+        return CliRunner().invoke(app, [*([] if words[0] == "reconcile" else ["usage"]), *words])
 
     yield run
     loop.call_soon_threadsafe(serving.cancel)
@@ -136,3 +152,35 @@ def test_a_page_is_of_the_tenant_or_of_the_fleet(millrace: Millrace, tmp_path: P
     assert "ep-two" not in own.read_text()
     assert "Usage of the fleet" in fleet.read_text()
     assert "main/ep-two" in fleet.read_text()
+
+
+def test_a_statement_is_its_tenants_and_says_whether_it_is_as_stated(millrace: Millrace) -> None:
+    listed = millrace("statements", "--output", "json")
+    own = millrace("statement", CLOSED)
+    fleet = millrace("statements", who="operator")
+
+    (found,) = json.loads(listed.stdout)["items"]
+    assert (found["tenant_id"], found["period"], found["is_as_stated"]) == ("acme", CLOSED, True)
+    assert own.exit_code == 0, own.output
+    assert f"acme, {CLOSED}: as stated" in own.stdout
+    assert "globex" in fleet.stdout
+    assert millrace("statement", "2020-01").exit_code == 1
+
+
+def test_a_reconciliation_says_what_differs_from_the_provider_and_is_for_operators(
+    millrace: Millrace, tmp_path: Path
+) -> None:
+    joined_at = {"type": "Joined", "status": "True", "lastTransitionTime": "2027-01-15T08:00:00Z"}
+    claim = {"metadata": {"name": "claim-9"}, "status": {"conditions": [joined_at]}}
+    claims = tmp_path / "claims.json"
+    claims.write_text(json.dumps({"kind": "List", "items": [claim]}))
+
+    agreed = millrace("reconcile", who="operator")
+    differs = millrace("reconcile", "--claims", str(claims), who="operator")
+
+    assert (agreed.exit_code, agreed.stdout[:13]) == (0, "no difference"), agreed.output
+    assert differs.exit_code == 1
+    assert "claim-9" in differs.stdout
+    assert "1 to be repaired" in " ".join(differs.stdout.split())
+    refused = millrace("reconcile")
+    assert (refused.exit_code, "operator" in refused.stderr) == (1, True)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from libs.common.events.event import Owner
 from libs.common.schemas.openapi import tidied, write_or_check
-from services.metering.shell.routes import routed
+from services.metering.shell.api import routed
 
 DESCRIPTION: Final = (
     "What was used, as totals and as the lines they are the sum of: the proof behind every `usage.recorded` event.\n\n"

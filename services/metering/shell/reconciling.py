@@ -28,15 +28,19 @@ JOINED: Final = "Joined"
 
 
 def findings(
-    ports: Ports, closing: Closing, exports: Sequence[Exporting], claims: Iterable[Claim] | None
+    ports: Ports,
+    closing: Closing,
+    exports: Sequence[Exporting],
+    claims: Iterable[Claim] | None,
+    since_ms: int = 0,
 ) -> tuple[Finding, ...]:
-    """Every difference; those with the provider only if its claims are given."""
+    """Every difference; those with the provider only if its claims are given, of lines those from ``since_ms`` on."""
     known = list(meters(ports.store))
     waiting = frozenset((mark.dimensions.root, mark.start_ms) for each in known for mark in each.marked)
-    told = list(told_windows(ports.store))
+    told = [each for each in told_windows(ports.store) if each.start_ms >= since_ms]
     return (
         *(() if claims is None else reconcile.capacity(known, claims, now_ms=ports.clock.now_ms())),
-        *reconcile.ledger(audit(ports.store, windows=ports.windows), waiting),
+        *reconcile.ledger(audit(ports.store, windows=ports.windows, from_ms=ports.windows.start_of(since_ms)), waiting),
         *(found for each in exports for found in _accepted(each, told)),
         *reconcile.routers(producers(ports.store)),
         *reconcile.stated(closing.broken()),

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, Depends, Header, Query, Request
 
 from libs.common.clock import Clock
-from libs.common.errors import Invalid, MillraceError
+from libs.common.errors import Invalid
 from libs.common.events.usage import Meter as Meters
 from libs.common.keys import Keyring
 from libs.common.store.port import Entry, Store, Sum
@@ -87,7 +85,7 @@ class Reader:
             )
             for group, meter, quantity in found
         )
-        return UsageView(from_ms=from_ms, to_ms=to_ms, items=tuple(items), price_book=self._book())
+        return UsageView(from_ms=from_ms, to_ms=to_ms, items=tuple(items), price_book=book_view(self._prices))
 
     def receipt(self, tenant: str, request_id: str) -> ReceiptView:
         """The ledger lines of a request. Raises NotFound if the tenant has none such."""
@@ -98,12 +96,8 @@ class Reader:
         sums = [Sum(each.account, each.meter, each.labels, 0, each.quantity) for each in found]
         costs = list(costs_of(sums, (), self._prices).values()) if self._prices else []
         priced = [each for each in costs if each is not None]
-        return ReceiptView(
-            request_id=request_id, items=items, cost_nano=sum(priced) if priced else None, price_book=self._book()
-        )
-
-    def _book(self) -> PriceBookView | None:
-        return PriceBookView(id=self._prices.id, currency=self._prices.currency) if self._prices else None
+        cost_nano = sum(priced) if priced else None
+        return ReceiptView(request_id=request_id, items=items, cost_nano=cost_nano, price_book=book_view(self._prices))
 
     def _sums(
         self, tenant: str, endpoint: str | None, by: tuple[By, ...], from_ms: int, to_ms: int | None
@@ -137,28 +131,19 @@ class Reader:
             yield meter
 
 
-def create_app(reader: Reader) -> FastAPI:
-    """The ASGI app over a reader."""
-    app = routed()
-    app.state.reader = reader
-    app.add_exception_handler(MillraceError, problems.refused)
-    app.add_exception_handler(RequestValidationError, problems.invalid)
-    app.add_exception_handler(HTTPException, problems.no_route)
-    app.add_exception_handler(Exception, problems.broken)
-    return app
+def book_view(prices: PriceBook | None) -> PriceBookView | None:
+    """By which prices an answer counts."""
+    return PriceBookView(id=prices.id, currency=prices.currency) if prices else None
 
 
-def routed() -> FastAPI:
-    """All routes, with nothing behind them yet."""
-    app = FastAPI(
-        title="Millrace usage", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
-    )
-    app.add_api_route("/v1/usage", get_usage, methods=["GET"], tags=["usage"], responses=REFUSALS)
-    receipt = "/v1/usage/requests/{request_id}"
-    refusals = {**REFUSALS, 404: {"model": problems.Problem}}
-    app.add_api_route(receipt, get_receipt, methods=["GET"], tags=["usage"], responses=refusals)
-    app.add_api_route("/v1/ledger", get_ledger, methods=["GET"], tags=["usage"], responses=REFUSALS)
-    return app
+def router() -> APIRouter:
+    """The routes."""
+    found = APIRouter(tags=["usage"])
+    missing = {**REFUSALS, 404: {"model": problems.Problem}}
+    found.add_api_route("/v1/usage", get_usage, methods=["GET"], responses=REFUSALS)
+    found.add_api_route("/v1/usage/requests/{request_id}", get_receipt, methods=["GET"], responses=missing)
+    found.add_api_route("/v1/ledger", get_ledger, methods=["GET"], responses=REFUSALS)
+    return found
 
 
 PROJECT_HELP: Final = (

@@ -71,3 +71,69 @@ class LedgerView(View):
 
     items: tuple[EntryView, ...]
     cursor: str | None
+
+
+class SummaryView(View):
+    """A statement without its lines. `before` is the digest of the tenant's statement before it, which it covers."""
+
+    tenant_id: str
+    period: str
+    lines: int
+    corrections: int
+    digest: str
+    before: str
+    is_as_stated: bool
+    cost_nano: int | None = None
+
+
+class StatementsView(View):
+    """Statements of closed periods; costs are by the prices of today."""
+
+    items: tuple[SummaryView, ...]
+    price_book: PriceBookView | None = None
+
+
+class StatedLineView(View):
+    """A quantity of a period. `corrects` is the id of the line of an earlier statement to which it is added."""
+
+    id: str
+    endpoint_id: str
+    meter: str
+    account: str
+    model: str
+    tier: str
+    quantity: int
+    corrects: str
+    cost_nano: int | None = None
+
+
+class StatementView(View):
+    """A statement, as it was written."""
+
+    tenant_id: str
+    period: str
+    digest: str
+    before: str
+    is_as_stated: bool
+    lines: tuple[StatedLineView, ...]
+    price_book: PriceBookView | None = None
+
+
+class FindingView(View):
+    """Two figures that differ, why, and what repairs it; `is_passing`: nothing need be done."""
+
+    side: str
+    what: str
+    ours: int
+    theirs: int
+    cause: str
+    repair: str
+    is_passing: bool
+
+
+class ReconciliationView(View):
+    """What differs. `has_provider`: the provider's claims were among what was compared."""
+
+    items: tuple[FindingView, ...]
+    lasting: int
+    has_provider: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,7 +18,12 @@ from libs.common.keys import Keyring, mint
 from services.metering.__main__ import learn_key
 from services.metering.core.breakdown import By
 from services.metering.core.rating import ANY, Article, Price, PriceBook
-from services.metering.shell.routes import Reader, create_app
+from services.metering.shell.accounting import Accounts
+from services.metering.shell.api import create_app
+from services.metering.shell.closing import Closing
+from services.metering.shell.ports import Ports
+from services.metering.shell.reconciling import findings
+from services.metering.shell.routes import Reader
 from tests.unit.metering.world import ENDPOINT, T0, World, batch, joined, requested, staged, usage
 
 
@@ -69,7 +75,10 @@ def api() -> Api:
 
 def over(api: Api, prices: PriceBook | None = None) -> httpx.AsyncClient:
     """A client of the API with these prices."""
-    app = create_app(Reader(api.world.store, api.ring, api.world.clock, prices))
+    store, clock = api.world.store, api.world.clock
+    closing = Closing(store, clock, late_ms=0)
+    find = partial(findings, Ports(store, clock, api.world.windows), closing, ())
+    app = create_app(Reader(store, api.ring, clock, prices), Accounts(closing, find, prices))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://usage")
 
