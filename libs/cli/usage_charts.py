@@ -14,11 +14,12 @@ from libs.cli.usage_series import Span, Unit, day_of, label_of, ticks
 
 WIDTH: Final = 600
 HEIGHT: Final = 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 30, 44  # Room for the marks around a chart.
-NAME_WIDTH: Final = 190
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 30, 48  # Room for the marks around a chart.
 COLUMN_MAX: Final = 52.0  # A single hour is a column too, not a wall.
-ROW: Final = 30
-NAME_MAX: Final = 26  # Characters beside a bar; the table has all of them.
+ROW: Final = 48  # A name, and its bar below it: also on a phone, where letters are as wide again.
+NAME_MAX: Final = 44  # Characters above a bar; the table has all of them.
+BAR: Final = 18
+VALUE: Final = 110  # Room for a figure behind the longest bar.
 LABELS_MAX: Final = 8
 
 
@@ -56,27 +57,25 @@ def bars(title: str, parts: Sequence[Part], rows: Sequence[tuple[str, Sequence[i
     """A horizontal bar a name, its parts from the left, its figure at its end."""
     most = max(sum(values) for _, values in rows)
     marks = ticks(most, say)
-    room, height = WIDTH - NAME_WIDTH - 84, ROW * len(rows) + 40
-    drawn = []
+    room, below = WIDTH - VALUE, ROW * len(rows)
+    drawn = [f'<text class="unit" x="0" y="{below + 40}">{escape(say.name)}</text>']
     for mark in marks:
-        x = NAME_WIDTH + room * mark / marks[-1]
-        drawn.append(f'<line class="grid" x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{height - 34}"/>')
-        drawn.append(f'<text class="mark" x="{x:.1f}" y="{height - 18}" text-anchor="middle">{say.of(mark)}</text>')
-    drawn.append(f'<text class="unit" x="{NAME_WIDTH}" y="{height - 3}">{escape(say.name)}</text>')
+        x, anchor = room * mark / marks[-1], "middle" if mark else "start"
+        drawn.append(f'<line class="grid" x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{below + 4}"/>')
+        drawn.append(f'<text class="mark" x="{x:.1f}" y="{below + 20}" text-anchor="{anchor}">{say.of(mark)}</text>')
     for row, (name, values) in enumerate(rows):
-        y, x = 6 + row * ROW, float(NAME_WIDTH)
+        y, x = ROW * row + 22, 0.0
         drawn.append(
-            f'<text class="name" x="{NAME_WIDTH - 10}" y="{y + 14}" text-anchor="end">'
-            f"{escape(shortened(name))}<title>{escape(name)}</title></text>"
+            f'<text class="name" x="0" y="{y - 5}">{escape(shortened(name))}<title>{escape(name)}</title></text>'
         )
         for part, quantity in zip(parts, values, strict=True):
             width = room * quantity / marks[-1]
             if quantity:
                 said = f"{name}, {part.name}: {say.of(quantity)} {say.name}"
-                drawn.append(_bar(x, y, width, ROW - 11, part.colour, said))
+                drawn.append(_bar(x, y, width, BAR, part.colour, said))
             x += width
         drawn.append(f'<text class="value" x="{x + 7:.1f}" y="{y + 14}">{say.of(sum(values))}</text>')
-    return _svg(title, WIDTH, height, drawn)
+    return _svg(title, WIDTH, below + 48, drawn)
 
 
 def shortened(name: str) -> str:
@@ -116,12 +115,12 @@ def _time_axis(span: Span, step: float) -> str:
             continue
         x = LEFT + (index + 0.5) * step
         text = label if span.interval == "day" else label[-5:]
-        lines.append(f'<text class="mark" x="{x:.1f}" y="{y + 16}" text-anchor="middle">{text}</text>')
+        lines.append(f'<text class="mark" x="{x:.1f}" y="{y + 18}" text-anchor="middle">{text}</text>')
         if span.interval == "hour" and day_of(start_ms) != day:
             day = day_of(start_ms)
-            lines.append(f'<text class="unit" x="{x:.1f}" y="{y + 32}" text-anchor="middle">{day}</text>')
+            lines.append(f'<text class="unit" x="{x:.1f}" y="{y + 39}" text-anchor="middle">{day}</text>')
     if span.interval == "day":
-        lines.append(f'<text class="unit" x="{LEFT}" y="{y + 34}">days of UTC</text>')
+        lines.append(f'<text class="unit" x="{LEFT}" y="{y + 39}">days of UTC</text>')
     return "".join(lines)
 
 

@@ -30,7 +30,7 @@ dl.figures dt{color:var(--soft);font-size:13px}
 dl.figures dd{margin:2px 0 0;font-size:18px;font-weight:600;font-variant-numeric:tabular-nums}
 .pair{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:24px;align-items:start}
 .chart{overflow-x:auto}
-.chart svg{display:block;width:100%;min-width:480px;height:auto}
+.chart svg{display:block;width:100%;height:auto}
 .figures-of{overflow:auto;max-height:400px}
 ul.legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 10px;padding:0;font-size:13px;color:var(--soft)}
 ul.legend li{list-style:none}
@@ -55,5 +55,9 @@ svg .value{font-variant-numeric:tabular-nums}
 svg .bar:hover{opacity:.75}
 footer{margin-top:20px;color:var(--soft);font-size:13px}
 @media (max-width:900px){.pair{grid-template-columns:minmax(0,1fr)}main{padding:20px 14px}}
+@media (max-width:560px){section{padding:14px}dl.figures{grid-template-columns:1fr 1fr}dl.figures dd{font-size:16px}
+svg text,svg .mark,svg .unit{font-size:18px}th,td{padding:4px 5px}table{font-size:12px}
+table.names th:first-child{min-width:92px}
+th:first-child{position:sticky;left:0;background:var(--card)}}
 @media print{body{background:#fff}.figures-of{max-height:none}section{break-inside:avoid}}
 """

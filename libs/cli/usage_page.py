@@ -115,7 +115,7 @@ def _figures(used: Usage) -> str:
 
 def _long(time_ms: int) -> str:
     """A time for reading; of hundreds of hours nobody wants the minutes."""
-    return f"{time_ms // HOUR_MS:,} h" if time_ms >= 100 * HOUR_MS else duration(time_ms)
+    return f"{(2 * time_ms + HOUR_MS) // (2 * HOUR_MS):,} h" if time_ms >= 100 * HOUR_MS else duration(time_ms)
 
 
 def _time_chart(used: Usage) -> list[str]:
@@ -188,7 +188,7 @@ def _worth_chart(used: Usage, what: str, name: Callable[[Item], str]) -> list[st
             return []
         rows = largest(held_ms, ROWS_MAX)
         unit, title, say = unit_of_time(max(held_ms.values())), f"GPU time by {what}", _long
-    parts = [Part(title.split(" by ", maxsplit=1)[0].lower(), "serving")]
+    parts = [Part("cost" if title.startswith("Cost") else "GPU time", "serving")]
     listed: list[tuple[str, Sequence[int]]] = [(each, [quantity]) for each, quantity in rows]
     return [_section(title, bars(title, parts, listed, unit), _table((what, parts[0].name), listed, say), ())]
 

@@ -126,7 +126,7 @@ def test_the_columns_of_a_chart_add_up_to_its_table() -> None:
     total_ms = sum(each["quantity"] for each in used.over_time["items"] if each["meter"] == "gpu_ms")
     heights = [float(each) for each in re.findall(r'<rect class="bar" [^>]*height="([\d.]+)"', text.split("</svg>")[0])]
     marks = ticks(max(per_hour(used)), Unit("GPU-hours", HOUR_MS))
-    assert sum(heights) / (300 - 30 - 44) * marks[-1] == pytest.approx(total_ms, rel=0.01)
+    assert sum(heights) / (300 - 30 - 48) * marks[-1] == pytest.approx(total_ms, rel=0.01)
     assert f"<td>{total_ms / HOUR_MS:,.2f}</td></tr></tfoot>" in text
 
 
