@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from libs.common.audit import Deed, flaws
-from libs.common.bus.port import Message
+from libs.common.bus.port import Message, bucket_delete, bucket_put
 from libs.common.errors import Conflict, Stale
 from libs.common.store.port import Attention, Entry, Glance, JournalRow, Record, Store, Taken, Total, Transaction
 from tests.support.threads import persistently, together
@@ -623,6 +623,25 @@ def what_was_told_can_be_read_again_from_any_position(store: Store) -> None:
     assert list(store.told(after=third.position).messages) == []
 
 
+def what_a_key_was_last_set_to_can_be_read_for_ever(store: Store) -> None:
+    first, other = (bucket_put(bucket="keys", key=key, value=b"1", id=f"put-{key}") for key in ("a", "b"))
+    with store.transaction() as unit:
+        unit.enqueue(first)
+        unit.enqueue(a_message("m1"))
+        unit.enqueue(other)
+    with store.transaction() as unit:
+        unit.enqueue(replace(first, id="put-a-2", body=b"2"))
+        unit.enqueue(replace(first, id="put-a-3", body=b"3"))
+        unit.enqueue(bucket_put(bucket="routes", key="a", value=b"4", id="put-c"))
+        unit.enqueue(bucket_delete(bucket="keys", key="b", id="deleted"))
+
+    found = store.puts()
+
+    assert [(each.subject, each.body) for each in found] == [("$KV.keys.a", b"3"), ("$KV.routes.a", b"4")]
+    assert (found[0].id, found[0].stream) == ("put-a-3", "KV_keys")
+    assert store.puts(after="$KV.keys.a", limit=1) == found[1:]
+
+
 def what_is_told_late_is_still_read(store: Store) -> None:
     """For a store with several writers at once: whoever goes on from the last position has to wait for it."""
     with ThreadPoolExecutor(1) as reader:
@@ -655,6 +674,7 @@ PROMISES: Final[tuple[Callable[[Store], None], ...]] = (
     a_counter_keeps_its_limit,
     a_counter_never_passes_its_limit_among_many,
     the_outbox_gives_in_order_until_marked,
+    what_a_key_was_last_set_to_can_be_read_for_ever,
     the_outbox_loses_nothing_among_many_writers,
     what_was_told_can_be_read_again_from_any_position,
     a_label_is_unique_in_its_scope,

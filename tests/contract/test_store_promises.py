@@ -247,6 +247,18 @@ class GivesTheNewestFirst(Faulty):
         return list(reversed(self._inner.pending(limit)))
 
 
+class RemembersTheDeleted(Faulty):
+    """Has what was deleted from buckets come back."""
+
+    class Unit(Worse):
+        def enqueue(self, message: Message) -> None:
+            if message.body:
+                self._unit.enqueue(message)
+
+    def worsened(self, unit: Transaction) -> Any:
+        return self.Unit(unit, self._inner)
+
+
 @pytest.mark.parametrize(
     ("fault", "broken"),
     [
@@ -256,6 +268,7 @@ class GivesTheNewestFirst(Faulty):
         (ForgetsTheInbox, promises.an_event_is_seen_once),
         (ChecksThenActs, promises.a_counter_never_passes_its_limit_among_many),
         (GivesTheNewestFirst, promises.the_outbox_gives_in_order_until_marked),
+        (RemembersTheDeleted, promises.what_a_key_was_last_set_to_can_be_read_for_ever),
         (ForgetsLabels, promises.a_label_is_unique_in_its_scope),
         (OverwritesTheLedger, promises.a_ledger_entry_is_itself_for_ever),
         (EntersWhatConflicts, promises.entries_in_a_batch_land_once_and_those_with_other_content_are_told),

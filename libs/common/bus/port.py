@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
+
+BUCKET: Final = "KV_"  # How the stream of a key-value bucket is called, before its name.
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,16 @@ class Bus(Protocol):
 
 def bucket_put(*, bucket: str, key: str, value: bytes, id: str) -> Message:
     """The message that sets ``key`` of a key-value bucket: a bucket is a stream, so a put can ride in an outbox."""
-    return Message(id=id, stream=f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", body=value)
+    return Message(id=id, stream=f"{BUCKET}{bucket}", subject=f"$KV.{bucket}.{key}", body=value)
 
 
 def bucket_delete(*, bucket: str, key: str, id: str) -> Message:
     """The message that deletes ``key`` of a key-value bucket."""
     return Message(
-        id=id, stream=f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", body=b"", headers={"KV-Operation": "DEL"}
+        id=id, stream=f"{BUCKET}{bucket}", subject=f"$KV.{bucket}.{key}", body=b"", headers={"KV-Operation": "DEL"}
     )
+
+
+def is_of_bucket(message: Message) -> bool:
+    """Whether a message sets or deletes a key of a bucket."""
+    return message.stream.startswith(BUCKET)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, func, insert, inspect, select, text
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from libs.common.store.ledger import FILLS
 from libs.common.store.months import BEFORE, part_by_month
-from libs.common.store.tables import ENTRIES, SCHEMA
+from libs.common.store.tables import ENTRIES, OUTBOX, PUTS, SCHEMA
 
 WIDE_INDEXES: Final = ("entries_account", "entries_time")  # They ended in the id, a third of a line, for no question.
+# What an older build set and still has in its outbox.
+LAST: Final = select(func.max(OUTBOX.c.position)).where(OUTBOX.c.stream.startswith("KV_")).group_by(OUTBOX.c.subject)
+PUT: Final = select(*(OUTBOX.c[each.name] for each in PUTS.columns)).where(OUTBOX.c.position.in_(LAST))
+FILL_PUTS: Final = insert(PUTS).from_select([each.name for each in PUTS.columns], PUT)
 
 
 def grow(connection: Connection) -> None:
@@ -27,6 +31,8 @@ def grow(connection: Connection) -> None:
     for name, fill in FILLS.items():
         if ENTRIES.name in known and name not in known:
             connection.execute(fill)
+    if OUTBOX.name in known and PUTS.name not in known:
+        connection.execute(FILL_PUTS)
 
 
 def _add_columns(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
-from libs.common.bus.port import Message
+from libs.common.bus.port import Message, is_of_bucket
 from libs.common.errors import Conflict, Stale
 from libs.common.store.port import Attention, Entry, Glance, JournalRow, Outgoing, Record, Sum, Taken, Told, Total
 
@@ -125,6 +125,7 @@ class MemoryStore:
         self.inbox: set[tuple[str, str]] = set()
         self.rows: list[JournalRow] = []
         self.outbox: dict[int, Message] = {}
+        self.last_put: dict[str, Message] = {}
         self.counters: dict[str, int] = {}
         self.ledger: dict[str, Entry] = {}
         self.audit: list[Sealed] = []
@@ -147,6 +148,8 @@ class MemoryStore:
         for row in unit.rows:
             self.rows.append(replace(row, seq=len(self.rows) + 1))
         for message in unit.messages:
+            if is_of_bucket(message):
+                self.last_put[message.subject] = message
             self._position += 1
             self.outbox[self._position] = message
             self._told.append(Outgoing(self._position, message))
@@ -232,6 +235,10 @@ class MemoryStore:
         if tenant_id is not None:
             found = [each for each in self.audit if each.deed.tenant_id == tenant_id and each.tenant_seq > after]
         return [each for each in found if project_id in (None, each.deed.project_id)][:limit]
+
+    def puts(self, *, after: str = "", limit: int = 1000) -> Sequence[Message]:
+        """What each key of a bucket was last set to."""
+        return [each for key, each in sorted(self.last_put.items()) if key > after and each.body][:limit]
 
     def sums(self, *, from_ms: int, to_ms: int, under: str | None = None, every_ms: int | None = None) -> Sequence[Sum]:
         """Exact sums of ledger entries, by account, meter, labels and interval."""

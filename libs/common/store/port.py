@@ -5,7 +5,8 @@
 3. An event is seen once: the second time `seen` says so, also after a crash.
 4. A counter never passes its limit, however many take from it at once.
 5. The outbox gives messages in the order in which they were committed, until they are marked as sent.
-   Sent ones can be read again for days, so a reader with a position of its own misses none.
+   Sent ones can be read again for days, so a reader with a position of its own misses none. What a key of a bucket was
+   last set to can be read for ever.
 6. The audit is one chain without a gap, in the order of commits, whoever writes to it at once.
 7. `label` is unique among the records of a kind within a scope; Taken otherwise, and nothing changed.
 """
@@ -204,6 +205,9 @@ class Store(Protocol):
 
     def mark_sent(self, positions: Sequence[int]) -> None:
         """The bus has these."""
+
+    def puts(self, *, after: str = "", limit: int = 1000) -> Sequence[Message]:
+        """What each key of a bucket was last set to, in order of subject; not those that were deleted."""
 
     def told(self, *, after: int, limit: int = 1000) -> Told:
         """The outbox in order of commits, sent or not, from behind ``after``: who goes on from there misses nothing."""

@@ -20,7 +20,7 @@ from libs.common.store.entering import entries_from, with_ids
 from libs.common.store.foreseeing import LOAD, record_of
 from libs.common.store.ledger import summing
 from libs.common.store.port import Attention, Entry, Glance, JournalRow, Outgoing, Record, Sum, Told, Total
-from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, RECORDS
+from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, PUTS, RECORDS
 from libs.common.store.unit import SqlUnit, Statements, sealed_of
 from libs.common.units import DAY_MS
 
@@ -114,6 +114,14 @@ class SqlStore:
             first, last = connection.execute(SPAN).fetchall()[0]
             rows = connection.execute(OUTGOING.where(OUTBOX.c.position > after).limit(limit)).fetchall()
         return Told(first or 0, last or 0, [_outgoing(row) for row in rows])
+
+    def puts(self, *, after: str = "", limit: int = 1000) -> Sequence[Message]:
+        """What each key of a bucket was last set to."""
+        kept = (PUTS.c.subject > after, func.length(PUTS.c.body) > 0)
+        return [
+            Message(row.id, row.stream, row.subject, row.body)
+            for row in self._read(select(PUTS).where(*kept).order_by(PUTS.c.subject).limit(limit))
+        ]
 
     def counter(self, name: str) -> int:
         """The value of a counter."""

@@ -76,6 +76,18 @@ class OutboxRow(StoreTable, table=True):
     sent_at_ms: int | None = Field(sa_column=Column(NUMBER))
 
 
+class PutRow(StoreTable, table=True):
+    """What a key of a bucket was last set to; kept longer than the outbox, for a broker that lost its disk."""
+
+    __tablename__ = "puts"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subject: str = Field(sa_column=Column(WORDS, primary_key=True))
+    stream: str = Field(sa_column=Column(WORDS, nullable=False))
+    id: str = Field(sa_column=Column(WORDS, nullable=False))
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
 class JournalTableRow(StoreTable, table=True):
     """What was decided on, never changed and never deleted."""
 
@@ -189,6 +201,7 @@ RECORDS: Final[Table] = SCHEMA.tables["records"]
 INBOX: Final[Table] = SCHEMA.tables["inbox"]
 OUTBOX: Final[Table] = SCHEMA.tables["outbox"]
 JOURNAL: Final[Table] = SCHEMA.tables["journal"]
+PUTS: Final[Table] = SCHEMA.tables["puts"]
 COUNTERS: Final[Table] = SCHEMA.tables["counters"]
 ENTRIES: Final[Table] = SCHEMA.tables["entries"]
 IDS: Final = Table(  # Of PostgreSQL alone, so not among the tables that every store makes.

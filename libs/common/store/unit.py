@@ -11,14 +11,14 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Connection, CursorResult, Executable, bindparam, case, insert, select, update
 
 from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
-from libs.common.bus.port import Message
+from libs.common.bus.port import Message, is_of_bucket
 from libs.common.errors import Conflict, MillraceError, Stale
 from libs.common.store.database import Database, Duplicate, meaning
 from libs.common.store.entering import COUNTED, add_to_sums, new_of, with_ids
 from libs.common.store.entering import insert as insert_entries
 from libs.common.store.foreseeing import LOAD, Foreseen, foresee, record_of
 from libs.common.store.port import Entry, JournalRow, Record, Taken
-from libs.common.store.tables import CHAINS, COUNTERS, DEEDS, INBOX, JOURNAL, OUTBOX, RECORDS, WORDS
+from libs.common.store.tables import CHAINS, COUNTERS, DEEDS, INBOX, JOURNAL, OUTBOX, PUTS, RECORDS, WORDS
 
 # Writers of one record queue at its row, rather than all decide and all but one decide again.
 LOAD_TO_WRITE: Final = LOAD.with_for_update(key_share=True)
@@ -44,6 +44,9 @@ class Statements:
         first = select(bindparam("name", type_=WORDS), amount).where(amount <= limit)
         self.see: Executable = make(INBOX).on_conflict_do_nothing().execution_options(**COUNTED)
         self.see_all: Executable = make(INBOX).on_conflict_do_nothing().returning(INBOX.c.reader, INBOX.c.event_id)
+        put = make(PUTS)
+        news = {each: put.excluded[each] for each in ("stream", "id", "body")}
+        self.put: Executable = put.on_conflict_do_update(index_elements=["subject"], set_=news)
         self.create: Executable = make(RECORDS).on_conflict_do_nothing().execution_options(**COUNTED)
         self.dialect = database.dialect
         self.chain: Executable = (
@@ -133,6 +136,9 @@ class SqlUnit:
             "body": message.body,
         }
         self._append(ENQUEUE, values)
+        if is_of_bucket(message):
+            put = {"subject": message.subject, "stream": message.stream, "id": message.id, "body": message.body}
+            self._append(self._statements.put, put)
 
     def take(self, counter: str, amount: int, limit: int) -> bool:
         """Add to a counter if the sum stays within ``limit``."""
