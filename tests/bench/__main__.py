@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from tests.bench import capacity, catchup, keys, ledger, overload, report, revocation, router, scale, store
+from tests.bench import capacity, catchup, hotpath, keys, ledger, overload, report, revocation, router, scale, store
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
     {
@@ -17,6 +17,7 @@ SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
         "ledger": ledger.measure,
         "overload": overload.measure,
         "router": router.measure,
+        "hotpath": hotpath.measure,
         "catchup": catchup.measure,
         "scale": scale.measure,
         "capacity": capacity.measure,
