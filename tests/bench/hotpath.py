@@ -143,6 +143,7 @@ class Bench:
 
     def ask(self, asked: bytes) -> None:
         """The client's bytes come in; the engine is asked."""
+        self.engine.idle_since_s = self.gateway.now_s()
         self.client.data_received(asked)
         assert self.far.taken(), self.near.taken()
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from libs.common.units import SECOND_MS
 
@@ -32,8 +34,7 @@ class Limit:
     at_once: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True, gc=False):
     """What is left of one limit after a request, or before the one that it refused."""
 
     limit: int
@@ -41,8 +42,7 @@ class Room:
     reset_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """A request was admitted: what it holds, and the tightest of the limits that it passed.
 
     `tokens` may be fewer than it asked for: then that is all that it may use. `at_once` are the buckets it runs in.
@@ -127,33 +127,31 @@ class MinuteLimits:
 
         `now_ms` is of a steady clock.
         """
-        limits = tuple(limits)
-        crowded = tuple(each.bucket for each in limits if each.at_once is not None)
-        held = tuple(each for each in limits if each.requests is not None or each.tokens is not None)
-        slot = self._advance(now_ms)
-        if any(self._running.get(each.bucket, 0) >= each.at_once for each in limits if each.at_once is not None):
-            return Refused("concurrency", FREES_S)
-        said = self._take(held, slot, tokens, tokens if least is None else min(least, tokens)) if held else None
-        if isinstance(said, Refused):
-            return said
-        for bucket in crowded:
-            self._running[bucket] = self._running.get(bucket, 0) + 1
-        grant = Grant((), slot, tokens) if said is None else said
-        return replace(grant, at_once=crowded) if crowded else grant
+        limits, slot, running = tuple(limits), self._advance(now_ms), self._running
+        for each in limits:
+            if each.at_once is not None and running.get(each.bucket, 0) >= each.at_once:
+                return Refused("concurrency", FREES_S)
+        grant = self._take(limits, slot, tokens, tokens if least is None else min(least, tokens))
+        if isinstance(grant, Grant):
+            for bucket in grant.at_once:
+                running[bucket] = running.get(bucket, 0) + 1
+        return grant
 
-    def _take(self, held: Sequence[Limit], slot: int, tokens: int, least: int) -> Grant | Refused:
-        requests = _rooms(self._requests, [(each.bucket, each.requests) for each in held], slot, 1)
-        spending = _rooms(self._tokens, [(each.bucket, each.tokens) for each in held], slot, least)
-        for what, found, amount in (("requests", requests, 1), ("tokens", spending, least)):
-            if found is not None and found.remaining < amount:
-                retry_after_s = None if amount > found.limit else max(1, found.reset_s)
-                return Refused(what, retry_after_s, requests, spending)
-        tokens = tokens if spending is None else min(tokens, spending.remaining)
-        for each in held:
-            self._requests.setdefault(each.bucket, Window()).add(slot, 1)
-            self._tokens.setdefault(each.bucket, Window()).add(slot, tokens)
-        buckets = tuple(each.bucket for each in held)
-        return Grant(buckets, slot, tokens, (), _less(requests, 1), _less(spending, tokens))
+    def _take(self, limits: Sequence[Limit], slot: int, tokens: int, least: int) -> Grant | Refused:
+        requests = _tightest(self._requests, [(each.bucket, each.requests) for each in limits], slot, 1)
+        spending = _tightest(self._tokens, [(each.bucket, each.tokens) for each in limits], slot, least)
+        if requests is not None and requests.remaining < 1:
+            return _refused("requests", requests, 1, requests, spending)
+        if spending is not None:
+            if spending.remaining < least:
+                return _refused("tokens", spending, least, requests, spending)
+            tokens = min(tokens, spending.remaining)
+        buckets = [each.bucket for each in limits if each.requests is not None or each.tokens is not None]
+        for bucket in buckets:
+            _window(self._requests, bucket).add(slot, 1)
+            _window(self._tokens, bucket).add(slot, tokens)
+        at_once = [each.bucket for each in limits if each.at_once is not None]
+        return Grant(tuple(buckets), slot, tokens, tuple(at_once), _less(requests, 1), _less(spending, tokens))
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
@@ -167,7 +165,7 @@ class MinuteLimits:
             if unused > 0 and window is not None:
                 window.give_back(grant.slot, unused)
             elif unused < 0:
-                self._tokens.setdefault(bucket, Window()).add(slot, -unused)
+                _window(self._tokens, bucket).add(slot, -unused)
 
     def _advance(self, now_ms: int) -> int:
         self._slot = max(self._slot, now_ms // SECOND_MS)
@@ -186,29 +184,55 @@ class MinuteLimits:
 def rate_headers(said: Grant | Refused) -> bytes:
     """What an answer says of the limits, in OpenAI's words: nothing of what has none."""
     lines = b""
-    for what, room in ((b"requests", said.requests_left), (b"tokens", said.tokens_left)):
-        if room is not None:
-            lines += b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: %d\r\nx-ratelimit-reset-%s: %ds\r\n" % (
-                what, room.limit, what, room.remaining, what, room.reset_s,
-            )  # fmt: skip
+    if (room := said.requests_left) is not None:
+        lines = _REQUESTS_LEFT % (room.limit, room.remaining, room.reset_s)
+    if (room := said.tokens_left) is not None:
+        lines += _TOKENS_LEFT % (room.limit, room.remaining, room.reset_s)
     return lines
 
 
-def _rooms(windows: dict[str, Window], limits: Sequence[tuple[str, int | None]], slot: int, amount: int) -> Room | None:
+_REQUESTS_LEFT: Final = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %ds\r\n"
+)
+_TOKENS_LEFT: Final = _REQUESTS_LEFT.replace(b"requests", b"tokens")
+
+
+def _window(windows: dict[str, Window], bucket: str) -> Window:
+    return windows.get(bucket) or windows.setdefault(bucket, Window())
+
+
+def _tightest(
+    windows: dict[str, Window], limits: Sequence[tuple[str, int | None]], slot: int, amount: int
+) -> Room | None:
     """The tightest room; of those too small for ``amount``, the one to wait for longest."""
-    found: list[Room] = []
+    least, tightest, count = -1, None, 0
     for bucket, limit in limits:
         if limit is None:
             continue
         window = windows.get(bucket) or Window()
         window.expire(slot)
-        over = window.total + amount - limit
-        found.append(Room(limit, max(0, limit - window.total), window.free_in_s(slot, max(over, 1))))
-    short = [each for each in found if each.remaining < amount]
-    if short:
-        return max(short, key=lambda each: (amount > each.limit, each.reset_s))
-    return min(found, key=lambda each: each.remaining, default=None)
+        left = limit - window.total
+        if left < amount:
+            return _longest(windows, limits, slot, amount)
+        if tightest is None or left < least:
+            least, tightest, count = left, window, limit
+    return None if tightest is None else Room(count, least, tightest.free_in_s(slot, 1))
+
+
+def _longest(windows: dict[str, Window], limits: Sequence[tuple[str, int | None]], slot: int, amount: int) -> Room:
+    """Of the rooms too small for ``amount``, the one to wait for longest."""
+    short: list[Room] = []
+    for bucket, limit in limits:
+        window = windows.get(bucket) or Window()
+        window.expire(slot)
+        if limit is not None and (over := window.total + amount - limit) > 0:
+            short.append(Room(limit, max(0, limit - window.total), window.free_in_s(slot, over)))
+    return max(short, key=lambda each: (amount > each.limit, each.reset_s))
+
+
+def _refused(what: str, room: Room, amount: int, requests: Room | None, tokens: Room | None) -> Refused:
+    return Refused(what, None if amount > room.limit else max(1, room.reset_s), requests, tokens)
 
 
 def _less(room: Room | None, amount: int) -> Room | None:
-    return None if room is None else replace(room, remaining=room.remaining - amount)
+    return None if room is None else Room(room.limit, room.remaining - amount, room.reset_s)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from services.router.core.refusals import HttpRefusal, model_not_found
-from services.router.core.surface import ALLOWED, DROPPED, NEEDED, OURS, OUTPUTS, PROMPTS, READERS, Api
+from services.router.core.surface import ALLOWED, DROPPED, KNOWN, NEEDED, OUTPUTS, PROMPTS, READERS, UNSEEN, Api
 
 DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, which are owed once the engine counts them.
@@ -25,9 +24,12 @@ TEMPLATE_TOKENS: Final = 256  # What a chat template may add of its own: a defau
 MANY: Final = ("prompt", "input")  # Where there may be several prompts, each with an answer of its own.
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request for a model: what we read of it, and the rest as it came. `model` is `<endpoint>[/<adapter>]`."""
+class Ask(msgspec.Struct, frozen=True):
+    """A request for a model: what we read of it, and the rest as it came. `model` is `<endpoint>[/<adapter>]`.
+
+    `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers
+    has at most `most` and makes no sense below `fewest`.
+    """
 
     api: Api
     model: str
@@ -39,6 +41,10 @@ class Ask:
     adapter: str
     session: str = ""  # What the client says to send to the same replica (OpenAI's prompt_cache_key).
     is_batch: bool = False  # Whether it may wait while others do not (OpenAI's flex tier).
+    prompt_estimate: int = 1
+    most: int = COMPLETION_TOKENS
+    fewest: int = CLAMPED_TOKENS_MIN
+    choices: int = 1
 
 
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -52,7 +58,8 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     _check_depth(body)
     try:
         raw = _RAW.decode(body)
-        _check_names(api, raw, host)
+        if raw.keys() - KNOWN[api] or NEEDED[api] not in raw or "model" not in raw:
+            _check_names(api, raw, host)
         fields = READERS[api].decode(body)
     except msgspec.ValidationError as wrong:
         raise _invalid(str(wrong)) from None
@@ -67,17 +74,22 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     endpoint, _, adapter = model.partition("/")
     if host and endpoint != host:
         raise model_not_found(model)
+    most = 0 if api is Api.EMBEDDINGS else fields.most or COMPLETION_TOKENS
     return Ask(
-        api=api,
-        model=model,
-        stream=bool(fields.stream),
-        wants_usage=options is not None and bool(options.include_usage),
-        wants_running_usage=options is not None and bool(options.continuous_usage_stats),
-        rest={name: value for name, value in raw.items() if name not in OURS and name not in DROPPED},
-        endpoint=endpoint,
-        adapter=adapter,
-        session=_text(raw, "prompt_cache_key"),
-        is_batch=_text(raw, "service_tier") in BATCH_TIERS,
+        api,
+        model,
+        bool(fields.stream),
+        options is not None and bool(options.include_usage),
+        options is not None and bool(options.continuous_usage_stats),
+        {name: value for name, value in raw.items() if name not in UNSEEN},
+        endpoint,
+        adapter,
+        _text(raw, "prompt_cache_key"),
+        _text(raw, "service_tier") in BATCH_TIERS,
+        prompt_estimate=_prompt_bytes(raw) // BYTES_PER_TOKEN + 1,
+        most=most,
+        fewest=min(max(CLAMPED_TOKENS_MIN, fields.min_tokens or 0), most),
+        choices=fields.n or 1,
     )
 
 
@@ -86,26 +98,25 @@ def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_m
 
     ``tokens_max`` is how much it may generate where that is less than the client allowed.
     """
-    parts = [b'"model":%s' % msgspec.json.encode(ask.adapter or engine_model)]
-    parts += [
-        b"%s:%s" % (msgspec.json.encode(name), bytes(value))
-        for name, value in ask.rest.items()
-        if tokens_max is None or name not in OUTPUTS
-    ]
+    parts: list[bytes | msgspec.Raw] = [b'{"model":%s' % msgspec.json.encode(ask.adapter or engine_model)]
+    for name, value in ask.rest.items():
+        if tokens_max is None or name not in OUTPUTS:
+            parts += (_BEFORE[name], value)
     if tokens_max is not None:
-        name = b"max_output_tokens" if ask.api is Api.RESPONSES else b"max_tokens"
-        parts.append(b'"%s":%d' % (name, tokens_max))
+        name = "max_output_tokens" if ask.api is Api.RESPONSES else "max_tokens"
+        parts.append(b"%s%d" % (_BEFORE[name], tokens_max))
     if cache_salt:
-        parts.append(b'"cache_salt":%s' % msgspec.json.encode(cache_salt))
-    if ask.api is Api.RESPONSES:
-        parts.append(b'"store":false')  # An engine keeps answers for whoever guesses their ids.
-    if ask.stream:
-        parts.append(_STREAM_OF_ITEMS if ask.api is Api.RESPONSES else _STREAM)
-    return b"{%s}" % b",".join(parts)
+        parts.append(b',"cache_salt":%s' % msgspec.json.encode(cache_salt))
+    parts.append((_ENDS_OF_ITEMS if ask.api is Api.RESPONSES else _ENDS)[ask.stream])
+    return b"".join(parts)
 
 
-_STREAM: Final = b'"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}'
-_STREAM_OF_ITEMS: Final = b'"stream":true'  # Its usage is in its last event always.
+_BEFORE: Final[Mapping[str, bytes]] = {  # Each field's name, as it stands before its value.
+    name: b",%s:" % msgspec.json.encode(name) for names in ALLOWED.values() for name in names
+}
+_ENDS: Final = (b"}", b',"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}')
+# An engine keeps answers for whoever guesses their ids, if it may; its usage is in its last event always.
+_ENDS_OF_ITEMS: Final = (b',"store":false}', b',"store":false,"stream":true}')
 
 
 def prompt_bytes(ask: Ask) -> bytes:
@@ -114,39 +125,25 @@ def prompt_bytes(ask: Ask) -> bytes:
     return b"" if found is None else bytes(found)
 
 
-def prompt_estimate(ask: Ask) -> int:
-    """How many tokens the prompt may have, before the engine counts them."""
-    prompt = (ask.rest.get(name) for name in PROMPTS)
-    return sum(len(bytes(each)) for each in prompt if each is not None) // BYTES_PER_TOKEN + 1
-
-
 def reservation(ask: Ask) -> int:
     """How many tokens the request may use: its prompt, and the most that it lets the engine generate."""
-    return prompt_estimate(ask) + most(ask) * _choices(ask)
+    return ask.prompt_estimate + ask.most * ask.choices
 
 
 def least_reservation(ask: Ask) -> int:
     """How few tokens the request makes sense with, if there is no room for all that it may use."""
-    fewest = max(CLAMPED_TOKENS_MIN, _number(ask, "min_tokens") or 0)
-    return prompt_estimate(ask) + min(fewest, most(ask)) * _choices(ask)
+    return ask.prompt_estimate + ask.fewest * ask.choices
 
 
 def clamped(ask: Ask, granted: int) -> int | None:
     """How many tokens each answer may have if so many were granted; None if that is what was asked for."""
     if granted >= reservation(ask):
         return None
-    return (granted - prompt_estimate(ask)) // _choices(ask)
+    return (granted - ask.prompt_estimate) // ask.choices
 
 
-def most(ask: Ask) -> int:
-    """How many tokens each answer may have."""
-    if ask.api is Api.EMBEDDINGS:
-        return 0
-    return next((found for name in OUTPUTS if (found := _number(ask, name))), COMPLETION_TOKENS)
-
-
-def _choices(ask: Ask) -> int:
-    return _number(ask, "n") or 1
+def _prompt_bytes(raw: Mapping[str, msgspec.Raw]) -> int:
+    return sum([memoryview(raw[name]).nbytes for name in PROMPTS if name in raw])
 
 
 def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:
@@ -164,17 +161,13 @@ def bound(ask: Ask, most: int) -> int:
     """
     said = next((msgspec.json.decode(ask.rest[name]) for name in MANY if name in ask.rest), "")
     prompts = len(said) if isinstance(said, list) and said and not isinstance(said[0], int) else 1
-    whole = sum(len(bytes(each)) for each in ask.rest.values())
-    return whole + TEMPLATE_TOKENS * prompts + most * _choices(ask) * prompts
-
-
-def _number(ask: Ask, name: str) -> int | None:
-    return msgspec.json.decode(ask.rest[name], type=int | None) if name in ask.rest else None
+    whole = sum(memoryview(each).nbytes for each in ask.rest.values())
+    return whole + TEMPLATE_TOKENS * prompts + most * ask.choices * prompts
 
 
 def _check_names(api: Api, raw: Mapping[str, msgspec.Raw], host: str) -> None:
     for name in raw:
-        if name not in ALLOWED[api] and name not in DROPPED:
+        if name not in KNOWN[api]:
             shown = name[:64]
             raise HttpRefusal(400, f"Unrecognized request argument supplied: {shown}", param=shown)
     if "model" not in raw and not host:

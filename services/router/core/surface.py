@@ -77,6 +77,8 @@ NEEDED: Final[Mapping[Api, str]] = MappingProxyType(
 # Known to OpenAI's clients, without meaning for an engine: taken, not forwarded.
 DROPPED: Final = frozenset({"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 OURS: Final = frozenset({"model", "stream", "stream_options"})  # Written by us into what the engine reads.
+UNSEEN: Final = OURS | DROPPED  # What of a client's request no engine reads.
+KNOWN: Final[Mapping[Api, frozenset[str]]] = MappingProxyType({api: names | DROPPED for api, names in ALLOWED.items()})
 PROMPTS: Final = ("messages", "prompt", "input", "instructions", "tools")  # What an engine reads as the prompt.
 OUTPUTS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")  # What bounds the answer.
 
@@ -112,12 +114,22 @@ class Fields(msgspec.Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     max_tokens: Tokens | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
+    min_tokens: Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] | None = None
+
+    @property
+    def most(self) -> int | None:
+        """How many tokens the client lets each answer have; None if it does not say."""
+        return self.max_tokens
 
 
 class _Chat(Fields, kw_only=True):
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     max_completion_tokens: Tokens | None = None
     tools: list[_Tool] | None = None
+
+    @property
+    def most(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
 
 
 class _Completions(Fields, kw_only=True):
@@ -139,6 +151,10 @@ class _Responses(Fields, kw_only=True):
     input: str | Annotated[list[_Item], msgspec.Meta(min_length=1)]
     max_output_tokens: Tokens | None = None
     tools: list[_Tool] | None = None
+
+    @property
+    def most(self) -> int | None:
+        return self.max_output_tokens
 
 
 class _Embeddings(Fields, kw_only=True):

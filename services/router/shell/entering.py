@@ -57,7 +57,7 @@ def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens
     grant, held, entered.grant, entered.held = entered.grant, entered.held, None, None
     if grant is None and held is None:
         return
-    used = (openai.prompt_estimate(ask) if prompt_tokens is None else prompt_tokens) + completion
+    used = (ask.prompt_estimate if prompt_tokens is None else prompt_tokens) + completion
     if held is not None and gateway.budgets is not None:
         gateway.budgets.settle(held, tokens=used)
     if grant is not None:
@@ -87,8 +87,8 @@ def _within_limits(gateway: Gateway, target: Target, key: KeyEntry, ask: openai.
 def _within_budgets(gateway: Gateway, entered: Entered, ask: openai.Ask) -> Entered:
     if gateway.budgets is None:
         return entered
-    most = openai.most(ask) if entered.tokens_max is None else entered.tokens_max
-    said = gateway.budgets.reserve(entered.target.entry, tokens=openai.bound(ask, most))
+    most = ask.most if entered.tokens_max is None else entered.tokens_max
+    said = gateway.budgets.reserve(entered.target.entry, lambda: openai.bound(ask, most))
     if isinstance(said, Short):
         settle(gateway, entered, ask, prompt_tokens=0, completion=0)
         metrics.LIMITED.labels(what="budget").inc()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -14,42 +16,74 @@ from services.router.core.limits import Limit
 log = logging.getLogger(__name__)
 
 
+TERMS_MAX: Final = 4096  # Endpoints whose terms are kept.
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Limits and budgets of one endpoint, of its project and its tenant; made once for many requests."""
+
+    entry: RouteEntry
+    limits: tuple[Limit, ...]
+    budgets: tuple[str, ...]
+
+
 class QuotaTable:
     """The quotas that hold now. Changes come in any thread; each replaces one entry."""
 
     def __init__(self) -> None:
         self._entries: dict[str, QuotaEntry] = {}
+        self._terms: dict[str, Terms] = {}
 
     def change(self, key: str, value: bytes | None) -> None:
         """A key of the bucket was set or deleted. A value that we can't read changes nothing."""
-        if value is None:
-            self._entries.pop(key, None)
-            return
         try:
-            self._entries[key] = QuotaEntry.model_validate_json(value)
+            entry = None if value is None else QuotaEntry.model_validate_json(value)
         except ValidationError:
             log.warning("quota is unreadable; kept the one before", extra=fields(reason=key))
+            return
+        if entry is None:
+            self._entries.pop(key, None)
+        else:
+            self._entries[key] = entry
+        self._terms = {}
 
-    def budgets_of(self, entry: RouteEntry) -> list[str]:
-        """The budgets that a request for this endpoint spends: its project's and its tenant's, as far as there are."""
-        keys = (f"{entry.tenant_id}.{entry.project_id}", entry.tenant_id)
-        return [key for key in keys if (quota := self._entries.get(key)) and quota.tokens_per_month is not None]
+    def terms_of(self, entry: RouteEntry) -> Terms:
+        """What a request for this endpoint must pass and spends, whoever's it is; kept until a quota or route changes.
+
+        What was kept is forgotten by putting another dict in its place: who looks meanwhile fills the old one.
+        """
+        kept = self._terms
+        found = kept.get(entry.endpoint_id)
+        if found is None or found.entry is not entry:
+            if len(kept) >= TERMS_MAX:
+                kept.clear()
+            kept[entry.endpoint_id] = found = self._make(entry)
+        return found
+
+    def _make(self, entry: RouteEntry) -> Terms:
+        names = (f"{entry.tenant_id}.{entry.project_id}", entry.tenant_id)
+        said = [(name, quota) for name in names if (quota := self._entries.get(name)) is not None]
+        limits = (
+            _limit(f"endpoint/{entry.endpoint_id}", entry.limits),
+            *(_limit(f"quota/{name}", quota) for name, quota in said),
+        )
+        return Terms(
+            entry=entry,
+            limits=tuple(each for each in limits if each is not None),
+            budgets=tuple(name for name, quota in said if quota.tokens_per_month is not None),
+        )
 
     def budgets(self) -> list[str]:
         """All budgets that there are."""
         return [key for key, quota in list(self._entries.items()) if quota.tokens_per_month is not None]
 
-    def limits_for(self, entry: RouteEntry, key: KeyEntry | None = None) -> list[Limit]:
+    def limits_for(self, entry: RouteEntry, key: KeyEntry | None = None) -> tuple[Limit, ...]:
         """What a request for this endpoint must pass: limits of the endpoint, of its key, its project, its tenant."""
-        found = [limit for limit in (_limit(f"endpoint/{entry.endpoint_id}", entry.limits),) if limit is not None]
-        if key is not None and key.concurrency is not None:
-            found.append(Limit(f"key/{key.key_id}", at_once=key.concurrency))
-        for name in (f"{entry.tenant_id}.{entry.project_id}", entry.tenant_id):
-            quota = self._entries.get(name)
-            limit = None if quota is None else _limit(f"quota/{name}", quota)
-            if limit is not None:
-                found.append(limit)
-        return found
+        limits = self.terms_of(entry).limits
+        if key is None or key.concurrency is None:
+            return limits
+        return (*limits, Limit(f"key/{key.key_id}", at_once=key.concurrency))
 
 
 def _limit(bucket: str, said: Limits | QuotaEntry) -> Limit | None:
