@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 import httptools
+import msgspec
 
 from libs.common.events.tables import KeyEntry
 from services.router.core import http_rules, refusals
+from services.router.core.familiar import Familiar, familiar
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
 
@@ -32,25 +33,27 @@ class Reading(Enum):
     BODY = 2
 
 
-@dataclass(slots=True)
-class Incoming:
-    """A request as it arrives."""
+class Incoming(msgspec.Struct):
+    """A request as it arrives. `owed` is what is to come of a body whose head needed no parsing."""
 
     target: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = []
     head: Head | None = None
     key: KeyEntry | None = None
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[bytes] = []
     body_bytes: int = 0
+    owed: int = 0
     awaits_continue: bool = False
 
     def body(self) -> bytes:
         """The whole body."""
-        return b"".join(self.parts)
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
 class Intake:
     """The reading half of a connection."""
+
+    __slots__ = ("_familiar", "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "ready")
 
     def __init__(self, judge: Judge) -> None:
         self.ready: deque[Incoming] = deque()
@@ -59,6 +62,8 @@ class Intake:
         self._parser = httptools.HttpRequestParser(self)
         self._incoming: Incoming | None = None
         self._unread_bytes = 0  # Fed since the last head was whole.
+        self._judged = 0  # Heads that were parsed.
+        self._familiar: Familiar | None = None
 
     @property
     def reading(self) -> Reading:
@@ -68,9 +73,46 @@ class Intake:
         return Reading.HEAD if self._incoming.head is None else Reading.BODY
 
     def feed(self, data: bytes) -> None:
-        """Read on; see `ready` and `broken`."""
-        if self.broken is not None:
-            return
+        """Read on; see `ready` and `broken`. Nothing more is read once it is broken."""
+        if self._incoming is not None and self._incoming.owed:
+            data = self._read_owed(self._incoming, data)
+        while data and self._familiar is not None and self._incoming is None and self.broken is None:
+            found = self._familiar.body_of(data)
+            if found is None:
+                break
+            data = self._recognised(self._familiar.head, data, *found)
+        if data and self.broken is None:
+            self._parse(data)
+
+    def _recognised(self, head: Head, data: bytes, begin: int, length: int) -> bytes:
+        """A head that came before, and its body or the beginning of it; returns what comes after."""
+        try:
+            key = self._judge(head)  # Anew: a key may have ended.
+        except HttpRefusal as refusal:
+            self._break(refusal)
+            return b""
+        incoming = Incoming(head=head, key=key, owed=length)
+        rest = self._read_owed(incoming, data[begin:])
+        if incoming.owed:
+            self._incoming = incoming
+        elif not length:
+            self._whole(incoming)
+        return rest
+
+    def _read_owed(self, incoming: Incoming, data: bytes) -> bytes:
+        if not incoming.owed:
+            return data
+        body, rest = (data, b"") if len(data) <= incoming.owed else (data[: incoming.owed], data[incoming.owed :])
+        incoming.parts.append(body)
+        incoming.body_bytes += len(body)
+        incoming.owed -= len(body)
+        if not incoming.owed:
+            self._incoming = None
+            self._whole(incoming)
+        return rest
+
+    def _parse(self, data: bytes) -> None:
+        begins, judged = self._incoming is None, self._judged
         self._unread_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -78,6 +120,14 @@ class Intake:
             self._break(HttpRefusal(400, "The request is not valid HTTP/1.1."))
         if self.reading is Reading.HEAD and self._unread_bytes > 2 * http_rules.HEAD_BYTES_MAX:
             self._break(http_rules.head_too_large())
+        if begins and self._judged == judged + 1 and self.broken is None:
+            self._learn(data)
+
+    def _learn(self, data: bytes) -> None:
+        """The one head that was read here began with ``data``; the next may be the same."""
+        incoming = self._incoming or (self.ready[-1] if self.ready else None)
+        if incoming is not None and incoming.head is not None:
+            self._familiar = familiar(data, incoming.head)
 
     def wants_continue(self) -> bool:
         """Whether the client waits to be told to send its body; True once."""
@@ -123,6 +173,7 @@ class Intake:
                 keep_alive=self._parser.should_keep_alive(),
             )
             incoming.key = self._judge(incoming.head)
+            self._judged += 1
         except HttpRefusal as refusal:
             self._break(refusal)
             return
@@ -142,11 +193,14 @@ class Intake:
         """A request is whole."""
         incoming, self._incoming = self._incoming, None
         self._unread_bytes = 0
-        if incoming is None or self.broken is not None:
-            return
-        waiting_bytes = sum(each.body_bytes for each in self.ready)
-        if len(self.ready) >= PIPELINED_MAX or waiting_bytes > http_rules.BODY_BYTES_MAX:
-            self._break(HttpRefusal(400, "Too many requests at once on one connection; wait for an answer."))
-            return
+        if incoming is not None and self.broken is None:
+            self._whole(incoming)
+
+    def _whole(self, incoming: Incoming) -> None:
+        if self.ready:
+            waiting_bytes = sum(each.body_bytes for each in self.ready)
+            if len(self.ready) >= PIPELINED_MAX or waiting_bytes > http_rules.BODY_BYTES_MAX:
+                self._break(HttpRefusal(400, "Too many requests at once on one connection; wait for an answer."))
+                return
         incoming.awaits_continue = False
         self.ready.append(incoming)

@@ -1,0 +1,54 @@
+"""A head that came before on the same connection: clients repeat theirs byte for byte, but for the length of the body.
+
+What was parsed strictly once and was good needs no parsing again; only the digits of its Content-Length are read. A
+head that differs by a single other byte is a stranger, and is parsed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from services.router.core.http_rules import BODY_BYTES_MAX, Head
+
+END: Final = b"\r\n\r\n"
+NAME: Final = b"\r\ncontent-length:"
+DIGITS_MAX: Final = len(str(BODY_BYTES_MAX))
+
+
+class Familiar(msgspec.Struct, frozen=True, gc=False):
+    """A head as it came: the bytes before the digits of its Content-Length, those after them, what they mean."""
+
+    before: bytes
+    after: bytes
+    head: Head
+
+    def body_of(self, data: bytes) -> tuple[int, int] | None:
+        """Where in ``data`` the body begins and how long it is; None if the head is not this one, or not whole."""
+        if not data.startswith(self.before):
+            return None
+        begin = len(self.before)
+        end = data.find(b"\r", begin, begin + DIGITS_MAX + 1)
+        digits = data[begin:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self.after, end):
+            return None
+        length = int(digits)
+        return (end + len(self.after), length) if length <= BODY_BYTES_MAX else None
+
+
+def familiar(data: bytes, head: Head) -> Familiar | None:
+    """What ``data`` began with, which was parsed as ``head``; None if its like may mean something else next time."""
+    if head.body_bytes is None or head.expects_continue or not head.keep_alive:
+        return None
+    end = data.find(END)
+    at = data[:end].lower().find(NAME)
+    if end < 0 or at < 0:
+        return None
+    begin = at + len(NAME)
+    while data[begin : begin + 1] in (b" ", b"\t"):
+        begin += 1
+    digits = b"%d" % head.body_bytes
+    if not data.startswith(digits + b"\r\n", begin):
+        return None
+    return Familiar(data[:begin], data[begin + len(digits) : end + len(END)], head)
