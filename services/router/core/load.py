@@ -18,10 +18,12 @@ class _Gauge:
         self.since_ms = now_ms
 
     def step(self, change: int, now_ms: int) -> None:
-        self.area_ms += self.in_flight * max(0, now_ms - self.since_ms)
-        self.since_ms = max(now_ms, self.since_ms)
+        if now_ms > self.since_ms:
+            self.area_ms += self.in_flight * (now_ms - self.since_ms)
+            self.since_ms = now_ms
         self.in_flight += change
-        self.most = max(self.most, self.in_flight)
+        if self.in_flight > self.most:
+            self.most = self.in_flight
 
 
 class LoadMeter:
@@ -37,7 +39,9 @@ class LoadMeter:
 
     def began(self, endpoint_id: str, now_ms: int) -> None:
         """A request for the endpoint is in flight."""
-        gauge = self._gauges.setdefault(endpoint_id, _Gauge(now_ms))
+        gauge = self._gauges.get(endpoint_id)
+        if gauge is None:
+            self._gauges[endpoint_id] = gauge = _Gauge(now_ms)
         gauge.step(+1, now_ms)
         gauge.begun += 1
 

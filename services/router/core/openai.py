@@ -119,10 +119,12 @@ _ENDS: Final = (b"}", b',"stream":true,"stream_options":{"include_usage":true,"c
 _ENDS_OF_ITEMS: Final = (b',"store":false}', b',"store":false,"stream":true}')
 
 
-def prompt_bytes(ask: Ask) -> bytes:
+def prompt_bytes(ask: Ask) -> bytes | memoryview:
     """The prompt as it came, for those who only compare its beginning."""
-    found = next((ask.rest[name] for name in PROMPTS if name in ask.rest), None)
-    return b"" if found is None else bytes(found)
+    for name in PROMPTS:
+        if name in ask.rest:
+            return memoryview(ask.rest[name])
+    return b""
 
 
 def reservation(ask: Ask) -> int:

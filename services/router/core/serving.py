@@ -20,7 +20,6 @@ It is a mutable object, unlike our records: this is touched for every token.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -53,8 +52,7 @@ class TokenSource(StrEnum):
     CHECKPOINT = "checkpoint"
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """Who asked what of which endpoint: the part of the bill that is known from the first moment."""
 
     request_id: str
@@ -238,7 +236,7 @@ class Serving:
             finish=finish,
             started_ms=admitted.started_ms,
             first_token_ms=self._first_token_ms,
-            ended_ms=max(ended_ms, admitted.started_ms),
+            ended_ms=ended_ms if ended_ms > admitted.started_ms else admitted.started_ms,
             cached_prompt_tokens=self.cached_tokens,
             # Of an answer that was cut short nobody says how much of what was delivered was thought.
             reasoning_tokens=self._reasoning if source is TokenSource.ENGINE_FINAL else None,

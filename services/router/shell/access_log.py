@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from libs.common.units import SECOND_MS
 from services.router.shell import metrics
 
 OFF: Final = ""
@@ -55,6 +56,14 @@ class AccessLog:
         self._encoder = msgspec.json.Encoder()
         self._lines: list[bytes] = []
         self._refused = 0
+        self._second, self._prefix = 0, ""
+
+    def moment(self, now_ms: int) -> str:
+        """A time as logs have it; of a second most is the same."""
+        second, ms = divmod(now_ms, SECOND_MS)
+        if second != self._second:
+            self._second, self._prefix = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._prefix}.{ms:03}+00:00"
 
     def served(self, line: Line) -> None:
         """A request that reached an endpoint is over."""
@@ -91,11 +100,6 @@ class AccessLog:
         self._refused = 0
         lines, self._lines = self._lines, []
         return b"".join(line + b"\n" for line in lines)
-
-
-def moment(now_ms: int) -> str:
-    """A time as logs have it."""
-    return datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from libs.common.clock import Clock
-from libs.common.events.tables import RouteEntry
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Row
 from services.router.core.traces import OPERATIONS, Span, Trace
 from services.router.shell import metrics
-from services.router.shell.access_log import AccessLog, Line, moment
+from services.router.shell.access_log import AccessLog, Line
 from services.router.shell.spans import Tracer
 
 NOT_ASKED: Final = -1
@@ -30,13 +29,13 @@ class Account:
     """One request. `request_id` is ours, and that of the bill; `shown_id` is what its client calls it."""
 
     __slots__ = (
-        "_asked_ms", "_books", "_cached_tokens", "_code", "_replica", "_row", "_started_ms", "_status", "request_id",
-        "shown_id", "trace",
+        "_asked_ms", "_books", "_cached_tokens", "_code", "_replica", "_row", "_status", "request_id", "shown_id",
+        "started_ms", "trace",
     )  # fmt: skip
 
     def __init__(self, books: Books, *, request_id: str, client_id: str = "", traceparent: str = "") -> None:
         self._books = books
-        self._started_ms = books.clock.now_ms()
+        self.started_ms = books.clock.now_ms()
         self._asked_ms = NOT_ASKED
         self.request_id = request_id
         self.shown_id = client_id or request_id
@@ -60,18 +59,18 @@ class Account:
     def queue_ms(self) -> int:
         """How long it waited until an engine was asked."""
         until_ms = self._books.clock.now_ms() if self._asked_ms == NOT_ASKED else self._asked_ms
-        return max(0, until_ms - self._started_ms)
+        return until_ms - self.started_ms if until_ms > self.started_ms else 0
 
-    def answered(self, entry: RouteEntry, cached_tokens: int | None) -> bytes:
+    def answered(self, place: bytes, cached_tokens: int | None) -> bytes:
         """Its answer begins: the receipt, a header that says how it is served, as a dictionary of RFC 9651.
 
-        ``cached_tokens``, where the engine has said it, is how much of the prompt was in its cache.
+        ``place`` is what it says of the endpoint (`Target.place`); ``cached_tokens``, where the engine has said it, is how much of the prompt was in its cache.
         """
-        metrics.OK.inc()
+        metrics.COUNTS.answered[2] += 1
         self._status = 200
         cached = b"" if cached_tokens is None else b", cached_tokens=%d" % cached_tokens
-        return b'millrace-receipt: id="%s", region="%s", class="%s", queue_ms=%d%s\r\n' % (
-            self.request_id.encode(), entry.region.encode(), entry.tier.encode(), self.queue_ms, cached,
+        return b'millrace-receipt: id="%s"%s, queue_ms=%d%s\r\n' % (
+            self.request_id.encode(), place, self.queue_ms, cached,
         )  # fmt: skip
 
     def refused(self, refusal: HttpRefusal) -> str:
@@ -88,13 +87,15 @@ class Account:
 
     def looked_up(self) -> None:
         """It was answered without an engine."""
-        metrics.OK.inc()
+        metrics.COUNTS.answered[2] += 1
         self._status = 200
         self.over()
 
     def over(self) -> None:
         """It has ended."""
         books = self._books
+        if not books.log.is_on and self.trace is None:
+            return
         now_ms = books.clock.now_ms()
         if books.log.is_on:
             self._write(self._row, now_ms)
@@ -103,14 +104,14 @@ class Account:
 
     def _write(self, row: Row | None, now_ms: int) -> None:
         line = Line(
-            time=moment(now_ms),
+            time=self._books.log.moment(now_ms),
             message="refused" if row is None and self._status >= 400 else "served",
             request_id=self.request_id,
             client_request_id="" if self.shown_id == self.request_id else self.shown_id,
             trace_id=self.trace.trace if self.trace else "",
             status=self._status,
             code=self._code,
-            duration_ms=now_ms - self._started_ms,
+            duration_ms=now_ms - self.started_ms,
         )
         if row is None:
             self._books.log.unbilled(line)
@@ -129,7 +130,7 @@ class Account:
         return Span(
             trace=trace,
             name=f"{operation} {row.model}",
-            start_ms=self._started_ms,
+            start_ms=self.started_ms,
             end_ms=now_ms,
             error=self._code,
             first_token_ms=row.first_token_ms,

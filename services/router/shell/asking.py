@@ -48,6 +48,11 @@ class Hearer(Protocol):
 class Asking:
     """One request to an engine. Holds its replica's seat from `seated` until it ends or is stopped."""
 
+    __slots__ = (
+        "_account", "_ask", "_error", "_error_bytes", "_gateway", "_has_content", "_hearer", "_seat", "_seated_s",
+        "_status", "_target", "_tokens_max", "_tries", "_upstream",
+    )  # fmt: skip
+
     def __init__(
         self,
         gateway: Gateway,
@@ -200,12 +205,12 @@ class Asking:
 
     # What the connection says.
 
-    def upstream_head(self, status: int, content_type: str) -> None:
+    def upstream_head(self, status: int, content_type: bytes) -> None:
         """The engine begins to answer."""
         self._status = status
         if status != 200:
             return
-        if self._ask.stream and not content_type.lower().startswith("text/event-stream"):
+        if self._ask.stream and not content_type.lower().startswith(b"text/event-stream"):
             self._fail("not an event stream")
             return
         self._hearer.answer_begins()

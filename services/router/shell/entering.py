@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
@@ -15,8 +15,7 @@ from services.router.shell.table import Cuttable
 from services.router.shell.target import Target
 
 
-@dataclass(slots=True)
-class Entered:
+class Entered(msgspec.Struct):
     """A request that runs: where, what it holds of the limits (None: nothing), what its answer says of them.
 
     `tokens_max` is how much each answer may have, where there is room for less than was asked for, or a budget that
@@ -73,7 +72,7 @@ def _within_limits(gateway: Gateway, target: Target, key: KeyEntry, ask: openai.
         limits, tokens=openai.reservation(ask), least=openai.least_reservation(ask), now_ms=now_ms
     )
     if isinstance(said, Refused):
-        metrics.LIMITED.labels(what=said.what).inc()
+        metrics.note_limited(said.what)
         if said.what == "concurrency":
             raise refusals.too_many_at_once(said.retry_after_s)
         raise refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
@@ -91,7 +90,7 @@ def _within_budgets(gateway: Gateway, entered: Entered, ask: openai.Ask) -> Ente
     said = gateway.budgets.reserve(entered.target.entry, lambda: openai.bound(ask, most))
     if isinstance(said, Short):
         settle(gateway, entered, ask, prompt_tokens=0, completion=0)
-        metrics.LIMITED.labels(what="budget").inc()
+        metrics.note_limited("budget")
         raise refusals.budget_spent(said.budget, is_spent=said.is_spent)
     if said is not None:
         entered.held = said

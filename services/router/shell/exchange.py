@@ -36,18 +36,25 @@ FLUSH_S: Final = 5.0  # How long a client that left may still take what it was s
 class Exchange(Guest):
     """One request, from its admission to its bill."""
 
+    __slots__ = (
+        "_asking", "_body_bytes", "_has_ended", "_held", "_is_committed", "_is_recorded", "_reply", "_sent_before",
+        "_serving", "_stream", "_whole",
+    )  # fmt: skip
+
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
         super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
         entry, entered, request_id = self._target.entry, self._entered, account.request_id
-        self._serving = Serving(admit(entry, key, request_id=request_id, api=ask.api, now_ms=gateway.clock.now_ms()))
+        self._serving = Serving(admit(entry, key, request_id=request_id, api=ask.api, now_ms=account.started_ms))
         self._asking = Asking(
             gateway, self, target=self._target, ask=ask, account=account, tokens_max=entered.tokens_max
         )
-        self._whole = WholeAnswer(ask.api, self._serving)
         self._reply = Reply(client, account, entered=entered, serving=self._serving, keep_alive=keep_alive)
-        self._stream = StreamedAnswer(ask, self._serving, head=self._reply.stream_head)
+        if ask.stream:  # There is the one or the other.
+            self._stream = StreamedAnswer(ask, self._serving, head=self._reply.stream_head)
+        else:
+            self._whole = WholeAnswer(ask.api, self._serving)
         self._is_recorded = self._has_ended = self._is_committed = False
         self._held = b""  # Said by the engine before the first row was on disk.
         self._sent_before, self._body_bytes = client.written, 0  # The latter of an answer that is not streamed.

@@ -73,6 +73,7 @@ class Gateway:
         self.is_stopping = False
         self.tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self.now_s: Callable[[], float] = self._loop.time  # For durations.
         self._boot_id = boot_id
         self._counter = itertools.count(1)
         self.waiting = WaitingRoom(self.limits.places, self.now_s)
@@ -107,7 +108,3 @@ class Gateway:
             raise refusals.scope_missing()
         self.key_use.note(key.key_id, now_ms)
         return key
-
-    def now_s(self) -> float:
-        """The event loop's clock, for durations."""
-        return self._loop.time()

@@ -16,6 +16,11 @@ from services.router.shell.target import Seat
 class Guest:
     """What is the same of every request; what it does with its replica, says the one that inherits."""
 
+    __slots__ = (
+        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_keep_alive", "_lane", "_phase",
+        "_target", "_total_s",
+    )  # fmt: skip
+
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
@@ -28,8 +33,8 @@ class Guest:
         self._phase = Phase.WAITING
         self._entered = entering.enter(gateway, self, key=key, ask=ask)
         self._target = self._entered.target
-        gateway.load.began(self._target.entry.endpoint_id, gateway.clock.now_ms())
-        metrics.LIVE.inc()
+        gateway.load.began(self._target.entry.endpoint_id, account.started_ms)
+        metrics.COUNTS.live += 1
         self._total_s = self._deadline_s = gateway.now_s() + gateway.limits.total_s
 
     def start(self) -> None:
@@ -73,6 +78,6 @@ class Guest:
         self._settle_limits(None, 0)  # What never came to a bill keeps its prompt.
         gateway.table.leave(self, endpoint_id)
         gateway.load.ended(endpoint_id, gateway.clock.now_ms())
-        metrics.LIVE.dec()
+        metrics.COUNTS.live -= 1
         self._account.over()
         self._client.over(keep_alive=keep_alive)

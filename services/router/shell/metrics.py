@@ -1,16 +1,17 @@
 """Metrics of the router. No label is unbounded: no tenant, endpoint or key ids; `millrace top` has the endpoints.
 
-What is counted at every request is a child made once (a look-up of labels costs more than the count), or a measure that
-is added up only when somebody looks.
+What is counted at every request is a plain number or a measure that is added up only when somebody looks, or a child
+made once: a look-up of labels costs more than the count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from services.router.core import measures
@@ -18,11 +19,7 @@ from services.router.core.measures import Measure, Measures
 from services.router.core.refusals import HttpRefusal
 from services.router.core.traces import OPERATIONS
 
-_REQUESTS: Final = Counter("router_requests_total", "Requests answered, by class of status.", ("status",))
-ANSWERED: Final[Mapping[int, Counter]] = {each: _REQUESTS.labels(status=f"{each}xx") for each in (2, 4, 5)}
-OK: Final = ANSWERED[2]
 REFUSALS: Final = Counter("router_refusals_total", "Requests refused, by code, or by status if it has none.", ("code",))
-LIVE: Final = Gauge("router_live_requests", "Generating requests in flight.")
 CONNECTIONS: Final = Gauge("router_client_connections", "Open client connections.")
 RETRIES: Final = Counter("router_upstream_retries_total", "Requests sent to the engine a second time.")
 BACKLOG: Final = Gauge("router_usage_backlog", "Finished requests that the ledger has not confirmed.")
@@ -52,10 +49,38 @@ LINES_LOST: Final = Counter("router_access_lines_lost_total", "Access lines that
 MEASURES: Final = Measures()  # Of this process, like every metric here.
 
 
+class Counts:
+    """What every request counts: plain numbers of the event loop, read when somebody looks."""
+
+    __slots__ = ("answered", "live")
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.answered = {2: 0, 4: 0, 5: 0}  # By class of status.
+
+
+COUNTS: Final = Counts()
+
+
 def note_refusal(refusal: HttpRefusal) -> None:
     """Count a request that was refused."""
-    ANSWERED[refusal.status // 100].inc()
-    REFUSALS.labels(code=refusal.error_code or str(refusal.status)).inc()
+    COUNTS.answered[refusal.status // 100] += 1
+    _refused(refusal.error_code or str(refusal.status)).inc()
+
+
+def note_limited(what: str) -> None:
+    """Count a request that some limit refused."""
+    _limited(what).inc()
+
+
+@cache  # Codes and limits are words of ours, and few.
+def _refused(code: str) -> Counter:
+    return REFUSALS.labels(code=code)
+
+
+@cache
+def _limited(what: str) -> Counter:
+    return LIMITED.labels(what=what)
 
 
 _LABELS: Final = ("gen_ai_operation_name", "gen_ai_request_model")
@@ -110,4 +135,22 @@ def _add(family: HistogramMetricFamily, measure: Measure, histogram: measures.Hi
     family.add_metric(_labels(measure), buckets, sum_value=histogram.total)
 
 
+class CountsCollector(Collector):
+    """The numbers of `Counts`."""
+
+    def __init__(self, of: Counts) -> None:
+        self._of = of
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, as they are now."""
+        live = GaugeMetricFamily("router_live_requests", "Generating requests in flight.")
+        live.add_metric((), self._of.live)
+        yield live
+        answered = CounterMetricFamily("router_requests", "Requests answered, by class of status.", labels=("status",))
+        for status, count in self._of.answered.items():
+            answered.add_metric((f"{status}xx",), count)
+        yield answered
+
+
 REGISTRY.register(ServedCollector(MEASURES))
+REGISTRY.register(CountsCollector(COUNTS))

@@ -43,4 +43,4 @@ class Reply:
 
     def _headers(self) -> bytes:
         """How it is served is known only now."""
-        return self._entered.headers + self._account.answered(self._entered.target.entry, self._serving.cached_tokens)
+        return self._entered.headers + self._account.answered(self._entered.target.place, self._serving.cached_tokens)

@@ -86,6 +86,8 @@ class RouteTable:
         bearers = self._by_name.get((tenant_id, project_id, name))
         if not bearers:
             return None
+        if len(bearers) == 1:
+            return next(iter(bearers.values()))
         return max(bearers.values(), key=lambda each: (each.entry.published_at_ms, each.entry.endpoint_id))
 
     def find(self, *, tenant_id: str, project_id: str, name: str) -> RouteEntry | None:

@@ -22,7 +22,9 @@ class Seat:
     `outstanding` and `load` count from the dispatch, not from the answer: a burst must not pile up on one replica.
     """
 
-    __slots__ = ("adapters", "health", "host", "load", "model", "name", "outstanding", "port", "url", "weight", "zone")
+    __slots__ = (
+        "adapters", "address", "authority", "health", "load", "model", "name", "outstanding", "url", "weight", "zone",
+    )  # fmt: skip
 
     def __init__(self, replica: Replica) -> None:
         parts = urlsplit(replica.url)
@@ -30,18 +32,13 @@ class Seat:
         self.name = replica.name
         self.model = replica.model
         self.adapters = replica.adapters
-        self.host = parts.hostname or ""
-        self.port = parts.port or 80
+        self.address = (parts.hostname or "", parts.port or 80)
+        self.authority = f"{self.address[0]}:{self.address[1]}"  # What the engine reads as Host.
         self.weight = replica.weight
         self.zone = replica.zone
         self.outstanding = 0
         self.load = 0
         self.health = Health()
-
-    @property
-    def authority(self) -> str:
-        """What the engine reads as Host."""
-        return f"{self.host}:{self.port}"
 
     def taken(self, now_s: float) -> None:
         """A request goes there."""
@@ -83,7 +80,7 @@ class Held(NamedTuple):
 class Target:
     """One endpoint. Changed in place when its route changes, so that who waits or runs sees the replicas of now."""
 
-    __slots__ = ("cache_salt", "draws", "entry", "memory", "queue", "seats", "seed", "service", "surfaces")
+    __slots__ = ("cache_salt", "draws", "entry", "memory", "place", "queue", "seats", "seed", "service", "surfaces")
 
     def __init__(self, entry: RouteEntry, *, seed: int = 0, cache_salt: str = "") -> None:
         self.seed = seed
@@ -95,6 +92,7 @@ class Target:
         self.memory = affinity.Memory()
         self.seats: tuple[Seat, ...] = ()
         self.entry = entry
+        self.place = b""  # Of the endpoint, as a receipt says it.
         self.change(entry)
 
     def change(self, entry: RouteEntry) -> None:
@@ -107,6 +105,7 @@ class Target:
             seat.adapters = each.adapters  # They come and go while the replica stays.
             seats.append(seat)
         self.entry, self.seats, self.surfaces = entry, tuple(seats), surfaces_of(entry.surfaces)
+        self.place = f', region="{entry.region}", class="{entry.tier}"'.encode()
 
     def has_adapter(self, adapter: str) -> bool:
         """Whether a replica has it loaded."""
@@ -129,7 +128,7 @@ class Target:
         if len(seats) > 1:
             if avoid is not None:
                 seats = [each for each in seats if each is not avoid] or seats
-            if not all([each.health.is_well for each in seats]):
+            if any([each.health.failures or each.health.times_out for each in seats]):
                 seats = usable(seats, now_s)
         if outstanding_max is not None:
             seats = [each for each in seats if each.outstanding < outstanding_max]
@@ -139,7 +138,11 @@ class Target:
             return seats[0]
         self.draws += 1
         name = self.memory.recall(prompt) if prompt else ""
-        preferred = next((each for each in seats if each.name == name), None) if name else None
+        preferred = None
+        if name:
+            for each in seats:
+                if each.name == name:
+                    preferred = each
         chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), preferred=preferred, rules=rules)
         if prompt:
             self.memory.learn(prompt, chosen.name)

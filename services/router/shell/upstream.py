@@ -15,12 +15,13 @@ ENDING_MAX_S: Final = 1.0  # From [DONE] to the last chunk; engines send both at
 IDLE_PER_REPLICA_MAX: Final = 64
 WRITE_BUFFER_BYTES: Final = 256 * 1024
 HEADERS_MAX: Final = 128
+CONTENT_TYPE: Final = b"content-type"
 
 
 class Asker(Protocol):
     """Who waits for an engine's answer."""
 
-    def upstream_head(self, status: int, content_type: str) -> None:
+    def upstream_head(self, status: int, content_type: bytes) -> None:
         """The answer begins."""
 
     def upstream_body(self, data: bytes) -> None:
@@ -36,7 +37,7 @@ class Asker(Protocol):
 class Nobody:
     """Hears the rest of an answer whose end is known."""
 
-    def upstream_head(self, status: int, content_type: str) -> None:
+    def upstream_head(self, status: int, content_type: bytes) -> None:
         """Not heard."""
 
     def upstream_body(self, data: bytes) -> None:
@@ -55,6 +56,11 @@ NOBODY: Final = Nobody()
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one replica, with at most one request on it."""
 
+    __slots__ = (
+        "_asker", "_bodies", "_complete", "_content_type", "_has_head", "_headers", "_keeps_alive", "_parser", "_pool",
+        "_status", "_told_head", "_transport", "address", "idle_since_s", "is_fresh",
+    )  # fmt: skip
+
     def __init__(self, pool: Pool, address: tuple[str, int]) -> None:
         self._pool = pool
         self.address = address
@@ -62,7 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self._transport: asyncio.Transport | None = None
         self._asker: Asker | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._headers = 0
         self._content_type = b""
         self._status = 0
@@ -82,7 +88,6 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._transport is not None
         assert self._asker is None
         self._asker = asker
-        self._parser = httptools.HttpResponseParser(self)
         self._reset()
         self._transport.write(request)
 
@@ -113,12 +118,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, then tell: nothing of ours runs inside the parser."""
-        asker, parser = self._asker, self._parser
-        if asker is None or parser is None:
+        asker = self._asker
+        if asker is None:
             self.abort()  # Nobody asked: an engine that speaks unasked is not trusted with the next request.
             return
         try:
-            parser.feed_data(data)
+            self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(asker, "not HTTP")
             return
@@ -130,9 +135,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _tell(self, asker: Asker) -> None:
         if self._has_head and not self._told_head:
             self._told_head = True
-            asker.upstream_head(self._status, self._content_type.decode("latin-1"))
+            asker.upstream_head(self._status, self._content_type)
         if self._bodies and self._asker is asker:
-            body, self._bodies = b"".join(self._bodies), []
+            bodies, self._bodies = self._bodies, []
+            body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
             asker.upstream_body(body)
         last, done = self._asker, self._complete  # Perhaps no longer the asker: it may have let go.
         if done and last is not None:
@@ -150,6 +156,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         asker, self._asker = self._asker, None
+        del self._parser  # It knows us: a circle that only the garbage collector would find.
         self._pool.forget(self)
         if asker is not None:
             asker.upstream_lost("connection closed" if exc is None else type(exc).__name__)
@@ -164,12 +171,11 @@ class UpstreamConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
         self._headers += 1
-        if name.lower() == b"content-type" and not self._has_head:
+        if len(name) == len(CONTENT_TYPE) and name.lower() == CONTENT_TYPE and not self._has_head:
             self._content_type = value
 
     def on_headers_complete(self) -> None:
         """The head is whole; one of the 1xx kind is not yet the answer."""
-        assert self._parser is not None
         self._status = self._parser.get_status_code()
         self._has_head = self._status >= 200
         self._keeps_alive = self._parser.should_keep_alive()  # After the message it would speak of the next.
@@ -194,7 +200,7 @@ class Pool:
 
     def take(self, seat: Seat) -> UpstreamConnection | None:
         """The connection used last, if one is idle and young enough."""
-        idle = self._idle.get((seat.host, seat.port))
+        idle = self._idle.get(seat.address)
         while idle:
             connection = idle.pop()
             if not connection.is_closing and self._loop.time() - connection.idle_since_s < IDLE_MAX_S:
@@ -204,15 +210,16 @@ class Pool:
 
     async def dial(self, seat: Seat) -> UpstreamConnection:
         """A new connection. Raises OSError or TimeoutError."""
-        address = (seat.host, seat.port)
-        dialled = self._loop.create_connection(lambda: UpstreamConnection(self, address), *address)
+        dialled = self._loop.create_connection(lambda: UpstreamConnection(self, seat.address), *seat.address)
         _, connection = await asyncio.wait_for(dialled, self._connect_timeout_s)
         return connection
 
     def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The answer on it ended."""
         self._ending.pop(connection, None)
-        idle = self._idle.setdefault(connection.address, deque())
+        idle = self._idle.get(connection.address)
+        if idle is None:
+            self._idle[connection.address] = idle = deque()
         if not reusable or connection.is_closing or len(idle) >= IDLE_PER_REPLICA_MAX:
             connection.abort()
             return
