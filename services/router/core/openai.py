@@ -58,7 +58,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     _check_depth(body)
     try:
         raw = _RAW.decode(body)
-        if raw.keys() - KNOWN[api] or NEEDED[api] not in raw or "model" not in raw:
+        if not KNOWN[api].issuperset(raw) or NEEDED[api] not in raw or "model" not in raw:
             _check_names(api, raw, host)
         fields = READERS[api].decode(body)
     except msgspec.ValidationError as wrong:
@@ -196,18 +196,26 @@ def _invalid(text: str) -> HttpRefusal:
     return HttpRefusal(400, f"Invalid value{where}: {reason}", param=param)
 
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_NO_MARKS: Final = bytes(each for each in range(256) if each not in b"[]{}")
 
 
 def _check_depth(body: bytes) -> None:
-    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
+    """Of a text without escapes every other part between quotes is outside of strings; the rest is counting."""
+    if _has_few(body, b"{") and _has_few(body, b"["):
         return
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     depth = 0
-    for found in _TOKEN.finditer(body):
-        mark = body[found.start()]
-        if mark in b"[{":
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise HttpRefusal(400, f"The request body is nested deeper than {DEPTH_MAX} levels.")
-        elif mark in b"]}":
-            depth -= 1
+    for mark in b"".join(plain.split(b'"')[::2]).translate(None, _NO_MARKS):
+        depth += 1 if mark in b"[{" else -1
+        if depth > DEPTH_MAX:
+            raise HttpRefusal(400, f"The request body is nested deeper than {DEPTH_MAX} levels.")
+
+
+def _has_few(body: bytes, mark: bytes) -> bool:
+    """Whether ``body`` has so few of the mark that it can't be nested too deep; `count` would read all of it slowly."""
+    at = -1
+    for _ in range(DEPTH_MAX // 2 + 1):
+        at = body.find(mark, at + 1)
+        if at < 0:
+            return True
+    return False

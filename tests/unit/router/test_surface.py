@@ -207,3 +207,16 @@ def test_whole_answers_say_their_usage(api: Api, body: dict[str, object], tokens
 def test_what_can_not_be_billed_is_not_given(api: Api, body: bytes) -> None:
     with pytest.raises(sse.BadUpstream):
         read_answer(api, body)
+
+
+@given(st.text(alphabet='[]{}"\\a', max_size=30), st.integers(0, 40))
+def test_only_what_is_nested_too_deep_is_refused_whatever_strings_hold(text: str, depth: int) -> None:
+    said: object = [text, {text: [text] * 40}]
+    for _ in range(depth):
+        said = [said, text]
+    body = json.dumps({"model": NAME, "messages": [], "tools": said}).encode()
+
+    with pytest.raises(HttpRefusal) as refused:
+        openai.read(Api.CHAT, body)
+
+    assert ("nested deeper" in str(refused.value)) is (depth + 4 > openai.DEPTH_MAX)
