@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from services.router.core.refusals import HttpRefusal, model_not_found
-from services.router.core.surface import ALLOWED, DROPPED, KNOWN, NEEDED, OUTPUTS, PROMPTS, READERS, UNSEEN, Api
+from services.router.core.surface import ALLOWED, KNOWN, NEEDED, OUTPUTS, PROMPTS, READERS, UNSEEN, Api
 
 DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, which are owed once the engine counts them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from libs.common.units import MIB
@@ -50,22 +50,27 @@ class StreamedAnswer:
     def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
         """What to send for ``data``, the socket's offset being ``at``; then look at `broken`."""
         out: list[bytes] = []
-        for piece in self._pieces(data):
-            if piece.usage is not None and piece.usage.cached_tokens is not None:
-                self._serving.cached_tokens = piece.usage.cached_tokens
-            if piece.finish_reason:
-                self._has_reason = True
-                self._serving.finish_reason(piece.finish_reason)
-            if piece.kind is sse.Kind.FINAL_USAGE:
-                self._take_final(piece)
-            elif piece.kind is sse.Kind.DONE:
-                self.is_done = True
-            else:
-                framed = self.begin() + http_rules.chunk(piece.data)
-                at += len(framed)
-                out.append(framed)
-                self._count(piece, at, now_ms)
-        return b"".join(out)
+        try:
+            for event in self._splitter.feed(data):
+                piece = self._read(event)
+                if piece.finish_reason:
+                    self._has_reason = True
+                    self._serving.finish_reason(piece.finish_reason)
+                if piece.kind is sse.Kind.FINAL_USAGE:
+                    self._take_final(piece)
+                elif piece.kind is sse.Kind.DONE:
+                    self.is_done = True
+                else:
+                    if not self.has_begun:
+                        out.append(self._begun(piece))
+                        at += len(out[-1])
+                    framed = b"%x\r\n%s\r\n" % (len(piece.data), piece.data)
+                    at += len(framed)
+                    out.append(framed)
+                    self._count(piece, at, now_ms)
+        except sse.BadUpstream as wrong:
+            self.broken = str(wrong)
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def begin(self) -> bytes:
         """The head of the answer, before its first content; nothing later."""
@@ -80,18 +85,20 @@ class StreamedAnswer:
         frames = [http_rules.chunk(each) for each in (self._usage_event, done) if each]
         return b"".join(frames) + http_rules.LAST_CHUNK
 
-    def _pieces(self, data: bytes) -> Iterator[sse.Piece]:
+    def _begun(self, piece: sse.Piece) -> bytes:
+        """The head, with what the first content says of the cache."""
+        self._note_cached(piece)
+        return self.begin()
+
+    def _note_cached(self, piece: sse.Piece) -> None:
+        if piece.usage is not None and piece.usage.cached_tokens is not None:
+            self._serving.cached_tokens = piece.usage.cached_tokens
+
+    def _read(self, event: bytes) -> sse.Piece:
+        if self._is_of_items:
+            return responses.read_event(event)
         ask = self._ask
-        try:
-            for event in self._splitter.feed(data):
-                if self._is_of_items:
-                    yield responses.read_event(event)
-                else:
-                    yield sse.read_event(
-                        event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage
-                    )
-        except sse.BadUpstream as wrong:
-            self.broken = str(wrong)
+        return sse.read_event(event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
 
     def _take_final(self, piece: sse.Piece) -> None:
         assert piece.usage is not None
@@ -102,14 +109,12 @@ class StreamedAnswer:
         self.is_done = self.is_done or self._is_of_items
 
     def _count(self, piece: sse.Piece, end: int, now_ms: int) -> None:
-        usage = piece.usage
-        self._serving.relayed(
-            end,
-            pieces=piece.pieces,
-            running=usage.completion_tokens if usage else None,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            now_ms=now_ms,
-        )
+        usage, running, prompt_tokens = piece.usage, None, None
+        if usage is not None:
+            running, prompt_tokens = usage.completion_tokens, usage.prompt_tokens
+            if usage.prompt_tokens_details is not None:
+                self._note_cached(piece)
+        self._serving.relayed(end, pieces=piece.pieces, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms)
 
 
 class WholeAnswer:

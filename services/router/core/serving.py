@@ -164,7 +164,8 @@ class Serving:
             self._relayed += pieces
         else:
             self._counted_by_engine = True
-            self._relayed = max(self._relayed, running)
+            if running > self._relayed:
+                self._relayed = running
         if self._relayed and self._first_token_ms is None:
             self._first_token_ms = now_ms
         self._marks.append((end, self._relayed))

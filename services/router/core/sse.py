@@ -6,7 +6,7 @@ last event and ``[DONE]`` form the terminal frame, which is held back until the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from enum import Enum
 from typing import Final
 
@@ -85,7 +85,7 @@ def _has(delta: _Delta) -> bool:
 class _Event(msgspec.Struct):
     choices: list[Choice] = []
     usage: Usage | None = None
-    error: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Kind(Enum):
@@ -97,8 +97,7 @@ class Kind(Enum):
     OTHER = 4  # A comment, or a chunk without choices: passed on, worth nothing.
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """One event: what the client sees of it, and what it says of the bill."""
 
     kind: Kind
@@ -123,6 +122,8 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that ``data`` completes, each with its blank line. Raises BadUpstream for an endless one."""
+        if not self._rest and b"\r" not in data and data.find(b"\n\n") == len(data) - 2 > 0:
+            return [data]  # As engines write: an event a read, or some each whole.
         text = self._rest + data
         if b"\r" in text:
             # A CR at the very end may be half of a CRLF: it waits for the next read.
@@ -136,9 +137,9 @@ class Splitter:
 
 def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) -> Piece:
     """Understand one event and tidy it for the client. Raises BadUpstream."""
-    if event.startswith(b":") and all(line.startswith(b":") for line in event.rstrip(b"\n").split(b"\n")):
-        return Piece(Kind.OTHER, event)
     if not event.startswith(b"data:") or len(event) > EVENT_BYTES_MAX:
+        if event.startswith(b":") and all(line.startswith(b":") for line in event.rstrip(b"\n").split(b"\n")):
+            return Piece(Kind.OTHER, event)
         raise BadUpstream("the engine sent an event that is not a completion chunk")
     payload = event[5:].strip()
     if payload == b"[DONE]":
@@ -147,22 +148,32 @@ def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) ->
         said = _EVENT.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadUpstream("the engine sent an event that is not a completion chunk") from None
-    if bytes(said.error) not in (b"", b"null"):
+    if said.error is not msgspec.UNSET and bytes(said.error) != b"null":
         raise BadUpstream("the engine reported an error in its stream")
+    usage = said.usage
     if not said.choices:
-        return Piece(Kind.FINAL_USAGE if said.usage else Kind.OTHER, event, usage=said.usage)
-    data = event if wants_running_usage or said.usage is None else _without_usage(payload, as_null=wants_usage)
-    return Piece(
-        Kind.CONTENT,
-        data,
-        pieces=sum(each.pieces() for each in said.choices),
-        usage=said.usage,
-        finish_reason=next((each.finish_reason for each in said.choices if each.finish_reason), None),
-    )
+        return Piece(Kind.FINAL_USAGE if usage else Kind.OTHER, event, usage=usage)
+    pieces, reason = 0, None
+    for each in said.choices:
+        pieces += each.pieces()
+        reason = reason or each.finish_reason
+    data = event if wants_running_usage or usage is None else _without_usage(payload, as_null=wants_usage)
+    return Piece(Kind.CONTENT, data, pieces, usage, reason)
+
+
+_USAGE: Final = b',"usage":{'
+_AT_THE_END: Final = re.compile(rb',"usage":\{(?:"[a-z_]+":(?:[0-9]+|null),?)*\}\}')
 
 
 def _without_usage(payload: bytes, *, as_null: bool) -> bytes:
-    """The same event without the count that we asked for; OpenAI says null where usage comes at the end."""
+    """The same event without the count that we asked for; OpenAI says null where usage comes at the end.
+
+    Where it is flat and the last that the event says, as vLLM has it, what follows is the brace that ends the event:
+    then it is a field of the event itself, and can be cut off.
+    """
+    at = payload.find(_USAGE)
+    if at > 0 and _AT_THE_END.fullmatch(payload, at):
+        return b"data: %s%s}\n\n" % (payload[:at], b',"usage":null' if as_null else b"")
     fields = _RAW.decode(payload)
     if as_null:
         fields["usage"] = _NULL

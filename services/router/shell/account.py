@@ -64,7 +64,8 @@ class Account:
     def answered(self, place: bytes, cached_tokens: int | None) -> bytes:
         """Its answer begins: the receipt, a header that says how it is served, as a dictionary of RFC 9651.
 
-        ``place`` is what it says of the endpoint (`Target.place`); ``cached_tokens``, where the engine has said it, is how much of the prompt was in its cache.
+        ``place`` is what it says of the endpoint (`Target.place`); ``cached_tokens``, where the engine has said it, is
+        how much of the prompt was in its cache.
         """
         metrics.COUNTS.answered[2] += 1
         self._status = 200

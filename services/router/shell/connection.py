@@ -140,8 +140,10 @@ class ClientConnection(asyncio.Protocol):
 
     def sent(self) -> int:
         """How many bytes the socket has taken."""
-        if not self._is_lost:
-            self._sent = max(self._sent, self.written - self._transport.get_write_buffer_size())
+        if not self._is_lost and self._sent != self.written:
+            taken = self.written - self._transport.get_write_buffer_size()
+            if taken > self._sent:
+                self._sent = taken
         return self._sent
 
     def when_drained(self, then: Callable[[], None]) -> None:

@@ -37,19 +37,17 @@ class Exchange(Guest):
     """One request, from its admission to its bill."""
 
     __slots__ = (
-        "_asking", "_body_bytes", "_has_ended", "_held", "_is_committed", "_is_recorded", "_reply", "_sent_before",
-        "_serving", "_stream", "_whole",
+        "_asking", "_body_bytes", "_has_ended", "_held", "_is_committed", "_is_recorded", "_reply",
+        "_sent_before", "_serving", "_stream", "_whole",
     )  # fmt: skip
 
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
         super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
-        entry, entered, request_id = self._target.entry, self._entered, account.request_id
-        self._serving = Serving(admit(entry, key, request_id=request_id, api=ask.api, now_ms=account.started_ms))
-        self._asking = Asking(
-            gateway, self, target=self._target, ask=ask, account=account, tokens_max=entered.tokens_max
-        )
+        target, entered, request_id, now_ms = self._target, self._entered, account.request_id, account.started_ms
+        self._serving = Serving(admit(target.entry, key, request_id=request_id, api=ask.api, now_ms=now_ms))
+        self._asking = Asking(gateway, self, target=target, ask=ask, account=account, tokens_max=entered.tokens_max)
         self._reply = Reply(client, account, entered=entered, serving=self._serving, keep_alive=keep_alive)
         if ask.stream:  # There is the one or the other.
             self._stream = StreamedAnswer(ask, self._serving, head=self._reply.stream_head)
@@ -99,7 +97,7 @@ class Exchange(Guest):
         self._wait_at_most(self._gateway.limits.idle_s)
         self._asking.pause(paused)
         if not paused and self._phase is Phase.ANSWERING:
-            self._note_sent()
+            self._note_sent(self._gateway.clock.now_ms())
 
     def cut(self) -> None:
         """The endpoint goes, or this process: end with a bill for what was delivered."""
@@ -113,7 +111,9 @@ class Exchange(Guest):
         return 0 if self._account.is_billed else self._serving.delivered
 
     def sweep(self, now_s: float) -> None:
-        """Look at the deadlines."""
+        """Look at the deadlines; whoever was heard since the last look has its time anew."""
+        if self._is_heard:
+            self._is_heard, self._deadline_s = False, now_s + self._gateway.limits.idle_s
         if now_s < min(self._deadline_s, self._total_s) or self._phase in (Phase.WAITING, Phase.OVER):
             return
         if self._phase is Phase.ENDING or self._client.is_paused:
@@ -146,7 +146,7 @@ class Exchange(Guest):
         """More of its answer."""
         if self._phase in (Phase.ENDING, Phase.OVER):
             return
-        self._wait_at_most(self._gateway.limits.idle_s)
+        self._is_heard = True
         try:
             if self._ask.stream:
                 self._relay(data)
@@ -190,14 +190,14 @@ class Exchange(Guest):
             if self._phase is Phase.ASKING:
                 self._phase = Phase.ANSWERING
             self._client.write(out)
-            self._note_sent()
+            self._note_sent(now_ms)
         if self._stream.broken:
             self.engine_failed(self._stream.broken)
         elif self._stream.is_done:
             self._settle()
 
-    def _note_sent(self) -> None:
-        due = self._serving.sent(self._client.sent(), self._gateway.clock.now_ms())
+    def _note_sent(self, now_ms: int) -> None:
+        due = self._serving.sent(self._client.sent(), now_ms)
         if due is not None:
             self._gateway.journal.checkpoint(due)
 

@@ -17,8 +17,8 @@ class Guest:
     """What is the same of every request; what it does with its replica, says the one that inherits."""
 
     __slots__ = (
-        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_keep_alive", "_lane", "_phase",
-        "_target", "_total_s",
+        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_heard", "_keep_alive", "_lane",
+        "_phase", "_target", "_total_s",
     )  # fmt: skip
 
     def __init__(
@@ -31,6 +31,7 @@ class Guest:
         self._keep_alive = keep_alive
         self._lane = key.key_id
         self._phase = Phase.WAITING
+        self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
         self._entered = entering.enter(gateway, self, key=key, ask=ask)
         self._target = self._entered.target
         gateway.load.began(self._target.entry.endpoint_id, account.started_ms)
@@ -67,6 +68,7 @@ class Guest:
 
     def _wait_at_most(self, wait_s: float) -> None:
         self._deadline_s = self._gateway.now_s() + wait_s
+        self._is_heard = False
 
     def _end(self, *, keep_alive: bool) -> None:
         if self._phase is Phase.OVER:

@@ -138,11 +138,7 @@ class Target:
             return seats[0]
         self.draws += 1
         name = self.memory.recall(prompt) if prompt else ""
-        preferred = None
-        if name:
-            for each in seats:
-                if each.name == name:
-                    preferred = each
+        preferred = next((each for each in seats if each.name == name), None) if name else None
         chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), preferred=preferred, rules=rules)
         if prompt:
             self.memory.learn(prompt, chosen.name)
