@@ -31,6 +31,7 @@ from services.router.shell.budgets import Budgets
 from services.router.shell.collector import calm_collector
 from services.router.shell.connection import ClientConnection
 from services.router.shell.edge import Edge
+from services.router.shell.finished import request_id_of
 from services.router.shell.gateway import Gateway
 from services.router.shell.log import LogUsageJournal
 from services.router.shell.table import RouteTable
@@ -227,7 +228,7 @@ class Work:
         """The ledger has all."""
         journal = self._bench.gateway.journal
         while rows := journal.unconfirmed(sent_before_ms=2**62, limit=500):
-            journal.confirm([each.request_id for each in rows])
+            journal.confirm([request_id_of(each) for each in rows])
 
     def _stream(self, asked: bytes, count: int) -> None:
         bench = self._bench

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+
+class _Named(msgspec.Struct):
+    request_id: str
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
+
+
+def request_id_of(row: bytes) -> str:
+    """Whose row it is."""
+    return _NAMED.decode(row).request_id
 
 
 class Finished:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from libs.common.events.route import RequestUsage
 from services.router.core.serving import Row
 from services.router.shell.durable import Durable, kept
 
@@ -60,7 +59,7 @@ class MemoryUsageJournal:
                 self.file.done[row.request_id] = row
         return len(dead)
 
-    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[RequestUsage]:
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[bytes]:
         """Finished rows that wait to be sent, or to be sent again."""
         with self.file.lock:
             waiting = [
@@ -68,7 +67,7 @@ class MemoryUsageJournal:
                 for request_id, row in self.file.done.items()
                 if self.file.sent_ms.get(request_id, sent_before_ms - 1) < sent_before_ms
             ]
-        return [RequestUsage.model_validate(msgspec.to_builtins(row)) for row in waiting[:limit]]
+        return [msgspec.json.encode(row) for row in waiting[:limit]]
 
     def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
         """The bus has these."""

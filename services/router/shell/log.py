@@ -25,9 +25,9 @@ from libs.common.events.route import RequestUsage
 from services.router.core.serving import Row
 from services.router.shell import metrics
 from services.router.shell.durable import Durable, kept
-from services.router.shell.finished import Finished
+from services.router.shell.finished import Finished, request_id_of
 from services.router.shell.segment import Segment, only_one, records
-from services.router.shell.store import Backlog, read_rows
+from services.router.shell.store import Backlog
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,6 @@ CLOSE_S: Final = 10.0
 LIVE, DONE = b"L", b"D"
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class _Named(msgspec.Struct):
-    request_id: str
-
-
-_NAMED: Final = msgspec.json.Decoder(_Named)
 
 
 class LogUsageJournal:
@@ -227,7 +220,7 @@ class LogUsageJournal:
         done: dict[str, bytes] = {}
         for path in self._left:
             for record in records(path):
-                request_id = _NAMED.decode(record[1:]).request_id
+                request_id = request_id_of(record[1:])
                 if record[:1] == DONE:
                     live.pop(request_id, None)
                     done[request_id] = record[1:]
@@ -243,12 +236,11 @@ class LogUsageJournal:
         """Keep finished rows of another journal, on disk. Raises Unavailable; then none is kept."""
         self._backlog.add([(each.request_id, each.model_dump_json(), None) for each in rows])
 
-    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[RequestUsage]:
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[bytes]:
         """Finished rows that wait to be sent, or to be sent again."""
         found = self._backlog.unconfirmed(sent_before_ms=sent_before_ms, limit=limit)
         with self._lock:
-            found += self._done.due(sent_before_ms=sent_before_ms, limit=limit - len(found))
-        return read_rows(found)
+            return found + self._done.due(sent_before_ms=sent_before_ms, limit=limit - len(found))
 
     def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
         """The bus has these."""

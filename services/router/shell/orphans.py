@@ -10,6 +10,7 @@ from typing import Final
 from libs.common.errors import Rejected
 from libs.common.telemetry.logging import fields
 from services.router.shell.log import LogUsageJournal
+from services.router.shell.store import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def _take_over(journal: LogUsageJournal, path: Path) -> int:
         return 0
     orphan.recover()
     found = 0
-    while rows := orphan.unconfirmed(sent_before_ms=2**62, limit=BATCH):
+    while rows := read_rows(orphan.unconfirmed(sent_before_ms=2**62, limit=BATCH)):
         journal.adopt(rows)  # On disk, before it leaves the other.
         found += orphan.confirm([each.request_id for each in rows])
     orphan.close()

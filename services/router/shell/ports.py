@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from libs.common.clock import Clock
-from libs.common.events.route import RequestUsage
 from libs.common.events.tables import RouteEntry
 from libs.common.store.port import Store
 from services.router.core.limits import Grant, Limit, Refused
@@ -59,8 +58,11 @@ class UsageJournal(Protocol):
     def recover(self) -> int:
         """Finish the live rows that other boots left, as they stand; returns how many."""
 
-    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[RequestUsage]:
-        """Finished rows, oldest first, that were never sent or last sent before ``sent_before_ms``."""
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[bytes]:
+        """Finished rows, oldest first, that were never sent or last sent before ``sent_before_ms``.
+
+        Each is the JSON of a `RequestUsage`, as it is reported (`store.read_rows` reads it).
+        """
 
     def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
         """The bus has these."""

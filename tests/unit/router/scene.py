@@ -22,6 +22,7 @@ from services.router.shell.gateway import Gateway, Limits
 from services.router.shell.journal import MemoryUsageJournal
 from services.router.shell.log import LogUsageJournal
 from services.router.shell.ports import UsageJournal
+from services.router.shell.store import read_rows
 from services.router.shell.table import RouteTable
 
 TENANT, PROJECT, NAME, ENDPOINT = "ten-a", "prj-a", "chatty", "ep-a"
@@ -77,7 +78,7 @@ class Scene:
             while self.journal.backlog() < count or self.table.live_total():
                 await asyncio.sleep(0.01)
         return sorted(
-            self.journal.unconfirmed(sent_before_ms=0, limit=10_000),
+            read_rows(self.journal.unconfirmed(sent_before_ms=0, limit=10_000)),
             key=lambda row: int(row.request_id.split("-")[2], 16),
         )
 

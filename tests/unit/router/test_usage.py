@@ -17,6 +17,7 @@ from libs.common.ids import EventId
 from libs.common.store.memory import MemoryStore
 from services.router.core.serving import Row
 from services.router.service import RouterService, build
+from services.router.shell.finished import request_id_of
 from services.router.shell.journal import JournalFile, MemoryUsageJournal
 from services.router.shell.ports import Ports
 from services.router.shell.table import RouteTable
@@ -158,7 +159,7 @@ def test_only_a_confirmation_for_this_router_empties_its_journal() -> None:
     assert journal.backlog() == 3
     assert service.deliver(confirmation("router-0", "req-0", "req-1", "req-unknown")) == Ack()
     assert service.deliver(confirmation("router-0", "req-0")) == Ack()
-    assert [each.request_id for each in journal.unconfirmed(sent_before_ms=0, limit=9)] == ["req-2"]
+    assert [request_id_of(each) for each in journal.unconfirmed(sent_before_ms=0, limit=9)] == ["req-2"]
 
 
 def test_other_events_still_reach_the_routes() -> None:
