@@ -90,14 +90,15 @@ class AccessLog:
         try:
             while True:
                 await asyncio.sleep(PERIOD_S)
-                await asyncio.to_thread(_write, fd, self._taken())
+                if self._lines:
+                    await asyncio.to_thread(_write, fd, self._taken())
+                self._refused = 0
         finally:
             _write(fd, self._taken())
             if fd != STDERR_FD:
                 os.close(fd)
 
     def _taken(self) -> bytes:
-        self._refused = 0
         lines, self._lines = self._lines, []
         return b"".join(line + b"\n" for line in lines)
 
