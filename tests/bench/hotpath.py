@@ -21,6 +21,7 @@ from typing import Final, cast
 import uvloop
 
 from libs.common.clock import SystemClock
+from libs.common.collector import calm_collector
 from libs.common.events.endpoint import Limits
 from libs.common.events.runtime import Replica
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
@@ -28,7 +29,6 @@ from libs.common.keys import Keyring
 from services.router.shell.access_log import AccessLog
 from services.router.shell.account import Books
 from services.router.shell.budgets import Budgets
-from services.router.shell.collector import calm_collector
 from services.router.shell.connection import ClientConnection
 from services.router.shell.edge import Edge
 from services.router.shell.finished import request_id_of
