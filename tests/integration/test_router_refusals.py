@@ -5,6 +5,7 @@ That the table is whole is checked against the refusals that there are.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Callable
@@ -23,12 +24,14 @@ from tests.unit.router.scene import (
     FAST,
     NAME,
     OTHER_KEY,
+    Answer,
     Scene,
     a_request,
     a_scene,
     ask,
     chat_body,
     key_entry,
+    read_answer,
 )  # fmt: skip
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n"
@@ -149,6 +152,7 @@ CASES = {
 ELSEWHERE = {
     "too_large": "test_router_input: a body that grows beyond the limit",
     "overloaded": "test_router_queues",
+    "busy": "below: a router with too much to do",
     "too_many_waiting": "test_router_queues",
     "too_many_at_once": "test_router_queues",
     "cannot_record": "test_router_edge: a journal that fails",
@@ -187,6 +191,44 @@ async def test_a_refusal_has_openais_shape_and_a_counter_and_harms_nothing(case:
         assert counted(code) == before + 1
         assert bool(engine.requests) is case.reaches_engine
         assert scene.table.live_total() == 0
+
+
+class NoTime:
+    """For `Pressure`: nothing more can be served."""
+
+    def admits(self, *, turn_s: float, now_s: float) -> bool:
+        return False
+
+    def ended(self, now_s: float) -> None:
+        """Nor does that help."""
+
+
+async def test_a_router_with_too_much_to_do_refuses_before_it_reads_and_serves_again() -> None:
+    served, stranger = a_request(chat_body()), a_request(chat_body(), headers=b"x-other: 1\r\n")
+    async with running(Engine()) as engine, a_scene(engine.url) as scene:
+        shedding = scene.gateway.shedding
+        calm = shedding._pressure
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+
+        async def told(request: bytes) -> Answer:
+            writer.write(request)
+            return await read_answer(reader)
+
+        assert (await told(served)).status == 200
+        before = counted("overloaded")
+        shedding._pressure = NoTime()  # type: ignore[assignment]
+        refused = [await told(each) for each in (served, served, stranger, served)]
+        alive = await told(HEALTH)
+        shedding._pressure = calm
+        after = await told(served)
+        writer.close()
+
+    assert [(each.status, each.error["code"]) for each in refused] == [(503, "overloaded")] * 4
+    assert sorted(each.headers["retry-after"] for each in refused) == ["1", "2", "3", "4"]
+    assert len({each.headers["x-request-id"] for each in refused}) == 4
+    assert (alive.status, after.status) == (200, 200)
+    assert counted("overloaded") == before + 4
+    assert len(engine.requests) == 2
 
 
 def test_the_table_has_every_refusal_that_there_is() -> None:

@@ -115,6 +115,14 @@ def overloaded(retry_after_s: int) -> HttpRefusal:
     )  # fmt: skip
 
 
+def busy(retry_after_s: int) -> HttpRefusal:
+    """Ours: this process has more to do than it can, whatever the engines have."""
+    return HttpRefusal(
+        503, "This router is overloaded; try again shortly.", code="overloaded", kind=SERVER_ERROR,
+        retry_after_s=retry_after_s,
+    )  # fmt: skip
+
+
 def too_many_waiting(retry_after_s: int) -> HttpRefusal:
     """Yours: others wait too, and nobody has more waiting than this key."""
     return HttpRefusal(

@@ -45,9 +45,8 @@ class ClientConnection(asyncio.Protocol):
         self._intake = Intake(lambda head: edge.judge(head, self._peer))
         self._reading = Reading.HEAD
         self._exchange: Exchange | None = None
-        self._is_lingering = False
-        self._is_aborted = False
-        self._is_lost = False
+        self._is_lingering = self._is_aborted = self._is_lost = False
+        self._is_shed = False  # Whether the next request is refused because this process is overloaded.
         self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.HEAD]
         self._sent = 0
         self._drained: Callable[[], None] | None = None
@@ -75,7 +74,14 @@ class ClientConnection(asyncio.Protocol):
             data = self._read_preface(self._preface + data)
             if not data:
                 return
-        self._intake.feed(data)
+        intake = self._intake
+        if intake.is_between:
+            self._is_shed = not self._gateway.shedding.admits()
+            if self._is_shed and self._exchange is None and intake.knows_whole(data):
+                self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.NOTHING]
+                self.write(self._gateway.shedding.answer(self._gateway.request_id()))
+                return
+        intake.feed(data)
         self._next()
 
     def _read_preface(self, data: bytes) -> bytes:
@@ -256,6 +262,8 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._gateway.is_stopping:
             raise refusals.stopping()
+        if self._is_shed:
+            raise self._gateway.shedding.refusal()
         assert incoming.key is not None
         ask = openai.read(api, incoming.body(), host=endpoint_of(head.host, self._gateway.domain))
         self._exchange = exchange = Exchange(

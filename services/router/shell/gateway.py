@@ -21,6 +21,7 @@ from services.router.shell.account import Account, Books
 from services.router.shell.budgets import Budgets
 from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.quotas import QuotaTable
+from services.router.shell.shedding import Shedding
 from services.router.shell.table import RouteTable
 from services.router.shell.target import Target
 from services.router.shell.upstream import Pool
@@ -76,6 +77,7 @@ class Gateway:
         self.now_s: Callable[[], float] = self._loop.time  # For durations.
         self._boot_id = boot_id
         self._counter = itertools.count(1)
+        self.shedding = Shedding(self._loop)
         self.waiting = WaitingRoom(self.limits.places, self.now_s)
         table.post = self._loop.call_soon_threadsafe
         table.on_change = self._route_changed

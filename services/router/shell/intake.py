@@ -129,6 +129,16 @@ class Intake:
         if incoming is not None and incoming.head is not None:
             self._familiar = familiar(data, incoming.head)
 
+    @property
+    def is_between(self) -> bool:
+        """Whether what comes next begins a request."""
+        return self._incoming is None
+
+    def knows_whole(self, data: bytes) -> bool:
+        """Whether ``data`` is a request that need not be parsed, and no more than that."""
+        found = None if self._familiar is None or self.ready else self._familiar.body_of(data)
+        return found is not None and sum(found) == len(data)
+
     def wants_continue(self) -> bool:
         """Whether the client waits to be told to send its body; True once."""
         incoming = self._incoming

@@ -31,8 +31,9 @@ RECOVERED: Final = Counter(
 LIMITED: Final = Counter("router_rate_limited_total", "Requests refused by a limit per minute, by which.", ("what",))
 WAITING: Final = Gauge("router_waiting_requests", "Requests that wait for a replica.")
 SHED: Final = Counter(
-    "router_shed_total", "Requests that were not let wait: queue full, more than a fair share, too late.", ("why",)
+    "router_shed_total", "Requests not let wait: queue full, more than a fair share, too late, router busy.", ("why",)
 )
+SHED_BUSY: Final = SHED.labels(why="busy")  # By this process's own load (core/pressure.py).
 EJECTED: Final = Counter("router_replicas_ejected_total", "Times that a replica was left out because it failed.")
 ROUTES: Final = Gauge("router_routes", "Routes in the data plane's table.")
 LOST: Final = Gauge(

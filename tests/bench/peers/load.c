@@ -1,9 +1,11 @@
 /* A load generator: keeps CONNECTIONS busy, one request after the other on each, for SECONDS; then says what it saw.
  *
- *   load PORT CONNECTIONS SECONDS REQUEST_FILE
+ *   load PORT CONNECTIONS SECONDS REQUEST_FILE [RATE]
  *
+ * With a RATE it sends so many a second instead, whether they are answered or not, as long as a connection is free.
  * The file is a whole HTTP request. Prints one line of JSON: requests answered 200, others, events of streams, and in
- * microseconds p50 and p90 from request to the end of its answer, p50 to the first event or byte of a body. */
+ * microseconds p50 and p90 from request to the end of its answer, p50 to the first event or byte of a body; how many
+ * requests were sent, and p50 and p99 of those that were refused. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,8 +31,10 @@ typedef struct {
 static Connection connections[CONNECTIONS_MAX];
 static char request[1 << 20], buffer[BUFFER_BYTES];
 static size_t request_bytes;
-static float took_us[TIMES_MAX], first_us[TIMES_MAX];
-static long answered, refused, events_seen, firsts;
+static float took_us[TIMES_MAX], first_us[TIMES_MAX], refused_us[TIMES_MAX];
+static long answered, refused, events_seen, firsts, asked, idle_count;
+static double rate;
+static Connection *idle[CONNECTIONS_MAX];
 static int epoll, port;
 
 static double now_us(void) {
@@ -55,6 +59,7 @@ static void push(Connection *each) {
 }
 
 static void ask(Connection *each) {
+    asked++;
     each->has_head = each->is_chunked = each->is_ok = each->is_first = 0;
     each->head_bytes = each->tail_bytes = 0;
     each->unsent = request_bytes;
@@ -71,7 +76,8 @@ static void dial(Connection *each) {
     fcntl(each->fd, F_SETFL, O_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = each};
     epoll_ctl(epoll, EPOLL_CTL_ADD, each->fd, &event);
-    ask(each);
+    if (rate) idle[idle_count++] = each;
+    else ask(each);
 }
 
 /* Whether the answer is over. Chunked ones are over when their last bytes are those of an empty chunk. */
@@ -112,8 +118,9 @@ static int on_data(Connection *each) {
     }
     if (!body(each, data, got)) return 0;
     if (each->is_ok && answered < TIMES_MAX) took_us[answered++] = now_us() - each->began_us;
-    else refused++;
-    ask(each);
+    else if (refused < TIMES_MAX) refused_us[refused++] = now_us() - each->began_us;
+    if (rate) idle[idle_count++] = each;
+    else ask(each);
     return 0;
 }
 
@@ -129,7 +136,8 @@ static double part(float *times, long count, double share) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) return 2;
+    if (argc != 5 && argc != 6) return 2;
+    rate = argc == 6 ? atof(argv[5]) : 0;
     port = atoi(argv[1]);
     int count = atoi(argv[2]);
     double seconds = atof(argv[3]);
@@ -137,11 +145,12 @@ int main(int argc, char **argv) {
     if (!file || count > CONNECTIONS_MAX) return 2;
     request_bytes = fread(request, 1, sizeof request, file);
     epoll = epoll_create1(0);
-    double end_us = now_us() + seconds * 1e6;
     for (int i = 0; i < count; i++) dial(&connections[i]);
+    double began_us = now_us(), end_us = began_us + seconds * 1e6;
     struct epoll_event events[256];
     while (now_us() < end_us) {
-        int ready = epoll_wait(epoll, events, 256, 50);
+        while (rate && idle_count && asked < (now_us() - began_us) * rate / 1e6) ask(idle[--idle_count]);
+        int ready = epoll_wait(epoll, events, 256, rate ? 1 : 50);
         for (int i = 0; i < ready; i++) {
             Connection *each = events[i].data.ptr;
             if (events[i].events & EPOLLOUT) push(each);
@@ -152,7 +161,9 @@ int main(int argc, char **argv) {
             }
         }
     }
-    printf("{\"answered\": %ld, \"refused\": %ld, \"events\": %ld, \"p50_us\": %.1f, \"p90_us\": %.1f, \"first_us\": %.1f}\n",
+    printf("{\"answered\": %ld, \"refused\": %ld, \"events\": %ld, \"p50_us\": %.1f, \"p90_us\": %.1f, \"first_us\": %.1f, ",
            answered, refused, events_seen, part(took_us, answered, .5), part(took_us, answered, .9), part(first_us, firsts, .5));
+    printf("\"asked\": %ld, \"refused_p50_us\": %.1f, \"refused_p99_us\": %.1f}\n",
+           asked, part(refused_us, refused, .5), part(refused_us, refused, .99));
     return 0;
 }

@@ -30,6 +30,9 @@ class Seen:
     p50_us: float
     p90_us: float
     first_us: float
+    asked: int = 0
+    refused_p50_us: float = 0.0
+    refused_p99_us: float = 0.0
 
 
 def built(name: str, into: Path) -> str:
@@ -63,13 +66,13 @@ def request(*, body_bytes: int, stream: int = 0, period_ms: int = 0, usage: bool
     ) % (KEY.plaintext.encode(), len(body), body)
 
 
-def load(program: str, port: int, asked: Path, *, connections: int, seconds: float) -> Seen:
-    """Keep so many connections busy for a while."""
+def load(program: str, port: int, asked: Path, *, connections: int, seconds: float, per_s: float = 0.0) -> Seen:
+    """Keep so many connections busy for a while; or send ``per_s``, answered or not, as long as one is free."""
 
     def pin() -> None:
         if OTHER_CPU in os.sched_getaffinity(0):
             os.sched_setaffinity(0, {OTHER_CPU})
 
-    command = [program, str(port), str(connections), str(seconds), str(asked)]
+    command = [program, str(port), str(connections), str(seconds), str(asked), *([str(per_s)] if per_s else [])]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=pin).stdout
     return Seen(**json.loads(said))
