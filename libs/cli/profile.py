@@ -222,8 +222,7 @@ class Program:
 
 def programs(home: Home, settings: LocalSettings, nats: Program) -> tuple[Program, ...]:
     """The processes of the profile in the order in which they start: bus, streams, world, six services."""
-    python = sys.executable
-    ports = settings.ports
+    python, ports = sys.executable, settings.ports
     nats_url = f"nats://127.0.0.1:{ports.nats}"
     monitor_url = f"http://127.0.0.1:{ports.nats_monitor}"
     provision = (python, "-m", "libs.common.bus.provision", "--nats", nats_url, "--monitor", monitor_url)
@@ -259,8 +258,9 @@ def database_url(home: Home, settings: LocalSettings, service: Owner) -> str:
 
 
 def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, str]]:
-    ports, platform = settings.ports, {"MILLRACE_PLATFORM_URL": f"http://127.0.0.1:{settings.ports.twin}"}
-    platform["MILLRACE_PLATFORM_KEY_FILE"] = str(home.twin_key)
+    ports, templates = settings.ports, os.environ.get("MILLRACE_RUNTIME_TEMPLATES_DIR", str(RUNTIME_TEMPLATES))
+    twin = f"http://127.0.0.1:{ports.twin}"
+    platform = {"MILLRACE_PLATFORM_URL": twin, "MILLRACE_PLATFORM_KEY_FILE": str(home.twin_key)}
     return {
         Owner.ENDPOINT_API: {
             "MILLRACE_HTTP_PORT": str(ports.endpoint_api),
@@ -273,10 +273,7 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
             "MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE)),
             "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s),
         },
-        Owner.RUNTIME_DEPLOYER: {
-            **platform,
-            "MILLRACE_TEMPLATES_DIR": os.environ.get("MILLRACE_RUNTIME_TEMPLATES_DIR", str(RUNTIME_TEMPLATES)),
-        },
+        Owner.RUNTIME_DEPLOYER: {**platform, "MILLRACE_TEMPLATES_DIR": templates},
         Owner.ROUTER: {
             "MILLRACE_HTTP_PORT": str(ports.router),
             "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}/v1",

@@ -16,12 +16,14 @@ SERVICES: Final = ("autoscaler", "capacity_manager", "endpoint_api", "metering",
 SHAPE: Final = ("README.md", "__init__.py", "__main__.py", "service.py", "core/state.py", "core/decide.py")
 SHELL_SHAPE: Final = ("shell/settings.py", "shell/ports.py", "shell/metrics.py")
 
+# These import where they need it: every command of the CLI would wait most of a second for what few of them use.
+LATE: Final = frozenset({"libs/common/bus/tail.py", "libs/cli/audit.py"})
 MODULE_LINES_MAX: Final = 300
 FUNCTION_LINES_MAX: Final = 50
 VAGUE: Final = frozenset({"utils", "util", "helpers", "helper", "misc", "base", "core", "types", "common"})
 
 
-def tidiness(name: str, text: str, *, is_test: bool = False) -> Iterator[str]:
+def tidiness(name: str, text: str, *, is_test: bool = False, may_be_late: bool = False) -> Iterator[str]:
     """What is untidy in a module; nothing if it is fine."""
     if len(text.splitlines()) > MODULE_LINES_MAX and not is_test:
         yield f"{len(text.splitlines())} lines: give a part of it its own name"
@@ -33,7 +35,7 @@ def tidiness(name: str, text: str, *, is_test: bool = False) -> Iterator[str]:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > FUNCTION_LINES_MAX:
                 yield f"{node.name} has {length} lines"
-            if any(isinstance(each, ast.Import | ast.ImportFrom) for each in ast.walk(node)):
+            if not may_be_late and any(isinstance(each, ast.Import | ast.ImportFrom) for each in ast.walk(node)):
                 yield f"{node.name} imports inside itself"
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             yield f"line {node.lineno} catches everything"
@@ -49,9 +51,10 @@ def broad_excepts(text: str) -> int:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_fits_in_the_head(path: Path) -> None:
-    is_test = path.relative_to(ROOT).parts[0] == "tests"
+    place = str(path.relative_to(ROOT))
+    is_test = place.startswith("tests/")
 
-    assert list(tidiness(path.stem, path.read_text(), is_test=is_test)) == []
+    assert list(tidiness(path.stem, path.read_text(), is_test=is_test, may_be_late=place in LATE)) == []
 
 
 def test_an_untidy_module_is_caught() -> None:

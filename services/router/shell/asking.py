@@ -50,7 +50,7 @@ class Asking:
 
     __slots__ = (
         "_account", "_ask", "_error", "_error_bytes", "_gateway", "_has_content", "_hearer", "_seat", "_seated_s",
-        "_status", "_target", "_tokens_max", "_tries", "_upstream",
+        "_status", "_target", "_tokens_max", "_tries", "_upstream", "was_retired",
     )  # fmt: skip
 
     def __init__(
