@@ -19,7 +19,10 @@ from libs.common.bus.streams import message_of
 from libs.common.bus.tail import Stored
 from libs.common.events.usage import UsageRecorded
 from services.metering.core.accounts import is_unbilled
+from services.metering.shell.exporters.files import SignedFiles, verified
+from services.metering.shell.exporters.signing import HmacSecret
 from services.metering.shell.routes import _entry
+from tests.unit.metering.exports.books import Books, receiver_of
 from tests.unit.metering.world import World, batch, envelope, live, usage
 
 pytestmark = pytest.mark.interop
@@ -87,6 +90,24 @@ def engine(python: Path) -> Iterator[Engine]:
     engine = Engine(python)
     yield engine
     engine.stop()
+
+
+def test_it_reads_the_parquet_of_the_signed_files(engine: Engine, tmp_path: Path) -> None:
+    books = Books()
+    export = books.export(receiver_of("files"), SignedFiles(tmp_path, HmacSecret(b"x" * 32), books.clock, parquet=True))
+    for total in (5, 2**40, 3):
+        books.tell(total)
+        books.tell(total, tenant="=SUM(A1)")
+        books.settle(export)
+    rows = list(verified(tmp_path, HmacSecret(b"x" * 32)))
+
+    read = engine.ask(f"SELECT * FROM file('{tmp_path}/*.parquet', Parquet) ORDER BY id")
+
+    assert [{name: str(each) for name, each in row.items()} for row in read] == [
+        {name: each.removeprefix("'") for name, each in row.items()} for row in sorted(rows, key=lambda row: row["id"])
+    ]
+    assert {type(row["quantity"]) for row in read} <= {int, str}  # ClickHouse writes 64 bits as text into JSON.
+    assert sum(int(row["quantity"]) for row in read) == 6
 
 
 def events(world: World) -> list[dict[str, Any]]:

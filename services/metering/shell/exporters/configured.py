@@ -134,6 +134,7 @@ class _Files(_Entry):
     system: Literal["files"]
     directory: Path
     signing_key_file: Path
+    parquet: bool = False
 
     def limits(self) -> Limits:
         """Its figures."""
@@ -142,7 +143,7 @@ class _Files(_Entry):
     def sender(self, clock: Clock) -> Sender:
         """The way to it."""
         try:
-            return SignedFiles(self.directory, signer_from(self.signing_key_file), clock)
+            return SignedFiles(self.directory, signer_from(self.signing_key_file), clock, parquet=self.parquet)
         except OSError:
             raise Invalid(f"export {self.name}: its signing_key_file can't be read") from None
 

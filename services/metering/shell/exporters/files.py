@@ -25,6 +25,7 @@ from services.metering.shell.exporters.signing import Checker, Signer
 FIRST: Final = "0" * 64  # What the first manifest names as the one before it.
 SLACK_MS: Final = 1 * HOUR_MS  # How far a clock may have stepped back between an intent and its file.
 MANIFEST: Final = ".manifest.json"
+PARQUET: Final = ".parquet"
 
 
 class Tampered(Rejected):
@@ -36,10 +37,12 @@ class Tampered(Rejected):
 class SignedFiles:
     """A directory as a receiver."""
 
-    def __init__(self, directory: Path, signer: Signer, clock: Clock) -> None:
+    def __init__(self, directory: Path, signer: Signer, clock: Clock, *, parquet: bool = False) -> None:
+        """``parquet``: each table also as Parquet, beside its CSV and in its manifest."""
         self._directory = directory
         self._signer = signer
         self._clock = clock
+        self._parquet = parquet
 
     def send(self, intents: Sequence[Intent]) -> Sequence[Result]:
         """Write what is not there yet as one more file."""
@@ -62,10 +65,14 @@ class SignedFiles:
         previous = FIRST if last is None else hashlib.sha256(last.read_bytes()).hexdigest()
         name = f"{number:09d}.csv"
         content = table.table_of(intents)
+        parquet = table.parquet_table_of(intents) if self._parquet else b""
         manifest = table.manifest_of(
-            number=number, name=name, table=content, intents=intents, previous=previous, now_ms=self._clock.now_ms()
-        )
+            number=number, name=name, table=content, intents=intents, previous=previous, parquet=parquet,
+            now_ms=self._clock.now_ms(),
+        )  # fmt: skip
         _store(self._directory / name, content)
+        if parquet:
+            _store(self._directory / f"{number:09d}{PARQUET}", parquet)
         _store(self._directory / f"{number:09d}.sig", self._signer.sign(manifest))
         _store(self._directory / f"{number:09d}{MANIFEST}", manifest)
         return name
@@ -91,12 +98,18 @@ def verified(directory: Path, checker: Checker) -> Iterator[dict[str, str]]:
             raise Tampered(f"{path.name} has another signature")
         manifest: dict[str, Any] = json.loads(content)
         rows = (directory / manifest["file"]).read_bytes()
+        _check_parquet(directory / f"{number:09d}{PARQUET}", manifest.get("parquet_sha256"))
         if manifest["previous_sha256"] != previous or manifest["number"] != number:
             raise Tampered(f"{path.name} does not follow the one before it")
         if hashlib.sha256(rows).hexdigest() != manifest["sha256"]:
             raise Tampered(f"{manifest['file']} was changed")
         previous = hashlib.sha256(content).hexdigest()
         yield from _rows(rows)
+
+
+def _check_parquet(path: Path, sha256: str | None) -> None:
+    if sha256 is not None and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise Tampered(f"{path.name} was changed")
 
 
 def _manifests(directory: Path) -> list[Path]:

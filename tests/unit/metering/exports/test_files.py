@@ -53,6 +53,23 @@ def written(directory: Path) -> Books:
     return books
 
 
+def test_a_table_is_parquet_too_where_that_is_asked_for_and_is_signed_with_it(tmp_path: Path) -> None:
+    books = Books()
+    export = books.export(receiver_of("files"), SignedFiles(tmp_path, SECRET, books.clock, parquet=True))
+    books.tell(5, tenant="=SUM(A1)")
+    books.settle(export)
+
+    (path,) = tmp_path.glob("*.parquet")
+    content = path.read_bytes()
+    assert (content[:4], content[-4:]) == (b"PAR1", b"PAR1")
+    assert b"=SUM(A1)" in content
+    assert b"'=SUM(A1)" not in content  # No spreadsheet reads it, so nothing is put before a text.
+    assert len(list(verified(tmp_path, SECRET))) == 1
+    path.write_bytes(content.replace(b"=SUM(A1)", b"=SUM(A2)"))
+    with pytest.raises(Tampered, match="parquet was changed"):
+        list(verified(tmp_path, SECRET))
+
+
 def test_rows_add_up_to_the_ledger_and_show_the_total(tmp_path: Path) -> None:
     written(tmp_path)
 
