@@ -1,6 +1,6 @@
 """How a usage report looks: quiet, wide enough for figures, right on paper, in the light and in the dark.
 
-The five colours of accounts are told apart by people who see fewer colours (after Okabe and Ito).
+The colours of accounts are told apart by people who see fewer colours (after Okabe and Ito).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Final
 LOOK: Final = """
 :root{--font:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
 --page:#f6f7f9;--card:#fff;--ink:#1a2230;--soft:#5b6676;--line:#dfe3ea;--grid:#e9edf2;
---c-serving:#0f6fb4;--c-loading:#e6a117;--c-draining:#6cc0ee;--c-idle-owned:#a3abb8;--c-stranded:#d4551f}
+--c-serving:#0f6fb4;--c-loading:#e6a117;--c-draining:#6cc0ee;--c-idle-owned:#a3abb8;--c-warm:#1a9a77;--c-stranded:#d4551f}
 @media (prefers-color-scheme:dark){:root{
 --page:#10151d;--card:#181f2a;--ink:#e8edf4;--soft:#9aa7b8;--line:#2b3543;--grid:#252e3b;
---c-serving:#3d9be0;--c-loading:#f0b73f;--c-draining:#a6dcf7;--c-idle-owned:#6d7888;--c-stranded:#f0764a}}
+--c-serving:#3d9be0;--c-loading:#f0b73f;--c-draining:#a6dcf7;--c-idle-owned:#6d7888;--c-warm:#3cc79f;--c-stranded:#f0764a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 var(--font)}
 main{max-width:1240px;margin:0 auto;padding:32px 24px 48px}

@@ -33,6 +33,7 @@ MEANINGS: Final = (
     ("loading", "from the request for capacity until ready"),
     ("draining", "ending: streams finish, or the endpoint failed"),
     ("idle owned", "streams have ended, the node is on its way back"),
+    ("warm", "held ready for what comes next"),
     ("stranded", "held for nobody: time that is lost"),
 )
 TOKENS: Final = (("prompt_tokens", "tokens in"), ("completion_tokens", "tokens out"))
