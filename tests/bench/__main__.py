@@ -7,7 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from tests.bench import capacity, catchup, hotpath, keys, ledger, overload, report, revocation, router, scale, store
+from tests.bench import (
+    capacity,
+    catchup,
+    hotpath,
+    keys,
+    ledger,
+    overload,
+    pressure,
+    report,
+    revocation,
+    router,
+    scale,
+    store,
+)
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
     {
@@ -16,6 +29,7 @@ SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
         "revocation": revocation.measure,
         "ledger": ledger.measure,
         "overload": overload.measure,
+        "pressure": pressure.measure,
         "router": router.measure,
         "hotpath": hotpath.measure,
         "catchup": catchup.measure,
