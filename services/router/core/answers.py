@@ -44,7 +44,10 @@ _EMBEDDING: Final = msgspec.json.Decoder(_Embeddings)
 
 def _completion(body: bytes) -> tuple[Usage | None, str | None]:
     said = _COMPLETION.decode(body)
-    return said.usage, next((each.finish_reason for each in said.choices if each.finish_reason), None)
+    reason = None
+    for each in said.choices:
+        reason = reason or each.finish_reason
+    return said.usage, reason
 
 
 def _response(body: bytes) -> tuple[Usage | None, str | None]:

@@ -168,10 +168,12 @@ class MinuteLimits:
                 _window(self._tokens, bucket).add(slot, -unused)
 
     def _advance(self, now_ms: int) -> int:
-        self._slot = max(self._slot, now_ms // SECOND_MS)
-        for windows in (self._requests, self._tokens):
-            if len(windows) > IDLE_MAX:
-                self._drop_idle(windows)
+        slot = now_ms // SECOND_MS
+        if slot > self._slot:
+            self._slot = slot
+            for windows in (self._requests, self._tokens):
+                if len(windows) > IDLE_MAX:
+                    self._drop_idle(windows)
         return self._slot
 
     def _drop_idle(self, windows: dict[str, Window]) -> None:

@@ -28,7 +28,7 @@ class Ask(msgspec.Struct, frozen=True):
     """A request for a model: what we read of it, and the rest as it came. `model` is `<endpoint>[/<adapter>]`.
 
     `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers
-    has at most `most` and makes no sense below `fewest`.
+    has at most `most`. So it may use `reservation` in all; with fewer than `least` it makes no sense.
     """
 
     api: Api
@@ -43,8 +43,9 @@ class Ask(msgspec.Struct, frozen=True):
     is_batch: bool = False  # Whether it may wait while others do not (OpenAI's flex tier).
     prompt_estimate: int = 1
     most: int = COMPLETION_TOKENS
-    fewest: int = CLAMPED_TOKENS_MIN
     choices: int = 1
+    reservation: int = 1 + COMPLETION_TOKENS
+    least: int = 1 + CLAMPED_TOKENS_MIN
 
 
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -74,6 +75,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     endpoint, _, adapter = model.partition("/")
     if host and endpoint != host:
         raise model_not_found(model)
+    prompt, choices = _prompt_bytes(raw) // BYTES_PER_TOKEN + 1, fields.n or 1
     most = 0 if api is Api.EMBEDDINGS else fields.most or COMPLETION_TOKENS
     return Ask(
         api,
@@ -86,10 +88,11 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
         adapter,
         _text(raw, "prompt_cache_key"),
         _text(raw, "service_tier") in BATCH_TIERS,
-        prompt_estimate=_prompt_bytes(raw) // BYTES_PER_TOKEN + 1,
+        prompt_estimate=prompt,
         most=most,
-        fewest=min(max(CLAMPED_TOKENS_MIN, fields.min_tokens or 0), most),
-        choices=fields.n or 1,
+        choices=choices,
+        reservation=prompt + most * choices,
+        least=prompt + min(max(CLAMPED_TOKENS_MIN, fields.min_tokens or 0), most) * choices,
     )
 
 
@@ -127,20 +130,8 @@ def prompt_bytes(ask: Ask) -> bytes | memoryview:
     return b""
 
 
-def reservation(ask: Ask) -> int:
-    """How many tokens the request may use: its prompt, and the most that it lets the engine generate."""
-    return ask.prompt_estimate + ask.most * ask.choices
-
-
-def least_reservation(ask: Ask) -> int:
-    """How few tokens the request makes sense with, if there is no room for all that it may use."""
-    return ask.prompt_estimate + ask.fewest * ask.choices
-
-
-def clamped(ask: Ask, granted: int) -> int | None:
-    """How many tokens each answer may have if so many were granted; None if that is what was asked for."""
-    if granted >= reservation(ask):
-        return None
+def clamped(ask: Ask, granted: int) -> int:
+    """How many tokens each answer may have if so many were granted, fewer than it may use."""
     return (granted - ask.prompt_estimate) // ask.choices
 
 

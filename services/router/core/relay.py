@@ -101,9 +101,7 @@ class StreamedAnswer:
         return sse.read_event(event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
 
     def _take_final(self, piece: sse.Piece) -> None:
-        assert piece.usage is not None
-        self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
-        self._serving.detailed(cached=piece.usage.cached_tokens, reasoning=piece.usage.reasoning_tokens)
+        _take_last_word(self._serving, piece.usage)
         if self._ask.wants_usage or self._is_of_items:
             self._usage_event = piece.data
         self.is_done = self.is_done or self._is_of_items
@@ -115,6 +113,17 @@ class StreamedAnswer:
             if usage.prompt_tokens_details is not None:
                 self._note_cached(piece)
         self._serving.relayed(end, pieces=piece.pieces, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms)
+
+
+def _take_last_word(serving: Serving, usage: sse.Usage | None) -> None:
+    assert usage is not None, "a last word has counts"
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    serving.final(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached=None if prompt is None else prompt.cached_tokens,
+        reasoning=None if completion is None else completion.reasoning_tokens,
+    )
 
 
 class WholeAnswer:
@@ -139,9 +148,7 @@ class WholeAnswer:
         """The body for the client, after its usage was taken. Raises BadUpstream if it has none."""
         body = b"".join(self._parts)
         piece = answers.read_answer(self._api, body)
-        assert piece.usage is not None
         if piece.finish_reason:
             self._serving.finish_reason(piece.finish_reason)
-        self._serving.final(prompt_tokens=piece.usage.prompt_tokens, completion_tokens=piece.usage.completion_tokens)
-        self._serving.detailed(cached=piece.usage.cached_tokens, reasoning=piece.usage.reasoning_tokens)
+        _take_last_word(self._serving, piece.usage)
         return body

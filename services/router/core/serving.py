@@ -185,16 +185,23 @@ class Serving:
         """Why the engine stopped generating."""
         self._finish = Finish.LENGTH if reason == "length" else Finish.STOP
 
-    def final(self, *, prompt_tokens: int | None, completion_tokens: int | None) -> None:
-        """The engine's last word; without a count of its own, what was relayed is what there is."""
+    def final(
+        self,
+        *,
+        prompt_tokens: int | None,
+        completion_tokens: int | None,
+        cached: int | None = None,
+        reasoning: int | None = None,
+    ) -> None:
+        """The engine's last word; without a count of its own, what was relayed is what there is.
+
+        ``cached`` is how much of the prompt needed no work, ``reasoning`` how much of the completion was thought.
+        """
         if prompt_tokens is not None:
             self._prompt_tokens = prompt_tokens
-        self._final = completion_tokens
-
-    def detailed(self, *, cached: int | None, reasoning: int | None) -> None:
-        """What of the engine's last word was cached, and what was thought."""
-        self.cached_tokens = self.cached_tokens if cached is None else cached
-        self._reasoning = reasoning
+        if cached is not None:
+            self.cached_tokens = cached
+        self._final, self._reasoning = completion_tokens, reasoning
 
     def completed(self, now_ms: int) -> Row:
         """The bill of a whole answer; commit it before the terminal frame."""

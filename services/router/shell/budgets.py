@@ -45,12 +45,12 @@ class Budgets:
         self._used_s = 0.0
         self._count = 0
 
-    def reserve(self, entry: RouteEntry, bound: Callable[[], int]) -> Held | Short | None:
+    def reserve(self, entry: RouteEntry, *, tokens: int) -> Held | Short | None:
         """Take the most that a request may use off the slices of its budgets; None if there are no budgets."""
         budgets = self._quotas.terms_of(entry).budgets
         if not budgets:
             return None
-        said = self._slices.reserve(budgets, period=self._period(), tokens=bound())
+        said = self._slices.reserve(budgets, period=self._period(), tokens=tokens)
         self._used_s = asyncio.get_running_loop().time()
         self._news.set()
         return said

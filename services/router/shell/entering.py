@@ -68,26 +68,25 @@ def _within_limits(gateway: Gateway, target: Target, key: KeyEntry, ask: openai.
     if not limits:
         return Entered(target)
     now_ms = round(gateway.now_s() * 1000)  # The loop's clock: a wall clock that is set back would give nothing back.
-    said = gateway.limiter.reserve(
-        limits, tokens=openai.reservation(ask), least=openai.least_reservation(ask), now_ms=now_ms
-    )
+    said = gateway.limiter.reserve(limits, tokens=ask.reservation, least=ask.least, now_ms=now_ms)
     if isinstance(said, Refused):
         metrics.note_limited(said.what)
         if said.what == "concurrency":
             raise refusals.too_many_at_once(said.retry_after_s)
         raise refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
-    tokens_max = openai.clamped(ask, said.tokens)
-    headers = rate_headers(said)
-    if tokens_max is not None:
+    headers, tokens_max = rate_headers(said), None
+    if said.tokens < ask.reservation:
+        tokens_max = openai.clamped(ask, said.tokens)
         headers += b"x-millrace-max-tokens: %d\r\n" % tokens_max
     return Entered(target, said, headers, tokens_max)
 
 
 def _within_budgets(gateway: Gateway, entered: Entered, ask: openai.Ask) -> Entered:
-    if gateway.budgets is None:
+    entry = entered.target.entry
+    if gateway.budgets is None or not gateway.quotas.terms_of(entry).budgets:
         return entered
     most = ask.most if entered.tokens_max is None else entered.tokens_max
-    said = gateway.budgets.reserve(entered.target.entry, lambda: openai.bound(ask, most))
+    said = gateway.budgets.reserve(entry, tokens=openai.bound(ask, most))
     if isinstance(said, Short):
         settle(gateway, entered, ask, prompt_tokens=0, completion=0)
         metrics.note_limited("budget")

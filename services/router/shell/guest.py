@@ -77,7 +77,8 @@ class Guest:
         gateway, endpoint_id = self._gateway, self._target.entry.endpoint_id
         gateway.waiting.leave(self)
         self._stop()
-        self._settle_limits(None, 0)  # What never came to a bill keeps its prompt.
+        if not self._account.is_billed:
+            self._settle_limits(None, 0)  # What never came to a bill keeps its prompt.
         gateway.table.leave(self, endpoint_id)
         gateway.load.ended(endpoint_id, gateway.clock.now_ms())
         metrics.COUNTS.live -= 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
+from enum import IntEnum
 from typing import Final
 
 import httptools
@@ -25,7 +25,7 @@ PIPELINED_MAX: Final = 8  # Requests that may wait for their turn; nobody we kno
 Judge = Callable[[Head], KeyEntry | None]  # Whose request it is, None where that does not matter. Raises HttpRefusal.
 
 
-class Reading(Enum):
+class Reading(IntEnum):
     """What is being read."""
 
     NOTHING = 0

@@ -115,9 +115,9 @@ class LogUsageJournal:
         if self._broken is not None:
             raise Unavailable(f"the usage journal's disk failed: {self._broken.strerror}; restart the router")
         record = kind + record
-        if not self._segment.has_room(record):
+        if not self._segment.append(record):
             self._turn(len(record))
-        self._segment.append(record)
+            self._segment.append(record)
         self._is_dirty = True
 
     def _wait(self) -> Durable:

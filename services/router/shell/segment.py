@@ -35,16 +35,16 @@ class Segment:
             raise
         self._at = 0
 
-    def has_room(self, record: bytes) -> bool:
-        """Whether the record, and the end after it, fit."""
-        return self._at + len(record) + 2 * FRAME.size <= self.size_bytes
-
-    def append(self, record: bytes) -> None:
-        """Add a record; one that is cut short by our death is not read."""
-        begin, end = self._at + FRAME.size, self._at + FRAME.size + len(record)
+    def append(self, record: bytes) -> bool:
+        """Add a record if it fits, and the end after it; one that is cut short by our death is not read."""
+        begin = self._at + FRAME.size
+        end = begin + len(record)
+        if end + FRAME.size > self.size_bytes:
+            return False
         self._map[begin:end] = record
         FRAME.pack_into(self._map, self._at, len(record), zlib.crc32(record))
         self._at = end
+        return True
 
     def sync(self) -> None:
         """Have the disk hold what was appended. Raises OSError; what it holds then, nobody knows."""

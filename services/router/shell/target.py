@@ -138,8 +138,15 @@ class Target:
             return seats[0]
         self.draws += 1
         name = self.memory.recall(prompt) if prompt else ""
-        preferred = next((each for each in seats if each.name == name), None) if name else None
+        preferred = _named(seats, name) if name else None
         chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), preferred=preferred, rules=rules)
         if prompt:
             self.memory.learn(prompt, chosen.name)
         return chosen
+
+
+def _named(seats: Sequence[Seat], name: str) -> Seat | None:
+    for each in seats:
+        if each.name == name:
+            return each
+    return None

@@ -105,8 +105,8 @@ def test_an_engine_never_keeps_a_response() -> None:
 
 
 def test_what_a_request_may_use_is_known_for_every_call() -> None:
-    assert openai.reservation(asked(Api.EMBEDDINGS, model=NAME, input="x" * 400)) == 101
-    assert openai.reservation(asked(Api.RESPONSES, model=NAME, input="x" * 398, max_output_tokens=9)) == 110
+    assert asked(Api.EMBEDDINGS, model=NAME, input="x" * 400).reservation == 101
+    assert asked(Api.RESPONSES, model=NAME, input="x" * 398, max_output_tokens=9).reservation == 110
 
 
 def test_the_catalogue_says_which_calls_a_model_answers() -> None:
