@@ -53,6 +53,16 @@ def deaf_to(kind: type[Event], *, when: Callable[[Any], bool]) -> Callable[[Deci
     return spoil
 
 
+def _books_loading_to_nobody(decide: Decide) -> Decide:
+    """The time until an endpoint is ready is in no account."""
+
+    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+        decision = decide(state, envelope, now_ms)
+        return replace(decision, lines=tuple(each for each in decision.lines if not each.account.endswith("/loading")))
+
+    return spoiled
+
+
 def _keeps_quota_while_paused(decide: Decide) -> Decide:
     """Holds the machines ready for the one who comes back."""
 
@@ -133,6 +143,10 @@ LIFE_BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
         ),
         "a failure is never made good": Bug(
             decides(Owner.CAPACITY_MANAGER, "claim", _failure_is_for_ever), frozenset({AT_REST, READY_IS_REAL})
+        ),
+        "an account is left out": Bug(
+            decides(Owner.METERING, "meter", _books_loading_to_nobody),
+            frozenset({TIME_IS_PAID, BILL_IS_TRUE, AT_REST}),
         ),
         "a meter runs on after a pause": Bug(
             decides(Owner.METERING, "meter", deaf_to(NodeReleased, when=_is_paused)),

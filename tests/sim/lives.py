@@ -14,6 +14,7 @@ from libs.common.events.usage import Meter
 from libs.twin import kinds
 from libs.twin.objects import name_of
 from services.endpoint_api.core.state import Endpoint, home_of
+from services.metering.core.accounts import Account
 from services.runtime_deployer.core.manifests import GENERATION, MODEL
 from services.runtime_deployer.shell.pods import number
 from tests.sim.hosts import RouterHost
@@ -128,21 +129,30 @@ def newest_runs(simulation: Simulation) -> str:
 
 
 def time_is_paid(told: Told, simulation: Simulation) -> str:
-    """Once all is over: by endpoint, what was told of nodes and what the ledger holds are the same."""
+    """Once all is over: by endpoint, what was told of nodes and the sum of all accounts are the same."""
     if not simulation.is_over:
         return ""
     told.catch_up()
-    ledger: Counter[str] = Counter()
+    ledger: Counter[tuple[str, str]] = Counter()
     for each in simulation.hosts[Owner.METERING].store.ledger.values():
-        if each.meter == Meter.GPU_MS:
-            ledger[each.account.split("/")[2]] += each.quantity
-    held = Counter[str]()
-    for endpoint, gpu_ms in _held(told):
-        held[endpoint] += gpu_ms
-    return "" if +ledger == +held else f"nodes were held for {dict(held)} GPU ms, paid are {dict(ledger)}"
+        if each.meter in (Meter.GPU_MS, Meter.NODE_MS):
+            *root, account = each.account.split("/")
+            if account not in {*Account}:
+                return f"{each.id} is in {each.account}, which is no account of held time"
+            ledger[root[2], each.meter] += each.quantity
+    held = Counter[tuple[str, str]]()
+    for endpoint, gpus, time_ms in _held(told):
+        held[endpoint, Meter.GPU_MS] += gpus * time_ms
+        held[endpoint, Meter.NODE_MS] += time_ms
+    return "" if _nonzero(ledger) == _nonzero(held) else f"held were {dict(held)}, booked are {dict(ledger)}"
 
 
-def _held(told: Told) -> Iterator[tuple[str, int]]:
+def _nonzero(sums: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    return {place: quantity for place, quantity in sums.items() if quantity}
+
+
+def _held(told: Told) -> Iterator[tuple[str, int, int]]:
+    """Endpoint, GPUs and milliseconds of each time that a node was held."""
     joined: dict[tuple[str, str], tuple[int, int]] = {}
     nodes = {each.id: each for each in told.events if isinstance(each.data, NodeJoined | NodeReleased)}
     for each in sorted(nodes.values(), key=lambda envelope: (envelope.subject, envelope.sequence)):
@@ -151,7 +161,7 @@ def _held(told: Told) -> Iterator[tuple[str, int]]:
                 joined[each.subject, node.claim] = (node.at_ms, node.gpu_count)
             case NodeReleased() as node:
                 since_ms, gpus = joined.pop((each.subject, node.claim))
-                yield each.subject, gpus * (node.at_ms - since_ms)
+                yield each.subject, gpus, node.at_ms - since_ms
     assert not joined, f"at the end nodes are still held: {joined}"
 
 
