@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -30,6 +30,9 @@ NAMED_MAX: Final = 8  # Records named in one message.
 STALE_RETRIES_MAX: Final = 16  # Writers of one record take turns; sixteen losses in a row means something is wrong.
 PAGE: Final = 200  # Records read at once where all are wanted; bounds memory.
 DUE_MAX: Final = 256  # Wake-ups handled in one tick; the rest are due in the next.
+PARSED_MAX: Final = (
+    256  # States kept as read, by their bytes: a state is read for each event and each look, and seldom changes.
+)
 
 
 @cache
@@ -82,6 +85,7 @@ class Runner(Generic[S]):
         self.store = store
         self._clock = clock
         self._codec: TypeAdapter[S] = _codec(owned.state)  # type: ignore[arg-type]  # A class is hashable.
+        self._parsed = lru_cache(maxsize=PARSED_MAX)(self._codec.validate_json)
 
     def parts_of(self, envelope: Envelope) -> Sequence[tuple[str, Envelope]] | None:
         """The records it concerns, in the order that all keep, each with its part; None: this kind does not hear it."""
@@ -122,7 +126,7 @@ class Runner(Generic[S]):
 
     def parse(self, record: Record) -> S:
         """The state in a record."""
-        return self._codec.validate_json(record.state)
+        return self._parsed(record.state)
 
     def states(self, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[S]:
         """States in order of their key."""
