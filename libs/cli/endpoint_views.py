@@ -18,6 +18,7 @@ CHANGES: Final = {
     "none": "nothing: it is so already",
     "in_place": "in place: nothing is restarted",
     "roll": "a new runtime is rolled out; what runs serves until it is ready",
+    "reload": "adapters are loaded and let go of; nothing is restarted",
     "anew": "everything is made from the start",
     "end": "everything that runs is given back",
 }
@@ -52,6 +53,7 @@ def describe(endpoint: Json) -> Table:
             ("name", endpoint["name"]),
             ("id", endpoint["id"]),
             ("model", f"{spec['model']} ({status['model_state']})"),
+            *([("adapters", ", ".join(_adapter(each) for each in spec["adapters"]))] if spec.get("adapters") else []),
             ("where", f"{spec['tier']} in {spec['region']}"),
             (
                 "replicas",
@@ -63,6 +65,10 @@ def describe(endpoint: Json) -> Table:
             *_ahead(endpoint),
         ]
     )
+
+
+def _adapter(adapter: Json) -> str:
+    return f"{adapter['name']} ({adapter['source']}, rank {adapter['rank']})"
 
 
 def causes(found: Json, now_ms: int) -> Table | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
@@ -21,6 +22,11 @@ WAIT_S: Final = 600.0
 Name = Annotated[str, typer.Argument(help="Name or id of the endpoint.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return when it is done; exit 1 if it did not succeed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option("--adapter", help="NAME=OWNER/REPOSITORY:RANK, once for each; an update gives all there shall be."),
+]
+ADAPTER: Final = re.compile(r"(?P<name>[^=]+)=(?P<source>[^:]+):(?P<rank>[0-9]{1,4})")
 Drain = Annotated[int | None, typer.Option("--drain-deadline", help="Seconds that live streams may still run.")]
 
 
@@ -35,13 +41,16 @@ def create(
     max_replicas: Annotated[int, typer.Option("--max", help="Most replicas.")] = 1,
     target_concurrency: Annotated[int, typer.Option(help="Requests in flight one replica should carry.")] = 8,
     template: Annotated[str, typer.Option(help="Runtime recipe; left out: the tier's newest.")] = "",
+    adapter: Adapters = None,
     wait: Wait = False,
     dry_run: DryRun = False,
     output: Output = OUTPUT,
 ) -> None:
     """Ask for an endpoint."""
     scaling = {"min": min_replicas, "max": max_replicas, "target_concurrency": target_concurrency}
-    spec = {"model": model, "tier": tier, "region": region, "scaling": scaling, "template": template}
+    spec: Json = {"model": model, "tier": tier, "region": region, "scaling": scaling, "template": template}
+    if adapter:
+        spec["adapters"] = [_adapter(each) for each in adapter]
     _ask(lambda client: client.endpoints.create(name, spec, dry_run=dry_run), wait=wait, output=output)
 
 
@@ -53,6 +62,8 @@ def update(
     template: Annotated[str | None, typer.Option(help="Another runtime recipe.")] = None,
     rpm: Annotated[int | None, typer.Option(help="Requests per minute; 0: no limit.")] = None,
     tpm: Annotated[int | None, typer.Option(help="Tokens per minute; 0: no limit.")] = None,
+    adapter: Adapters = None,
+    no_adapters: Annotated[bool, typer.Option("--no-adapters", help="Let go of all adapters.")] = False,
     if_generation: Annotated[int | None, typer.Option(help="Only if nobody changed it since this generation.")] = None,
     wait: Wait = False,
     dry_run: DryRun = False,
@@ -60,9 +71,15 @@ def update(
 ) -> None:
     """Change what it runs or what it takes; what is left out stays as it is."""
     limits = {name: value or None for name, value in _given(requests_per_minute=rpm, tokens_per_minute=tpm).items()}
-    changes = _given(model=model, template=template, limits=limits or None)
+    adapters = [_adapter(each) for each in adapter or ()]
+    changes = _given(
+        model=model,
+        template=template,
+        limits=limits or None,
+        adapters=adapters if adapters or no_adapters else None,
+    )
     if not changes:
-        raise MillraceError("nothing to change: give --model, --template, --rpm or --tpm")
+        raise MillraceError("nothing to change: give --model, --template, --adapter, --no-adapters, --rpm or --tpm")
     _ask(
         lambda client: client.endpoints.update(name, changes, if_generation=if_generation, dry_run=dry_run),
         wait=wait,
@@ -200,6 +217,13 @@ def _ask(change: Callable[[Millrace], Json], *, wait: bool, output: Output) -> N
         raise MillraceError(
             f"{done['verb']} of {endpoint['name']} {done['status'].replace('_', ' ')}: {done['message']}"
         )
+
+
+def _adapter(text: str) -> Json:
+    found = ADAPTER.fullmatch(text)
+    if found is None:
+        raise MillraceError(f"--adapter {text} is not NAME=OWNER/REPOSITORY:RANK, such as tone=acme/tone-lora:16")
+    return {"name": found["name"], "source": found["source"], "rank": int(found["rank"])}
 
 
 def _given(**values: Any) -> Json:  # noqa: ANN401  # Whatever an option holds.

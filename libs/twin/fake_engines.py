@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from libs.twin.answers import Response, answer, unavailable
 from libs.twin.engines_port import EngineProcess, Launch
+from libs.twin.model.adapters import LOAD, UNLOAD, Adapters
+from libs.twin.model.errors import BadRequest
+from libs.twin.model.shapes import error
 
 ANSWER: Final = "the wheel turns while the water runs"
 PROMPT_TOKENS: Final = 8
@@ -22,6 +25,7 @@ class _Run:
     ready_ms: int
     ended_ms: int | None = None
     code: int = 0
+    adapters: Adapters = field(default_factory=Adapters)
 
 
 class FakeEngines:
@@ -101,14 +105,18 @@ class FakeEngines:
             raise unavailable("error trying to reach service: connection refused")
         del headers
         model = _served_model(run.launch)
-        if method == "POST" and model and (asked := json.loads(body).get("model")) not in (None, model):
+        where = path.split("?")[0]
+        if method == "POST" and where in (LOAD, UNLOAD):
+            return _changed(run.adapters, where, body)
+        known = (None, model, *run.adapters.loaded)
+        if method == "POST" and model and (asked := json.loads(body).get("model")) not in known:
             return answer(_no_model(asked), 404)
-        match method, path.split("?")[0]:
+        match method, where:
             case "GET", "/health":
                 return Response(200, {}, b"")
             case "GET", "/v1/models":
                 served = {"id": model or "model", "object": "model", "owned_by": "millrace"}
-                return answer({"object": "list", "data": [served]})
+                return answer({"object": "list", "data": [served, *run.adapters.cards(model, 0)]})
             case "POST", "/v1/chat/completions":
                 return answer(_completion(json.loads(body), "chat.completion"))
             case "POST", "/v1/completions":
@@ -138,6 +146,14 @@ def _served_model(launch: Launch) -> str:
     """The one name that it answers to; empty: to any, because its command line does not say."""
     args = (*launch.command, *launch.args)
     return args[args.index("--served-model-name") + 1] if "--served-model-name" in args else ""
+
+
+def _changed(adapters: Adapters, where: str, body: bytes) -> Response:
+    try:
+        said = adapters.load(body) if where == LOAD else adapters.unload(body)
+    except BadRequest as wrong:
+        return answer(error(wrong), wrong.status)
+    return Response(200, {"content-type": "text/plain"}, said.encode())
 
 
 def _no_model(asked: object) -> dict[str, object]:

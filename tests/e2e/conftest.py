@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from tests.e2e.local_profile import Profile, running_profile
 
 SERVED: Final = "served"  # For whoever wants to ask something.
 BILLED: Final = "billed"  # For the one test that counts all of its requests.
+ROOT: Final = Path(__file__).parents[2]
+STREAMED_TOKENS_PER_SECOND: Final = 5.0  # Slow, so that a stream is long without being work.
 TIME_SCALE: Final = 0.003  # Nobody here looks at single stages; what is left of them is our own time, not the cloud's.
 
 
@@ -41,3 +45,33 @@ def served(endpoints: dict[str, str]) -> str:
 def billed(endpoints: dict[str, str]) -> str:
     """The id of an endpoint that nobody has asked anything."""
     return endpoints[BILLED]
+
+
+@pytest.fixture(scope="session")
+def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
+    """A profile whose tiers also sell a template that is good, and one whose image nobody can pull."""
+    path = tmp_path_factory.mktemp("rollouts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MILLRACE_CATALOGUE_DIR", str(_catalogue(path / "catalogue")))
+        patch.setenv("MILLRACE_RUNTIME_TEMPLATES_DIR", str(_templates(path / "templates")))
+        with running_profile(
+            path / "home", time_scale=TIME_SCALE, tokens_per_second=STREAMED_TOKENS_PER_SECOND
+        ) as running:
+            yield running
+
+
+def _catalogue(to: Path) -> Path:
+    to.mkdir()
+    for each in (ROOT / "deploy" / "catalogue").glob("*.yaml"):
+        (to / each.name).write_text(each.read_text().replace("[vllm@1]", "[vllm@1, vllm@2, vllm@9]"))
+    return to
+
+
+def _templates(to: Path) -> Path:
+    to.mkdir()
+    for each in (ROOT / "services" / "runtime_deployer" / "templates").glob("*.yaml"):
+        (to / each.name).write_text(each.read_text())
+    bad = yaml.safe_load((to / "vllm-1.yaml").read_text())
+    bad |= {"version": "9", "engine_image": "millrace/never-built:1"}
+    (to / "vllm-9.yaml").write_text(yaml.safe_dump(bad))
+    return to

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle, pairwise
-from pathlib import Path
 from typing import Final
 
 import pytest
-import yaml
 
 from tests.e2e.applied import Applied
-from tests.e2e.local_profile import Json, Profile, running_profile, wait_until
+from tests.e2e.local_profile import Json, Profile, wait_until
 from tests.e2e.streams import Streams
 from tests.e2e.test_kills import REQUESTED, Killer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
 
-ROOT: Final = Path(__file__).parents[2]
 STREAMS: Final = 200
 NEWCOMERS_MAX: Final = 100
-TOKENS_PER_SECOND: Final = 5.0
 STREAM_TOKENS: Final = 100  # Twenty seconds: the rollout has begun long before they end.
 LARGE: Final = "millrace/ngram-1-large"
 STEPS: Final = (
@@ -32,34 +28,6 @@ STEPS: Final = (
     "runtime-replicas-changed",
 )
 ROLLS_MAX: Final = 12  # One that is killed at a step may have told the next before it is back.
-
-
-@pytest.fixture(scope="module")
-def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
-    """A profile whose tiers also sell a template that is good, and one whose image nobody can pull."""
-    path = tmp_path_factory.mktemp("rollouts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MILLRACE_CATALOGUE_DIR", str(_catalogue(path / "catalogue")))
-        patch.setenv("MILLRACE_RUNTIME_TEMPLATES_DIR", str(_templates(path / "templates")))
-        with running_profile(path / "home", time_scale=0.003, tokens_per_second=TOKENS_PER_SECOND) as running:
-            yield running
-
-
-def _catalogue(to: Path) -> Path:
-    to.mkdir()
-    for each in (ROOT / "deploy" / "catalogue").glob("*.yaml"):
-        (to / each.name).write_text(each.read_text().replace("[vllm@1]", "[vllm@1, vllm@2, vllm@9]"))
-    return to
-
-
-def _templates(to: Path) -> Path:
-    to.mkdir()
-    for each in (ROOT / "services" / "runtime_deployer" / "templates").glob("*.yaml"):
-        (to / each.name).write_text(each.read_text())
-    bad = yaml.safe_load((to / "vllm-1.yaml").read_text())
-    bad |= {"version": "9", "engine_image": "millrace/never-built:1"}
-    (to / "vllm-9.yaml").write_text(yaml.safe_dump(bad))
-    return to
 
 
 def _update(profile: Profile, endpoint: str, **spec: str) -> str:

@@ -10,13 +10,14 @@ import pytest
 
 from libs.common.errors import Unavailable
 from libs.common.events.endpoint import Limits as EndpointLimits
+from libs.common.events.runtime import Replica
 from services.router.core.ejection import FAILURES_MAX
 from services.router.core.serving import Row
 from services.router.shell.gateway import Limits
 from services.router.shell.journal import MemoryUsageJournal
 from services.router.shell.waiting import Places
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import ENDPOINT, Answer, Scene, a_request, a_scene, ask, chat_body, tokens_in
+from tests.unit.router.scene import ENDPOINT, NAME, Answer, Scene, a_request, a_scene, ask, chat_body, tokens_in
 
 PATIENT = Limits(connect_s=5, first_byte_s=30, idle_s=30, total_s=60)
 NARROW = replace(PATIENT, places=Places(outstanding_max=2, queue_s=30))
@@ -87,6 +88,36 @@ async def test_who_comes_while_the_only_replica_is_replaced_waits_and_none_is_re
         found = await held
 
     assert [each.status for each in found] == [200] * 20
+
+
+async def test_a_request_for_an_adapter_waits_until_a_replica_has_it_and_lets_the_others_by() -> None:
+    async with running(Engine()) as engine, a_scene(limits=PATIENT) as scene:
+        bare = Replica(name="pod-0", url=engine.url)
+        scene.serve(replicas=(bare,), adapters=("tone",))
+        held = asyncio.create_task(ask(scene.port, a_request(chat_body(model=f"{NAME}/tone"))))
+        await until(lambda: waiting(scene) == 1)
+
+        (plain,) = await ask(scene.port, a_request(chat_body()))
+        assert (plain.status, waiting(scene)) == (200, 1)
+        scene.serve(replicas=(bare.model_copy(update={"adapters": ("tone",)}),), adapters=("tone",))
+        (tuned,) = await held
+
+    assert tuned.status == 200
+    assert [each["model"] for each in engine.requests] == ["millrace/ngram-1", "tone"]
+
+
+async def test_an_engine_that_lost_its_adapters_is_passed_over_and_its_not_found_reaches_nobody() -> None:
+    lost = Engine(status=404, error_body=b'{"error":{"message":"The model `tone` does not exist.","code":404}}')
+    async with running(lost) as restarted, running(Engine()) as engine, a_scene(limits=PATIENT) as scene:
+        both = tuple(
+            Replica(name=f"pod-{place}", url=each.url, adapters=("tone",))
+            for place, each in enumerate((restarted, engine))
+        )
+        scene.serve(replicas=both, adapters=("tone",))
+        found = [(await ask(scene.port, a_request(chat_body(model=f"{NAME}/tone"))))[0] for _ in range(12)]
+
+    assert [each.status for each in found] == [200] * 12
+    assert len(restarted.requests) <= 1, "it was asked again though it had said that it has none"
 
 
 class BrokenJournal(MemoryUsageJournal):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from libs.common.events.endpoint import Limits, Placement
+from libs.common.events.endpoint import Adapter, Limits, Placement
 from libs.common.events.envelope import Envelope
 from libs.common.events.runtime import ReplicasChanged, RuntimeFailed
 from libs.common.units import GIB, MINUTE_MS, SECOND_MS
@@ -199,6 +199,52 @@ def test_a_deletion_at_any_time_of_an_update_leaves_nothing(rounds: int) -> None
 
     assert bench.objects() == set()
     assert bench.engines.running() == ()
+
+
+TONE = Adapter(name="tone", source="acme/tone-lora", rank=16)
+NOWHERE = Adapter(name="lost", source="nowhere/at-all", rank=16)
+
+
+def tuned(generation: int, *adapters: Adapter, low: int = 2) -> Envelope:
+    spec = a_spec(low=low).model_copy(update={"adapters": adapters})
+    return requested(generation=generation, sequence=10 * generation, spec=spec, placement=small())
+
+
+def adapters_in(bench: Bench) -> list[tuple[str, ...]]:
+    return [each.adapters for each in bench.runtime.replicas_told.replicas]
+
+
+def test_adapters_are_loaded_into_what_runs_and_loaded_again_after_a_crash() -> None:
+    bench = a_bench()
+    before = {each["metadata"]["uid"] for each in bench.pods}
+
+    bench.hear(tuned(2, TONE))
+    bench.until(lambda: steps_of(bench, 2) == list(STEPS))
+    assert adapters_in(bench) == [("tone",)] * 2
+    bench.engines.crash(bench.pods[0]["status"]["podIP"], bench.clock.now_ms())
+    bench.until(lambda: bench.replicas == 1)
+    bench.until(lambda: bench.replicas == 2)
+
+    told = [
+        each.data for each in bench.told if isinstance(each.data, ReplicasChanged) and each.data.warmed_generation == 2
+    ]
+    assert {one.adapters for each in told for one in each.replicas} == {("tone",)}, "routed only where loaded"
+    assert {each["metadata"]["uid"] for each in bench.pods} == before
+
+
+def test_an_adapter_that_is_nowhere_fails_its_update_and_what_serves_goes_on() -> None:
+    bench = a_bench()
+    before = {each["metadata"]["uid"] for each in bench.pods}
+
+    bench.hear(tuned(2, NOWHERE))
+    assert fewest_while(bench, lambda: bench.stage is Stage.FAILED) == 2
+    bench.hear(asked(3, low=2))
+    bench.until(lambda: steps_of(bench, 3) == list(STEPS))
+
+    (failure,) = [each.data for each in bench.told if isinstance(each.data, RuntimeFailed)]
+    assert failure.reason == "AdapterRefused"
+    assert "nowhere/at-all" in failure.message
+    assert {each["metadata"]["uid"] for each in bench.pods} == before
 
 
 def _life(place: int) -> Bench:

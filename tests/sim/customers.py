@@ -14,7 +14,7 @@ from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.state import Endpoint
 from services.endpoint_api.core.status import OperationView
 from tests.sim.hosts import ApiHost, Host
-from tests.sim.wishes import ENDED, LIES, MODELS, Wish, Wishing
+from tests.sim.wishes import ENDED, LIES, MODELS, TONE, Wish, Wishing
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
@@ -105,7 +105,9 @@ class Customers:
         chance = self._sim.chance
         tier = chance.choice(self.tiers)
         scaling = Scaling(min=1, max=chance.choice((1, 1, 2)), target_concurrency=2)
-        return EndpointSpec(model=chance.choice(MODELS), tier=tier, region="eu-1", scaling=scaling)
+        adapters = (TONE,) if self._asked == ENDPOINTS_MAX else ()
+        model = chance.choice(MODELS)
+        return EndpointSpec(model=model, tier=tier, region="eu-1", scaling=scaling, adapters=adapters)
 
     def _create(self, name: str, spec: EndpointSpec) -> None:
         ask = Ask(CALLER, name, f"create-{name}")

@@ -112,6 +112,19 @@ class _WritesLate:
             self._written[action.manifest.name] = action
 
 
+def _without_adapters(decide: Decide) -> Decide:
+    """Takes a request for its model alone."""
+
+    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+        data = envelope.data
+        if isinstance(data, EndpointRequested):
+            spec = data.spec.model_copy(update={"adapters": ()})
+            envelope = replace(envelope, data=data.model_copy(update={"spec": spec}))
+        return decide(state, envelope, now_ms)
+
+    return spoiled
+
+
 def _writes_late(_host: Host, service: Service) -> Service:
     (reconciler,) = service.reconcilers
     reconciler._world = _WritesLate(reconciler._world)
@@ -134,6 +147,9 @@ LIFE_BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
         "a runtime is made once and never changed": Bug(
             decides(Owner.RUNTIME_DEPLOYER, "runtime", deaf_to(EndpointRequested, when=_is_known)),
             frozenset({AT_REST, NEWEST_RUNS}),
+        ),
+        "adapters are accepted and never loaded": Bug(
+            decides(Owner.RUNTIME_DEPLOYER, "runtime", _without_adapters), frozenset({NEWEST_RUNS})
         ),
         "a write without a fence lands late": Bug(
             spoils(Owner.RUNTIME_DEPLOYER, _writes_late), frozenset({NOTHING_OLDER})

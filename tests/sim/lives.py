@@ -125,6 +125,9 @@ def newest_runs(simulation: Simulation) -> str:
         scaling, replicas = endpoint.spec.scaling, len(route.replicas)
         if not scaling.min <= replicas <= scaling.max:
             return f"{endpoint.id} has {replicas} replicas in its route, not {scaling.min} to {scaling.max}"
+        adapters = tuple(each.name for each in endpoint.spec.adapters)
+        if {each.adapters for each in route.replicas} != {adapters} or route.adapters != adapters:
+            return f"{endpoint.id} should offer {adapters}, its route has {[each.adapters for each in route.replicas]}"
     return ""
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from libs.common.events.endpoint import Stage
+from libs.common.events.endpoint import Adapter, Stage
 from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.planning import PlanView
 from services.endpoint_api.core.state import Endpoint, Outcome
@@ -18,6 +18,7 @@ from services.endpoint_api.shell.api import Api
 from tests.sim.cloud import ODD_MODEL
 
 GOOD_MODEL: Final = "millrace/ngram-1"
+TONE: Final = Adapter(name="tone", source="acme/tone-lora", rank=16)
 MODELS: Final = (GOOD_MODEL, ODD_MODEL)
 RUNS: Final = frozenset({Stage.READY, Stage.DEGRADED, Stage.UPDATING})
 LIES: Final = frozenset({Stage.PAUSED, Stage.PAUSING, Stage.FAILED})
@@ -54,6 +55,10 @@ class Wishing:
         changes: dict[str, JsonValue] = {"limits": {"requests_per_minute": self._chance.choice((100, 1_000, 10_000))}}
         if self._chance.random() < 0.7:
             changes = {"model": self._chance.choice(MODELS)}
+        elif endpoint.spec is not None and not endpoint.spec.adapters:
+            changes = {"adapters": [TONE.model_dump(mode="json")]}
+        elif self._count % 2:
+            changes = {"adapters": None}
         ask = self._next("update")
         return Wish(
             f"update {endpoint.id} {sorted(changes)}",

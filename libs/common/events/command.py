@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from libs.common.errors import Invalid, UnknownEvent
 from libs.common.events import attributes
-from libs.common.events.endpoint import EndpointSpec, Scaling
+from libs.common.events.endpoint import ADAPTERS_MAX, Adapter, EndpointSpec, Scaling
 from libs.common.events.event import Contract, Event, Owner
 
 SUBJECT: Final = "mr.v1.cmd"
@@ -36,12 +36,24 @@ class ScalingBody(Scaling):
     model_config = STRICT
 
 
+class AdapterBody(Adapter):
+    """An adapter to load."""
+
+    model_config = STRICT
+
+
 class SpecBody(EndpointSpec):
     """What is asked for."""
 
     model_config = STRICT
 
     scaling: ScalingBody = ScalingBody()
+    adapters: tuple[AdapterBody, ...] = Field(
+        default=(),
+        max_length=ADAPTERS_MAX,
+        strict=False,  # JSON has lists.
+        description="Adapters that every replica loads beside the model.",
+    )
 
     def spec(self) -> EndpointSpec:
         """The same as the contract's own record."""

@@ -12,6 +12,10 @@ from libs.common.events.facts import Fact
 
 EVERYBODY: Final = frozenset(Owner) - {Owner.ENDPOINT_API}
 
+ADAPTER_RANK_MAX: Final = 512  # The largest that vLLM has kernels for; a model in the catalogue says less.
+ADAPTERS_MAX: Final = (
+    64  # Of one endpoint, whatever its model takes: each is a name that every replica must have loaded.
+)
 REPLICAS_MAX: Final = 64  # Largest fleet one endpoint may ask for; a typo must not claim a data centre.
 
 
@@ -70,6 +74,18 @@ class Limits(Contract):
     concurrency: int | None = Field(default=None, ge=1, le=100_000, description="Requests at once, waiting ones too.")
 
 
+class Adapter(Contract):
+    """A LoRA adapter beside the model; clients name it as `<endpoint>/<adapter>`."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", description="1 to 40 of a-z, 0-9 and '-'.")
+    source: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+        max_length=200,
+        description="Where the engine finds it: `<owner>/<repository>` of a model hub.",
+    )
+    rank: int = Field(ge=1, le=ADAPTER_RANK_MAX, description="Its rank, as its own configuration says.")
+
+
 class EndpointSpec(Contract):
     """What the tenant asks for."""
 
@@ -79,6 +95,9 @@ class EndpointSpec(Contract):
     scaling: Scaling = Scaling()
     template: str = Field(default="", description="Runtime recipe, `<name>@<version>`; empty: the tier's newest.")
     limits: Limits = Limits()
+    adapters: tuple[Adapter, ...] = Field(
+        default=(), max_length=ADAPTERS_MAX, description="Adapters that every replica loads beside the model."
+    )
 
 
 class Placement(Contract):
@@ -101,6 +120,8 @@ class Placement(Contract):
         description="OpenAI calls that the model answers: chat, completions, responses, embeddings, speech, "
         "transcriptions; empty: chat and completions.",
     )
+    adapters_max: int = Field(default=0, ge=0, description="How many adapters an engine of it makes room for.")
+    adapter_rank_max: int = Field(default=0, ge=0, description="The largest rank that they may have.")
 
 
 class EndpointRequested(Event):

@@ -48,6 +48,10 @@ class RouteEntry(Contract):
         default=False, description="Its replicas are being replaced: requests that find none are held until one comes."
     )
 
+    adapters: tuple[str, ...] = Field(
+        default=(), description="Adapters that it offers, whether a replica has them loaded at the moment or not."
+    )
+
     @property
     def keeps_waiting(self) -> bool:
         """Whether requests that find no replica are held rather than refused."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from libs.common.clock import Clock
-from libs.twin.model import embedding, shapes
+from libs.twin.model import adapters, embedding, shapes
 from libs.twin.model.errors import BadRequest
 from libs.twin.model.generation import Outcome, script_for, scripted, tokens
 from libs.twin.model.items import ItemHead, numbered, read_items
@@ -67,6 +67,7 @@ class Engine:
         self._started_ms = clock.now_ms()
         self._metrics = EngineMetrics(options.models[0])
         self._slots = asyncio.Semaphore(options.requests_max)
+        self._adapters = adapters.Adapters()
         self._prefixes = PrefixCache(options.cache_blocks)
         self._count = 0
         self._cached_tokens = 0
@@ -90,7 +91,13 @@ class Engine:
                 await _raw(send, self._metrics.text(), kind="text/plain; version=0.0.4; charset=utf-8")
             case "GET", "/v1/models":
                 created_s = self._started_ms // 1000
-                await _json(send, shapes.models(self._options.models, created_s, self._options.context_tokens))
+                listed = shapes.models(self._options.models, created_s, self._options.context_tokens)
+                listed["data"] += self._adapters.cards(self._options.models[0], created_s)
+                await _json(send, listed)
+            case "POST", adapters.LOAD | adapters.UNLOAD:
+                body = await self._loaded_body(receive)
+                said = self._adapters.load(body) if path == adapters.LOAD else self._adapters.unload(body)
+                await _raw(send, said.encode())
             case "POST", "/v1/chat/completions" | "/v1/completions":
                 await self._complete(path.startswith("/v1/chat"), receive, send)
             case "POST", "/v1/responses":
@@ -101,6 +108,11 @@ class Engine:
                 await _json(send, {"version": "twin"})
             case _:
                 raise NOT_FOUND
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """What a request may ask for: the model by any of its names, or an adapter."""
+        return (*self._options.models, *self._adapters.loaded)
 
     def _is_loaded(self) -> bool:
         return self._clock.now_ms() >= self._started_ms + self._options.load_ms
@@ -113,14 +125,14 @@ class Engine:
 
     async def _embed(self, receive: Receive, send: Send) -> None:
         body, options = await self._loaded_body(receive), self._options
-        asked = embedding.read(body, models=options.models, context_tokens=options.context_tokens)
+        asked = embedding.read(body, models=self._names, context_tokens=options.context_tokens)
         self._metrics.prompt_tokens.inc(sum(len(text) for text in asked.texts))
         await _json(send, embedding.answer(asked, self._model))
         self._metrics.finished("stop")
 
     async def _complete(self, is_chat: bool, receive: Receive, send: Send) -> None:
         body, options = await self._loaded_body(receive), self._options
-        asked = read(body, is_chat=is_chat, models=options.models, context_tokens=options.context_tokens)
+        asked = read(body, is_chat=is_chat, models=self._names, context_tokens=options.context_tokens)
         prefix = "chatcmpl" if is_chat else "cmpl"
         live, (id_, created_s, cached) = self._begin(asked, receive)
         head = shapes.Head(f"{prefix}-{id_}", created_s, asked, live.script, cached)
@@ -128,7 +140,7 @@ class Engine:
 
     async def _respond(self, receive: Receive, send: Send) -> None:
         body, options = await self._loaded_body(receive), self._options
-        asked, given = read_items(body, models=options.models, context_tokens=options.context_tokens)
+        asked, given = read_items(body, models=self._names, context_tokens=options.context_tokens)
         live, (id_, created_s, cached) = self._begin(asked, receive)
         head = ItemHead(id_, created_s, asked, given, live.script, cached)
         await self._answer(head, live, send, self._stream_items(head, live, send) if asked.stream else None)

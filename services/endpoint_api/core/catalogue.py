@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from libs.common.events.endpoint import REPLICAS_MAX, EndpointSpec, Placement
+from libs.common.events.endpoint import REPLICAS_MAX, Adapter, EndpointSpec, Placement
 from services.endpoint_api.core.refusal import FieldRefused
 
 EVERY_TIER: Final = "*"
@@ -48,6 +48,8 @@ class Model:
     context_tokens: int
     tiers: tuple[str, ...]
     surfaces: tuple[str, ...] = ()
+    adapters_max: int = 0
+    adapter_rank_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Catalogue:
         if spec.template and spec.template not in tier.runtime_templates:
             what = f"{tier.name} has no such template"
             raise _refused("template", "unknown_template", what, tier.runtime_templates)
+        _check_adapters(spec.adapters, model)
         return _placement(tier, model, spec.template or tier.runtime_templates[0])
 
     def contradictions(self) -> Iterator[str]:
@@ -116,7 +119,23 @@ def _placement(tier: Tier, model: Model, template: str) -> Placement:
         price_class=tier.price_class,
         command=tier.command,
         surfaces=model.surfaces,
+        adapters_max=model.adapters_max,
+        adapter_rank_max=model.adapter_rank_max,
     )
+
+
+def _check_adapters(adapters: Sequence[Adapter], model: Model) -> None:
+    """Raises FieldRefused for more adapters, larger ones, or two of a name."""
+    if len(adapters) > model.adapters_max:
+        what = f"are {len(adapters)}; {model.id} takes at most {model.adapters_max}"
+        raise FieldRefused("spec.adapters", what, code="too_many_adapters")
+    for place, each in enumerate(adapters):
+        if each.rank > model.adapter_rank_max:
+            what = f"is {each.rank}; {model.id} takes at most {model.adapter_rank_max}"
+            raise FieldRefused(f"spec.adapters.{place}.rank", what, code="adapter_rank_too_high")
+        if each.name in {other.name for other in adapters[:place]}:
+            what = "is the name of another adapter too; each has its own"
+            raise FieldRefused(f"spec.adapters.{place}.name", what, code="adapter_named_twice")
 
 
 def _refused(field: str, code: str, what: str, known: list[str] | tuple[str, ...]) -> FieldRefused:

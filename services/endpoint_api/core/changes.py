@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from libs.common.events.endpoint import EndpointSpec, Limits, Placement, Scaling
+from libs.common.events.endpoint import Adapter, EndpointSpec, Limits, Placement, Scaling
 from services.endpoint_api.core.forgetting import Change
 from services.endpoint_api.core.refusal import FieldRefused
 
@@ -16,6 +16,7 @@ NESTED: Final[Mapping[str, frozenset[str]]] = {
     "scaling": frozenset(Scaling.model_fields),
     "limits": frozenset(Limits.model_fields),
 }
+ADAPTER: Final = frozenset(Adapter.model_fields)
 SPEC: Final = TypeAdapter(EndpointSpec)
 OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 
@@ -28,7 +29,9 @@ def patched(spec: EndpointSpec, changes: Mapping[str, JsonValue]) -> EndpointSpe
     _check_names(changes)
     document = OBJECT.validate_python(spec.model_dump(mode="json"))
     try:
-        return SPEC.validate_python(merge(document, changes), strict=True)
+        return SPEC.validate_json(
+            OBJECT.dump_json(OBJECT.validate_python(merge(document, changes))), strict=True
+        )  # Of JSON: it has lists.
     except ValidationError as wrong:
         first = wrong.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(each) for each in first["loc"])
@@ -52,7 +55,9 @@ def kind_of_change(spec: EndpointSpec, wanted: EndpointSpec) -> Change:
     """What going from ``spec`` to ``wanted`` means for what runs."""
     if spec == wanted:
         return Change.NONE
-    return Change.ROLL if (spec.model, spec.template) != (wanted.model, wanted.template) else Change.IN_PLACE
+    if (spec.model, spec.template) != (wanted.model, wanted.template):
+        return Change.ROLL
+    return Change.RELOAD if spec.adapters != wanted.adapters else Change.IN_PLACE
 
 
 def repinned(pinned: Placement, resolved: Placement, change: Change) -> Placement:
@@ -60,6 +65,10 @@ def repinned(pinned: Placement, resolved: Placement, change: Change) -> Placemen
 
     So a scale never rolls out a newer template that the catalogue has got since.
     """
+    if change is Change.RELOAD and resolved.adapters_max > pinned.adapters_max:
+        # Its engines were started with less room than the adapters may need now: they are started anew for it.
+        room = {"adapters_max": resolved.adapters_max, "adapter_rank_max": resolved.adapter_rank_max}
+        return pinned.model_copy(update=room)
     if change is not Change.ROLL:
         return pinned
     return pinned.model_copy(
@@ -69,6 +78,8 @@ def repinned(pinned: Placement, resolved: Placement, change: Change) -> Placemen
             "model_size_bytes": resolved.model_size_bytes,
             "command": resolved.command,
             "surfaces": resolved.surfaces,
+            "adapters_max": resolved.adapters_max,
+            "adapter_rank_max": resolved.adapter_rank_max,
         }
     )
 
@@ -82,6 +93,14 @@ def _check_names(changes: Mapping[str, JsonValue]) -> None:
             raise FieldRefused("spec", f"has a field that is not known; these may change: {known}")
         if name == "model" and value is None:
             raise FieldRefused("spec.model", "must not be empty; name a model of the catalogue")
+        if name == "adapters" and isinstance(value, list):
+            _check_adapters(value)
         for inner in value if isinstance(value, Mapping) and name in NESTED else ():
             if inner not in NESTED[name]:
                 raise FieldRefused(f"spec.{name}", f"has only the fields {', '.join(sorted(NESTED[name]))}")
+
+
+def _check_adapters(adapters: Sequence[JsonValue]) -> None:
+    for place, each in enumerate(adapters):
+        if isinstance(each, Mapping) and not ADAPTER.issuperset(each):
+            raise FieldRefused(f"spec.adapters.{place}", f"has only the fields {', '.join(sorted(ADAPTER))}")

@@ -41,6 +41,8 @@ class ModelView(View):
     size_bytes: int
     context_tokens: int
     tiers: tuple[str, ...]
+    adapters_max: int = Field(default=0, description="How many LoRA adapters an endpoint may load beside it.")
+    adapter_rank_max: int = Field(default=0, description="The largest rank that they may have.")
 
 
 def tier_view(tier: Tier) -> TierView:
@@ -79,4 +81,6 @@ def model_view(model: Model) -> ModelView:
         size_bytes=model.size_bytes,
         context_tokens=model.context_tokens,
         tiers=model.tiers,
+        adapters_max=model.adapters_max,
+        adapter_rank_max=model.adapter_rank_max,
     )

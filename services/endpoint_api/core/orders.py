@@ -151,7 +151,7 @@ def _wants(endpoint: Endpoint, spec: EndpointSpec, placement: Placement, change:
     facts = know(remembered(endpoint.facts, floors, change), Fact.REQUESTED, generation, now_ms)
     if endpoint.stage in SERVED and change is not Change.ANEW:
         facts = know(facts, Fact.UPDATE_REQUESTED, generation, now_ms)
-    rolls = change in (Change.ROLL, Change.ANEW)
+    rolls = change in (Change.ROLL, Change.RELOAD, Change.ANEW)
     return replace(
         endpoint,
         spec=spec,

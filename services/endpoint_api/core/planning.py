@@ -11,6 +11,7 @@ from libs.common.events.endpoint import EndpointSpec, EndpointStageChanged, Stag
 from libs.common.events.facts import Fact
 from libs.common.units import SECOND_MS
 from services.endpoint_api.core import eta
+from services.endpoint_api.core.changes import kind_of_change
 from services.endpoint_api.core.forgetting import Change
 from services.endpoint_api.core.lifecycle import CREATING, SERVING
 from services.endpoint_api.core.quotas import Holding
@@ -103,7 +104,11 @@ def change_of(before: Endpoint, after: Endpoint) -> Change:
         return Change.END
     if after.floors.capacity > before.floors.capacity:
         return Change.ANEW
-    return Change.ROLL if after.floors.runtime > before.floors.runtime else Change.IN_PLACE
+    if after.floors.runtime == before.floors.runtime:
+        return Change.IN_PLACE
+    assert before.spec is not None, before.id
+    assert after.spec is not None, after.id
+    return kind_of_change(before.spec, after.spec)
 
 
 def stages_ahead(before: Endpoint, decision: Decision[Endpoint]) -> tuple[Stage, ...]:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from libs.common.errors import Invalid
+from libs.common.events.endpoint import ADAPTER_RANK_MAX, ADAPTERS_MAX
 from services.endpoint_api.core.catalogue import Catalogue, Model, Tier
 
 BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it is a mistake.
@@ -49,6 +50,8 @@ class _ModelEntry(_Strict):
     context_tokens: int = Field(ge=1)
     tiers: tuple[str, ...] = Field(min_length=1)
     surfaces: tuple[Surface, ...] = ()
+    adapters_max: int = Field(default=0, ge=0, le=ADAPTERS_MAX)
+    adapter_rank_max: int = Field(default=0, ge=0, le=ADAPTER_RANK_MAX)
 
 
 class _TierFile(_Strict):

@@ -24,8 +24,15 @@ CODES: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
         413: ("body_too_large",),
         415: ("unsupported_media_type",),
         422: (
-            *("above_tenant_quota", "idempotency_key_reused", "invalid", "model_does_not_fit", "too_many_replicas"),
-            *("unknown_model", "unknown_region", "unknown_template", "unknown_tier"),
+            *(
+                "above_tenant_quota",
+                "adapter_named_twice",
+                "adapter_rank_too_high",
+                "idempotency_key_reused",
+                "invalid",
+            ),
+            *("model_does_not_fit", "too_many_adapters", "too_many_replicas", "unknown_model"),
+            *("unknown_region", "unknown_template", "unknown_tier"),
         ),
         429: ("quota_exceeded",),
         431: ("headers_too_large",),

@@ -100,6 +100,7 @@ def _endpoint(data: EndpointRequested) -> Endpoint:
         limits=data.spec.limits,
         surfaces=data.placement.surfaces,
         wakes=data.spec.scaling.idle_to_zero_s is not None,
+        adapters=tuple(each.name for each in data.spec.adapters),
     )
 
 
@@ -166,6 +167,7 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
         surfaces=endpoint.surfaces,
         paused=route.is_paused,
         wakes=endpoint.wakes,
+        adapters=endpoint.adapters,
         replacing=route.replacing and not route.is_paused,
     )
 

@@ -13,7 +13,7 @@ from services.router.core.refusals import model_not_found
 def names_of(entry: RouteEntry) -> Iterator[str]:
     """What clients may put into `model` for this endpoint."""
     yield entry.name
-    for adapter in sorted({each for replica in entry.replicas for each in replica.adapters}):
+    for adapter in sorted({*entry.adapters, *(each for replica in entry.replicas for each in replica.adapters)}):
         yield f"{entry.name}/{adapter}"
 
 

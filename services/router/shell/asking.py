@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 TRIES_MAX: Final = 2  # Once, and once more on another replica, or over a fresh connection if there is only one.
 ERROR_BYTES_MAX: Final = 1 * MIB  # What we read of an engine's refusal.
+NOT_FOUND: Final = 404
 CLIENTS_MISTAKE: Final = frozenset({400, 413, 422})
 
 
@@ -235,6 +236,10 @@ class Asking:
             self._note_end()
             self.stop()
             self._hearer.answer_ends()
+        elif self._status == NOT_FOUND and self._ask.adapter and self._seat is not None:
+            # Restarted since we last heard of it: it has no adapters until it is said to have them again.
+            self._seat.adapters = tuple(each for each in self._seat.adapters if each != self._ask.adapter)
+            self._try_failed("adapter not loaded")
         elif self._status in CLIENTS_MISTAKE:
             self.stop()
             self._hearer.engine_refused(self._status, b"".join(self._error))

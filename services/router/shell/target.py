@@ -108,8 +108,8 @@ class Target:
         self.place = f', region="{entry.region}", class="{entry.tier}"'.encode()
 
     def has_adapter(self, adapter: str) -> bool:
-        """Whether a replica has it loaded."""
-        return any(adapter in each.adapters for each in self.seats)
+        """Whether the endpoint offers it, or a replica has it loaded."""
+        return adapter in self.entry.adapters or any(adapter in each.adapters for each in self.seats)
 
     def choose(
         self,

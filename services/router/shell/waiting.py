@@ -67,12 +67,17 @@ class WaitingRoom:
         if target is self._serving:
             return  # One that was seated gave its place back at once: the loop below goes on with it.
         now_s, before, self._serving = self._now_s(), self._serving, target
+        passed_over: list[Waiter[Held]] = []
         while (waiter := target.queue.take(now_s)) is not None:
             seat = self._free(target, now_s, waiter.request)
-            if seat is None:
-                target.queue.put_back(waiter)
-                break
-            self._called(waiter).seated(seat)
+            if seat is not None:
+                self._called(waiter).seated(seat)
+                continue
+            passed_over.append(waiter)
+            if not waiter.request.adapter:
+                break  # One that waits for an adapter lets others by; where this one finds no place, nobody does.
+        for waiter in reversed(passed_over):
+            target.queue.put_back(waiter)
         self._serving = before
 
     def changed(self, target: Target, is_routed: bool) -> None:

@@ -25,7 +25,7 @@ from libs.common.reconciler import Delayed, Refused
 from libs.common.runner import Woke
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.observed import Observed
-from services.runtime_deployer.core.plan import Apply, WarmUp
+from services.runtime_deployer.core.plan import Apply, ChangeAdapter, WarmUp
 from services.runtime_deployer.core.progress import is_rolled, pods_of
 from services.runtime_deployer.core.state import Cluster, Decided, Failure, Runtime
 from services.runtime_deployer.core.tell import tell
@@ -33,7 +33,7 @@ from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import UPDATE_PATIENCE_MS, trouble_of
 
 # A refusal of anything else (a look, a delete) fails nothing: it is tried again.
-FATAL: frozenset[str] = frozenset({Apply.__name__, WarmUp.__name__})
+FATAL: frozenset[str] = frozenset({Apply.__name__, WarmUp.__name__, ChangeAdapter.__name__})
 
 
 def decider(templates: Mapping[str, Template]) -> Decide[Runtime]:
@@ -50,7 +50,7 @@ def decider(templates: Mapping[str, Template]) -> Decide[Runtime]:
 def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, templates: Mapping[str, Template]) -> Runtime:
     match envelope.data:
         case EndpointRequested() as request:
-            return _requested(runtime, envelope, request, templates)
+            return _requested(runtime, envelope, request, templates, now_ms)
         case GpuReady() as ready:
             learned = _learn(runtime, envelope)
             if learned is runtime:
@@ -88,7 +88,11 @@ def _learn(runtime: Runtime, envelope: Envelope) -> Runtime:
 
 
 def _requested(
-    runtime: Runtime, envelope: Envelope, request: EndpointRequested, templates: Mapping[str, Template]
+    runtime: Runtime,
+    envelope: Envelope,
+    request: EndpointRequested,
+    templates: Mapping[str, Template],
+    now_ms: int,
 ) -> Runtime:
     """Take a request in. The template's text is pinned: editing the file later changes nothing that runs."""
     before = runtime.facts.of(Fact.REQUESTED)
@@ -101,6 +105,8 @@ def _requested(
         learned = replace(learned, seen=seen, removing_since_ms=0)
         if before is None or envelope.generation > before.generation + 1 or not _goes_on(runtime, request):
             learned = _anew(learned)
+    if request.spec.adapters != runtime.adapters:
+        learned = replace(learned, adapters_since_ms=now_ms)
     return replace(
         _ended(learned),
         tenant_id=request.tenant_id,

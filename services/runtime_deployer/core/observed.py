@@ -56,6 +56,13 @@ class ContainerSeen(Contract):
         return self.state is ContainerState.TERMINATED and self.exit_code == 0
 
 
+class AdapterSeen(Contract):
+    """An adapter that an engine says it has loaded, and where it has it from."""
+
+    name: str
+    source: str
+
+
 class PodSeen(Contract):
     """One pod of the endpoint. `ready` is Kubernetes' word; `warmed`: it answered a real request since it started.
 
@@ -74,6 +81,7 @@ class PodSeen(Contract):
     unschedulable: str = ""
     init: tuple[ContainerSeen, ...] = ()
     containers: tuple[ContainerSeen, ...] = ()
+    adapters: tuple[AdapterSeen, ...] = ()
 
     @property
     def engine(self) -> ContainerSeen | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.common.units import MINUTE_MS
+from services.runtime_deployer.core import adapters
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import Manifest, render
 from services.runtime_deployer.core.observed import OWNED, Kind, Observed
@@ -51,6 +52,16 @@ class WarmUp:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeAdapter:
+    """Have the engine of a pod load an adapter, or let go of one."""
+
+    cluster: Cluster
+    pod: str
+    port: int
+    change: adapters.Change
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Delete an object and what hangs from it."""
 
@@ -67,7 +78,7 @@ class ForceDeletePod:
     name: str
 
 
-Action = Apply | WarmUp | Delete | ForceDeletePod
+Action = Apply | WarmUp | ChangeAdapter | Delete | ForceDeletePod
 
 
 def looks_at(runtime: Runtime) -> tuple[Kind, ...]:
@@ -83,7 +94,11 @@ def plan(runtime: Runtime, observed: Observed, now_ms: int) -> tuple[Action, ...
     if stage is Stage.REMOVING:
         return _removal(runtime, runtime.cluster, observed, now_ms)
     if stage in UP:
-        return (*_applies(runtime, runtime.cluster, observed), *_warm_ups(runtime, runtime.cluster, observed))
+        return (
+            *_applies(runtime, runtime.cluster, observed),
+            *_warm_ups(runtime, runtime.cluster, observed),
+            *_adapters(runtime, runtime.cluster, observed, now_ms),
+        )
     return ()
 
 
@@ -111,6 +126,19 @@ def _warm_ups(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[W
         WarmUp(cluster, each.name, each.port, each.model or runtime.model, each.warm_key)
         for each in observed.pods
         if each.ready and not each.terminating and each.warm_key not in runtime.warmed
+    )
+
+
+def _adapters(runtime: Runtime, cluster: Cluster, observed: Observed, now_ms: int) -> tuple[ChangeAdapter, ...]:
+    """Only pods of the recipe that is wanted: the others go, and keep what they have until then."""
+    if not runtime.asks_for_adapters:
+        return ()
+    may_unload = now_ms - runtime.adapters_since_ms >= adapters.UNLOAD_AFTER_MS
+    return tuple(
+        ChangeAdapter(cluster, each.name, each.port, change)
+        for each in observed.pods
+        if each.ready and not each.terminating and each.recipe == runtime.recipe
+        for change in adapters.changes(each, runtime.adapters, may_unload=may_unload)
     )
 
 

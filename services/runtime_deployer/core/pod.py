@@ -24,6 +24,8 @@ PROBE_TIMEOUT_S: Final = 2
 USER_ID: Final = 65532  # "nonroot" of the usual minimal images.
 MODELS: Final = "/models"
 SANDBOX: Final = "vnode"  # The tenancy, and the runtime class by which each pod of it is a machine of its own.
+TAKES_ADAPTERS: Final = frozenset({"vllm"})  # Templates whose engine has vLLM's command line.
+ADAPTERS_WHILE_SERVING: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 RECIPE_CHARS: Final = 16  # Of one endpoint's handful of recipes; a label may have 63.
 
 
@@ -95,13 +97,18 @@ def _engine(placement: Placement, template: Template, words: Mapping[str, str]) 
     own: Json = {"args": _fill(template.engine_args, words)}
     if template.engine_command:
         own["command"] = _fill(template.engine_command, words)
+    if placement.adapters_max and template.name in TAKES_ADAPTERS:
+        own["args"] = [*_fill(template.engine_args, words), *_room_for_adapters(placement)]
     if placement.command:
         own = {"command": _fill(placement.command, words)}
+    env: list[JsonValue] = [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    if placement.adapters_max:
+        env.append({"name": ADAPTERS_WHILE_SERVING, "value": "True"})
     return {
         "name": ENGINE,
         "image": template.engine_image,
         **own,
-        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "env": env,
         "ports": [{"name": "http", "containerPort": template.port, "protocol": "TCP"}],
         "resources": _resources(placement, template),
         "securityContext": _confined(),
@@ -120,6 +127,17 @@ def _engine(placement: Placement, template: Template, words: Mapping[str, str]) 
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         ],
     }
+
+
+def _room_for_adapters(placement: Placement) -> list[JsonValue]:
+    """As many as the model's catalogue entry allows, so that an adapter never restarts an engine."""
+    return [
+        "--enable-lora",
+        "--max-loras",
+        str(placement.adapters_max),
+        "--max-lora-rank",
+        str(placement.adapter_rank_max),
+    ]
 
 
 def _resources(placement: Placement, template: Template) -> Json:

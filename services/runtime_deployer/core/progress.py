@@ -6,6 +6,7 @@ from typing import Final
 
 from libs.common.events.facts import Fact
 from libs.common.events.runtime import Replica
+from services.runtime_deployer.core.adapters import has_all, offered
 from services.runtime_deployer.core.observed import Kind, PodSeen
 from services.runtime_deployer.core.state import Runtime
 
@@ -15,12 +16,14 @@ STEPS: Final = (Fact.IMAGE_PULLED, Fact.MODEL_DOWNLOADED, Fact.MODEL_LOADED, Fac
 def steps_reached(runtime: Runtime) -> tuple[Fact, ...]:
     """The steps that the furthest replica of what is wanted has behind it, in order.
 
-    None before the cluster was told of it; and not the last while an older recipe still has a pod.
+    None before the cluster was told of it; and not the last while an older recipe still has a pod, or a replica that
+    serves lacks an adapter.
     """
     if not is_installed(runtime):
         return ()
     reached = max((_reached(each, runtime) for each in pods_of(runtime)), default=0)
-    return STEPS[:reached] if is_rolled(runtime) else STEPS[: min(reached, len(STEPS) - 1)]
+    is_whole = is_rolled(runtime) and have_converged(runtime)
+    return STEPS[:reached] if is_whole else STEPS[: min(reached, len(STEPS) - 1)]
 
 
 def is_installed(runtime: Runtime) -> bool:
@@ -41,20 +44,37 @@ def is_rolled(runtime: Runtime) -> bool:
     return all(each.recipe == recipe for each in _staying(runtime))
 
 
+def have_converged(runtime: Runtime) -> bool:
+    """Whether each replica that takes traffic has all adapters loaded."""
+    return all(has_all(each, runtime.adapters) for each in _staying(runtime) if may_serve(each, runtime))
+
+
 def _staying(runtime: Runtime) -> tuple[PodSeen, ...]:
     pods = runtime.seen.pods if runtime.seen is not None else ()
     return tuple(each for each in pods if not each.terminating)
 
 
 def may_serve(pod: PodSeen, runtime: Runtime) -> bool:
-    """Whether traffic may go to this pod: ready, staying, and answered a real request since its engine started."""
-    return pod.ready and not pod.terminating and bool(pod.ip) and pod.warm_key in runtime.warmed
+    """Whether traffic may go to this pod: ready, staying, and answered a real request since its engine started.
+
+    And it has the adapters that clients know of: a restarted engine has none.
+    """
+    is_warm = pod.ready and not pod.terminating and bool(pod.ip) and pod.warm_key in runtime.warmed
+    return is_warm and has_all(pod, runtime.adapters_needed)
 
 
 def replicas_of(runtime: Runtime) -> tuple[Replica, ...]:
     """The replicas that may take traffic, of whatever recipe, by name; each says which model it answers for."""
     serving = (each for each in _staying(runtime) if may_serve(each, runtime))
-    named = (Replica(name=each.name, url=_url(each.ip, each.port), model=each.model) for each in serving)
+    named = (
+        Replica(
+            name=each.name,
+            url=_url(each.ip, each.port),
+            model=each.model,
+            adapters=offered(each, runtime.adapters),
+        )
+        for each in serving
+    )
     return tuple(sorted(named, key=lambda each: each.name))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from libs.common.desire import ENDS, generation_of, is_ended
-from libs.common.events.endpoint import EndpointSpec, Placement
+from libs.common.events.endpoint import Adapter, EndpointSpec, Placement
 from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
 from libs.common.ids import EndpointId
@@ -70,6 +70,7 @@ class Runtime:
     remove. `warmed` holds the starts of pods that answered a real request. `delay` is why the cluster was last not
     reached, for operators. `sleeps` while no replica is wanted, and until one that is wanted again
     is ready. `no_room_for` is the recipe whose first pod found no free GPU beside the replicas that serve.
+    `adapters_in_effect` are those of the last spec that was warm; `adapters_since_ms`: since when others are wanted.
     """
 
     endpoint_id: EndpointId
@@ -93,6 +94,8 @@ class Runtime:
     replicas_told: ReplicasTold = ReplicasTold()
     sleeps: bool = False
     no_room_for: str = ""
+    adapters_in_effect: tuple[Adapter, ...] = ()
+    adapters_since_ms: int = 0
 
     @property
     def model(self) -> str:
@@ -149,6 +152,22 @@ class Runtime:
     def has_served(self) -> bool:
         """Whether this run was fit for traffic once; from then on trouble degrades it and never fails it."""
         return Fact.CACHE_WARMED in self.told_facts
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """What every replica should have loaded beside the model."""
+        return self.spec.adapters if self.spec is not None else ()
+
+    @property
+    def adapters_needed(self) -> tuple[Adapter, ...]:
+        """Those that a replica must have before it takes traffic: clients were told of them."""
+        return tuple(each for each in self.adapters if each in self.adapters_in_effect)
+
+    @property
+    def asks_for_adapters(self) -> bool:
+        """Whether engines have to be asked which they have loaded: some are wanted, or were there at the last look."""
+        seen = self.seen.pods if self.seen is not None else ()
+        return bool(self.adapters or self.adapters_in_effect or any(each.adapters for each in seen))
 
     @property
     def surges(self) -> bool:

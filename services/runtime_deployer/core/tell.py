@@ -76,6 +76,8 @@ def _steps(runtime: Runtime) -> Telling:
         if step not in runtime.told_facts:
             runtime = _note(runtime, step)
             events.append(_step_event(step, replicas_of(runtime)))
+    if runtime.has_served and runtime.adapters_in_effect != runtime.adapters:
+        runtime = replace(runtime, adapters_in_effect=runtime.adapters)
     return runtime, tuple(events)
 
 

@@ -14,17 +14,21 @@ from libs.common.errors import Rejected, Unavailable
 from libs.common.telemetry.logging import fields
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import ENDPOINT, GENERATION, NAMESPACE, Manifest
-from services.runtime_deployer.core.observed import Kind, ObjectSeen, Observed, PodSeen
-from services.runtime_deployer.core.plan import Action, Apply, Delete, ForceDeletePod, WarmUp, looks_at
+from services.runtime_deployer.core.observed import AdapterSeen, Kind, ObjectSeen, Observed, PodSeen
+from services.runtime_deployer.core.plan import Action, Apply, ChangeAdapter, Delete, ForceDeletePod, WarmUp, looks_at
 from services.runtime_deployer.core.state import Cluster, Runtime
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.connections import APPLY, Connections, Reply
-from services.runtime_deployer.shell.pods import number, object_seen, pod_seen
+from services.runtime_deployer.shell.pods import adapters_seen, number, object_seen, pod_seen
 
 log = logging.getLogger(__name__)
 
 FIELD_MANAGER: Final = "millrace-runtime-deployer"
 WARM_UP_TOKENS: Final = 4
+CHAT: Final = "/v1/chat/completions"
+MODELS: Final = "/v1/models"
+LOAD: Final = "/v1/load_lora_adapter"
+UNLOAD: Final = "/v1/unload_lora_adapter"
 WARM_UP_TEXT: Final = "Say hello."
 
 _IN: Final = f"/namespaces/{NAMESPACE}"
@@ -42,10 +46,18 @@ PATHS: Final[Mapping[Kind, str]] = {
 class KubernetesClusters:
     """Tenant clusters behind the Platform's proxy. Remembers which pods it warmed; forgetting costs one request."""
 
-    def __init__(self, connections: Connections, *, timeout_s: float = 10.0, warm_up_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        timeout_s: float = 10.0,
+        warm_up_timeout_s: float = 30.0,
+        adapter_timeout_s: float = 60.0,  # An engine fetches it first; a few hundred MB.
+    ) -> None:
         self._connections = connections
         self._timeout_s = timeout_s
         self._warm_up_timeout_s = warm_up_timeout_s
+        self._adapter_timeout_s = adapter_timeout_s
         self._warmed: dict[tuple[Cluster, str], str] = {}  # By pod: other endpoints have theirs in the same cluster.
 
     def observe(self, state: Runtime) -> Observed:
@@ -58,7 +70,7 @@ class KubernetesClusters:
             removing=stage_of(state) is Stage.REMOVING,
             looked=looked,
             objects=tuple(each for each in found if each is not None),
-            pods=self._pods(cluster, state.endpoint_id),
+            pods=self._with_adapters(state, cluster, self._pods(cluster, state.endpoint_id)),
         )
 
     def apply(self, action: Action) -> None:
@@ -69,6 +81,8 @@ class KubernetesClusters:
                     self._apply(action.cluster, action.manifest)
             case WarmUp():
                 self._warm_up(action)
+            case ChangeAdapter():
+                self._change_adapter(action)
             case Delete():
                 self._delete(action.cluster, f"{PATHS[action.kind]}/{action.name}", {"propagationPolicy": "Foreground"})
             case ForceDeletePod():
@@ -89,6 +103,35 @@ class KubernetesClusters:
         return tuple(
             each.model_copy(update={"warmed": self._warmed.get((cluster, each.name)) == each.warm_key}) for each in pods
         )
+
+    def _with_adapters(self, state: Runtime, cluster: Cluster, pods: tuple[PodSeen, ...]) -> tuple[PodSeen, ...]:
+        """The pods with what their engines say they have loaded; one that does not answer has nothing to offer."""
+        if not state.asks_for_adapters:
+            return pods
+        return tuple(
+            each.model_copy(update={"adapters": self._loaded(cluster, each)})
+            if each.ready and not each.terminating
+            else each
+            for each in pods
+        )
+
+    def _loaded(self, cluster: Cluster, pod: PodSeen) -> tuple[AdapterSeen, ...]:
+        reply = self._connections.ask(cluster, "GET", _engine(pod.name, pod.port, MODELS), timeout_s=self._timeout_s)
+        return adapters_seen(reply.body) if reply.is_ok else ()
+
+    def _change_adapter(self, action: ChangeAdapter) -> None:
+        change = action.change
+        path = _engine(action.pod, action.port, LOAD if change.source else UNLOAD)
+        body = {"lora_name": change.name, **({"lora_path": change.source} if change.source else {})}
+        reply = self._connections.ask(action.cluster, "POST", path, body=body, timeout_s=self._adapter_timeout_s)
+        if reply.is_ok or (reply.status == 404 and not change.source):
+            return
+        said = str((reply.body.get("error") or reply.body).get("message", ""))[:500]
+        if reply.status == 400 and "already been loaded" in said:
+            return  # The next look says from where.
+        if reply.status in (400, 404, 422):
+            raise Rejected(f"adapter {change.name} from {change.source}: {said}", code="adapter_refused")
+        raise Unavailable(f"{action.pod} did not load adapter {change.name}: {reply.status}", code="adapter_failed")
 
     def _apply(self, cluster: Cluster, manifest: Manifest) -> None:
         path = f"{PATHS[manifest.kind]}/{manifest.name}"
@@ -122,7 +165,7 @@ class KubernetesClusters:
         return {**manifest.body, "metadata": {**ours, "resourceVersion": metadata.get("resourceVersion", "")}}
 
     def _warm_up(self, action: WarmUp) -> None:
-        path = f"{PODS}/http:{action.pod}:{action.port}/proxy/v1/chat/completions"
+        path = _engine(action.pod, action.port, CHAT)
         messages = [{"role": "user", "content": WARM_UP_TEXT}]
         body = {"model": action.model, "messages": messages, "max_tokens": WARM_UP_TOKENS, "stream": False}
         with metrics.WARM_UP_SECONDS.time():
@@ -145,6 +188,11 @@ class KubernetesClusters:
         if not reply.is_ok:
             raise trouble_in(reply, f"get {path}")
         return reply.body
+
+
+def _engine(pod: str, port: int, path: str) -> str:
+    """A path of a pod's engine, through the API server."""
+    return f"{PODS}/http:{pod}:{port}/proxy{path}"
 
 
 def trouble_in(reply: Reply, doing: str) -> Rejected | Unavailable:

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from services.runtime_deployer.core.manifests import DIGEST, GENERATION, MODEL, RECIPE
-from services.runtime_deployer.core.observed import ENGINE, ContainerSeen, ContainerState, Kind, ObjectSeen, PodSeen
+from services.runtime_deployer.core.observed import (
+    ENGINE,
+    AdapterSeen,
+    ContainerSeen,
+    ContainerState,
+    Kind,
+    ObjectSeen,
+    PodSeen,
+)
 
 # The kubelet goes to and fro between these two while an image can't be pulled; it is one condition.
 SAME_WAITING: Final = {"ErrImagePull": "ImagePullBackOff"}
@@ -46,6 +54,13 @@ def pod_seen(body: Json) -> PodSeen:
         init=_containers(spec.get("initContainers") or (), status.get("initContainerStatuses") or ()),
         containers=_containers(spec.get("containers") or (), status.get("containerStatuses") or ()),
     )
+
+
+def adapters_seen(body: Json) -> tuple[AdapterSeen, ...]:
+    """The adapters in an engine's list of models: those that have a parent; `root` is where each came from."""
+    cards = [each for each in body.get("data") or () if each.get("parent")]
+    found = (AdapterSeen(name=str(each.get("id", "")), source=str(each.get("root", ""))) for each in cards)
+    return tuple(sorted(found, key=lambda each: each.name))
 
 
 def number(text: str | None) -> int:

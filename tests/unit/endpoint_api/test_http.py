@@ -197,6 +197,10 @@ def test_a_key_with_one_wrong_character_is_refused() -> None:
     assert statuses == {401}
 
 
+def adapter(**changes: object) -> dict[str, object]:
+    return {"name": "tone", "source": "acme/tone-lora", "rank": 16, **changes}
+
+
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [
@@ -212,6 +216,15 @@ def test_a_key_with_one_wrong_character_is_refused() -> None:
         (changed(scaling={"min": 5, "max": 2}), "invalid", "spec.scaling"),
         (changed(scaling={"max": 64}), "too_many_replicas", "spec.scaling.max"),
         (changed(scaling=None), "invalid", "spec.scaling"),
+        (changed(adapters=[adapter(name="../../etc")]), "invalid", "spec.adapters.0.name"),
+        (changed(adapters=[adapter(source="../../etc/passwd")]), "invalid", "spec.adapters.0.source"),
+        (changed(adapters=[adapter(source="acme/..")]), "invalid", "spec.adapters.0.source"),
+        (changed(adapters=[adapter(source="/models/other")]), "invalid", "spec.adapters.0.source"),
+        (changed(adapters=[adapter(rank=0)]), "invalid", "spec.adapters.0.rank"),
+        (changed(adapters=[adapter(rank="16")]), "invalid", "spec.adapters.0.rank"),
+        (changed(adapters=[adapter(), adapter(name="b", rank=128)]), "adapter_rank_too_high", "spec.adapters.1.rank"),
+        (changed(adapters=[adapter(), adapter()]), "adapter_named_twice", "spec.adapters.1.name"),
+        (changed(adapters=[adapter(name=f"a{n}") for n in range(9)]), "too_many_adapters", "spec.adapters"),
         (changed(scalling={}), "invalid", "spec.scalling"),
         (changed(**{f"{CANARY} x": 1}), "invalid", "spec.(unknown)"),
         ({"name": CANARY, "spec": BODY["spec"]}, "invalid", "name"),
