@@ -31,6 +31,7 @@ from libs.cli import doctor as examination
 from libs.cli import login as signing_in
 from libs.cli import reconcile as reconciliation
 from libs.cli import retell as telling
+from libs.cli import trace as tracing
 from libs.cli.client import Client, api
 from libs.cli.credentials import PROFILE, PROJECT, Credentials
 from libs.cli.offers import model_table, tier_table
@@ -193,6 +194,7 @@ app.command(name="doctor")(examination.doctor)
 app.command(name="capacity")(holders.capacity)
 app.command(name="retell")(telling.retell)
 app.command(name="reconcile")(reconciliation.reconcile)
+app.command(name="trace")(tracing.trace)
 
 
 @app.command()

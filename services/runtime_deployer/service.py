@@ -24,11 +24,10 @@ from libs.common.service import Service
 from services.runtime_deployer.core.decide import decider
 from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
 from services.runtime_deployer.core.plan import plan
-from services.runtime_deployer.core.state import Runtime
+from services.runtime_deployer.core.state import RUNTIME, Runtime
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.shell.ports import Ports
 
-RUNTIME: Final = "runtime"
 LIVE: Final = "live"
 REMOVED: Final = "removed"
 

@@ -75,6 +75,7 @@ class PodSeen(Contract):
     model: str = ""
     port: int = 0
     ip: str = ""
+    node: str = ""
     ready: bool = False
     terminating: bool = False
     warmed: bool = False

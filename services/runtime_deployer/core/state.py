@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from libs.common.desire import ENDS, generation_of, is_ended
 from libs.common.events.endpoint import Adapter, EndpointSpec, Placement
@@ -13,6 +14,8 @@ from services.runtime_deployer.core.observed import Observed
 from services.runtime_deployer.core.pod import recipe_of
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import Trouble
+
+RUNTIME: Final = "runtime"  # What its record is called in the store.
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def pod_seen(body: Json) -> PodSeen:
         model=(metadata.get("annotations") or {}).get(MODEL, ""),
         port=_port(spec),
         ip=status.get("podIP", ""),
+        node=spec.get("nodeName") or "",
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         terminating="deletionTimestamp" in metadata or status.get("phase") in ("Failed", "Succeeded"),
         unschedulable=scheduled.get("reason", "") if scheduled.get("status") == "False" else "",
