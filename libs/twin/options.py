@@ -69,6 +69,7 @@ class Faults(BaseModel):
     stale_list_ms: int = Field(default=0, ge=0, description="Lists of the Platform are this old; a get is not.")
     digest_mismatch: bool = Field(default=False, description="Every model fetched has the wrong digest.")
     failing_pulls: bool = Field(default=False, description="No image can be pulled.")
+    unauthorized_pulls: bool = Field(default=False, description="The registry refuses every pull with 401.")
     unlicensed: tuple[str, ...] = Field(default=(), description="Features that the licence has no longer.")
     answers: Literal["", "html", "redirect", "half", "types", "nameless"] = Field(
         default="", description="How the management API answers instead of as it should."

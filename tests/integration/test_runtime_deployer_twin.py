@@ -217,6 +217,17 @@ def test_an_image_that_cannot_be_pulled_fails_with_that_reason() -> None:
     assert not set(bench.kinds) & set(STEPS)
 
 
+def test_a_registry_that_refuses_us_is_told_apart_from_an_image_that_is_not_there() -> None:
+    bench = Bench()
+    bench.world.set_faults({"unauthorized_pulls": True})
+    bench.hear(requested(), gpu_ready())
+
+    bench.until_stage(Stage.FAILED)
+
+    (failure,) = [each.data for each in bench.told if isinstance(each.data, RuntimeFailed)]
+    assert failure.reason == "ImageUnauthorized"
+
+
 def test_a_model_with_a_wrong_digest_fails_with_that_reason() -> None:
     bench = Bench()
     bench.world.set_faults({"digest_mismatch": True})

@@ -150,7 +150,9 @@ class Kubelet:
 
     def _pulled(self, pod: Json, run: PodRun, now_ms: int) -> None:
         image = run.image
-        if pods.repository(image) not in self._options.images or self._faults().failing_pulls:
+        faults = self._faults()
+        is_there = pods.repository(image) in self._options.images
+        if not is_there or faults.failing_pulls or faults.unauthorized_pulls:
             self._pull_failed(pod, run, image, now_ms)
             return
         self._images.add((run.node, image))
@@ -160,7 +162,12 @@ class Kubelet:
 
     def _pull_failed(self, pod: Json, run: PodRun, image: str, now_ms: int) -> None:
         run.pull_failures += 1
-        error = f'failed to pull and unpack image "{image}": failed to resolve reference: not found'
+        why = (
+            "unexpected status from HEAD request: 401 Unauthorized"
+            if self._faults().unauthorized_pulls
+            else "not found"
+        )
+        error = f'failed to pull and unpack image "{image}": failed to resolve reference: {why}'
         self._recorder.record(
             kinds.PODS, pod, "Failed", f'Failed to pull image "{image}": {error}', now_ms, warning=True
         )

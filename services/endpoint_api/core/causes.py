@@ -66,13 +66,15 @@ REASONS: Final[Mapping[str, tuple[Code, str]]] = MappingProxyType(
         **dict.fromkeys(("TemplateUnknown", "TemplateInvalid", "TemplateNotAllowed"), (Code.TEMPLATE, US)),
         **dict.fromkeys(("NodeTypeUnknown", "NodeTypeNotAllowed"), (Code.NODE, US)),
         **dict.fromkeys(("NameTaken", "LicenceMissing"), (Code.CLUSTER, US)),
-        **dict.fromkeys(("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"), (Code.IMAGE, US)),
+        **dict.fromkeys(("ImagePullBackOff", "ImageUnauthorized"), (Code.IMAGE, US)),
+        **dict.fromkeys(("InvalidImageName", "ErrImageNeverPull"), (Code.IMAGE, US)),
         **dict.fromkeys(
             ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"), (Code.CONFIGURATION, US)
         ),
         **dict.fromkeys(("DigestMismatch", "SizeMismatch"), (Code.MODEL_DAMAGED, US)),
         "ModelFetchFailed": (Code.MODEL_MISSING, RUNTIME),
         "ModelNotFound": (Code.MODEL_MISSING, YOU),
+        "AdapterRefused": (Code.MODEL_MISSING, YOU),
         "ModelGated": (Code.MODEL_GATED, YOU),
         **dict.fromkeys(("DiskTooSmall", "OOMKilled"), (Code.DOES_NOT_FIT, YOU)),
         "CrashLoopBackOff": (Code.CRASH, US),

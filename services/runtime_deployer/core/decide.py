@@ -151,7 +151,7 @@ def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
     trouble = trouble_of(pods_of(runtime), patience_max_ms=UPDATE_PATIENCE_MS if runtime.is_replacing else None)
     if trouble is None:
         return replace(runtime, trouble=None, trouble_since_ms=0)
-    same = runtime.trouble is not None and trouble.reason == runtime.trouble.reason
+    same = trouble.is_like(runtime.trouble)
     return replace(runtime, trouble=trouble, trouble_since_ms=runtime.trouble_since_ms if same else now_ms)
 
 

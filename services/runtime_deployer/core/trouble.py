@@ -14,10 +14,14 @@ from services.runtime_deployer.core.observed import FETCH, ContainerSeen, PodSee
 CRASHES_MAX: Final = 3  # One crash may be the node's; Kubernetes' back-off makes three about a minute.
 NAMED: Final = re.compile(r"([A-Z][A-Za-z0-9]{2,63}): ")  # A container that says why begins so: "DigestMismatch: …".
 
+UNAUTHORIZED: Final = "ImageUnauthorized"
+PULLS: Final = frozenset({"ImagePullBackOff", UNAUTHORIZED})  # One trouble: some kubelets give the cause only at times.
+
 # How long each reason may last before it is a failure. Registries and secrets come back; a wrong name does not.
 PATIENCE_MS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "ImagePullBackOff": 3 * MINUTE_MS,
+        "ImageUnauthorized": 3 * MINUTE_MS,
         "CreateContainerConfigError": 2 * MINUTE_MS,
         "CreateContainerError": 2 * MINUTE_MS,
         "RunContainerError": 2 * MINUTE_MS,
@@ -38,6 +42,10 @@ class Trouble:
     reason: str
     message: str
     patience_ms: int
+
+    def is_like(self, other: Trouble | None) -> bool:
+        """Whether it is the same trouble, perhaps better understood: it began when that one did."""
+        return other is not None and (self.reason == other.reason or {self.reason, other.reason} <= PULLS)
 
 
 def trouble_of(pods: Iterable[PodSeen], *, patience_max_ms: int | None = None) -> Trouble | None:

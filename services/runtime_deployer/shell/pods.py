@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,9 +16,11 @@ from services.runtime_deployer.core.observed import (
     ObjectSeen,
     PodSeen,
 )
+from services.runtime_deployer.core.trouble import PULLS, UNAUTHORIZED
 
 # The kubelet goes to and fro between these two while an image can't be pulled; it is one condition.
 SAME_WAITING: Final = {"ErrImagePull": "ImagePullBackOff"}
+NO_ENTRY: Final = re.compile(r"\b40[13]\b|unauthorized|authorization failed|authentication required|denied", re.I)
 MESSAGE_MAX: Final = 500  # Enough for a cause; a termination message may be a page of logs.
 
 Json = Mapping[str, Any]
@@ -81,15 +84,22 @@ def _containers(specs: Sequence[Json], statuses: Sequence[Json]) -> tuple[Contai
 
 def _container(spec: Json, status: Json) -> ContainerSeen:
     state = status.get("state") or {}
-    waiting = (state.get("waiting") or {}).get("reason", "")
+    waiting = _waiting(state.get("waiting") or {})
     ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
     return ContainerSeen(
         name=spec["name"],
         image=spec.get("image", ""),
         state=next((each for each in ContainerState if each in state), ContainerState.WAITING),
-        waiting=SAME_WAITING.get(waiting, waiting),
+        waiting=waiting,
         restarts=status.get("restartCount", 0),
         exit_code=ended.get("exitCode"),
         reason=ended.get("reason") or "",
         message=(ended.get("message") or "").strip()[:MESSAGE_MAX],
     )
+
+
+def _waiting(said: Json) -> str:
+    """Why it waits. A registry that does not know us is not one that does not know the image."""
+    reason = str(said.get("reason", ""))
+    reason = SAME_WAITING.get(reason, reason)
+    return UNAUTHORIZED if reason in PULLS and NO_ENTRY.search(str(said.get("message", ""))) else reason
