@@ -6,7 +6,6 @@ hold still on a busy machine. ``python -m tests.bench.hotpath [request|chunk|str
 
 from __future__ import annotations
 
-import asyncio
 import cProfile
 import pstats
 import statistics
@@ -14,174 +13,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import uvloop
 
-from libs.common.clock import SystemClock
 from libs.common.collector import calm_collector
-from libs.common.events.endpoint import Limits
-from libs.common.events.runtime import Replica
-from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
-from libs.common.keys import Keyring
-from services.router.shell.access_log import AccessLog
-from services.router.shell.account import Books
-from services.router.shell.budgets import Budgets
-from services.router.shell.connection import ClientConnection
-from services.router.shell.edge import Edge
+from services.router.core.pressure import Pressure
 from services.router.shell.finished import request_id_of
-from services.router.shell.gateway import Gateway
-from services.router.shell.log import LogUsageJournal
-from services.router.shell.table import RouteTable
-from services.router.shell.upstream import UpstreamConnection
 from services.router.shell.usage import UsageSender
-from tests.bench.peers.load import request
-from tests.bench.peers.proxies import KEY, MODEL, PLENTY
+from tests.bench.by_hand import EVENT, LARGE, LIMITED, PASSED, REQUEST, STREAM, STRIPPED, Bench, a_bench, framed, last
 from tests.bench.report import Section
 
 TURNS: Final = 7
 REQUESTS: Final = 2000  # A turn.
 CHUNKS: Final = 5000
 COUNTED: Final = 200  # Requests whose calls are counted.
-ADDRESS: Final = ("127.0.0.1", 9)
-
-ANSWER: Final = (
-    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m-0","choices":[{"index":0,"message":{"role":'
-    b'"assistant","content":"' + b"word " * 20 + b'"},"finish_reason":"stop"}],"usage":{"prompt_tokens":460,'
-    b'"completion_tokens":20,"total_tokens":480,"prompt_tokens_details":{"cached_tokens":0}}}'
-)
-WHOLE: Final = (
-    b"HTTP/1.1 200 OK\r\ndate: Sat, 28 Nov 2026 12:00:00 GMT\r\nserver: uvicorn\r\ncontent-type: application/json\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
-)
-STREAM: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-)
-EVENT: Final = (
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m-0","choices":[{"index":0,'
-    b'"delta":{"content":" word"},"logprobs":null,"finish_reason":null}],"usage":{"prompt_tokens":460,'
-    b'"total_tokens":%d,"completion_tokens":%d}}\n\n'
-)
 
 
-REQUEST: Final = request(body_bytes=1850)
-LARGE: Final = request(body_bytes=65_536)
-LIMITED: Final = REQUEST.replace(b'"model":"m"', b'"model":"l"')  # An endpoint of one request a minute.
-STRIPPED: Final = request(body_bytes=1850, stream=1000)
-PASSED: Final = request(body_bytes=1850, stream=1000, usage=True)
+class NoTime(Pressure):
+    """A process that is overloaded."""
 
-
-def framed(data: bytes) -> bytes:
-    """An HTTP chunk, as the engine writes it."""
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def last(count: int) -> bytes:
-    """How the engine ends a stream."""
-    reason = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-    usage = b'data: {"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":460,"completion_tokens":%d}}\n\n' % count
-    return b"".join(map(framed, (reason, usage, b"data: [DONE]\n\n", b"")))
-
-
-@dataclass
-class Socket:
-    """A transport that takes all at once."""
-
-    peer: tuple[str, int] = ("127.0.0.1", 5)
-    written: list[bytes] = field(default_factory=list)
-    closed: bool = False
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def writelines(self, data: list[bytes]) -> None:
-        self.written.extend(data)
-
-    def get_extra_info(self, _name: str) -> tuple[str, int]:
-        return self.peer
-
-    def set_write_buffer_limits(self, high: int = 0) -> None:
-        """Nothing is ever buffered."""
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        """Nothing is read."""
-
-    def resume_reading(self) -> None:
-        """Nothing is read."""
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def taken(self) -> bytes:
-        """What was written since the last look."""
-        found = b"".join(self.written)
-        self.written.clear()
-        return found
-
-
-@dataclass
-class Bench:
-    """One client's connection, one engine's, and the router between them."""
-
-    gateway: Gateway
-    client: ClientConnection
-    near: Socket = field(default_factory=Socket)
-    far: Socket = field(default_factory=Socket)
-
-    def __post_init__(self) -> None:
-        self.client.connection_made(cast(asyncio.Transport, self.near))
-        self.engine = UpstreamConnection(self.gateway.pool, ADDRESS)
-        self.engine.connection_made(cast(asyncio.Transport, self.far))
-        self.gateway.pool.give_back(self.engine, reusable=True)
-
-    def ask(self, asked: bytes) -> None:
-        """The client's bytes come in; the engine is asked."""
-        self.engine.idle_since_s = self.gateway.now_s()
-        self.client.data_received(asked)
-        assert self.far.taken(), self.near.taken()
-
-    def served(self, asked: bytes) -> None:
-        """One request, from its first byte to its last."""
-        self.ask(asked)
-        self.engine.data_received(WHOLE)
-        assert self.near.taken().startswith(b"HTTP/1.1 200"), "not served"
-
-    def refused(self, asked: bytes) -> None:
-        """One that gets no further than us."""
-        self.client.data_received(asked)
-        assert self.near.taken().startswith(b"HTTP/1.1 4"), "not refused"
-
-
-def a_bench(state: Path) -> Bench:
-    """The router's data plane as it is shipped, but for the disk's own time: rows are written, and not waited for."""
-    loop = asyncio.get_running_loop()
-    journal = LogUsageJournal(str(state / "usage.db"), post=loop.call_soon_threadsafe, waits_for_disk=False)
-    table = RouteTable()
-    key = KeyEntry(key_id=KEY.key_id, sha256=KEY.sha256, tenant_id="acme", project_id="main", scopes=("inference",))
-    gateway = Gateway(
-        keyring=Keyring({KEY.key_id: key}), table=table, journal=journal, clock=SystemClock(), boot_id="b00t"
-    )
-    gateway.books = Books(gateway.clock, log=AccessLog("/dev/null"))
-    gateway.budgets = Budgets(gateway.quotas, gateway.clock, instance="bench", boot_id="b00t")
-    seats = tuple(Replica(name=f"pod-{n}", url=f"http://{ADDRESS[0]}:{ADDRESS[1]}", model=f"m-{n}") for n in range(4))
-    route = RouteEntry(
-        endpoint_id="ep-1", tenant_id="acme", project_id="main", name=MODEL, generation=1, model="engine-m",
-        tier="h100-dedicated", region="eu-1", published_at_ms=1, replicas=seats,
-    )  # fmt: skip
-    quota = QuotaEntry(tenant_id="acme", requests_per_minute=PLENTY, tokens_per_minute=PLENTY)
-    limited = route.model_copy(update={"endpoint_id": "ep-2", "name": "l", "limits": Limits(requests_per_minute=1)})
-    for each in (route, limited):
-        table.change(each.endpoint_id, each.model_dump_json().encode())
-    gateway.quotas.change("acme", quota.model_dump_json().encode())
-    return Bench(gateway, ClientConnection(Edge(gateway, host="127.0.0.1", port=0)))
+    def admits(self, *, turn_s: float, now_s: float) -> bool:
+        super().admits(turn_s=turn_s, now_s=now_s)
+        return False
 
 
 class Work:
@@ -205,6 +60,14 @@ class Work:
         """Requests beyond a limit."""
         for _ in range(count):
             self._bench.refused(LIMITED)
+
+    def unread(self, count: int) -> None:
+        """Requests that come while this process has no time."""
+        shedding = self._bench.gateway.shedding
+        calm, shedding._pressure = shedding._pressure, NoTime()
+        for _ in range(count):
+            self._bench.refused(REQUEST)
+        shedding._pressure = calm
 
     def limit(self) -> None:
         """Use the limit up."""
@@ -242,9 +105,6 @@ class Work:
         assert bench.near.taken().endswith(b"0\r\n\r\n"), "not ended"
 
 
-KINDS: Final = ("request", "64 KB", "refusal", "chunk", "chunk, strip", "bill")
-
-
 async def measured() -> dict[str, tuple[list[float], float]]:
     """Of each kind of work the CPU microseconds of each turn, and the calls of one unit."""
     found: dict[str, tuple[list[float], float]] = {}
@@ -253,7 +113,8 @@ async def measured() -> dict[str, tuple[list[float], float]]:
         works = {
             "request": (work.requests, REQUESTS), "64 KB": (work.large, REQUESTS // 4),
             "refusal": (work.refusals, REQUESTS), "chunk": (work.chunks, CHUNKS),
-            "chunk, strip": (work.stripped, CHUNKS), "bill": (work.bills, REQUESTS),
+            "refusal, unread": (work.unread, REQUESTS), "chunk, strip": (work.stripped, CHUNKS),
+            "bill": (work.bills, REQUESTS),
         }  # fmt: skip
         work.requests(COUNTED)
         work.limit()
