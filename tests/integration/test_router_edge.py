@@ -114,7 +114,7 @@ async def test_an_engine_that_speaks_nonsense_is_a_bad_gateway(raw: bytes) -> No
 
         assert answer.status == 502
         assert answer.error["code"] == "upstream_error"
-        assert answer.headers["retry-after"] == "1"
+        assert 1 <= int(answer.headers["retry-after"]) <= 3
         assert (await scene.bill()).completion_tokens == 0
 
 
@@ -157,7 +157,8 @@ async def test_a_dead_engine_is_a_bad_gateway_and_no_replica_is_unavailable() ->
         (none,) = await ask(scene.port, a_request(chat_body()))
 
         assert (dead.status, dead.error["code"]) == (502, "upstream_error")
-        assert (none.status, none.error["code"], none.headers["retry-after"]) == (503, "no_replica", "2")
+        assert (none.status, none.error["code"]) == (503, "no_replica")
+        assert 2 <= int(none.headers["retry-after"]) <= 5
         assert len(await scene.bills(1)) == 1
 
 

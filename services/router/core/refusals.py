@@ -40,6 +40,18 @@ class HttpRefusal(Rejected):
         return msgspec.json.encode({"error": error})
 
 
+def spread(refusal: HttpRefusal, *, draw: int) -> int | None:
+    """When to ask again: as the refusal says, and where it is ours, up to as long again and a second, by ``draw``.
+
+    Many are refused at once then, and all of them together would only be refused again. When a limit of the client's
+    own has room again is known, and said as it is.
+    """
+    after_s = refusal.retry_after_s
+    if after_s is None or refusal.status < 500:
+        return after_s
+    return after_s + draw % (after_s + 2)
+
+
 def invalid_key() -> HttpRefusal:
     """Missing, malformed, unknown, revoked or expired: the five look the same on purpose."""
     return HttpRefusal(401, "Incorrect API key provided.", code="invalid_api_key")

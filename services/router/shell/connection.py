@@ -171,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
                 refusal.body(),
                 request_id=request_id,
                 keep_alive=keep_alive,
-                retry_after_s=refusal.retry_after_s,
+                retry_after_s=self._gateway.retry_after_s(refusal),
                 headers=refusal.headers,
             )
         )

@@ -13,7 +13,7 @@ from libs.common.clock import Clock
 from libs.common.events.tables import KeyEntry
 from libs.common.key_use import KeyUse
 from libs.common.keys import Keyring, Network
-from services.router.core import refusals
+from services.router.core import balancing, refusals
 from services.router.core.http_rules import Head
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
@@ -77,6 +77,7 @@ class Gateway:
         self.now_s: Callable[[], float] = self._loop.time  # For durations.
         self._boot_id = boot_id
         self._counter = itertools.count(1)
+        self._refused = 0
         self.shedding = Shedding(self._loop)
         self.waiting = WaitingRoom(self.limits.places, self.now_s)
         table.post = self._loop.call_soon_threadsafe
@@ -90,6 +91,11 @@ class Gateway:
     def request_id(self) -> str:
         """A new id: unique by boot and count, so that nothing need be drawn."""
         return f"req-{self._boot_id}-{next(self._counter):x}"
+
+    def retry_after_s(self, refusal: refusals.HttpRefusal) -> int | None:
+        """When its client should ask again: not all at once."""
+        self._refused += 1
+        return refusals.spread(refusal, draw=balancing.drawn(self.table.seed, self._refused))
 
     def account(self, head: Head | None = None) -> Account:
         """What will be told of a request; ``head`` is None where none could be read."""

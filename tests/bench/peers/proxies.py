@@ -20,6 +20,7 @@ from libs.common.events.runtime import Replica
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import mint
+from tests.bench.peers import venvs
 from tests.bench.peers.processes import a_process
 from tests.support.nats import a_started_server
 from tests.support.ports import free_port
@@ -119,6 +120,36 @@ def router(state: Path, engine: int) -> Iterator[Proxy]:
         server.kill()
 
 
+LITELLM: Final = """
+model_list:
+  - model_name: {model}
+    litellm_params: {{model: openai/{model}, api_base: "http://127.0.0.1:{engine}/v1", api_key: none}}
+litellm_settings: {{telemetry: false}}
+"""
+
+
+@contextlib.contextmanager
+def litellm(state: Path, engine: int) -> Iterator[Proxy]:
+    """One worker without a database and without a key check: the least that it can do."""
+    port, config = free_port(), state / "litellm.yaml"
+    config.write_text(LITELLM.format(model=MODEL, engine=engine))
+    command = [str(venvs.program("litellm")), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    env = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with a_process([*command, "--num_workers", "1"], state / "litellm.log", port=port, cpu=PROXY_CPU, env=env) as pid:
+        yield Proxy(port, pid)
+
+
+@contextlib.contextmanager
+def vllm_router(state: Path, engine: int) -> Iterator[Proxy]:
+    """One engine, in turns."""
+    port = free_port()
+    command = [str(venvs.program("vllm-router")), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--policy", "round_robin", "--prometheus-port", str(free_port())]
+    command += ["--worker-urls", f"http://127.0.0.1:{engine}"]
+    with a_process(command, state / "vllm-router.log", port=port, cpu=PROXY_CPU) as pid:
+        yield Proxy(port, pid)
+
+
 @contextlib.contextmanager
 def nothing(_state: Path, engine: int) -> Iterator[Proxy]:
     """The engine itself."""
@@ -144,9 +175,18 @@ async def _publish(url: str, messages: list[Message]) -> None:
     await bus.stop()
 
 
-PROXIES: Final[Mapping[str, Start]] = MappingProxyType({"nginx": nginx, "haproxy": haproxy, "router": router})
+PROXIES: Final[Mapping[str, Start]] = MappingProxyType(
+    {"nginx": nginx, "haproxy": haproxy, "router": router, "vllm-router": vllm_router, "litellm": litellm}
+)
 
 
 def present() -> dict[str, Start]:
     """Those that can run on this machine."""
-    return {name: start for name, start in PROXIES.items() if name == "router" or shutil.which(name)}
+    found = {}
+    for name, start in PROXIES.items():
+        if name == "router" or shutil.which(name) or venvs.program(name).exists():
+            found[name] = start
+        else:
+            how = "python -m tests.bench.peers.venvs" if name in venvs.WANTED else f"apt-get install {name}"
+            print(f"{name} is not here: {how}", file=sys.stderr)
+    return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from services.router.core import refusals
 from services.router.core.pressure import SHORT_S, STANDING_S, TURN_LEAST, TURN_S, Pressure
 
 SERVED_S = 0.0002  # What a request costs, half when it is read and half when its engine answers,
@@ -126,3 +127,16 @@ def test_a_process_that_lost_its_core_for_a_while_serves_what_came() -> None:
 def test_the_limits_leave_room_for_what_was_promised() -> None:
     assert SHORT_S < TURN_S
     assert 2 * TURN_S + STANDING_S < IN_TIME_S
+
+
+def test_those_who_are_refused_together_are_told_to_come_back_apart() -> None:
+    ours = [refusals.spread(refusals.overloaded(4), draw=draw) for draw in range(60)]
+
+    assert {each: ours.count(each) for each in ours} == {4 + more: 10 for more in range(6)}
+
+
+def test_when_a_limit_has_room_again_is_said_as_it_is() -> None:
+    limited = refusals.rate_limited("tokens", 7, headers=b"")
+
+    assert {refusals.spread(limited, draw=draw) for draw in range(60)} == {7}
+    assert refusals.spread(refusals.endpoint_paused(), draw=5) is None
