@@ -36,6 +36,12 @@ WRITE_BUFFER_BYTES: Final = 64 * 1024  # A reader this far behind makes us pause
 class ClientConnection(asyncio.Protocol):
     """One client."""
 
+    __slots__ = (
+        "_deadline_s", "_drained", "_edge", "_exchange", "_gateway", "_intake", "_is_aborted", "_is_lingering",
+        "_is_lost", "_is_shed", "_peer", "_preface", "_reading", "_sent", "_transport", "_wants_head_only", "is_open",
+        "is_paused", "written",
+    )  # fmt: skip
+
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._gateway = edge.gateway
