@@ -29,6 +29,7 @@ STYLES: Final[Mapping[str, tuple[str, str]]] = {
     "loading": ("▓", "yellow"),
     "draining": ("▒", "cyan"),
     "idle_owned": ("░", "white"),
+    "warm": ("~", "magenta"),
     "stranded": ("×", "red"),
     "tokens out": ("█", "blue"),
     "tokens in": ("▒", "cyan"),

@@ -18,7 +18,14 @@ BY_HOUR_MAX_MS: Final = 3 * DAY_MS  # Longer than this, an hour would be too thi
 INTERVALS_MAX: Final = 400  # Columns of a chart.
 MONEY_PLACES: Final = 6
 LAST: Final = {"m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
-ACCOUNTS: Final = ("serving", "loading", "draining", "idle_owned", "stranded")  # From what earns to what is lost.
+ACCOUNTS: Final = (
+    "serving",
+    "loading",
+    "draining",
+    "idle_owned",
+    "warm",
+    "stranded",
+)  # From what earns to what is lost.
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from libs.common.events.usage import Meter
 
 TOKENS: Final = (Meter.REQUESTS, Meter.PROMPT_TOKENS, Meter.COMPLETION_TOKENS)
 ACCOUNTS: Final = ("loading", "serving", "draining")
-RARE: Final = ("idle_owned", "stranded")  # A column only where there is such time.
+RARE: Final = ("idle_owned", "warm", "stranded")  # A column only where there is such time.
 NOTHING: Final = "nothing was used"
 COLUMNS: Final = ("endpoint", "requests", "tokens in", "tokens out")
 

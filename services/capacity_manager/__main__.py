@@ -20,7 +20,8 @@ from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
 from services.capacity_manager.core.checkup import TierSight, checkup
-from services.capacity_manager.core.state import LIVE
+from services.capacity_manager.core.pools import POOL
+from services.capacity_manager.core.state import CLAIM, LIVE
 from services.capacity_manager.service import build
 from services.capacity_manager.shell import metrics
 from services.capacity_manager.shell.doctor import log_findings
@@ -42,8 +43,8 @@ def main() -> int:
     try:
         settings = reading.read(Settings)
         client = open_client(settings)
-        ports = open_ports(settings, client)
         tiers = read_tiers(settings.catalogue_dir) if settings.catalogue_dir else ()
+        ports = open_ports(settings, client, tiers)
     except Rejected as wrong:
         print(f"capacity-manager: {wrong}", file=sys.stderr)  # noqa: T201
         return 2
@@ -76,7 +77,7 @@ def open_client(settings: Settings) -> PlatformClient:
     )
 
 
-def open_ports(settings: Settings, client: PlatformClient) -> Ports:
+def open_ports(settings: Settings, client: PlatformClient, tiers: tuple[TierSight, ...]) -> Ports:
     """The real world."""
     return Ports(
         store=SqlStore(settings.database_url),
@@ -84,6 +85,7 @@ def open_ports(settings: Settings, client: PlatformClient) -> Ports:
         capacity=Platform(client, templates=read_templates(settings.templates_dir), installation=settings.installation),
         rules=settings.rules(),
         caution=settings.caution(),
+        pools=settings.pools(tiers),
         resync_ms=round(settings.resync_s * SECOND_MS),
     )
 
@@ -97,7 +99,7 @@ def _following(
     client: PlatformClient, path: str, service: Service, wake: Callable[[], None]
 ) -> Callable[[], Awaitable[None]]:
     """A task that has an endpoint looked at as soon as something of it changes on the Platform."""
-    (reconciler,) = service.reconcilers
+    reconciler = service.reconcilers[0]
 
     def tell(endpoint_id: str) -> None:
         reconciler.poke(endpoint_id)
@@ -116,9 +118,10 @@ def _following(
 
 async def count(service: Service, ports: Ports) -> None:
     """Keep the gauges that describe all claims fresh."""
-    (runner,) = service.runners
+    claims, pools = service.runner(CLAIM), service.runner(POOL)
     while True:
-        await asyncio.to_thread(lambda: metrics.count_claims(runner.every(scope=LIVE), now_ms=ports.clock.now_ms()))
+        await asyncio.to_thread(lambda: metrics.count_claims(claims.every(scope=LIVE), now_ms=ports.clock.now_ms()))
+        await asyncio.to_thread(lambda: metrics.count_pools(pools.every(scope=LIVE)))
         await asyncio.sleep(COUNT_EVERY_S)
 
 

@@ -1,4 +1,4 @@
-"""capacity-manager, joined: one kind of thing, one reconciler."""
+"""capacity-manager, joined: claims of endpoints, pools of the clusters that they share, and a reconciler each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from libs.common.ids import EndpointId
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
+from services.capacity_manager.core import pool_decide
 from services.capacity_manager.core.decide import Rules, decider
 from services.capacity_manager.core.lifecycle import attention_of
-from services.capacity_manager.core.plan import plan
+from services.capacity_manager.core.plan import Action, plan
+from services.capacity_manager.core.pool_decide import planner
+from services.capacity_manager.core.pools import POOL, Pool, PoolRules, PoolSeen, scope_of
+from services.capacity_manager.core.pools import attention_of as pool_attention_of
 from services.capacity_manager.core.state import CLAIM, LIVE, RELEASED, Claim
 from services.capacity_manager.shell.collecting import Collector
-from services.capacity_manager.shell.ports import Ports
+from services.capacity_manager.shell.ports import Capacity, Ports
 
 HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = MappingProxyType(
     {
@@ -43,10 +47,27 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = Mappin
 )
 
 
+class PoolWorld:
+    """The `World` of pools."""
+
+    def __init__(self, capacity: Capacity, rules: PoolRules) -> None:
+        self._capacity = capacity
+        self._rules = rules
+
+    def observe(self, state: Pool) -> PoolSeen:
+        """What is there of it. Raises Unavailable."""
+        return self._capacity.observe_pool(state, self._rules.of(state.tier).target)
+
+    def apply(self, action: Action) -> None:
+        """Do one thing; doing it again changes nothing."""
+        self._capacity.apply(action)
+
+
 def build(ports: Ports) -> Service:
     """The service on these ports."""
     runner = Runner(owned(ports.rules), store=ports.store, clock=ports.clock)
-    collector = Collector(runner, ports.capacity, ports.store, ports.clock, ports.caution)
+    pools = Runner(owned_pools(ports.pools), store=ports.store, clock=ports.clock)
+    collector = Collector(runner, pools, ports.capacity, ports.store, ports.clock, ports.caution)
     reconciler = Reconciler(
         runner,
         ports.capacity,
@@ -56,7 +77,29 @@ def build(ports: Ports) -> Service:
         resync_ms=ports.resync_ms,
         survey=collector.survey,
     )
-    return Service(Owner.CAPACITY_MANAGER, ports.store, (runner,), (reconciler,))
+    keeper = Reconciler(
+        pools,
+        PoolWorld(ports.capacity, ports.pools),
+        planner(ports.pools),
+        store=ports.store,
+        clock=ports.clock,
+        resync_ms=ports.resync_ms,
+        survey=collector.pool_marks,
+    )
+    return Service(Owner.CAPACITY_MANAGER, ports.store, (runner, pools), (reconciler, keeper))
+
+
+def owned_pools(rules: PoolRules) -> Owned[Pool]:
+    """What of shared clusters is no endpoint's: found by the survey, so it hears nothing."""
+    return Owned(
+        kind=POOL,
+        state=Pool,
+        empty=Pool,
+        decide=pool_decide.decider(rules),
+        hears={},
+        scope=scope_of,
+        attention=pool_attention_of,
+    )
 
 
 def owned(rules: Rules) -> Owned[Claim]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from libs.common.errors import Invalid
-from libs.common.events.capacity import NodeJoined, NodeReleased
+from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -81,6 +81,7 @@ def meters(windows: Windows) -> Owned[Meter]:
             EndpointFailed: its_subject,
             EndpointPauseRequested: its_subject,
             NodeJoined: its_subject,
+            NodeUsed: its_subject,
             NodeReleased: its_subject,
             UsageReported: partial(served, windows=windows),
             Screened: partial(served, windows=windows),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from libs.common.events.capacity import NodeJoined, NodeReleased
+from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointPauseRequested,
@@ -29,6 +29,7 @@ WINDOWS: Final = Windows(size_ms=HOUR_MS, settle_ms=1)
 HEARD: Final = (
     NodeJoined,
     NodeReleased,
+    NodeUsed,
     EndpointRequested,
     EndpointStageChanged,
     EndpointDeletionRequested,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
 from libs.common.decision import Decision, Give
-from libs.common.events.capacity import CapacityReleased, NodeReleased
+from libs.common.events.capacity import CapacityReleased, NodeJoined, NodeReleased
 from libs.common.events.envelope import Envelope
 from libs.common.service import Service
 from libs.common.units import MINUTE_MS
 from libs.twin import kinds
 from services.capacity_manager.core.observed import NodeSeen, Observed
 from services.capacity_manager.core.orphans import Found
+from services.capacity_manager.core.pools import POOL, Pool, SharesStray
 from services.capacity_manager.core.state import CLAIM, NOTHING_HEARD, Claim
 from services.capacity_manager.core.witness import give_rest
 from tests.capacity.run import Run, Spoil
@@ -22,9 +23,9 @@ from tests.capacity.run import Run, Spoil
 Decide = Callable[[Claim, Envelope, int], Decision[Claim]]
 
 
-def _deciding(spoil: Callable[[Decide], Decide]) -> Spoil:
+def _deciding(spoil: Callable[[Any], Any], kind: str = CLAIM) -> Spoil:
     def spoiled(service: Service) -> Service:
-        runner = service.runner(CLAIM)
+        runner = service.runner(kind)
         runner.owned = replace(runner.owned, decide=spoil(runner.owned.decide))
         return service
 
@@ -112,6 +113,40 @@ def _whatever_stands_is_nobodys(decide: Decide) -> Decide:
     return decided
 
 
+def _pool_is_silent(decide: Any) -> Any:
+    def decided(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
+        found = decide(pool, envelope, now_ms)
+        told = tuple(each for each in found.events if not isinstance(each, NodeJoined | NodeReleased))
+        return replace(found, events=told)
+
+    return decided
+
+
+def _pool_never_ends(decide: Any) -> Any:
+    def decided(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
+        found = decide(pool, envelope, now_ms)
+        return replace(found, state=replace(found.state, idle_since_ms=None))
+
+    return decided
+
+
+def _every_share_is_nobodys(service: Service) -> Service:
+    collector, pools = _collector(service), service.runner(POOL)
+    survey = collector._sight.survey
+
+    def surveyed() -> Any:
+        seen = survey()
+        for each in seen.pools:
+            if each.sharers and pools.state(each.id) is not None:
+                collector._take(pools, each.id, SharesStray(endpoint_ids=each.sharers[:1]), each.sharers[0])
+        return seen
+
+    collector._sight = SimpleNamespace(
+        survey=surveyed, found=collector._sight.found, pool_found=collector._sight.pool_found
+    )
+    return service
+
+
 def _greedy(service: Service) -> Service:
     """The collector forgets to ask who follows what, and the decision to doubt it."""
     _collector(service)._followed = lambda: frozenset()
@@ -125,13 +160,13 @@ def _anybodys(service: Service) -> Service:
 
 
 def _never_looks_around(service: Service) -> Service:
-    (reconciler,) = service.reconcilers
+    reconciler = service.reconcilers[0]
     reconciler._survey = None
     return service
 
 
 def _collector(service: Service) -> Any:  # A bug reaches where nobody else may.
-    (reconciler,) = service.reconcilers
+    reconciler = service.reconcilers[0]
     return reconciler._survey.__self__  # type: ignore[union-attr]
 
 
@@ -166,7 +201,7 @@ def sees_all_nodes(run: Run) -> Spoil:
     """Planted with the run in hand."""
 
     def spoiled(service: Service) -> Service:
-        (reconciler,) = service.reconcilers
+        reconciler = service.reconcilers[0]
         reconciler._world = _SeesAllNodes(run, reconciler._world)
         return service
 
@@ -184,6 +219,9 @@ BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
         "time runs on": (_deciding(_time_runs_on), "held time ends with the machine"),
         "the collector takes what is wanted": (_greedy, "no wanted node is removed"),
         "the collector takes another owner's": (_anybodys, "another owner's"),
+        "a pool does not tell of its nodes": (_deciding(_pool_is_silent, POOL), "held time is told"),
+        "a pool never ends": (_deciding(_pool_never_ends, POOL), "no GPU is held without an owner"),
+        "a share is dropped that is wanted": (_every_share_is_nobodys, "no wanted node is removed"),
         "nobody looks for orphans": (_never_looks_around, "no GPU is held without an owner"),
     }
 )

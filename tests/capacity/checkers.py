@@ -12,16 +12,22 @@ from libs.common.events.capacity import CapacityReleased
 from libs.common.events.envelope import Envelope, type_of
 from libs.common.units import SECOND_MS
 from libs.twin import kinds
-from libs.twin.objects import name_of, namespace_of
+from libs.twin.objects import is_terminating, name_of, namespace_of
 from libs.twin.platform_rules import PREFIX
 from services.capacity_manager.core.lifecycle import live_nodes
 from services.capacity_manager.core.names import gpu_counter
+from services.capacity_manager.core.node_time import live
 from services.capacity_manager.core.observed import Observed
+from services.capacity_manager.core.pools import PoolSeen
+from services.capacity_manager.shell.platform.shares import of as shares_of
+from services.capacity_manager.shell.platform.shares import warm_of
 from tests.capacity import accounts
 from tests.capacity.run import Run
+from tests.capacity.truth import quantity_of
 
 EVERY_STEPS: Final = 8  # Whole states are compared this often; each step would cost more than the run itself.
 SECOND_OF_THE_API_MS: Final = 1 * SECOND_MS  # The Platform's times have whole seconds.
+LOOKS: Final = (type_of(Observed), type_of(PoolSeen))
 NOTICED_MS_MAX: Final = 90 * SECOND_MS  # An outage of the run with its backoff, and the next look.
 
 
@@ -54,6 +60,7 @@ class Checker:
         if self._steps % EVERY_STEPS == 0:
             _insist(held_once(run))
             _insist(quota(run))
+            _insist(room(run))
 
 
 def at_rest(run: Run) -> None:
@@ -82,9 +89,24 @@ def held_once(run: Run) -> Iterator[str]:
     for claim in run.claims():
         for node in live_nodes(claim):
             holders[node.name].append(claim.id)
+    for pool in run.pools():
+        for node in live(pool.nodes):
+            holders[node.name].append(pool.id)
     for name, ids in sorted(holders.items()):
         if len(ids) > 1:
             yield f"no GPU is held twice: {name} by {ids}"
+
+
+def room(run: Run) -> Iterator[str]:
+    """The pool of a shared cluster is as large as its shares need, at once: both are written together."""
+    of = {life.home: life.tier for life in run.lives.values() if life.tier.is_shared}
+    for each in run.world.store.all(kinds.INSTANCES):
+        tier = of.get(f"{namespace_of(each).removeprefix(PREFIX)}/{name_of(each)}")
+        if tier is not None and not is_terminating(each):
+            replicas = sum(share.replicas for name, share in shares_of(each).items() if name in run.lives)
+            needed = -(-replicas // (tier.gpus_per_node // tier.gpus_each))
+            if quantity_of(each) < needed + warm_of(each):
+                yield f"a shared cluster has room for its shares: {name_of(each)} has {quantity_of(each)}, not {needed}"
 
 
 def quota(run: Run) -> Iterator[str]:
@@ -114,7 +136,7 @@ def times(run: Run) -> Iterator[str]:
             continue
         if name not in held:
             # Nothing knows of a node that joined and went between two looks, or while its cluster was not found yet.
-            if machine.endpoint in run.lives and machine.gone_ms - machine.joined_ms > NOTICED_MS_MAX:
+            if not machine.endpoint.startswith("stray-") and machine.gone_ms - machine.joined_ms > NOTICED_MS_MAX:
                 yield f"held time is told: {machine} never was"
             continue
         _, _, from_ms, to_ms = held[name]
@@ -132,7 +154,7 @@ def last_shown_ms(run: Run) -> dict[str, int]:
     rows = run.store.journal_rows(limit=1000)
     while rows:
         for row in rows:
-            if row.cause_type != type_of(Observed):
+            if row.cause_type not in LOOKS:
                 continue
             for node in json.loads(row.cause)["data"]["nodes"]:
                 machine = run.truth.machines[node["name"]]

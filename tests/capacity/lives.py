@@ -25,11 +25,39 @@ from libs.common.events.scale import ScaleDecided, ScaleInputs
 from libs.common.ids import EventId
 from libs.common.units import SECOND_MS
 
-H100: Final = ("h100-dedicated", "metal3.gpu-h100", 8, "inference-h100@1.0.0")
-L40S: Final = ("l40s-dedicated", "terraform.gpu-l40s", 1, "inference-l40s@1.0.0")
 TENANTS: Final = 12
 BIRTH_EVERY_MS: Final = 1_500  # So many at once that types and quotas run out now and then.
 REPLICAS_MAX: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What is sold: where its nodes are, which they are, and how many GPUs of them a replica takes."""
+
+    name: str
+    node_type: str
+    gpus_per_node: int
+    template: str
+    tenancy: str = "private_nodes"
+    gpus_per_replica: int = 0
+
+    @property
+    def gpus_each(self) -> int:
+        """GPUs of a replica; all of a node's unless it says so."""
+        return self.gpus_per_replica or self.gpus_per_node
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether endpoints share its clusters."""
+        return self.tenancy != "private_nodes"
+
+
+H100: Final = Tier("h100-dedicated", "metal3.gpu-h100", 8, "inference-h100@1.0.0")
+L40S: Final = Tier("l40s-dedicated", "terraform.gpu-l40s", 1, "inference-l40s@1.0.0")
+OF_TENANT: Final = Tier("l40s-tenant", "terraform.gpu-l40s", 1, "inference-l40s@1.0.0", "tenant_cluster")
+OF_ALL: Final = Tier("h100-shared", "metal3.gpu-h100", 8, "inference-h100@1.0.0", "shared_pool", 4)
+SANDBOXED: Final = Tier("l40s-sandboxed", "terraform.gpu-l40s", 1, "inference-l40s@1.0.0", "vnode")
+TIERS: Final = (H100, L40S, H100, L40S, OF_TENANT, OF_ALL, SANDBOXED)  # Two that are private for each that is shared.
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +76,7 @@ class Life:
     id: str
     tenant_id: str
     project_id: str
-    tier: tuple[str, str, int, str]
+    tier: Tier
     acts: list[Act]
     wanted: int = 0
     running: int = 0
@@ -60,14 +88,17 @@ class Life:
     is_deleted: bool = False
 
     @property
-    def gpus_per_node(self) -> int:
-        """GPUs of one of its nodes; a replica takes them all."""
-        return self.tier[2]
+    def needed(self) -> int:
+        """Nodes (of shared ones: replicas) that must not be taken from it now."""
+        return max(self.wanted, self.running)
 
     @property
-    def needed(self) -> int:
-        """Nodes that must not be taken from it now."""
-        return max(self.wanted, self.running)
+    def home(self) -> str:
+        """Its tenant cluster, behind the Platform's project."""
+        if not self.tier.is_shared:
+            return f"mr-{self.tenant_id}-{self.project_id}/{self.id}"
+        project = f"mr-{self.tenant_id}-{self.project_id}" if self.tier is OF_TENANT else "mr-pool"
+        return f"{project}/sc-{self.tier.name}-eu-1"
 
     def due(self, now_ms: int) -> Iterator[Act]:
         """What is to be done by now, in order; each once."""
@@ -124,20 +155,20 @@ class Life:
         return [self._tell(ScaleDecided(replicas=replicas, reason="load", inputs=inputs), now_ms)]
 
     def _request(self) -> EndpointRequested:
-        tier, node_type, gpus, template = self.tier
+        tier = self.tier
         placement = Placement(
-            tenancy="private_nodes",
-            node_type=node_type,
-            gpus_per_node=gpus,
-            gpus_per_replica=gpus,
-            cluster_template=template,
+            tenancy=tier.tenancy,
+            node_type=tier.node_type,
+            gpus_per_node=tier.gpus_per_node,
+            gpus_per_replica=tier.gpus_each,
+            cluster_template=tier.template,
             runtime_template="vllm@1",
             model_digest="sha256:0",
             model_size_bytes=1,
-            price_class=tier,
+            price_class=tier.name,
         )
         scaling = Scaling(min=self.wanted, max=REPLICAS_MAX)
-        spec = EndpointSpec(model="millrace/ngram-1", tier=tier, region="eu-1", scaling=scaling)
+        spec = EndpointSpec(model="millrace/ngram-1", tier=tier.name, region="eu-1", scaling=scaling)
         return EndpointRequested(
             tenant_id=self.tenant_id, project_id=self.project_id, name=self.id, spec=spec, placement=placement
         )
@@ -199,7 +230,7 @@ def _life(rng: Random, number: int, at_ms: int) -> Life:
     at_ms += rng.randint(1, 40) * SECOND_MS  # Now and then before it ever was ready.
     acts.append(Act(at_ms, "end"))
     tenant = f"t{rng.randrange(TENANTS)}"
-    return Life(f"ep-{number}", tenant, f"p{rng.randrange(2)}", rng.choice((H100, L40S)), acts)
+    return Life(f"ep-{number}", tenant, f"p{rng.randrange(2)}", rng.choice(TIERS), acts)
 
 
 def _running(replicas: int) -> ReplicasChanged:

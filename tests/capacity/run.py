@@ -18,15 +18,19 @@ from libs.common.units import MINUTE_MS, SECOND_MS
 from libs.twin import kinds
 from libs.twin.fake_engines import FakeEngines
 from libs.twin.inprocess import WorldTransport
+from libs.twin.objects import is_terminating, name_of, namespace_of
 from libs.twin.options import DEFAULT_KEY, NODE_TYPES, TwinOptions
 from libs.twin.world import World
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
+from services.capacity_manager.core.pools import POOL, Pool, PoolRules, Warm
 from services.capacity_manager.core.state import CLAIM, Claim
 from services.capacity_manager.service import HEARS, build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
+from services.capacity_manager.shell.platform.shares import Share, written
+from services.capacity_manager.shell.platform.shares import of as shares_of
 from services.capacity_manager.shell.ports import Ports
-from tests.capacity.lives import Life, lives
+from tests.capacity.lives import OF_ALL, SANDBOXED, Life, lives
 from tests.capacity.trouble import Crash, Trouble
 from tests.capacity.truth import Truth
 
@@ -40,6 +44,12 @@ OPTIONS: Final = TwinOptions(
 )
 RULES: Final = Rules(GPUS_PER_TENANT_MAX, confirm_gone_ms=CONFIRM_GONE_MS, quota_retry_ms=2 * SECOND_MS)
 CAUTION: Final = Caution(per_pass_max=2, grace_ms=20 * SECOND_MS)
+POOLS: Final = PoolRules(
+    confirm_gone_ms=CONFIRM_GONE_MS,
+    grace_ms=20 * SECOND_MS,
+    warm={OF_ALL.name: Warm(1), SANDBOXED.name: Warm(2)},
+)
+SHARE: Final = "stray share"
 REST_MS_MAX: Final = 10 * MINUTE_MS
 MANAGEMENT: Final = "/kubernetes/management/apis/management.loft.sh/v1"
 Spoil = Callable[[Service], Service]
@@ -82,7 +92,7 @@ class Run:
         client = PlatformClient(
             url="http://twin", key_file=self._key, transport=WorldTransport(self.world, self.trouble)
         )  # fmt: skip
-        ports = Ports(self.store, self.clock, Platform(client), RULES, CAUTION, resync_ms=5 * SECOND_MS)
+        ports = Ports(self.store, self.clock, Platform(client), RULES, CAUTION, POOLS, resync_ms=5 * SECOND_MS)
         self.service = self.spoil(build(ports))
 
     def play(self, check: Callable[[Run], None]) -> None:
@@ -133,16 +143,25 @@ class Run:
                 self._survive(lambda each=each: self.service.handle(each))  # type: ignore[misc]  # Bound at once.
 
     def stands(self, endpoint: str) -> bool:
-        """Whether the Platform holds a cluster of the endpoint."""
+        """Whether the Platform holds a cluster of the endpoint, or its share of one."""
         life = self.lives[endpoint]
-        return self.world.store.find(kinds.INSTANCES, f"p-mr-{life.tenant_id}-{life.project_id}", endpoint) is not None
+        project, cluster = life.home.split("/")
+        found = self.world.store.find(kinds.INSTANCES, f"p-{project}", cluster)
+        return found is not None and (not life.tier.is_shared or endpoint in shares_of(found))
 
     def claims(self) -> list[Claim]:
         """All claims that there are or were."""
         return list(self.service.runner(CLAIM).every())
 
+    def pools(self) -> list[Pool]:
+        """All pools that there are or were."""
+        return list(self.service.runner(POOL).every())
+
     def plant(self, endpoint: str, owner: str) -> None:
-        """A cluster that no claim knows of: ours and forgotten, or another owner's."""
+        """A cluster that no claim knows of: ours and forgotten, or another owner's; or a share of that kind."""
+        if owner == SHARE:
+            self._plant_share(endpoint)
+            return
         body = {
             "metadata": {
                 "name": endpoint,
@@ -166,6 +185,15 @@ class Run:
         if owner != "millrace":
             self.others.add(f"{self._project}/{endpoint}")
 
+    def _plant_share(self, endpoint: str) -> None:
+        for each in self.world.store.all(kinds.INSTANCES):
+            if shares_of(each) and not is_terminating(each):
+                marked = {"metadata": {"annotations": written({endpoint: Share(1, 1)})}}
+                path = f"{MANAGEMENT}/namespaces/{namespace_of(each)}/virtualclusterinstances/{name_of(each)}"
+                assert self._ask("PATCH", path, marked, "application/merge-patch+json") == 200, each
+                self.trouble.tally[SHARE] += 1
+                return
+
     def _make_project(self, tenant: str, project: str) -> str:
         name = f"mr-{tenant}-{project}"
         labels = {
@@ -188,13 +216,13 @@ class Run:
         whole_ms = 20 * SECOND_MS + self.endpoints * 1_000
         drawn = [
             (self.began_ms + rng.randrange(5_000, whole_ms), f"stray-{number}", owner)
-            for number, owner in enumerate(["millrace"] * self.strangers + ["another", "somebody"])
+            for number, owner in enumerate(["millrace"] * self.strangers + ["another", "somebody", SHARE, SHARE])
         ]
         return sorted(drawn, reverse=True)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any]) -> int:
+    def _ask(self, method: str, path: str, body: dict[str, Any], kind: str = "application/json") -> int:
         faults, self.world.faults = self.world.faults, OPTIONS.faults.model_copy()
-        headers = {"authorization": f"Bearer {DEFAULT_KEY}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {DEFAULT_KEY}", "content-type": kind}
         try:
             return self.world.request(method, path, {}, headers, json.dumps(body).encode()).status
         finally:

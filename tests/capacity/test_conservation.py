@@ -13,12 +13,12 @@ from tests.capacity import accounts
 from tests.capacity.bugs import BUGS, once_gone_is_gone, sees_all_nodes
 from tests.capacity.checkers import Broken, Checker, at_rest, heard
 from tests.capacity.lives import one_life
-from tests.capacity.run import Run, Spoil
+from tests.capacity.run import SHARE, Run, Spoil
 from tests.capacity.trouble import CALLS, ONCE, SPANS
 
 FEW = 12
 MANY = 200  # `python -m tests.capacity` plays the thousand.
-EVERY_FAULT = {*CALLS, *ONCE, *SPANS, "SIGKILL", "answer lost"}
+EVERY_FAULT = {*CALLS, *ONCE, *SPANS, "SIGKILL", "answer lost", SHARE}
 
 
 def conserved(run: Run) -> Run:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from libs.common.events.capacity import CapacityFailed, ClusterReady
+from libs.common.events.capacity import CapacityFailed, ClusterReady, NodeJoined, PoolDrawn
 from libs.common.events.endpoint import EndpointDeletionRequested, EndpointRequested, EndpointSpec, Scaling
 from libs.common.service import Service
 from libs.common.units import MINUTE_MS
@@ -18,6 +18,7 @@ from libs.twin.inprocess import WorldTransport
 from libs.twin.options import DEFAULT_KEY, FEATURES
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.lifecycle import Stage
+from services.capacity_manager.core.pools import PoolRules, Warm
 from services.capacity_manager.service import build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
@@ -38,13 +39,14 @@ class Provider(Rig):
     """The rig of one claim, with our templates, and endpoints of several tenants in any tier of the catalogue."""
 
     rules: Rules = RULES
+    pools: PoolRules = PoolRules(confirm_gone_ms=1_000, grace_ms=4_000)  # noqa: RUF009  # Frozen.
 
     def start(self) -> Service:
         client = PlatformClient(
             url="http://twin", key_file=self.key_file, transport=WorldTransport(self.world, self.crash)
         )
         platform = Platform(client, templates=TEMPLATES)
-        return build(Ports(self.store, self.clock, platform, self.rules, resync_ms=1_000))
+        return build(Ports(self.store, self.clock, platform, self.rules, pools=self.pools, resync_ms=1_000))
 
     def request(self, endpoint: str, tier: str, tenant: str, *, replicas: int = 1, generation: int = 1) -> None:
         spec = EndpointSpec(
@@ -123,7 +125,8 @@ def test_the_shared_pool_is_one_cluster_for_all_and_each_tenant_pays_quota_for_i
     assert provider.clusters() == [("mr-pool", "sc-l40s-shared-eu-1")]
     assert len(provider.nodes()) == 3
     assert (provider.quota("acme"), provider.quota("globex")) == (2, 1)
-    assert "node.joined" not in provider.kinds(), "nodes of all are nobody's time"
+    starts = {each.subject for each in provider.told() if isinstance(each.data, NodeJoined)}
+    assert starts == {"sc-l40s-shared-eu-1"}, "the time of nodes of all is their pool's"
 
 
 def test_the_pool_follows_the_shares_and_the_last_one_out_turns_off_the_light(provider: Provider) -> None:
@@ -141,8 +144,9 @@ def test_the_pool_follows_the_shares_and_the_last_one_out_turns_off_the_light(pr
 
     provider.delete("ep-a", "acme", generation=3)
     provider.released("ep-a")
-    assert provider.inventory() == NOTHING
+    assert provider.clusters() == [("mr-pool", "sc-l40s-shared-eu-1")], "it waits a while for whoever comes next"
     assert provider.quota("acme") == 0
+    provider.until(lambda: provider.inventory() == NOTHING)
 
 
 def test_all_that_leave_at_once_leave_nothing_and_who_comes_meanwhile_is_served(provider: Provider) -> None:
@@ -161,7 +165,28 @@ def test_all_that_leave_at_once_leave_nothing_and_who_comes_meanwhile_is_served(
     provider.delete("ep-late", "globex")
     provider.released("ep-late")
 
-    assert provider.inventory() == NOTHING
+    provider.until(lambda: provider.inventory() == NOTHING)
+
+
+def test_warm_nodes_stand_ready_and_whoever_comes_needs_no_new_one(tmp_path: Path) -> None:
+    pools = PoolRules(confirm_gone_ms=1_000, grace_ms=4_000, warm={"l40s-shared": Warm(1)})
+    provider = Provider(tmp_path / "key", pools=pools)
+    provider.request("ep-a", "l40s-shared", "acme")
+    provider.held("ep-a")
+    provider.until(lambda: sum(each["ready"] for each in provider.inventory()["nodes"]) == 2)
+    provider.step()
+    provider.world.set_faults({"no_capacity": True})
+
+    provider.request("ep-b", "l40s-shared", "globex")
+    provider.held("ep-b")
+
+    def drawn() -> list[tuple[int, int]]:
+        return [(each.data.nodes, each.data.warm) for each in provider.told() if isinstance(each.data, PoolDrawn)]
+
+    provider.until(lambda: drawn() == [(1, 0), (1, 1)])
+    provider.delete("ep-a", "acme")
+    provider.delete("ep-b", "globex")
+    provider.until(lambda: provider.inventory() == NOTHING)
 
 
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.chaos)])
@@ -173,6 +198,7 @@ def test_a_crash_at_any_moment_of_two_that_share_leaves_nothing(tmp_path: Path, 
         rig.delete("ep-a", "acme")
         rig.delete("ep-b", "acme")
         rig.released("ep-a", "ep-b")
+        rig.until(lambda: rig.inventory() == NOTHING)
 
     whole = Provider(tmp_path / "key")
     live(whole)

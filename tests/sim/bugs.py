@@ -77,7 +77,7 @@ class _AcceptedIsGone:
 
 
 def _forgets_claims(_host: Host, service: Service) -> Service:
-    (reconciler,) = service.reconcilers
+    reconciler = service.reconcilers[0]
     reconciler._world = _AcceptedIsGone(reconciler._world)
     return service
 

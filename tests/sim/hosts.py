@@ -24,6 +24,7 @@ from services.autoscaler import service as autoscaler
 from services.autoscaler.shell.ports import Ports as AutoscalerPorts
 from services.capacity_manager import service as capacity_manager
 from services.capacity_manager.core.decide import Rules
+from services.capacity_manager.core.pools import PoolRules
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports as CapacityPorts
 from services.capacity_manager.shell.templates import Templates as ClusterTemplates
@@ -226,7 +227,8 @@ def _capacity(simulation: Simulation) -> Callable[[Host], Service]:
     def make(host: Host) -> Service:
         rules = Rules(confirm_gone_ms=CONFIRM_GONE_MS)
         platform = Platform(client, templates=_cluster_templates())
-        return capacity_manager.build(CapacityPorts(host.store, host.sim.clock, platform, rules=rules))
+        pools = PoolRules(confirm_gone_ms=CONFIRM_GONE_MS, grace_ms=CONFIRM_GONE_MS)
+        return capacity_manager.build(CapacityPorts(host.store, host.sim.clock, platform, rules=rules, pools=pools))
 
     return make
 

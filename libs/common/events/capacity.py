@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar, Final
 
 from pydantic import Field
 
-from libs.common.events.event import Event, Owner
+from libs.common.events.event import Contract, Event, Owner
 from libs.common.events.facts import Fact
 
 TO_API: Final = frozenset({Owner.ENDPOINT_API})
@@ -104,8 +105,19 @@ class CapacityReleased(Event):
     fact: ClassVar[Fact | None] = Fact.CAPACITY_RELEASED
 
 
+class Pool(Contract):
+    """A tenant cluster that several endpoints share; without a tenant, endpoints of all."""
+
+    project: str = Field(description="The Platform's project.")
+    cluster: str
+    tenant_id: str
+    project_id: str
+    tier: str
+    region: str
+
+
 class NodeJoined(Event):
-    """A node began to belong to an endpoint; GPU time is counted from `at_ms`."""
+    """A node began to belong to an endpoint, or to a pool; GPU time is counted from `at_ms`."""
 
     kind: ClassVar[str] = "node.joined"
     owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
@@ -115,6 +127,40 @@ class NodeJoined(Event):
     node_type: str
     gpu_count: int
     at_ms: int
+    pool: Pool | None = Field(default=None, description="Set if the subject is a cluster that endpoints share.")
+
+
+class NodeUse(StrEnum):
+    """What a node is held for."""
+
+    SERVING = "serving"
+    WARM = "warm"
+    DRAINING = "draining"
+
+
+class NodeUsed(Event):
+    """What a node is held for, from `at_ms` on: endpoints, the next one that comes (warm), or nobody any more."""
+
+    kind: ClassVar[str] = "node.used"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.METERING})
+
+    claim: str
+    use: NodeUse
+    at_ms: int
+
+
+class PoolDrawn(Event):
+    """Endpoints of a shared cluster came to need more nodes; so many of them stood warm."""
+
+    kind: ClassVar[str] = "pool.drawn"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset()
+
+    tier: str
+    region: str
+    nodes: int
+    warm: int = Field(description="Of these, nodes that had joined before they were needed.")
 
 
 class NodeReleased(Event):

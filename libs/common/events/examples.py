@@ -97,6 +97,8 @@ def _of_capacity() -> Iterator[Event]:
     )
     yield capacity.CapacityReleased()
     yield capacity.NodeJoined(claim="ep-7f3akq2xpd-62ftb", node_type="metal3.gpu-h100", gpu_count=8, at_ms=WHEN_MS)
+    yield capacity.NodeUsed(claim="sc-l40s-shared-eu-1-8k2ab", use=capacity.NodeUse.WARM, at_ms=WHEN_MS)
+    yield capacity.PoolDrawn(tier="l40s-shared", region="eu-1", nodes=2, warm=1)
     yield capacity.NodeReleased(claim="ep-7f3akq2xpd-62ftb", at_ms=WHEN_MS + 3_600_000)
 
 

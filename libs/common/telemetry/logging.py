@@ -15,8 +15,8 @@ from typing import Final
 FIELDS: Final = frozenset(
     {
         "action", "answer", "attempt", "claim", "code", "consumer", "count", "delay_s", "endpoint_id", "event_id",
-        "event_type", "generation", "key_id", "method", "node", "operation_id", "path", "port", "reason", "request_id",
-        "service", "stage", "status", "stream", "tenant_id", "trace_id", "url",
+        "event_type", "generation", "key_id", "method", "node", "operation_id", "path", "pool", "port", "reason",
+        "request_id", "service", "stage", "status", "stream", "tenant_id", "trace_id", "url",
     }
 )  # fmt: skip
 

@@ -8,6 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from services.capacity_manager.core.pools import COLD, Warm
+
 VERSION_MIN: Final = (4, 8)  # The first whose node types, claims and environments are as we read them.
 GOOD: Final = frozenset({"active", "preview", "included"})  # Words of the Platform for a feature that may be used.
 
@@ -51,6 +53,7 @@ class TierSight:
     node_types: tuple[str, ...]
     licences: tuple[str, ...]
     place: str
+    warm: Warm = COLD
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from services.capacity_manager.core.lifecycle import (
     unconfirmed,
 )
 from services.capacity_manager.core.names import gpu_counter
+from services.capacity_manager.core.node_time import is_confirmed
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.orphans import Found
 from services.capacity_manager.core.placement import gpus_of_each, nodes_missing, shortage, wanted_by
@@ -31,7 +32,7 @@ from services.capacity_manager.core.plan import plan
 from services.capacity_manager.core.reached import reached
 from services.capacity_manager.core.reasons import Reason, Why
 from services.capacity_manager.core.state import Claim, Reservation
-from services.capacity_manager.core.witness import give_rest, is_confirmed, note_gone, note_nodes, note_shrinking
+from services.capacity_manager.core.witness import give_rest, note_gone, note_nodes, note_shrinking
 
 CONFIRM_GONE_MS = 30 * SECOND_MS  # reliability.md I17: a list may lag, and a 404 may come early.
 QUOTA_RETRY_MS = 5 * SECOND_MS  # How late quota that was given back is noticed; two small commits per waiting claim.
@@ -141,7 +142,9 @@ def _give_back(
 ) -> Decision[Claim]:
     claim = note_gone(claim, seen, now_ms=terms.now_ms)
     first = claim.gone
-    if first is None or not is_confirmed(first, seen, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms):
+    if first is None or not is_confirmed(
+        first, seen.question.look, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms
+    ):
         acts = bool(plan(claim, seen, terms.now_ms))
         claim, waits = explain(claim, why_waiting(claim, seen), acts=acts)
         return _decided(claim, (*events, *waits), terms, gives)

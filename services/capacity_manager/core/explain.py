@@ -49,8 +49,8 @@ def explain(claim: Claim, why: Why | None, *, acts: bool = False) -> tuple[Claim
 def _why_held(claim: Claim, seen: Observed) -> Why:
     if not claim.is_removable:
         return Why(Reason.RUNTIME_PRESENT, "The model server is being removed first.")
-    if is_shared(claim.placement) and seen.our_cluster is not None and seen.our_cluster.sharers:
-        if seen.our_cluster.share is None:
+    if is_shared(claim.placement):
+        if seen.our_cluster is None or seen.our_cluster.share is None:
             return Why(Reason.CONFIRMING_GONE, "Nothing is left at first sight; a second look confirms it.")
         return Why(Reason.CLUSTER_DELETING, "Its share of the cluster is being given back.")
     if seen.our_cluster is not None or seen.nodes:

@@ -8,6 +8,7 @@ from typing import Final
 from libs.common.events.facts import Fact
 from libs.common.lifecycle import Lifecycle, Row
 from libs.common.store.port import Attention
+from services.capacity_manager.core.node_time import live
 from services.capacity_manager.core.placement import wanted_by
 from services.capacity_manager.core.state import Claim, Node, Sighting
 from services.capacity_manager.core.tenancy import is_shared
@@ -119,7 +120,7 @@ def reserved_nodes(claim: Claim) -> int:
 
 def live_nodes(claim: Claim) -> tuple[Node, ...]:
     """The nodes that are not confirmed gone."""
-    return tuple(node for node in claim.nodes if node.released_at_ms is None)
+    return live(claim.nodes)
 
 
 def _is_settled(claim: Claim) -> bool:

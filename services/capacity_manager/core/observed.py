@@ -33,7 +33,8 @@ class ClusterSeen(Contract):
     """The VirtualClusterInstance under our name. `quantity` is None where its parameters can't be read.
 
     Of one that is shared, `share` are the replicas of this endpoint that it is to carry (None: it has none there),
-    `others` those of all others, and `sharers` how many endpoints have a share.
+    `others` those of all others, `sharers` how many endpoints have a share, and `warm` nodes of `quantity` that are
+    for whoever comes next.
     """
 
     is_ours: bool
@@ -47,6 +48,7 @@ class ClusterSeen(Contract):
     share: int | None = None
     others: int = 0
     sharers: int = 0
+    warm: int = 0
 
     @property
     def is_ready(self) -> bool:

@@ -38,11 +38,28 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolStanding:
+    """A shared cluster as a list tells of it, and who has a share in it."""
+
+    id: str
+    project: str
+    name: str
+    uid: str
+    tenant_id: TenantId
+    project_id: ProjectId
+    installation: str
+    is_deleting: bool
+    sharers: tuple[EndpointId, ...]
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """The Platform at a glance: the clusters that stand, and for each endpoint a mark that changes with its things."""
 
     standing: tuple[Standing, ...]
     marks: Mapping[str, str]
+    pools: tuple[PoolStanding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,15 @@ class Orphans:
     """What to collect now; since when each was seen to be nobody's, by uid; and why all of it is left, if it is."""
 
     collect: tuple[Standing, ...] = ()
+    since_ms: Mapping[str, int] = field(default_factory=dict)
+    held_back: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Strays:
+    """Shares to drop now, by pool; since when each was seen to be nobody's; and why all are left, if they are."""
+
+    drop: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     since_ms: Mapping[str, int] = field(default_factory=dict)
     held_back: str = ""
 
@@ -95,14 +121,40 @@ def orphans(
     """The oldest of what is nobody's. ``followed`` are the endpoints whose claims are not released."""
     strays = [each for each in standing if is_stray(each, followed, caution)]
     seen = {each.uid: since_ms.get(each.uid, now_ms) for each in strays}
-    if len(strays) > max(FEW, len(standing) // SHARE_MAX):
-        why = (
-            f"{len(strays)} of {len(standing)} clusters seem to be nobody's: none is collected; "
-            "look whether this is the right database, and whether it is whole"
-        )
+    if (why := _too_many(len(strays), len(standing), "clusters")) is not None:
         return Orphans(since_ms=seen, held_back=why)
     ripe = [each for each in strays if now_ms >= max(each.created_at_ms, seen[each.uid]) + caution.grace_ms]
     return Orphans(tuple(_oldest(ripe)[: caution.per_pass_max]), seen)
+
+
+def stray_shares(
+    pools: Collection[PoolStanding],
+    followed: Collection[str],
+    since_ms: Mapping[str, int],
+    caution: Caution,
+    now_ms: int,
+) -> Strays:
+    """The shares in clusters of ours whose endpoints have no claim, once that was so for all of the grace."""
+    ours = [each for each in pools if each.installation == caution.installation and not each.is_deleting]
+    found = [(each.id, share) for each in ours for share in each.sharers if share not in followed]
+    seen = {f"{pool}/{share}": since_ms.get(f"{pool}/{share}", now_ms) for pool, share in found}
+    if (why := _too_many(len(found), sum(len(each.sharers) for each in ours), "shares")) is not None:
+        return Strays(since_ms=seen, held_back=why)
+    ripe = [(pool, share) for pool, share in found if now_ms >= seen[f"{pool}/{share}"] + caution.grace_ms]
+    drop: dict[str, tuple[str, ...]] = {}
+    for pool, share in sorted(ripe)[: caution.per_pass_max]:
+        drop[pool] = (*drop.get(pool, ()), share)
+    return Strays(drop, seen)
+
+
+def _too_many(strays: int, of: int, what: str) -> str | None:
+    """Why none is believed to be nobody's, if so many seem to be."""
+    if strays <= max(FEW, of // SHARE_MAX):
+        return None
+    return (
+        f"{strays} of {of} {what} seem to be nobody's: none is collected; "
+        "look whether this is the right database, and whether it is whole"
+    )
 
 
 def is_stray(each: Standing, followed: Collection[str], caution: Caution) -> bool:

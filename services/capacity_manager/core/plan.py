@@ -68,6 +68,24 @@ class ResizeCluster:
 
 
 @dataclass(frozen=True, slots=True)
+class SetWarm:
+    """Have a shared cluster hold so many nodes more than its shares need."""
+
+    project: str
+    name: str
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropShare:
+    """Take the share of an endpoint that is nobody's from a cluster; whoever stays has the pool made smaller."""
+
+    project: str
+    name: str
+    endpoint_id: EndpointId
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteCluster:
     """Have exactly this tenant cluster, not one made later under its name, go."""
 
@@ -77,7 +95,7 @@ class DeleteCluster:
     is_shared: bool = False  # Then only if nobody has a share in it.
 
 
-Action = EnsureProject | EnsureCluster | SetShare | ResizeCluster | DeleteCluster
+Action = EnsureProject | EnsureCluster | SetShare | SetWarm | DropShare | ResizeCluster | DeleteCluster
 
 
 def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
@@ -104,11 +122,9 @@ def _let_go(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
     if not claim.is_removable or cluster is None or cluster.is_deleting:
         return ()
     home = home_of(claim)
-    if home.is_shared and cluster.share is not None:
-        return (_share(claim, home, 0),)
-    if home.is_shared and cluster.sharers:
-        return ()
-    return (DeleteCluster(home.project, home.cluster, cluster.uid, home.is_shared),)
+    if home.is_shared:  # The cluster itself is its pool's to keep or to delete.
+        return (_share(claim, home, 0),) if cluster.share is not None else ()
+    return (DeleteCluster(home.project, home.cluster, cluster.uid),)
 
 
 def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:
@@ -138,7 +154,8 @@ def _cluster(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
     home, node_type = home_of(claim), claim.placement.node_type
     nodes = nodes_for(reserved + (cluster.others if cluster else 0), claim.placement) if home.is_shared else reserved
     if cluster is not None:
-        if cluster.quantity == nodes and (not home.is_shared or cluster.share == reserved):
+        there = None if cluster.quantity is None else cluster.quantity - cluster.warm
+        if there == nodes and (not home.is_shared or cluster.share == reserved):
             return ()
         if home.is_shared:
             return (_share(claim, home, reserved),)

@@ -29,13 +29,17 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A NodeClaim of ours. Its time runs from `joined_at_ms` until it was first seen gone, once that is confirmed."""
+    """A NodeClaim of ours. Its time runs from `joined_at_ms` until it was first seen gone, once that is confirmed.
+
+    `use` is what it was told to be held for, where that was told.
+    """
 
     name: str
     joined_at_ms: int | None = None
     is_told: bool = False
     missing: Sighting | None = None
     released_at_ms: int | None = None
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True)

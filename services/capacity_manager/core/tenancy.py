@@ -63,6 +63,11 @@ def home_of(claim: Claim) -> Home:
     return Home(own, cluster, claim.tenant_id, claim.project_id, is_shared=True)
 
 
+def pool_id(*, project: str, cluster: str) -> str:
+    """What a shared cluster is called where it is told of: its name, or one computed if another project may have it."""
+    return cluster if project == POOL_PROJECT else short_id("pl", project, cluster)
+
+
 def shared_name(tier: str, region: str) -> str:
     """The cluster of a tier in a region. It becomes part of a namespace's name, which has no dots."""
     plain = f"sc-{tier}-{region}"

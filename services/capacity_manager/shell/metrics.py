@@ -10,6 +10,8 @@ from prometheus_client import Counter as Count
 from prometheus_client import Gauge
 
 from services.capacity_manager.core.lifecycle import Stage, live_nodes, stage_of
+from services.capacity_manager.core.node_time import live
+from services.capacity_manager.core.pools import Pool
 from services.capacity_manager.core.state import Claim
 
 CLAIMS: Final = Gauge("millrace_capacity_claims", "Claims that are not released, by stage.", ("stage",))
@@ -18,7 +20,28 @@ NODES: Final = Gauge("millrace_capacity_nodes", "Nodes that are not confirmed go
 WAITING: Final = Gauge("millrace_capacity_claims_waiting", "Claims that told why they wait, by reason.", ("reason",))
 RELEASE_AGE: Final = Gauge("millrace_capacity_release_age_seconds", "Age of the oldest release that is not confirmed.")
 ORPHANS: Final = Gauge("millrace_capacity_orphans", "Clusters under our mark that nobody wants, by the last survey.")
+POOL_NODES: Final = Gauge(
+    "millrace_capacity_pool_nodes", "Nodes of shared clusters, by what they are held for.", ("tier", "use")
+)
+DRAWN: Final = Gauge("millrace_capacity_pool_drawn", "Nodes that endpoints came to need of live pools.", ("tier",))
+HITS: Final = Gauge("millrace_capacity_pool_drawn_warm", "Those of them that stood warm.", ("tier",))
 COLLECTED: Final = Count("millrace_capacity_orphans_collected", "Clusters that nobody wanted and that are given back.")
+
+
+def count_pools(pools: Iterable[Pool]) -> None:
+    """Set the gauges from every pool that is not released."""
+    nodes, drawn, hits = Counter[tuple[str, str]](), Counter[str](), Counter[str]()
+    for pool in pools:
+        for node in live(pool.nodes):
+            if node.use:
+                nodes[pool.tier, node.use] += 1
+        drawn[pool.tier] += pool.drawn
+        hits[pool.tier] += pool.drawn_warm
+    POOL_NODES.clear()
+    for (tier, use), count in nodes.items():
+        POOL_NODES.labels(tier, use).set(count)
+    _set(DRAWN, drawn)
+    _set(HITS, hits)
 
 
 def count_claims(claims: Iterable[Claim], *, now_ms: int) -> None:

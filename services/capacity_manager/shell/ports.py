@@ -10,8 +10,9 @@ from libs.common.store.port import Store
 from libs.common.units import SECOND_MS
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.observed import Observed
-from services.capacity_manager.core.orphans import Caution, Found, Standing, Survey
+from services.capacity_manager.core.orphans import Caution, Found, PoolStanding, Standing, Survey
 from services.capacity_manager.core.plan import Action
+from services.capacity_manager.core.pools import Pool, PoolFound, PoolRules, PoolSeen
 from services.capacity_manager.core.state import Claim
 
 
@@ -30,9 +31,16 @@ class Capacity(Protocol):
     def found(self, each: Standing) -> Found | None:
         """A closer look at one cluster of the survey; None if it is gone. Raises Unavailable."""
 
+    def pool_found(self, each: PoolStanding) -> PoolFound | None:
+        """The same of a shared cluster. Raises Unavailable."""
+
+    def observe_pool(self, pool: Pool, warm: int) -> PoolSeen:
+        """What is there of a pool that is to have so many warm nodes. Raises Unavailable where it is unknown."""
+
 
 DEFAULT_RULES = Rules()
 DEFAULT_CAUTION = Caution()
+DEFAULT_POOLS = PoolRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +52,5 @@ class Ports:
     capacity: Capacity
     rules: Rules = DEFAULT_RULES
     caution: Caution = DEFAULT_CAUTION
+    pools: PoolRules = DEFAULT_POOLS
     resync_ms: int = 5 * SECOND_MS

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
 from libs.common.units import SECOND_MS
+from services.capacity_manager.core.checkup import TierSight
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
+from services.capacity_manager.core.pools import PoolRules
 from services.capacity_manager.shell.templates import DIRECTORY
 
 
@@ -32,6 +35,16 @@ class Settings(CommonSettings):
         default=900.0, gt=0
     )  # So long whoever wants it may take to say so, also after a start.
     orphans_per_pass_max: int = Field(default=3, ge=0)  # A mistake of ours must be noticed before it is everywhere.
+
+    pool_grace_s: float = Field(default=600.0, gt=0)  # A cluster boots for a minute; an hour of it empty costs little.
+
+    def pools(self, tiers: Iterable[TierSight]) -> PoolRules:
+        """How clusters that endpoints share are kept."""
+        return PoolRules(
+            confirm_gone_ms=self.rules().confirm_gone_ms,
+            grace_ms=max(1, round(self.pool_grace_s * SECOND_MS)),
+            warm={each.name: each.warm for each in tiers},
+        )
 
     def caution(self) -> Caution:
         """How carefully what seems to be nobody's is collected."""

@@ -13,6 +13,8 @@ import yaml
 
 from libs.common.errors import Invalid
 from services.capacity_manager.core.checkup import TierSight
+from services.capacity_manager.core.pools import COLD, Warm
+from services.capacity_manager.core.tenancy import SHARED
 
 FILE: Final = "tiers.yaml"
 BYTES_MAX: Final = 1 << 20  # As endpoint-api has it.
@@ -58,4 +60,17 @@ def _tier(path: Path, line: int, entry: object) -> TierSight:
         node_types=(entry["node_type"], *map(str, others)),
         licences=tuple(map(str, entry.get("licences") or ())),
         place=place,
+        warm=_warm(place, entry),
     )
+
+
+def _warm(place: str, entry: dict[str, Any]) -> Warm:
+    wanted = entry.get("warm")
+    if wanted is None:
+        return COLD
+    nodes, floor = (wanted.get("nodes"), wanted.get("floor", 0)) if isinstance(wanted, dict) else (None, None)
+    if not isinstance(nodes, int) or not isinstance(floor, int) or not 0 <= floor <= nodes:
+        raise Invalid(f"{place}: warm needs nodes, and a floor that is not above them")
+    if entry["tenancy"] not in SHARED:
+        raise Invalid(f"{place}: warm nodes need a cluster that endpoints share; change tenancy, or leave warm out")
+    return Warm(nodes, floor)

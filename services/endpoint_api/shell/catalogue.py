@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from libs.common.errors import Invalid
 from libs.common.events.endpoint import ADAPTER_RANK_MAX, ADAPTERS_MAX
@@ -22,6 +22,19 @@ Words = Annotated[str, Field(min_length=1, max_length=500)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class _WarmEntry(_Strict):
+    """Nodes beyond what endpoints need; capacity-manager reads the same file and holds them."""
+
+    nodes: int = Field(ge=0, le=64)
+    floor: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _WarmEntry:
+        if self.floor > self.nodes:
+            raise ValueError(f"floor {self.floor} is above nodes {self.nodes}")
+        return self
 
 
 class _TierEntry(_Strict):
@@ -40,6 +53,13 @@ class _TierEntry(_Strict):
     open: bool = True
     licences: tuple[Name, ...] = ()
     command: tuple[str, ...] = ()
+    warm: _WarmEntry | None = None
+
+    @model_validator(mode="after")
+    def _warm_is_shared(self) -> _TierEntry:
+        if self.warm is not None and self.tenancy == "private_nodes":
+            raise ValueError("warm nodes need a cluster that endpoints share; this tier's clusters are of one each")
+        return self
 
 
 class _ModelEntry(_Strict):
@@ -72,7 +92,8 @@ def read_catalogue(directory: Path) -> Catalogue:
     tiers = _read(directory / "tiers.yaml", _TierFile).tiers
     models = _read(directory / "models.yaml", _ModelFile).models
     catalogue = Catalogue(
-        tuple(Tier(**each.model_dump()) for each in tiers), tuple(Model(**each.model_dump()) for each in models)
+        tuple(Tier(**each.model_dump(exclude={"warm"})) for each in tiers),
+        tuple(Model(**each.model_dump()) for each in models),
     )
     wrong = "; ".join(catalogue.contradictions())
     if wrong:

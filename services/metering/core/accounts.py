@@ -1,8 +1,9 @@
 """The accounts of the ledger: which one a quantity belongs to, and how accounts are written.
 
 An endpoint's requests and tokens are in `<tenant>/<project>/<endpoint>`, its GPU time in `…/loading`, `…/serving`,
-`…/draining`, `…/idle_owned` and `…/stranded`: every GPU-millisecond of a held node is in exactly one of them. Nodes of
-an endpoint that nobody asked for are in `!unowned/…/stranded`, and what could not be taken is in `!parked/…`.
+`…/draining`, `…/idle_owned`, `…/warm` and `…/stranded`: every GPU-millisecond of a held node is in exactly one of them.
+Nodes of a cluster that endpoints share are the provider's own, in `!pool/<project>/<pool>/…`. Nodes of an endpoint that
+nobody asked for are in `!unowned/…/stranded`, and what could not be taken is in `!parked/…`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ class Account(StrEnum):
     """What a node's time was spent on.
 
     Draining: the endpoint was asked to go, and live streams may still run. Idle owned: they ended, and the node is on
-    its way back. Stranded: held for nobody, because all is said to be given back or nobody ever asked for it.
+    its way back. Warm: held ready for what comes next. Stranded: held for nobody, because all is said to be given
+    back or nobody ever asked for it.
     """
 
     LOADING = "loading"
     SERVING = "serving"
     DRAINING = "draining"
     IDLE_OWNED = "idle_owned"
+    WARM = "warm"
     STRANDED = "stranded"
 
 
@@ -69,6 +72,7 @@ ACCOUNT_OF_STAGE: Final[Mapping[Stage, Account]] = MappingProxyType(
 assert set(ACCOUNT_OF_STAGE) == set(Stage)
 ENDED: Final = frozenset({Account.DRAINING, Account.IDLE_OWNED, Account.STRANDED})
 NOBODY: Final = "!unowned"
+POOLED: Final = "!pool"
 
 
 def root_of(*, tenant: str, project: str, endpoint: str) -> str:

@@ -92,7 +92,7 @@ def windows_differ(ledger: Ledger, told: Mapping[str, Window]) -> tuple[Differen
 
 def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
     """Where an endpoint's GPU lines are not the time that its meter says it booked, as far back as it remembers."""
-    nobodys = nobodys_root(meter.endpoint_id)
+    nobodys = meter.pool.root if meter.pool else nobodys_root(meter.endpoint_id)
     root = nobodys if meter.dimensions is None else meter.dimensions.root
     from_ms = ledger.windows.start_of(meter.settled_ms + ledger.windows.size_ms - 1)
     accounts = [account for each in sorted({root, nobodys}) for account, name in accounts_of(each) if name]

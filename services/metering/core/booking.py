@@ -19,7 +19,19 @@ from services.metering.core.accounts import NOBODY, Account, held_account, is_un
 from services.metering.core.labels import Labels, text_of
 from services.metering.core.lines import changed
 from services.metering.core.state import Dimensions, Meter, Node, Sale
-from services.metering.core.timeline import Span, apart, borders, held, part, since, spans, until, without
+from services.metering.core.timeline import (
+    Span,
+    UseSince,
+    apart,
+    borders,
+    by_use,
+    held,
+    part,
+    since,
+    spans,
+    until,
+    without,
+)
 from services.metering.core.windows import CATCH_UP_MAX, Windows
 
 NO_SALE: Final = -1  # What a node is booked to whose endpoint nobody asked for; no request has this generation.
@@ -82,10 +94,16 @@ def settle(meter: Meter, windows: Windows) -> Meter:
     if before_ms <= meter.settled_ms:
         return meter
     nodes = [
-        replace(each, happenings=since(each.happenings, before_ms), booked=tuple(_clip(each.booked, before_ms)))
+        replace(
+            each,
+            happenings=since(each.happenings, before_ms),
+            uses=_since(each.uses, before_ms),
+            booked=tuple(_clip(each.booked, before_ms)),
+        )
         for each in meter.nodes
         if any(interval.to_ms > before_ms for interval in held(each.happenings))
         or any(happening.at_ms >= before_ms for happening in each.happenings)
+        or any(use.since_ms >= before_ms for use in each.uses)
     ]
     old = [each.sequence for each in meter.stages if each.since_ms <= before_ms]
     stages = tuple(each for each in meter.stages if each.sequence >= max(old, default=0))
@@ -97,12 +115,15 @@ def settle(meter: Meter, windows: Windows) -> Meter:
 
 def _wanted(meter: Meter) -> list[tuple[Span, ...]]:
     if meter.dimensions is None:
-        accounts: tuple[tuple[int, Account], ...] = ((0, Account.STRANDED),)
+        accounts: tuple[tuple[int, Account], ...] = ((0, Account.SERVING if meter.pool else Account.STRANDED),)
         sales = [(0, NO_SALE)]
     else:
         accounts = borders(meter.stages, ended_ms=ended_ms(meter))
         sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
-    return [apart(spans(held(each.happenings), accounts, from_ms=meter.settled_ms), sales) for each in meter.nodes]
+    return [
+        apart(spans(held(each.happenings), by_use(accounts, each.uses), from_ms=meter.settled_ms), sales)
+        for each in meter.nodes
+    ]
 
 
 def _reach(meter: Meter, wanted: Iterable[tuple[Span, ...]], windows: Windows) -> int:
@@ -181,8 +202,14 @@ def _labels(sold: Dimensions, node: Node) -> Labels:
 
 def _sold(meter: Meter, generation: int) -> Dimensions:
     if meter.dimensions is None or generation == NO_SALE:
-        return Dimensions(NOBODY, "-", meter.endpoint_id, NO_SALE, model="", tier="", region="")
+        return meter.pool or Dimensions(NOBODY, "-", meter.endpoint_id, NO_SALE, model="", tier="", region="")
     return next((each.sold for each in meter.sales if each.sold.generation == generation), meter.dimensions)
+
+
+def _since(uses: tuple[UseSince, ...], before_ms: int) -> tuple[UseSince, ...]:
+    """The newest of them that says what was so then, and all later ones."""
+    first = max((each.sequence for each in uses if each.since_ms <= before_ms), default=0)
+    return tuple(each for each in uses if each.sequence >= first)
 
 
 def _clip(booked: Iterable[Span], from_ms: int) -> Iterable[Span]:

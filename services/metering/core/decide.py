@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from libs.common.decision import Decision
 from libs.common.errors import Invalid
-from libs.common.events.capacity import NodeJoined, NodeReleased
+from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -25,10 +25,11 @@ from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
 from libs.common.runner import Woke
 from libs.common.units import DAY_MS, MINUTE_MS
-from services.metering.core.booking import book
+from services.metering.core.accounts import POOLED
+from services.metering.core.booking import NO_SALE, book
 from services.metering.core.intake import FUTURE_MAX_MS
 from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale, Window
-from services.metering.core.timeline import Happening, StageSince
+from services.metering.core.timeline import Happening, StageSince, UseSince
 from services.metering.core.windows import Windows
 
 GPUS_MAX: Final = 1024  # Per node; no machine comes near it, and a wrong count must not become a bill.
@@ -155,11 +156,17 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
         case NodeJoined() as node:
             _check(envelope, node.at_ms, node.gpu_count)
             return _happened(
-                meter, node.claim, Happening(envelope.sequence, node.at_ms, node.gpu_count), node_type=node.node_type
+                _pooled(meter, node),
+                node.claim,
+                Happening(envelope.sequence, node.at_ms, node.gpu_count),
+                node_type=node.node_type,
             )
         case NodeReleased() as node:
             _check(envelope, node.at_ms, 0)
             return _happened(meter, node.claim, Happening(envelope.sequence, node.at_ms, None))
+        case NodeUsed() as used:
+            _check(envelope, used.at_ms, 0)
+            return _used(meter, used.claim, UseSince(envelope.sequence, used.at_ms, used.use))
         case Served() as served:
             return _served(meter, served, windows)
         case LedgerRead() as read:
@@ -205,7 +212,9 @@ def _check(envelope: Envelope, at_ms: int, gpu_count: int) -> None:
 
 def _happened(meter: Meter, claim: str, news: Happening, *, node_type: str = "") -> Meter:
     known = next((each for each in meter.nodes if each.claim == claim), None)
-    if news.at_ms < meter.settled_ms and (known is None or news.sequence < known.happenings[0].sequence):
+    if news.at_ms < meter.settled_ms and (
+        known is None or not known.happenings or news.sequence < known.happenings[0].sequence
+    ):
         return meter  # Of a history that was forgotten; its time is in the ledger.
     node = known or Node(claim, node_type)
     if any(each.sequence == news.sequence for each in node.happenings):
@@ -214,6 +223,25 @@ def _happened(meter: Meter, claim: str, news: Happening, *, node_type: str = "")
     node = replace(node, happenings=happenings, node_type=node_type or node.node_type)
     others = (each for each in meter.nodes if each.claim != claim)
     return replace(meter, nodes=tuple(sorted((*others, node), key=lambda each: each.claim)))
+
+
+def _used(meter: Meter, claim: str, news: UseSince) -> Meter:
+    """Heard before its node.joined, it waits for that: what is not held is not booked."""
+    node = next((each for each in meter.nodes if each.claim == claim), Node(claim, ""))
+    if any(each.sequence == news.sequence for each in node.uses):
+        return meter
+    node = replace(node, uses=tuple(sorted((*node.uses, news), key=lambda each: each.sequence)))
+    others = (each for each in meter.nodes if each.claim != claim)
+    return replace(meter, nodes=tuple(sorted((*others, node), key=lambda each: each.claim)))
+
+
+def _pooled(meter: Meter, node: NodeJoined) -> Meter:
+    if node.pool is None:
+        return meter
+    pool = Dimensions(
+        POOLED, node.pool.project, meter.endpoint_id, NO_SALE, model="", tier=node.pool.tier, region=node.pool.region
+    )
+    return replace(meter, pool=pool)
 
 
 def _served(meter: Meter, served: Served, windows: Windows) -> Meter:

@@ -9,7 +9,7 @@ from libs.common.events.usage import Meter as MeterName
 from libs.common.store.port import Attention
 from services.metering.core.accounts import root_of
 from services.metering.core.boots import Boots
-from services.metering.core.timeline import Happening, Span, StageSince
+from services.metering.core.timeline import Happening, Span, StageSince, UseSince
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of an endpoint: what was heard of it, its booked time, how often lines were taken back."""
+    """A node of an endpoint or a pool: what was heard of it, its booked time, how often lines were taken back."""
 
     claim: str
     node_type: str
     happenings: tuple[Happening, ...] = ()
+    uses: tuple[UseSince, ...] = ()
     booked: tuple[Span, ...] = ()
     again: int = 0
 
@@ -74,6 +75,7 @@ class Node:
 class Meter:
     """An endpoint's GPU time, and which of its windows are to be told. `dimensions` are those of the newest sale.
 
+    `pool` is what it is if it is no endpoint but a cluster that endpoints share.
     `now_ms` is the latest time seen, `booked_ms` how far held time was looked at, `settled_ms` before which nothing
     changes any more. `marks` numbers what was marked.
     """
@@ -89,6 +91,7 @@ class Meter:
     booked_ms: int = 0
     settled_ms: int = 0
     marks: int = 0
+    pool: Dimensions | None = None
 
     @property
     def due(self) -> tuple[Mark, ...]:

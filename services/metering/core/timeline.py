@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
+from libs.common.events.capacity import NodeUse
 from libs.common.events.endpoint import Stage
 from services.metering.core.accounts import ACCOUNT_OF_STAGE, ENDED, Account
 
+T = TypeVar("T")
 FOREVER_MS: Final = 1 << 60
 
 
@@ -32,6 +34,15 @@ class StageSince:
     sequence: int
     since_ms: int
     stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class UseSince:
+    """What a node was held for from `since_ms`, as its owner numbered it."""
+
+    sequence: int
+    since_ms: int
+    use: NodeUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,25 @@ def borders(stages: Iterable[StageSince], *, ended_ms: int | None) -> tuple[tupl
     before = [each for each in found if each[0] < ended_ms or each[0] == 0]
     after = [each for each in found if each[0] >= ended_ms and each[1] in ENDED]
     return (*before, (ended_ms, Account.DRAINING), *after)
+
+
+def by_use(accounts: Sequence[tuple[int, Account]], uses: Iterable[UseSince]) -> tuple[tuple[int, Account], ...]:
+    """The borders of one node: warm or draining where it is held for that, else what its endpoint does meanwhile."""
+    changes: list[tuple[int, NodeUse]] = [(0, NodeUse.SERVING)]
+    for each in sorted(uses, key=lambda use: use.sequence):
+        changes.append((max(each.since_ms, changes[-1][0]), each.use))
+    times = sorted({at_ms for at_ms, _ in (*accounts, *changes)})
+    return tuple((at_ms, _used(_at(accounts, at_ms), _at(changes, at_ms))) for at_ms in times)
+
+
+def _at(borders_: Sequence[tuple[int, T]], at_ms: int) -> T:
+    return next(what for since_ms, what in reversed(borders_) if since_ms <= at_ms)
+
+
+def _used(account: Account, use: NodeUse) -> Account:
+    if account in ENDED or use is NodeUse.SERVING:
+        return account
+    return Account.WARM if use is NodeUse.WARM else Account.DRAINING
 
 
 def spans(intervals: Iterable[Held], accounts: Sequence[tuple[int, Account]], *, from_ms: int) -> tuple[Span, ...]:

@@ -42,5 +42,8 @@ def test_every_reason_setting_and_metric_is_named() -> None:
         metrics.RELEASE_AGE,
         metrics.ORPHANS,
         metrics.COLLECTED,
+        metrics.POOL_NODES,
+        metrics.DRAWN,
+        metrics.HITS,
     ):
         assert next(iter(each.describe())).name in README

@@ -10,16 +10,19 @@ from typing import Any, Final, assert_never
 from libs.common.errors import Rejected, Unavailable
 from services.capacity_manager.core.holdings import NodeClass
 from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
-from services.capacity_manager.core.orphans import Found, Standing, Survey
+from services.capacity_manager.core.orphans import Found, PoolStanding, Standing, Survey
 from services.capacity_manager.core.plan import (
     Action,
     DeleteCluster,
+    DropShare,
     EnsureCluster,
     EnsureProject,
     ResizeCluster,
     SetShare,
+    SetWarm,
     template_of,
 )
+from services.capacity_manager.core.pools import Pool, PoolFound, PoolSeen
 from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
@@ -86,6 +89,19 @@ class Platform:
         with _as_the_api_has_it():
             return self._observe(claim)
 
+    def observe_pool(self, pool: Pool, warm: int) -> PoolSeen:
+        """What the Platform holds of a pool that is to have so many warm nodes. Raises Unavailable as `observe`."""
+        with _as_the_api_has_it():
+            project = self._client.get(PROJECTS, pool.project)
+            if project is None:
+                return PoolSeen(look=pool.look, cluster=None)
+            paths = sharing.Paths(self._instances(pool.project), self._claims(pool.project), NODE_TYPES)
+            return sharing.look(self._client, pool, warm, paths)
+
+    def pool_found(self, each: PoolStanding) -> PoolFound | None:
+        """A closer look at a shared cluster of the survey; None if it is gone. Raises Unavailable."""
+        return self._surveyor.pool_found(each)
+
     def apply(self, action: Action) -> None:
         """Do one thing; doing it again changes nothing."""
         with _as_the_api_has_it():
@@ -123,6 +139,10 @@ class Platform:
                 self._resize(action)
             case SetShare():
                 sharing.set_share(self._client, self._instances(action.project), action)
+            case SetWarm():
+                sharing.set_warm(self._client, self._instances(action.project), action)
+            case DropShare():
+                sharing.drop_share(self._client, self._instances(action.project), action)
             case DeleteCluster():
                 sharing.delete(self._client, self._instances(action.project), action)
             case _:
@@ -271,6 +291,5 @@ def _version(found: Json) -> Json:
 
 
 def _insist_on_ours(found: Json, mine: labels.Labels, name: str) -> None:
-    theirs = labels.of(found)
-    if any(theirs.get(key) != value for key, value in mine.items()):
+    if not labels.are_in(mine, found):
         raise Rejected(f"{name} belongs to another owner; it was left alone", code=Reason.NAME_TAKEN)

@@ -44,6 +44,12 @@ def of_cluster(*, tenant_id: str, project_id: str, endpoint_id: str) -> Labels:
     return {**of_project(tenant_id=tenant_id, project_id=project_id), **whose}
 
 
+def are_in(wanted: Labels, thing: Json) -> bool:
+    """Whether the object has all of these labels."""
+    theirs = of(thing)
+    return all(theirs.get(key) == value for key, value in wanted.items())
+
+
 def of(thing: Json) -> Labels:
     """The labels of an object; none and null are the same."""
     return thing["metadata"].get("labels") or {}

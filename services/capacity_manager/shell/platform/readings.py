@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from services.capacity_manager.core.observed import ClusterSeen, GpuNode, NodeSeen, NodeTypeSeen, ProjectSeen
+from services.capacity_manager.core.pools import PoolCluster
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.shell.platform import labels, shares
 
@@ -59,12 +60,29 @@ def cluster_seen(instance: Json, *, wanted: labels.Labels, sharer: str = "") -> 
         is_deleting=bool(instance["metadata"].get("deletionTimestamp")),
         phase=str(status.get("phase") or "Pending"),
         message=str(said or status.get("message") or status.get("reason") or ""),
-        quantity=whole(parameters(instance).get(QUANTITY)),
+        quantity=quantity_of(instance),
         refusal=refusal,
         share=mine.replicas if mine else None,
         others=sum(each.replicas for name, each in shared.items() if name != sharer),
         sharers=len(shared),
+        warm=shares.warm_of(instance) if sharer else 0,
     )
+
+
+def pool_seen(instance: Json) -> PoolCluster:
+    """A shared cluster, as its pool sees it."""
+    return PoolCluster(
+        uid=str(instance["metadata"].get("uid", "")),
+        is_deleting=bool(instance["metadata"].get("deletionTimestamp")),
+        quantity=quantity_of(instance),
+        warm=shares.warm_of(instance),
+        sharers=tuple(sorted(shares.of(instance))),
+    )
+
+
+def quantity_of(instance: Json) -> int | None:
+    """The size of its static pool; None where that can't be read."""
+    return whole(parameters(instance).get(QUANTITY))
 
 
 def generation_of(instance: Json) -> int:

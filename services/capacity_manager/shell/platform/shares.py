@@ -13,6 +13,7 @@ from typing import Any, Final
 Json = dict[str, Any]
 
 PREFIX: Final = "share.millrace.dev/"
+WARM: Final = "warm.millrace.dev/nodes"  # Nodes of the pool that no share needs, for whoever comes next.
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,17 @@ def of(instance: Json) -> Mapping[str, Share]:
     """The shares, by endpoint. One that can't be read counts as one of no replicas: its endpoint is still there."""
     written = instance["metadata"].get("annotations") or {}
     return {key.removeprefix(PREFIX): _read(str(text)) for key, text in written.items() if key.startswith(PREFIX)}
+
+
+def warm_of(instance: Json) -> int:
+    """Nodes of the pool that are for whoever comes next."""
+    text = str((instance["metadata"].get("annotations") or {}).get(WARM, ""))
+    return int(text) if text.isdigit() else 0
+
+
+def warmed(nodes: int) -> Json:
+    """The merge patch of annotations that sets how many of the pool's nodes are warm."""
+    return {WARM: str(nodes) if nodes else None}
 
 
 def written(shares: Mapping[str, Share]) -> Json:

@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from libs.common.ids import EndpointId, ProjectId, TenantId
 from services.capacity_manager.core.holdings import NodeClass
-from services.capacity_manager.core.orphans import Found, Standing, Survey
-from services.capacity_manager.shell.platform import labels, readings
+from services.capacity_manager.core.orphans import Found, PoolStanding, Standing, Survey
+from services.capacity_manager.core.pools import PoolFound
+from services.capacity_manager.core.tenancy import pool_id
+from services.capacity_manager.shell.platform import labels, readings, shares
 from services.capacity_manager.shell.platform.client import PlatformClient
 
 Json = dict[str, Any]
@@ -31,17 +33,23 @@ class Surveyor:
         projects = {_name(each): _mark(each) for each in self._client.metadata(f"{GROUP}/projects")}
         claims = _by_cluster(self._client.metadata(f"{GROUP}/nodeclaims"))
         standing: list[Standing] = []
+        pools: list[PoolStanding] = []
         marks: dict[str, str] = {}
         for each in self._client.metadata(f"{GROUP}/virtualclusterinstances"):
             namespace, project = _namespace(each), _namespace(each).removeprefix(self._prefix())
             theirs = labels.of(each)
             endpoint = theirs.get(labels.ENDPOINT, "")
-            if theirs.get(labels.MANAGED_BY) != labels.MILLRACE or not endpoint:
+            if theirs.get(labels.MANAGED_BY) != labels.MILLRACE:
                 continue
-            standing.append(_standing(each, theirs, project))
             parts = (claims.get((namespace, _name(each)), ()), claims.get((namespace, ""), ()))
-            marks[endpoint] = f"{_version(each)}|{projects.get(project, '')}|{parts}"
-        return Survey(tuple(standing), marks)
+            mark = f"{_version(each)}|{projects.get(project, '')}|{parts}"
+            if endpoint:
+                standing.append(_standing(each, theirs, project))
+                marks[endpoint] = mark
+            elif theirs.get(labels.POOL) == labels.SHARED:
+                pools.append(_pool(each, theirs, project, mark))
+                marks |= dict.fromkeys(pools[-1].sharers, mark)
+        return Survey(tuple(standing), marks, tuple(pools))
 
     def classes(self) -> tuple[NodeClass, ...]:
         """Every node type, by name. Raises Unavailable."""
@@ -49,21 +57,47 @@ class Surveyor:
             sorted((_class(each) for each in self._client.list(f"{GROUP}/nodetypes")), key=lambda one: one.name)
         )
 
+    def pool_found(self, each: PoolStanding) -> PoolFound | None:
+        """A closer look at a shared cluster; None if it is there no more."""
+        instance = self._standing(each.project, each.name, each.uid)
+        if instance is None:
+            return None
+        theirs, machines = labels.of(instance), self._machines(instance)
+        return PoolFound(
+            uid=each.uid,
+            project=each.project,
+            cluster=each.name,
+            tenant_id=each.tenant_id,
+            project_id=each.project_id,
+            tier=theirs.get(labels.TIER, ""),
+            region=theirs.get(labels.REGION, ""),
+            node_type=machines[0],
+            gpus_per_node=machines[1],
+        )
+
     def found(self, each: Standing) -> Found | None:
         """A closer look at a cluster; None if it is there no more."""
-        path = f"{GROUP}/namespaces/{self._prefix()}{each.project}/virtualclusterinstances"
-        instance = self._client.get(path, each.name)
-        if instance is None or instance["metadata"].get("uid") != each.uid:
+        instance = self._standing(each.project, each.name, each.uid)
+        if instance is None:
             return None
-        node_type = str(readings.parameters(instance).get(readings.NODE_TYPE) or "")
-        machine = self._client.get(f"{GROUP}/nodetypes", node_type) if node_type else None
+        node_type, gpus = self._machines(instance)
         return Found(
             tenant_id=each.tenant_id,
             project_id=each.project_id,
             uid=each.uid,
             node_type=node_type,
-            gpus_per_node=readings.gpus_of(machine),
+            gpus_per_node=gpus,
         )
+
+    def _standing(self, project: str, name: str, uid: str) -> Json | None:
+        path = f"{GROUP}/namespaces/{self._prefix()}{project}/virtualclusterinstances"
+        instance = self._client.get(path, name)
+        return instance if instance is not None and instance["metadata"].get("uid") == uid else None
+
+    def _machines(self, instance: Json) -> tuple[str, int]:
+        node_type = str(readings.parameters(instance).get(readings.NODE_TYPE) or "")
+        machine = self._client.get(f"{GROUP}/nodetypes", node_type) if node_type else None
+        return node_type, readings.gpus_of(machine)
 
 
 def _class(node_type: Json) -> NodeClass:
@@ -87,6 +121,21 @@ def _standing(each: Json, theirs: Mapping[str, str], project: str) -> Standing:
         uid=str(each["metadata"].get("uid", "")),
         created_at_ms=round(datetime.fromisoformat(each["metadata"]["creationTimestamp"]).timestamp() * 1000),
         is_deleting=bool(each["metadata"].get("deletionTimestamp")),
+    )
+
+
+def _pool(each: Json, theirs: Mapping[str, str], project: str, mark: str) -> PoolStanding:
+    return PoolStanding(
+        id=pool_id(project=project, cluster=_name(each)),
+        project=project,
+        name=_name(each),
+        uid=str(each["metadata"].get("uid", "")),
+        tenant_id=TenantId(theirs.get(labels.TENANT, "")),
+        project_id=ProjectId(theirs.get(labels.PROJECT, "")),
+        installation=theirs.get(labels.INSTALLATION, ""),
+        is_deleting=bool(each["metadata"].get("deletionTimestamp")),
+        sharers=tuple(EndpointId(name) for name in sorted(shares.of(each))),
+        mark=mark,
     )
 
 

@@ -1,0 +1,174 @@
+"""What a look at a shared cluster means: whose time its nodes are, what stood warm, and whether anybody is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from libs.common.decision import Decide, Decision
+from libs.common.events import capacity
+from libs.common.events.capacity import NodeJoined, NodeUse, NodeUsed, PoolDrawn
+from libs.common.events.envelope import Envelope
+from libs.common.events.event import Event
+from libs.common.ids import EndpointId
+from libs.common.reconciler import Plan
+from libs.common.runner import Woke
+from services.capacity_manager.core.node_time import Look, is_confirmed, live, noted
+from services.capacity_manager.core.plan import Action, DeleteCluster, DropShare, SetWarm
+from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray
+from services.capacity_manager.core.state import Machines, Node, Sighting
+
+
+def decider(rules: PoolRules) -> Decide[Pool]:
+    """The `decide` of a pool under these rules."""
+
+    def decide(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
+        events: tuple[Event, ...] = ()
+        match envelope.data:
+            case PoolFound() as found if pool.is_released or not pool.project:
+                pool = _found(pool, found)
+            case SharesStray(endpoint_ids=strays):
+                pool = replace(pool, strays=strays, look=pool.look + 1)
+            case PoolSeen() as seen if not pool.is_released:
+                pool, events = _seen(pool, seen, rules, now_ms)
+            case Woke():
+                pool = replace(pool, look=pool.look + 1)
+            case _:
+                pass  # Found again; or trouble, of which the claims in it tell.
+        return Decision(pool, events, wake_at_ms=_wake_at_ms(pool, rules, now_ms))
+
+    return decide
+
+
+def planner(rules: PoolRules) -> Plan[Pool, PoolSeen, Action]:
+    """The plan of a pool under these rules."""
+
+    def plan(pool: Pool, seen: PoolSeen, now_ms: int) -> tuple[Action, ...]:
+        """Shares that are nobody's go; warm nodes are as many as the tier has; what was empty for long is deleted."""
+        cluster = seen.cluster
+        if cluster is None or cluster.is_deleting:
+            return ()
+        strays = [EndpointId(each) for each in pool.strays if each in cluster.sharers]
+        if strays:
+            return tuple(DropShare(pool.project, pool.cluster, each) for each in strays)
+        warm = rules.of(pool.tier)
+        wanted = warm.target if cluster.sharers else warm.floor
+        if wanted != cluster.warm and (wanted < cluster.warm or _has_room(seen, wanted - cluster.warm)):
+            return (SetWarm(pool.project, pool.cluster, wanted),)
+        if pool.idle_since_ms is None or now_ms < pool.idle_since_ms + rules.grace_ms or warm.floor:
+            return ()
+        return (DeleteCluster(pool.project, pool.cluster, cluster.uid, is_shared=True),)
+
+    return plan
+
+
+def _has_room(seen: PoolSeen, nodes: int) -> bool:
+    """Warm nodes never wait in a queue: they would get what somebody who pays waits for."""
+    return seen.free is None or seen.free >= nodes
+
+
+def _found(pool: Pool, found: PoolFound) -> Pool:
+    return Pool(
+        id=pool.id,
+        project=found.project,
+        cluster=found.cluster,
+        tenant_id=found.tenant_id,
+        project_id=found.project_id,
+        tier=found.tier,
+        region=found.region,
+        machines=Machines(found.node_type, found.gpus_per_node),
+        nodes=pool.nodes,
+        look=pool.look + 1,
+    )
+
+
+def _seen(pool: Pool, seen: PoolSeen, rules: PoolRules, now_ms: int) -> tuple[Pool, tuple[Event, ...]]:
+    cluster = seen.cluster
+    nodes, told = noted(pool.nodes, seen.nodes, pool.machines, Look(seen.look, now_ms, rules.confirm_gone_ms))
+    whose = _labels(pool)
+    events = [each.model_copy(update={"pool": whose}) if isinstance(each, NodeJoined) else each for each in told]
+    needed = pool.needed if cluster is None else _needed(cluster)
+    drawn = tuple(_drawn(pool, needed))
+    events += drawn
+    if cluster is not None:  # Without it, what its nodes are for stays as it was told until they are gone.
+        nodes, used = _used(nodes, needed, cluster, now_ms)
+        events += used
+    is_empty = cluster is not None and not cluster.is_deleting and not cluster.sharers
+    gone = None
+    if cluster is None and not seen.nodes:
+        gone = pool.gone or Sighting(now_ms, seen.look)
+    is_released = gone is not None and is_confirmed(
+        gone, seen.look, now_ms=now_ms, confirm_gone_ms=rules.confirm_gone_ms
+    )
+    assert not (is_released and live(nodes)), "two looks found no node, so each is confirmed gone"
+    pool = replace(
+        pool,
+        nodes=nodes,
+        needed=needed,
+        drawn=pool.drawn + sum(each.nodes for each in drawn),
+        drawn_warm=pool.drawn_warm + sum(each.warm for each in drawn),
+        strays=tuple(each for each in pool.strays if cluster is not None and each in cluster.sharers),
+        idle_since_ms=(now_ms if pool.idle_since_ms is None else pool.idle_since_ms) if is_empty else None,
+        gone=None if is_released else gone,
+        is_released=is_released,
+    )
+    return pool, tuple(events)
+
+
+def _needed(cluster: PoolCluster) -> int:
+    if cluster.is_deleting or cluster.quantity is None:
+        return 0
+    return max(0, cluster.quantity - cluster.warm)
+
+
+def _drawn(pool: Pool, needed: int) -> Iterator[PoolDrawn]:
+    """More is needed than at the last look: by so much, of which so many nodes stood warm then."""
+    more = needed - pool.needed
+    if more > 0:
+        warm = sum(node.use == NodeUse.WARM for node in live(pool.nodes))
+        yield PoolDrawn(tier=pool.tier, region=pool.region, nodes=more, warm=min(more, warm))
+
+
+def _used(
+    nodes: tuple[Node, ...], needed: int, cluster: PoolCluster, now_ms: int
+) -> tuple[tuple[Node, ...], tuple[Event, ...]]:
+    """Of the joined nodes as many serve as shares need, the next are warm, and more than the pool is to have drain."""
+    quantity = 0 if cluster.is_deleting else cluster.quantity or 0
+    joined = [each for each in live(nodes) if each.is_told]
+    order = sorted(joined, key=lambda each: (each.use != NodeUse.SERVING, each.joined_at_ms or 0, each.name))
+    told: list[Event] = []
+    uses: dict[str, NodeUse] = {}
+    for place, node in enumerate(order):
+        use = NodeUse.SERVING if place < needed else NodeUse.WARM if place < quantity else NodeUse.DRAINING
+        uses[node.name] = use
+        if node.use != use:
+            at_ms = now_ms if node.use else node.joined_at_ms or now_ms
+            told.append(NodeUsed(claim=node.name, use=use, at_ms=at_ms))
+    return tuple(replace(each, use=uses.get(each.name, each.use)) for each in nodes), tuple(told)
+
+
+def _labels(pool: Pool) -> capacity.Pool:
+    return capacity.Pool(
+        project=pool.project,
+        cluster=pool.cluster,
+        tenant_id=pool.tenant_id,
+        project_id=pool.project_id,
+        tier=pool.tier,
+        region=pool.region,
+    )
+
+
+def _wake_at_ms(pool: Pool, rules: PoolRules, now_ms: int) -> int | None:
+    """When the next look is due: to confirm what seems gone, or because nobody came in time."""
+    if pool.is_released:
+        return None
+    sightings = [pool.gone, *(node.missing for node in live(pool.nodes))]
+    dues = [each.since_ms + rules.confirm_gone_ms for each in sightings if each and each.look == pool.look]
+    dues += [
+        each.since_ms + rules.confirm_gone_ms
+        for each in sightings
+        if each and each.look != pool.look and each.since_ms + rules.confirm_gone_ms > now_ms
+    ]
+    if pool.idle_since_ms is not None and (end_ms := pool.idle_since_ms + rules.grace_ms) > now_ms:
+        dues.append(end_ms)
+    return min(dues, default=None)
