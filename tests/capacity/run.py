@@ -31,7 +31,7 @@ from services.capacity_manager.shell.platform.shares import Share, written
 from services.capacity_manager.shell.platform.shares import of as shares_of
 from services.capacity_manager.shell.ports import Ports
 from tests.capacity.lives import OF_ALL, SANDBOXED, Life, lives
-from tests.capacity.trouble import Crash, Trouble
+from tests.capacity.trouble import CALLS, Crash, Trouble
 from tests.capacity.truth import Truth
 
 STEP_MS: Final = 2 * SECOND_MS
@@ -68,6 +68,7 @@ class Run:
     scripted: Sequence[Life] = ()
     told: list[Envelope] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
+    refusing_ms: list[int] = field(default_factory=list)  # When calls were going to be refused.
 
     def __post_init__(self) -> None:
         rng = Random(self.seed)  # Repeatable on purpose.
@@ -134,6 +135,8 @@ class Run:
             if not life.acts:
                 del self._active[life.id]
         self._survive(self._round)
+        if any(getattr(self.world.faults, name) for name in CALLS):
+            self.refusing_ms.append(now_ms)
         self._take_told()
 
     def deliver(self, envelopes: Sequence[Envelope]) -> None:

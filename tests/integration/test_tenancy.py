@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from libs.common.events.capacity import CapacityFailed, ClusterReady, NodeJoined, PoolDrawn
-from libs.common.events.endpoint import EndpointDeletionRequested, EndpointRequested, EndpointSpec, Scaling
+from libs.common.events.endpoint import EndpointDeletionRequested, EndpointRequested, EndpointSpec, NodeChoice, Scaling
 from libs.common.service import Service
 from libs.common.units import MINUTE_MS
 from libs.twin.inprocess import WorldTransport
@@ -165,6 +165,22 @@ def test_all_that_leave_at_once_leave_nothing_and_who_comes_meanwhile_is_served(
     provider.delete("ep-late", "globex")
     provider.released("ep-late")
 
+    provider.until(lambda: provider.inventory() == NOTHING)
+
+
+def test_a_class_without_room_is_passed_over_for_the_next_of_its_tier(provider: Provider) -> None:
+    cloud = NodeChoice(node_type="terraform.gpu-l40s", gpus_per_node=1, cluster_template="inference-l40s@1.0.0")
+    spec = EndpointSpec(model="millrace/ngram-1", tier="h100-private", region="eu-1")
+    placement = CATALOGUE.resolve(spec).model_copy(update={"gpus_per_replica": 1, "fallbacks": (cloud,)})
+    provider.world.set_faults({"capacity": {"metal3.gpu-h100": 0}})
+    wanted = EndpointRequested(tenant_id="acme", project_id="prod", name="ep-a", spec=spec, placement=placement)
+
+    provider.hear(wanted, subject="ep-a")
+    provider.held("ep-a")
+
+    assert [each["gpus"] for each in provider.inventory()["nodes"]] == [1]
+    assert provider.quota("acme") == 1
+    provider.delete("ep-a", "acme")
     provider.until(lambda: provider.inventory() == NOTHING)
 
 

@@ -100,6 +100,15 @@ class EndpointSpec(Contract):
     )
 
 
+class NodeChoice(Contract):
+    """A class of nodes that an endpoint may have: its type, how it is made, and where."""
+
+    node_type: str = Field(description="Full vCluster Platform node type name, `<provider>.<type>`.")
+    gpus_per_node: int = Field(ge=1)
+    cluster_template: str = Field(description="Platform VirtualClusterTemplate, `<name>@<version>`.")
+    region: str = Field(default="", description="Where its nodes are; empty: where the endpoint was asked for.")
+
+
 class Placement(Contract):
     """What the catalogue says of the tier and model, pinned when the endpoint was accepted."""
 
@@ -122,6 +131,10 @@ class Placement(Contract):
     )
     adapters_max: int = Field(default=0, ge=0, description="How many adapters an engine of it makes room for.")
     adapter_rank_max: int = Field(default=0, ge=0, description="The largest rank that they may have.")
+    region: str = Field(default="", description="Where its nodes are; empty: where the endpoint was asked for.")
+    fallbacks: tuple[NodeChoice, ...] = Field(
+        default=(), description="Classes of nodes to have instead, in this order, while there is no room before."
+    )
 
 
 class EndpointRequested(Event):

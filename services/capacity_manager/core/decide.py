@@ -13,6 +13,7 @@ from libs.common.ids import ProjectId, TenantId
 from libs.common.reconciler import Delayed, Refused
 from libs.common.runner import Woke
 from libs.common.units import SECOND_MS
+from services.capacity_manager.core.choosing import choose
 from services.capacity_manager.core.explain import explain, why_waiting
 from services.capacity_manager.core.hear import hear
 from services.capacity_manager.core.lifecycle import (
@@ -126,7 +127,7 @@ def _on_observed(claim: Claim, seen: Observed, terms: _Terms) -> Decision[Claim]
     claim, gives = note_shrinking(claim, seen, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms)
     if claim.is_unwanted:
         return _give_back(claim, seen, events, gives, terms)
-    claim = replace(claim, gone=None)
+    claim, seen = choose(replace(claim, gone=None), seen)
     refusal = _refusal(claim, seen)
     if refusal is not None:
         return replace(_failed(claim, events, refusal, terms), counters=gives)

@@ -64,7 +64,8 @@ def _why_not_reserved(claim: Claim, seen: Observed) -> Why:
     if claim.placement is not None and seen.node_type is not None:
         short = shortage(nodes_missing(claim, seen.our_cluster), claim.placement, seen.node_type)
         if short is not None:
-            return short
+            others = f"; of its tier's classes: {', '.join(claim.passed_over)}" if claim.passed_over else ""
+            return replace(short, message=short.message + others)
     return Why(Reason.PROJECT_PENDING, "Capacity is being reserved.")
 
 

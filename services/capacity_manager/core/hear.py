@@ -17,6 +17,7 @@ from libs.common.events.facts import Fact
 from libs.common.events.runtime import ReplicasChanged, RuntimeRemoved
 from libs.common.events.scale import ScaleDecided
 from libs.common.ids import ProjectId, TenantId
+from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.state import Claim, Count
 from services.capacity_manager.core.tenancy import is_shared
 
@@ -41,7 +42,9 @@ def _learn(claim: Claim, envelope: Envelope) -> Claim:
     match envelope.data:
         case EndpointRequested(tenant_id=tenant, project_id=project, spec=spec, placement=placement):
             known = replace(_identified(_tried_again(claim), tenant, project), found=None)
-            return _alive(replace(known, facts=facts, spec=spec, placement=_on_its_machines(claim, placement)))
+            placed = _on_its_machines(claim, placement)
+            classes = classes_of(placement) if placement.fallbacks else ()
+            return _alive(replace(known, facts=facts, spec=spec, placement=placed, classes=classes))
         case (
             EndpointDeletionRequested(tenant_id=tenant, project_id=project)
             | EndpointPauseRequested(tenant_id=tenant, project_id=project)
@@ -89,7 +92,17 @@ def _on_its_machines(claim: Claim, placement: Placement) -> Placement:
         return placement
     if is_shared(placement):  # Of those, quota is held by the replica.
         return placement.model_copy(update={"node_type": held.node_type})
-    return placement.model_copy(update={"node_type": held.node_type, "gpus_per_node": held.gpus_per_node})
+    region = claim.placement.region if claim.placement else ""
+    same = [each for each in classes_of(placement) if (each.node_type, each.region) == (held.node_type, region)]
+    made = same[0].cluster_template if same else placement.cluster_template
+    return placement.model_copy(
+        update={
+            "node_type": held.node_type,
+            "gpus_per_node": held.gpus_per_node,
+            "region": region,
+            "cluster_template": made,
+        }
+    )
 
 
 def _planned(claim: Claim, replicas: int, envelope: Envelope) -> Claim:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from libs.common.events.endpoint import Placement
 from services.capacity_manager.core.lifecycle import Stage, live_nodes, stage_of
 from services.capacity_manager.core.placement import nodes_for, wanted_by
+from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
 
 
@@ -108,11 +109,12 @@ def _holding(claim: Claim, classes: Mapping[str, NodeClass]) -> Holding:
 def _why(claim: Claim) -> str:
     if claim.is_orphan:
         return "found on the Platform; nobody asked for it"
+    because = f" ({'; '.join(claim.passed_over)})" if claim.passed_over else ""
     if claim.waiting:
-        return claim.waiting
+        return claim.waiting + (because if claim.waiting == Reason.NO_CAPACITY else "")
     match stage_of(claim):
         case Stage.HELD:
-            return "serves"
+            return f"serves{because}"
         case Stage.RELEASING:
             return "being given back"
         case Stage.FAILED:

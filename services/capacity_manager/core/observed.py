@@ -82,7 +82,10 @@ class GpuNode(Contract):
 
 
 class Observed(Internal):
-    """Everything of one claim that is on the Platform. None in `node_type` and `gpu_nodes`: not asked, or no answer."""
+    """Everything of one claim that is on the Platform. None in `node_type` and `gpu_nodes`: not asked, or no answer.
+
+    `classes` are the node types of all of the claim's classes, in their order, while it may still have any of them.
+    """
 
     kind: ClassVar[str] = "internal.capacity_observed"
     owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
@@ -93,6 +96,7 @@ class Observed(Internal):
     nodes: tuple[NodeSeen, ...] = ()
     node_type: NodeTypeSeen | None = None
     gpu_nodes: tuple[GpuNode, ...] | None = None
+    classes: tuple[NodeTypeSeen, ...] = ()
 
     @property
     def our_cluster(self) -> ClusterSeen | None:

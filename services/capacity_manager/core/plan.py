@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from libs.common.events.endpoint import Placement
+from libs.common.events.endpoint import NodeChoice, Placement
 from libs.common.ids import EndpointId, ProjectId, TenantId
+from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.lifecycle import reserved_nodes
 from services.capacity_manager.core.observed import ClusterSeen, Observed
 from services.capacity_manager.core.placement import nodes_for, wanted_by
@@ -20,8 +21,7 @@ class EnsureProject:
     name: str
     tenant_id: TenantId
     project_id: ProjectId
-    node_type: str
-    template: str
+    classes: tuple[NodeChoice, ...]
     region: str
 
 
@@ -138,8 +138,7 @@ def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:
             name=home.project,
             tenant_id=home.tenant_id,
             project_id=home.project_id,
-            node_type=claim.placement.node_type,
-            template=template_of(claim.placement.cluster_template)[0],
+            classes=claim.classes or classes_of(claim.placement),
             region=claim.spec.region,
         ),
     )
@@ -170,7 +169,7 @@ def _cluster(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
             tenant_id=home.tenant_id,
             project_id=home.project_id,
             tier=claim.spec.tier,
-            region=claim.spec.region,
+            region=claim.region,
             template=template,
             template_version=version,
             node_type=node_type,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.common.desire import ends_of, generation_of, is_ended
-from libs.common.events.endpoint import EndpointSpec, Placement
+from libs.common.events.endpoint import EndpointSpec, NodeChoice, Placement
 from libs.common.events.facts import Fact, Facts
 from libs.common.ids import EndpointId, ProjectId, TenantId
 
@@ -82,6 +82,7 @@ class Claim:
     that the present life began with: the first request, or the one after a pause or failure. `told` are the facts told
     in this life; `waiting` is the reason told last; `released_for` is the generation for which all is given back.
     `found` are the machines of a cluster that stood on the Platform while nobody had asked for its endpoint.
+    `classes` are those of the tier in their order, `passed_over` why it did not get the ones before its own.
     """
 
     id: EndpointId
@@ -103,6 +104,14 @@ class Claim:
     quota_retry_at_ms: int | None = None
     released_for: int | None = None
     found: Machines | None = None
+    classes: tuple[NodeChoice, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def region(self) -> str:
+        """Where its nodes are."""
+        placed = self.placement.region if self.placement else ""
+        return placed or (self.spec.region if self.spec else "")
 
     @property
     def generation(self) -> int:

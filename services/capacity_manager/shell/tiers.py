@@ -53,11 +53,13 @@ def _tier(path: Path, line: int, entry: object) -> TierSight:
     for key in ("name", "tenancy", "node_type"):
         if not isinstance(entry.get(key), str):
             raise Invalid(f"{place}: a tier needs {key}")
-    others = entry.get("node_type_fallbacks") or ()
+    others = entry.get("fallbacks") or ()
+    if not all(isinstance(each, dict) and isinstance(each.get("node_type"), str) for each in others):
+        raise Invalid(f"{place}: a fallback needs node_type")
     return TierSight(
         name=entry["name"],
         tenancy=entry["tenancy"],
-        node_types=(entry["node_type"], *map(str, others)),
+        node_types=(entry["node_type"], *(each["node_type"] for each in others)),
         licences=tuple(map(str, entry.get("licences") or ())),
         place=place,
         warm=_warm(place, entry),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from libs.common.events.endpoint import REPLICAS_MAX, Adapter, EndpointSpec, Placement
+from libs.common.events.endpoint import REPLICAS_MAX, Adapter, EndpointSpec, NodeChoice, Placement
 from services.endpoint_api.core.refusal import FieldRefused
 
 EVERY_TIER: Final = "*"
@@ -17,7 +17,8 @@ class Tier:
     """What a customer buys by one name: how it is isolated, on which GPUs, where, at which price class.
 
     The first of `runtime_templates` is what an endpoint gets that names none. `open`: every tenant may use it, else
-    those that are entitled to it. `licences` are features of the Platform without which it can't be served.
+    those that are entitled to it. `licences` are features of the Platform without which it can't be served. `fallbacks`
+    are classes of nodes that an endpoint gets, in this order, while there is no room of the first.
     """
 
     name: str
@@ -35,6 +36,23 @@ class Tier:
     open: bool = True
     licences: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    fallbacks: tuple[NodeChoice, ...] = ()
+
+    def contradictions(self) -> Iterator[str]:
+        """What can't be true of this tier."""
+        if self.gpus_per_replica > self.gpus_per_node:
+            yield f"tier {self.name}: a replica needs {self.gpus_per_replica} GPUs, a node has {self.gpus_per_node}"
+        if self.replicas_max > REPLICAS_MAX:
+            yield f"tier {self.name}: replicas_max is over {REPLICAS_MAX}"
+        yield from _repeated(f"tier {self.name}: region", self.regions)
+        yield from _repeated(f"tier {self.name}: template", self.runtime_templates)
+        classes = [(self.node_type, ""), *((each.node_type, each.region) for each in self.fallbacks)]
+        yield from _repeated(f"tier {self.name}: class", [" in ".join(filter(None, each)) for each in classes])
+        for each in self.fallbacks:
+            if self.gpus_per_replica > each.gpus_per_node:
+                yield f"tier {self.name}: {each.node_type} has {each.gpus_per_node} GPUs, too few for a replica"
+        if self.fallbacks and self.tenancy != "private_nodes":
+            yield f"tier {self.name}: a cluster that endpoints share has nodes of one class; leave fallbacks out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +111,7 @@ class Catalogue:
         yield from _repeated("tier", [each.name for each in self.tiers])
         yield from _repeated("model", [each.id for each in self.models])
         for tier in self.tiers:
-            if tier.gpus_per_replica > tier.gpus_per_node:
-                yield f"tier {tier.name}: a replica needs {tier.gpus_per_replica} GPUs, a node has {tier.gpus_per_node}"
-            if tier.replicas_max > REPLICAS_MAX:
-                yield f"tier {tier.name}: replicas_max is over {REPLICAS_MAX}"
-            yield from _repeated(f"tier {tier.name}: region", tier.regions)
-            yield from _repeated(f"tier {tier.name}: template", tier.runtime_templates)
+            yield from tier.contradictions()
         names = {each.name for each in self.tiers}
         for model in self.models:
             for missing in sorted(set(model.tiers) - names):
@@ -121,6 +134,7 @@ def _placement(tier: Tier, model: Model, template: str) -> Placement:
         surfaces=model.surfaces,
         adapters_max=model.adapters_max,
         adapter_rank_max=model.adapter_rank_max,
+        fallbacks=tier.fallbacks,
     )
 
 

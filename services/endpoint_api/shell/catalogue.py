@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from libs.common.errors import Invalid
-from libs.common.events.endpoint import ADAPTER_RANK_MAX, ADAPTERS_MAX
+from libs.common.events.endpoint import ADAPTER_RANK_MAX, ADAPTERS_MAX, NodeChoice
 from services.endpoint_api.core.catalogue import Catalogue, Model, Tier
 
 BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it is a mistake.
@@ -18,6 +18,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Versioned = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*@[0-9][0-9A-Za-z.-]*$")]
 Surface = Literal["chat", "completions", "responses", "embeddings", "speech", "transcriptions"]
 Words = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+NodeType = Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9.-]+$")]
 
 
 class _Strict(BaseModel):
@@ -37,13 +40,22 @@ class _WarmEntry(_Strict):
         return self
 
 
+class _FallbackEntry(_Strict):
+    """A class of nodes to have instead."""
+
+    node_type: NodeType
+    gpus_per_node: int = Field(ge=1, le=16)
+    cluster_template: Versioned
+    region: str = ""
+
+
 class _TierEntry(_Strict):
     name: Name
     description: Words
     tenancy: Literal["shared_pool", "tenant_cluster", "private_nodes", "vnode"]
     regions: tuple[Name, ...] = Field(min_length=1)
     gpu: Words
-    node_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9.-]+$")]
+    node_type: NodeType
     gpus_per_node: int = Field(ge=1, le=16)
     gpus_per_replica: int = Field(ge=1, le=16)
     replicas_max: int = Field(ge=1)
@@ -54,6 +66,7 @@ class _TierEntry(_Strict):
     licences: tuple[Name, ...] = ()
     command: tuple[str, ...] = ()
     warm: _WarmEntry | None = None
+    fallbacks: tuple[_FallbackEntry, ...] = ()
 
     @model_validator(mode="after")
     def _warm_is_shared(self) -> _TierEntry:
@@ -92,13 +105,18 @@ def read_catalogue(directory: Path) -> Catalogue:
     tiers = _read(directory / "tiers.yaml", _TierFile).tiers
     models = _read(directory / "models.yaml", _ModelFile).models
     catalogue = Catalogue(
-        tuple(Tier(**each.model_dump(exclude={"warm"})) for each in tiers),
+        tuple(_tier(each) for each in tiers),
         tuple(Model(**each.model_dump()) for each in models),
     )
     wrong = "; ".join(catalogue.contradictions())
     if wrong:
         raise Invalid(f"catalogue {directory}: {wrong}")
     return catalogue
+
+
+def _tier(entry: _TierEntry) -> Tier:
+    plain = entry.model_dump(exclude={"warm", "fallbacks"})
+    return Tier(**plain, fallbacks=tuple(NodeChoice(**each.model_dump()) for each in entry.fallbacks))
 
 
 def _read(path: Path, kind: type[FileT]) -> FileT:

@@ -103,6 +103,9 @@ def changed(file: str, **change: Any) -> str:
     return yaml.safe_dump(content)
 
 
+CLOUD = {"node_type": "terraform.gpu-h100", "gpus_per_node": 8, "cluster_template": "inference-h100@1.0.0"}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -114,6 +117,11 @@ def changed(file: str, **change: Any) -> str:
         ("tiers", changed("tiers", tenancy="shared"), "tiers.0.tenancy"),
         ("tiers", changed("tiers", replicas_max=65), "replicas_max is over 64"),
         ("tiers", changed("tiers", node_typ="x"), "tiers.0.node_typ"),
+        ("tiers", changed("tiers", warm={"nodes": 1}), "warm nodes need a cluster that endpoints share"),
+        ("tiers", changed("tiers", tenancy="vnode", warm={"nodes": 1, "floor": 2}), "floor 2 is above nodes 1"),
+        ("tiers", changed("tiers", fallbacks=[{**CLOUD, "gpus_per_node": 2}]), "too few for a replica"),
+        ("tiers", changed("tiers", fallbacks=[CLOUD, CLOUD]), "class terraform.gpu-h100 is there twice"),
+        ("tiers", changed("tiers", tenancy="vnode", fallbacks=[CLOUD]), "nodes of one class; leave fallbacks out"),
         ("models", changed("models", digest="sha256:12"), "models.0.digest"),
         ("models", changed("models", tiers=["b200"]), "there is no tier b200"),
         ("models", changed("models", size_bytes="many"), "models.0.size_bytes"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from libs.common.errors import Rejected, Unavailable
+from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.holdings import NodeClass
 from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
 from services.capacity_manager.core.orphans import Found, PoolStanding, Standing, Survey
@@ -20,7 +21,6 @@ from services.capacity_manager.core.plan import (
     ResizeCluster,
     SetShare,
     SetWarm,
-    template_of,
 )
 from services.capacity_manager.core.pools import Pool, PoolFound, PoolSeen
 from services.capacity_manager.core.question import question_of
@@ -112,9 +112,10 @@ class Platform:
         home = home_of(claim)
         project, cluster = home.project, home.cluster
         node_type = self._node_type(claim) if question.room else None
+        classes = self._classes(claim) if question.room and claim.reservation is None else ()
         project_seen = self._project(claim, home)
         if project_seen is None:
-            return Observed(question=question, project=None, cluster=None, node_type=node_type)
+            return Observed(question=question, project=None, cluster=None, node_type=node_type, classes=classes)
         instance = self._client.get(self._instances(project), cluster)
         wanted = labels.of_cluster(
             tenant_id=home.tenant_id, project_id=home.project_id, endpoint_id="" if home.is_shared else claim.id
@@ -126,6 +127,7 @@ class Platform:
             cluster=readings.cluster_seen(instance, wanted=wanted, sharer=sharer) if instance else None,
             nodes=readings.nodes_seen(self._client.list(self._claims(project)), cluster=cluster),
             node_type=node_type,
+            classes=classes,
             gpu_nodes=self._gpu_nodes(project, cluster) if question.gpus and instance else None,
         )
 
@@ -174,17 +176,16 @@ class Platform:
         if claim.is_unwanted or claim.placement is None or claim.spec is None:
             is_ours = labels.of(project).get(labels.MANAGED_BY) == labels.MILLRACE
             return ProjectSeen(is_ours=is_ours, is_as_wanted=is_ours)
-        allowed = labels.Allowed(
-            node_type=claim.placement.node_type,
-            template=template_of(claim.placement.cluster_template)[0],
-            region=claim.spec.region,
-        )
+        allowed = labels.allowed_for(claim.classes or classes_of(claim.placement), claim.spec.region)
         return readings.project_seen(project, wanted=wanted, allowed=allowed)
 
     def _node_type(self, claim: Claim) -> NodeTypeSeen | None:
         if claim.placement is None:
             return None
         return readings.node_type_seen(self._client.get(NODE_TYPES, claim.placement.node_type))
+
+    def _classes(self, claim: Claim) -> tuple[NodeTypeSeen, ...]:
+        return tuple(readings.node_type_seen(self._client.get(NODE_TYPES, each.node_type)) for each in claim.classes)
 
     def _gpu_nodes(self, project: str, cluster: str) -> tuple[GpuNode, ...] | None:
         """The GPUs inside the tenant cluster; None if it does not answer, which must not hide the rest."""
@@ -196,7 +197,7 @@ class Platform:
 
     def _ensure_project(self, wanted: EnsureProject) -> None:
         mine = labels.of_project(tenant_id=wanted.tenant_id, project_id=wanted.project_id)
-        allowed = labels.Allowed(node_type=wanted.node_type, template=wanted.template, region=wanted.region)
+        allowed = labels.allowed_for(wanted.classes, wanted.region)
         found = self._client.get(PROJECTS, wanted.name)
         if found is None:
             body = _object("Project", wanted.name, mine, {"displayName": wanted.name, **labels.spec_of(allowed)})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from libs.common.events.endpoint import NodeChoice
+from services.capacity_manager.core.plan import template_of
 
 Json = dict[str, Any]
 Labels = Mapping[str, str]
@@ -26,9 +29,18 @@ SHARED: Final = "shared"
 class Allowed:
     """What one claim needs its project to allow. Other claims of the project need other things: nothing is removed."""
 
-    node_type: str
-    template: str
-    region: str
+    node_types: tuple[str, ...]
+    templates: tuple[str, ...]
+    regions: tuple[str, ...]
+
+
+def allowed_for(classes: Sequence[NodeChoice], region: str) -> Allowed:
+    """What classes of nodes need their project to allow, for an endpoint that was asked for in a region."""
+    return Allowed(
+        node_types=tuple(dict.fromkeys(each.node_type for each in classes)),
+        templates=tuple(dict.fromkeys(template_of(each.cluster_template)[0] for each in classes)),
+        regions=tuple(dict.fromkeys(each.region or region for each in classes)),
+    )
 
 
 def of_project(*, tenant_id: str, project_id: str) -> Labels:
@@ -66,18 +78,18 @@ def widened(project: Json, allowed: Allowed) -> Json:
         listed = spec.get(key)
         if listed is None:
             changed[key] = entry
-        elif not any(_covers(each, entry[0]) for each in listed):
-            changed[key] = [*listed, *entry]
+        elif missing := [one for one in entry if not any(_covers(each, one) for each in listed)]:
+            changed[key] = [*listed, *missing]
     return changed
 
 
 def spec_of(allowed: Allowed) -> dict[str, list[Json]]:
     """The allow-lists of a project that serves this one claim."""
-    template = {"kind": "VirtualClusterTemplate", "group": "storage.loft.sh", "name": allowed.template}
+    template = {"kind": "VirtualClusterTemplate", "group": "storage.loft.sh"}
     return {
-        "allowedClusters": [{"name": allowed.region}],
-        "allowedTemplates": [template],
-        "allowedNodeTypes": [{"name": allowed.node_type}],
+        "allowedClusters": [{"name": each} for each in allowed.regions],
+        "allowedTemplates": [{**template, "name": each} for each in allowed.templates],
+        "allowedNodeTypes": [{"name": each} for each in allowed.node_types],
     }
 
 
