@@ -31,6 +31,9 @@ chaos: install ## SIGKILL of every process at every stage, outages of minutes: a
 	$(BIN)/python -m pytest -q -m chaos
 interop: install ## Somebody else's programs against ours; needs node and npm
 	$(BIN)/python -m pytest -q -m interop
+kube: install ## A real Kubernetes API server, built once into a cache (needs Go), and what is tested on it; or KUBECONFIG
+	$(BIN)/python -m tests.integration.kube.building
+	$(BIN)/python -m pytest -q -n 0 -m kube tests/integration/kube
 conformance: install ## What we take vCluster Platform to do: on the twin, or on MILLRACE_PLATFORM_URL
 	$(BIN)/python -m tests.contract.platform_promises
 	$(BIN)/python -m pytest -q -n 0 -rs tests/contract/test_platform_promises.py
@@ -57,4 +60,4 @@ lock: install ## Renew constraints.txt from pyproject.toml
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file constraints.txt pyproject.toml
 clean: ## Remove what was built and what ran
 	rm -rf $(VENV) .millrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
-.PHONY: help install demo up down test chaos interop conformance sim check deploy-check schemas bench lock clean
+.PHONY: help install demo up down test chaos interop kube conformance sim check deploy-check schemas bench lock clean

@@ -32,19 +32,40 @@ def apply(live: Json | None, wanted: Json, *, manager: str, force: bool, now_ms:
     if before is not None and before["fieldsV1"] == fields:
         entry = before
     else:
-        entry = {
-            "manager": manager,
-            "operation": "Apply",
-            "apiVersion": wanted["apiVersion"],
-            "time": timestamp(now_ms),
-            "fieldsType": "FieldsV1",
-            "fieldsV1": fields,
-        }
+        entry = _entry(manager, "Apply", wanted["apiVersion"], mine, now_ms)
     merged["metadata"] = {
         **merged["metadata"],
         "managedFields": [entry, *(each for each in others if each["fieldsV1"])],
     }
     return merged
+
+
+def written(live: Json, fresh: Json, *, manager: str, now_ms: int) -> list[Json]:
+    """The `managedFields` after ``manager`` wrote ``fresh`` over ``live`` by no apply: what changed is its own now."""
+    before, after = _owned(live), _owned(fresh)
+    changed = {path for path in after if _value(live, path) != _value(fresh, path)}
+    gone = before - after
+    entries = [
+        {**each, "fieldsV1": _nest(_paths_of(each["fieldsV1"]) - changed - gone)}
+        for each in live["metadata"].get("managedFields", [])
+    ]
+    if changed:
+        mine = next((each for each in entries if (each["manager"], each["operation"]) == (manager, "Update")), None)
+        entries = [each for each in entries if each is not mine]
+        held = _paths_of(mine["fieldsV1"]) if mine else set()
+        entries.append(_entry(manager, "Update", live["apiVersion"], changed | held, now_ms))
+    return [each for each in entries if each["fieldsV1"]]
+
+
+def _entry(manager: str, operation: str, api_version: str, paths: set[Path], now_ms: int) -> Json:
+    return {
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": api_version,
+        "time": timestamp(now_ms),
+        "fieldsType": "FieldsV1",
+        "fieldsV1": _nest(paths),
+    }
 
 
 def _settle_conflicts(live: Json, wanted: Json, mine: set[Path], others: list[Json], *, force: bool) -> None:
@@ -74,7 +95,8 @@ def _settle_conflicts(live: Json, wanted: Json, mine: set[Path], others: list[Js
 
 def _owned(wanted: Json) -> set[Path]:
     body = {key: value for key, value in wanted.items() if key not in {"apiVersion", "kind", "status"}}
-    body["metadata"] = {key: value for key, value in wanted["metadata"].items() if key not in NOT_OWNED}
+    metadata = {key: value for key, value in wanted["metadata"].items() if key not in NOT_OWNED}
+    body = {**body, "metadata": metadata} if metadata else {key: body[key] for key in body if key != "metadata"}
     return _leaves(body, ())
 
 

@@ -64,6 +64,7 @@ class Cluster:
             before, due = self.store.version, Due()
             self._namespaces.step(now_ms, due)
             self._garbage.step()
+            self.rules.quotas.step()
             self._deployments.step(now_ms, due)
             self._scheduler.step(now_ms)
             self.kubelet.step(now_ms, due)

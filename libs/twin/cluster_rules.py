@@ -8,6 +8,7 @@ from typing import Final
 
 from libs.twin import kinds
 from libs.twin.answers import forbidden, invalid, not_found
+from libs.twin.controllers.quotas import Quotas
 from libs.twin.kinds import Kind
 from libs.twin.objects import Json, is_terminating, labels_of, name_of, namespace_of
 from libs.twin.pods import GPU
@@ -25,6 +26,7 @@ class ClusterRules:
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
+        self.quotas = Quotas(store)
 
     def default(self, kind: Kind, thing: Json) -> None:
         """Fill in, in place, what a writer may leave out."""
@@ -37,6 +39,8 @@ class ClusterRules:
             self._check_namespace(kind, new)
         if kind is kinds.PODS:
             _check_pod(kind, new, new.get("spec") or {}, "spec")
+            if old is None:
+                self.quotas.admit(new)
         if kind is kinds.DEPLOYMENTS:
             _check_deployment(old, new)
 

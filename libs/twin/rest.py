@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from libs.twin import address, bodies
 from libs.twin.address import Address
 from libs.twin.answers import ApiError, Response, answer, bad_request, conflict, expired, no_such_path
-from libs.twin.apply import apply
+from libs.twin.apply import apply, written
 from libs.twin.kinds import Kind
 from libs.twin.objects import Json, clone, name_of, namespace_of, suffix
 from libs.twin.selectors import Match, fields_match, labels_match
@@ -164,6 +164,9 @@ class Rest:
             scale = bodies.patched(_scale_of(live), content, body)
             return answer(_scale_of(self._write(target, live, _scaled(live, scale), dry=_is_dry(query))))
         fresh = bodies.patched(live, content, body)
+        if live["metadata"].get("managedFields") and not target.subresource:
+            manager = query.get("fieldManager", "unknown")
+            fresh["metadata"]["managedFields"] = written(live, fresh, manager=manager, now_ms=self._now_ms())
         return answer(self._write(target, live, fresh, dry=_is_dry(query)))
 
     def _apply(self, target: Address, query: Query, body: bytes) -> Response:
@@ -184,6 +187,9 @@ class Rest:
             return answer(self._write(target, live, fresh, dry=_is_dry(query)))
         if target.subresource:
             raise no_such_path()
+        if metadata.get("uid"):  # A version alone would not keep it from being made anew.
+            why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
+            raise conflict(kind.plural, target.name, kind.group, why)
         return answer(self._create(target, fresh, dry=_is_dry(query)), CREATED)
 
     def _write(self, target: Address, live: Json, thing: Json, *, dry: bool) -> Json:

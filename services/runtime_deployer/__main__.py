@@ -8,7 +8,7 @@ import sys
 from libs.common import settings as reading
 from libs.common.bus.nats import NatsBus
 from libs.common.clock import SystemClock
-from libs.common.errors import Rejected
+from libs.common.errors import Invalid, Rejected
 from libs.common.events.event import Owner
 from libs.common.process import Process
 from libs.common.service import Service
@@ -43,12 +43,7 @@ def main() -> int:
 
 def open_ports(settings: Settings) -> Ports:
     """The real world. Raises Invalid if a template file is wrong."""
-    connections = Connections(
-        settings.platform_url,
-        access_key_from(settings.platform_key_file),
-        ca_file=settings.platform_ca_file,
-        limit=settings.connections_max,
-    )
+    connections = open_connections(settings)
     clusters = KubernetesClusters(
         connections, timeout_s=settings.kubernetes_timeout_s, warm_up_timeout_s=settings.warm_up_timeout_s
     )
@@ -58,6 +53,20 @@ def open_ports(settings: Settings) -> Ports:
         clusters=clusters,
         templates=load_templates(settings.templates_dir),
         resync_ms=round(settings.resync_s * SECOND_MS),
+    )
+
+
+def open_connections(settings: Settings) -> Connections:
+    """The way to tenant clusters. Raises Invalid if the settings name none."""
+    if settings.kubeconfig is not None:
+        return Connections("", lambda: "", kubeconfig=settings.kubeconfig, limit=settings.connections_max)
+    if not settings.platform_url or settings.platform_key_file is None:
+        raise Invalid("set MILLRACE_PLATFORM_URL and MILLRACE_PLATFORM_KEY_FILE, or MILLRACE_KUBECONFIG")
+    return Connections(
+        settings.platform_url,
+        access_key_from(settings.platform_key_file),
+        ca_file=settings.platform_ca_file,
+        limit=settings.connections_max,
     )
 
 

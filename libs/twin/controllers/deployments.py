@@ -11,6 +11,7 @@ import math
 from typing import Final
 
 from libs.twin import kinds
+from libs.twin.answers import ApiError
 from libs.twin.cluster_rules import ClusterRules
 from libs.twin.controllers.due import Due
 from libs.twin.objects import (
@@ -43,6 +44,7 @@ class DeploymentController:
         self._rules = rules
         self._options = options
         self._progress: dict[str, tuple[tuple[int, ...], int]] = {}
+        self._refused: dict[str, str] = {}  # Why a pod more may not be, by the Deployment's uid.
 
     def step(self, now_ms: int, due: Due) -> None:
         """Look at every deployment once."""
@@ -83,8 +85,12 @@ class DeploymentController:
             return
         for each in sorted(new, key=_first_to_go)[: max(0, len(new) - wanted)]:
             self._rules.delete_pod(each)
-        for _ in range(min(wanted - len(new), wanted + surge - len(alive))):
-            self._create_pod(deployment, tag, now_ms)
+        try:
+            for _ in range(min(wanted - len(new), wanted + surge - len(alive))):
+                self._create_pod(deployment, tag, now_ms)
+            self._refused.pop(uid_of(deployment), None)
+        except ApiError as refused:  # The first refusal is kept: the next differs by the name of the pod alone.
+            self._refused.setdefault(uid_of(deployment), refused.message)
         for each in self._old_to_go(deployment, new, old, wanted - unavailable, now_ms):
             self._rules.delete_pod(each)
 
@@ -117,6 +123,7 @@ class DeploymentController:
         if metadata.get("annotations"):
             pod["metadata"]["annotations"] = metadata["annotations"]
         self._rules.default(kinds.PODS, pod)
+        self._rules.quotas.admit(pod)
         self._store.create(kinds.PODS, pod, now_ms)
 
     def _write_status(self, deployment: Json, now_ms: int, due: Due) -> None:
@@ -165,6 +172,7 @@ class DeploymentController:
                 if available >= wanted
                 else "ReplicaSetUpdated",
             )
+            _set_failure(fresh, self._refused.get(uid_of(deployment), ""), now_ms)
 
         self._store.edit(kinds.DEPLOYMENTS, deployment, change)
 
@@ -181,6 +189,15 @@ class DeploymentController:
             due.at(deadline_ms)
             return False
         return True
+
+
+def _set_failure(deployment: Json, refused: str, now_ms: int) -> None:
+    """The condition that is there only while a pod is refused."""
+    if refused:
+        set_condition(deployment, "ReplicaFailure", True, now_ms, reason="FailedCreate", message=refused)
+    else:
+        conditions = deployment["status"]["conditions"]
+        deployment["status"]["conditions"] = [each for each in conditions if each["type"] != "ReplicaFailure"]
 
 
 def template_hash(deployment: Json) -> str:

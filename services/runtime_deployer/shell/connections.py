@@ -1,4 +1,5 @@
-"""Requests to tenant clusters through the Platform's proxy, over the official client's connection pools."""
+"""Requests to tenant clusters over the official client's connection pools: through the Platform's proxy, or to the one
+cluster of a kubeconfig (the `kubernetes` profile, where all endpoints live in one cluster)."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import urllib3.exceptions
+from kubernetes import config as kubeconfigs
 from kubernetes.client import ApiClient, ApiException, Configuration
 
-from libs.common.errors import Unavailable
+from libs.common.errors import Invalid, Unavailable
 from services.runtime_deployer.core.state import Cluster
 from services.runtime_deployer.shell import metrics
 
@@ -60,10 +62,12 @@ class Connections:
         *,
         rest: RestFactory | None = None,
         ca_file: Path | None = None,
+        kubeconfig: Path | None = None,
         limit: int = 64,
     ) -> None:
         self._platform_url = platform_url.rstrip("/")
         self._access_key = access_key
+        self._kubeconfig = kubeconfig
         self._rest = rest
         self._ca_file = ca_file
         self._limit = limit
@@ -83,7 +87,7 @@ class Connections:
     ) -> Reply:
         """Send one request and return the answer, good or bad. Raises Unavailable if there was none."""
         client = self._client(cluster)
-        headers = {"Accept": JSON, "Authorization": f"Bearer {self._access_key()}"}
+        headers = {"Accept": JSON, **self._authorization(client)}
         if body is not None:
             headers["Content-Type"] = content_type
         request = client.param_serialize(
@@ -121,15 +125,34 @@ class Connections:
             return client
 
     def _connect(self, cluster: Cluster) -> Any:  # noqa: ANN401  # As above.
-        host = f"{self._platform_url}/kubernetes/project/{cluster.platform_project}/virtualcluster/{cluster.name}"
         # The reconciler retries, with back-off and with the reason kept; a client that retries hides both.
-        configuration = Configuration(host=host, retries=False)
-        if self._ca_file is not None:
-            configuration.ssl_ca_cert = str(self._ca_file)
+        configuration = Configuration(retries=False)
+        if self._kubeconfig is not None:
+            _read(self._kubeconfig, configuration)
+        else:
+            place = f"project/{cluster.platform_project}/virtualcluster/{cluster.name}"
+            configuration.host = f"{self._platform_url}/kubernetes/{place}"
+            if self._ca_file is not None:
+                configuration.ssl_ca_cert = str(self._ca_file)
         client = ApiClient(configuration)
         if self._rest is not None:
             client.rest_client = self._rest(configuration)
         return client
+
+    def _authorization(self, client: Any) -> Mapping[str, str]:  # noqa: ANN401  # As above.
+        """The Platform's access key, or what the kubeconfig says now: a token that ages, or a certificate and none."""
+        if self._kubeconfig is None:
+            return {"Authorization": f"Bearer {self._access_key()}"}
+        token = client.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return {"Authorization": token} if token else {}
+
+
+def _read(kubeconfig: Path, configuration: Configuration) -> None:
+    try:
+        load: Any = kubeconfigs.load_kube_config  # The package leaves this one without types.
+        load(str(kubeconfig), client_configuration=configuration)
+    except (kubeconfigs.ConfigException, OSError) as wrong:
+        raise Invalid(f"kubeconfig {kubeconfig} can't be used: {wrong}") from wrong
 
 
 def _parsed(content: bytes | str | None) -> Mapping[str, Any]:

@@ -15,9 +15,10 @@ class Settings(CommonSettings):
     """Settings of runtime-deployer. Units are in the names."""
 
     admin_port: int = 8703
-    platform_url: str = Field(description="Base address of vCluster Platform, or of the twin.")
-    platform_key_file: Path = Field(description="File with the access key; read again for every request, so rotate it.")
+    platform_url: str = Field(default="", description="Base address of vCluster Platform, or of the twin.")
+    platform_key_file: Path | None = None  # File with the access key; read again for every request, so rotate it.
     platform_ca_file: Path | None = None  # A self-signed Platform certificate is verified against this.
+    kubeconfig: Path | None = None  # Instead of a Platform: all endpoints live in the one cluster that this file names.
     templates_dir: Path = TEMPLATES_DIR  # One YAML file a template version; the wheel brings vllm-1.yaml.
     kubernetes_timeout_s: float = 10.0  # A tenant API server answers in milliseconds, or something is wrong.
     warm_up_timeout_s: float = 30.0  # The first request of an engine may compile kernels.
