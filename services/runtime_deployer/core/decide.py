@@ -24,16 +24,17 @@ from libs.common.events.scale import ScaleDecided
 from libs.common.reconciler import Delayed, Refused
 from libs.common.runner import Woke
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
-from services.runtime_deployer.core.observed import Observed
-from services.runtime_deployer.core.plan import Apply, ChangeAdapter, WarmUp
+from services.runtime_deployer.core.manifests import kinds_of
+from services.runtime_deployer.core.observed import EXTRA, Kind, Observed
+from services.runtime_deployer.core.plan import Apply, ChangeAdapter, Check, WarmUp
 from services.runtime_deployer.core.progress import is_rolled, pods_of
 from services.runtime_deployer.core.state import Cluster, Decided, Failure, Runtime
 from services.runtime_deployer.core.tell import tell
 from services.runtime_deployer.core.templates import Template
-from services.runtime_deployer.core.trouble import UPDATE_PATIENCE_MS, trouble_of
+from services.runtime_deployer.core.trouble import UPDATE_PATIENCE_MS, refusal_of, trouble_of
 
 # A refusal of anything else (a look, a delete) fails nothing: it is tried again.
-FATAL: frozenset[str] = frozenset({Apply.__name__, WarmUp.__name__, ChangeAdapter.__name__})
+FATAL: frozenset[str] = frozenset({Check.__name__, Apply.__name__, WarmUp.__name__, ChangeAdapter.__name__})
 
 
 def decider(templates: Mapping[str, Template]) -> Decide[Runtime]:
@@ -105,6 +106,7 @@ def _requested(
         learned = replace(learned, seen=seen, removing_since_ms=0)
         if before is None or envelope.generation > before.generation + 1 or not _goes_on(runtime, request):
             learned = _anew(learned)
+    template = _pinned(runtime, request) or templates.get(request.placement.runtime_template)
     if request.spec.adapters != runtime.adapters:
         learned = replace(learned, adapters_since_ms=now_ms)
     return replace(
@@ -112,8 +114,14 @@ def _requested(
         tenant_id=request.tenant_id,
         spec=request.spec,
         placement=request.placement,
-        template=_pinned(runtime, request) or templates.get(request.placement.runtime_template),
+        template=template,
+        extras=_extras(runtime, template),
     )
+
+
+def _extras(runtime: Runtime, template: Template | None) -> tuple[Kind, ...]:
+    asked = kinds_of(template) if template is not None else frozenset()
+    return tuple(each for each in Kind if each in EXTRA and (each in asked or each in runtime.extras))
 
 
 def _pinned(runtime: Runtime, request: EndpointRequested) -> Template | None:
@@ -148,7 +156,9 @@ def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
     warm = {each.warm_key for each in observed.pods if each.warmed}
     warmed = tuple(sorted((here & set(runtime.warmed)) | warm))
     runtime = _looked_for_room(replace(runtime, seen=observed, warmed=warmed, delay=""))
-    trouble = trouble_of(pods_of(runtime), patience_max_ms=UPDATE_PATIENCE_MS if runtime.is_replacing else None)
+    pods = pods_of(runtime)
+    patience_max_ms = UPDATE_PATIENCE_MS if runtime.is_replacing else None
+    trouble = trouble_of(pods, patience_max_ms=patience_max_ms) or refusal_of(observed, has_pods=bool(pods))
     if trouble is None:
         return replace(runtime, trouble=None, trouble_since_ms=0)
     same = trouble.is_like(runtime.trouble)
@@ -156,8 +166,10 @@ def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
 
 
 def _looked_for_room(runtime: Runtime) -> Runtime:
-    """A new pod that no node has room for, beside old ones that stay, would wait for ever: the old ones go first."""
-    is_stuck = any(each.unschedulable for each in pods_of(runtime)) and not is_rolled(runtime)
+    """A new pod that no node, or no quota, has room for beside old ones would wait for ever: the old ones go first."""
+    objects = runtime.seen.objects if runtime.seen is not None else ()
+    is_refused = any(each.unschedulable for each in pods_of(runtime)) or any(each.refused for each in objects)
+    is_stuck = is_refused and not is_rolled(runtime)
     return replace(runtime, no_room_for=runtime.recipe) if is_stuck else runtime
 
 

@@ -9,6 +9,7 @@ from libs.common.events.event import Contract, Internal, Owner
 
 FETCH: Final = "model-fetch"  # The init container that brings the weights and checks their digest.
 ENGINE: Final = "engine"  # The container that serves.
+KSERVE_ENGINE: Final = "kserve-container"  # What KServe wants it to be called.
 
 
 class Kind(StrEnum):
@@ -16,13 +17,22 @@ class Kind(StrEnum):
 
     NAMESPACE = "Namespace"
     SERVICE_ACCOUNT = "ServiceAccount"
+    VOLUME_CLAIM = "PersistentVolumeClaim"
+    GPU_CLAIM = "ResourceClaimTemplate"
     NETWORK_POLICY = "NetworkPolicy"
     SERVICE = "Service"
     DISRUPTION_BUDGET = "PodDisruptionBudget"
+    MONITOR = "ServiceMonitor"
+    POD_MONITOR = "PodMonitor"
+    INFERENCE_SERVICE = "InferenceService"
     DEPLOYMENT = "Deployment"
 
 
-OWNED: Final = tuple(each for each in Kind if each is not Kind.NAMESPACE)  # What belongs to one endpoint alone.
+# Only where a template asks for it; of each, a runtime remembers that it once was (`Runtime.extras`).
+EXTRA: Final = frozenset({Kind.VOLUME_CLAIM, Kind.GPU_CLAIM, Kind.MONITOR, Kind.POD_MONITOR, Kind.INFERENCE_SERVICE})
+# What belongs to one endpoint alone, whatever its template.
+OWNED: Final = tuple(each for each in Kind if each is not Kind.NAMESPACE and each not in EXTRA)
+WORKLOADS: Final = frozenset({Kind.INFERENCE_SERVICE, Kind.DEPLOYMENT})
 
 
 class ContainerState(StrEnum):
@@ -87,7 +97,7 @@ class PodSeen(Contract):
     @property
     def engine(self) -> ContainerSeen | None:
         """The container that serves; None while Kubernetes does not speak of it."""
-        return next((each for each in self.containers if each.name == ENGINE), None)
+        return next((each for each in self.containers if each.name in (ENGINE, KSERVE_ENGINE)), None)
 
     @property
     def fetch(self) -> ContainerSeen | None:
@@ -101,13 +111,17 @@ class PodSeen(Contract):
 
 
 class ObjectSeen(Contract):
-    """One object of ours: for which generation and from which content it was applied."""
+    """One object of ours: for which generation and from which content it was applied.
+
+    `refused` is why the cluster lets it have no pod more, where it says so.
+    """
 
     kind: Kind
     generation: int
     digest: str
     replicas: int | None = None
     deleting: bool = False
+    refused: str = ""
 
 
 class Observed(Internal):

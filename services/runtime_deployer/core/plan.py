@@ -12,7 +12,7 @@ from typing import Final
 from libs.common.units import MINUTE_MS
 from services.runtime_deployer.core import adapters
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
-from services.runtime_deployer.core.manifests import Manifest, render
+from services.runtime_deployer.core.manifests import Manifest, render, workload_of
 from services.runtime_deployer.core.observed import OWNED, Kind, Observed
 from services.runtime_deployer.core.state import Cluster, Runtime
 
@@ -78,12 +78,22 @@ class ForceDeletePod:
     name: str
 
 
-Action = Apply | WarmUp | ChangeAdapter | Delete | ForceDeletePod
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Have the cluster judge objects without making one: all of them, before the first of them is there."""
+
+    cluster: Cluster
+    manifests: tuple[Manifest, ...]
+
+
+Action = Check | Apply | WarmUp | ChangeAdapter | Delete | ForceDeletePod
 
 
 def looks_at(runtime: Runtime) -> tuple[Kind, ...]:
     """The kinds of object that are worth a look now; pods always are."""
-    return (Kind.DEPLOYMENT,) if stage_of(runtime) in IN_MOTION else OWNED
+    if stage_of(runtime) in IN_MOTION:
+        return (workload_of(runtime.template),)
+    return tuple(each for each in Kind if each in OWNED or each in runtime.extras)
 
 
 def plan(runtime: Runtime, observed: Observed, now_ms: int) -> tuple[Action, ...]:
@@ -102,12 +112,26 @@ def plan(runtime: Runtime, observed: Observed, now_ms: int) -> tuple[Action, ...
     return ()
 
 
-def _applies(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[Apply, ...]:
+def _applies(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[Action, ...]:
     if runtime.template is None or runtime.placement is None:
         return ()
     shared, *owned = render(runtime, runtime.template)
-    wrong = [each for each in owned if _differs(each, observed, runtime.replicas_wanted)]
-    return tuple(Apply(cluster, each) for each in (shared, *wrong)) if wrong else ()
+    wrong = tuple(each for each in owned if _differs(each, observed, runtime.replicas_wanted))
+    kept = {each.kind for each in owned}
+    stale = tuple(
+        Delete(cluster, each.kind, runtime.endpoint_id)
+        for each in reversed(observed.objects)
+        if each.kind not in kept and not each.deleting
+    )
+    if not wrong:
+        return stale
+    checked = (Check(cluster, wrong),) if _is_new(runtime, observed) else ()
+    return (Apply(cluster, shared), *checked, *stale, *(Apply(cluster, each) for each in wrong))
+
+
+def _is_new(runtime: Runtime, observed: Observed) -> bool:
+    """Whether pods of this recipe would be the first: what nobody has tried yet is judged before it is applied."""
+    return all(each.recipe != runtime.recipe for each in observed.pods)
 
 
 def _differs(manifest: Manifest, observed: Observed, replicas: int) -> bool:

@@ -11,8 +11,8 @@ from pydantic import JsonValue
 
 from libs.common.events.endpoint import Placement
 from libs.common.ids import EndpointId
-from services.runtime_deployer.core.observed import ENGINE, FETCH
-from services.runtime_deployer.core.templates import PROBE_PERIOD_S, Template
+from services.runtime_deployer.core.observed import ENGINE, FETCH, KSERVE_ENGINE
+from services.runtime_deployer.core.templates import PROBE_PERIOD_S, Template, Workload
 
 Json = dict[str, JsonValue]
 
@@ -24,9 +24,36 @@ PROBE_TIMEOUT_S: Final = 2
 USER_ID: Final = 65532  # "nonroot" of the usual minimal images.
 MODELS: Final = "/models"
 SANDBOX: Final = "vnode"  # The tenancy, and the runtime class by which each pod of it is a machine of its own.
-TAKES_ADAPTERS: Final = frozenset({"vllm"})  # Templates whose engine has vLLM's command line.
+GPUS: Final = "gpus"  # The pod's DRA claim, where its template asks for GPUs by one.
+# Templates whose engine has vLLM's command line.
+TAKES_ADAPTERS: Final = frozenset({"vllm", "vllm-openai", "vllm-mig", "vllm-dra", "kserve-vllm"})
 ADAPTERS_WHILE_SERVING: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 RECIPE_CHARS: Final = 16  # Of one endpoint's handful of recipes; a label may have 63.
+
+
+# The fields of a pod that we write: a template that sets one in `pod` would be its second owner.
+WRITTEN: Final = frozenset(
+    {
+        "serviceAccountName",
+        "automountServiceAccountToken",
+        "enableServiceLinks",
+        "terminationGracePeriodSeconds",
+        "securityContext",
+        "runtimeClassName",
+        "nodeSelector",
+        "tolerations",
+        "initContainers",
+        "containers",
+        "volumes",
+        "imagePullSecrets",
+        "resourceClaims",
+        "restartPolicy",
+        "nodeName",
+        "hostNetwork",
+        "hostPID",
+        "hostIPC",
+    }
+)
 
 
 def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> Json:
@@ -57,11 +84,24 @@ def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template
         "initContainers": [_image(template), _fetch(template, words)],
         "containers": [_engine(placement, template, words)],
         "volumes": [
-            {"name": "models", "emptyDir": {"sizeLimit": f"{template.disk_gib(placement.model_size_bytes)}Gi"}},
+            {"name": "models", **_models(endpoint_id, placement, template)},
             {"name": "scratch", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{template.shared_memory_gib}Gi"}},
         ],
+        **({"imagePullSecrets": [{"name": template.pull_secret}]} if template.pull_secret else {}),
+        **({"resourceClaims": [_gpu_claim(endpoint_id)]} if template.device_class else {}),
+        **template.pod,
     }
+
+
+def _models(endpoint_id: EndpointId, placement: Placement, template: Template) -> Json:
+    if template.claim is not None:
+        return {"persistentVolumeClaim": {"claimName": endpoint_id}}
+    return {"emptyDir": {"sizeLimit": f"{template.disk_gib(placement.model_size_bytes)}Gi"}}
+
+
+def _gpu_claim(endpoint_id: EndpointId) -> Json:
+    return {"name": GPUS, "resourceClaimTemplateName": endpoint_id}
 
 
 def recipe_of(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> str:
@@ -86,6 +126,7 @@ def _fetch(template: Template, words: Mapping[str, str]) -> Json:
         "name": FETCH,
         "image": template.fetch_image,
         "args": _fill(template.fetch_args, words),
+        **({"envFrom": [{"secretRef": {"name": template.model_secret}}]} if template.model_secret else {}),
         "resources": _little(),
         "securityContext": _confined(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -101,11 +142,13 @@ def _engine(placement: Placement, template: Template, words: Mapping[str, str]) 
         own["args"] = [*_fill(template.engine_args, words), *_room_for_adapters(placement)]
     if placement.command:
         own = {"command": _fill(placement.command, words)}
+    is_kserve = template.workload is Workload.INFERENCE_SERVICE
     env: list[JsonValue] = [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    env += [{"name": name, "value": value} for name, value in sorted(template.engine_env.items())]
     if placement.adapters_max:
         env.append({"name": ADAPTERS_WHILE_SERVING, "value": "True"})
     return {
-        "name": ENGINE,
+        "name": KSERVE_ENGINE if is_kserve else ENGINE,
         "image": template.engine_image,
         **own,
         "env": env,
@@ -145,9 +188,11 @@ def _resources(placement: Placement, template: Template) -> Json:
     disk = f"{template.disk_gib(placement.model_size_bytes)}Gi"
     memory = f"{template.memory_gib_per_gpu * gpus}Gi"
     cpu = str(template.cpu_per_gpu * gpus)
+    counted: Json = {} if template.device_class else {template.gpu_resource: str(gpus)}
     return {
-        "requests": {"cpu": cpu, "memory": memory, "ephemeral-storage": disk, template.gpu_resource: str(gpus)},
-        "limits": {"memory": memory, template.gpu_resource: str(gpus)},
+        "requests": {"cpu": cpu, "memory": memory, "ephemeral-storage": disk, **counted},
+        "limits": {"memory": memory, **counted},
+        **({"claims": [{"name": GPUS}]} if template.device_class else {}),
     }
 
 

@@ -7,7 +7,8 @@ from typing import Final
 from libs.common.events.facts import Fact
 from libs.common.events.runtime import Replica
 from services.runtime_deployer.core.adapters import has_all, offered
-from services.runtime_deployer.core.observed import Kind, PodSeen
+from services.runtime_deployer.core.manifests import workload_of
+from services.runtime_deployer.core.observed import PodSeen
 from services.runtime_deployer.core.state import Runtime
 
 STEPS: Final = (Fact.IMAGE_PULLED, Fact.MODEL_DOWNLOADED, Fact.MODEL_LOADED, Fact.CACHE_WARMED)
@@ -27,9 +28,9 @@ def steps_reached(runtime: Runtime) -> tuple[Fact, ...]:
 
 
 def is_installed(runtime: Runtime) -> bool:
-    """Whether the Deployment was seen as the present generation wants it, and staying."""
-    deployment = runtime.seen.has(Kind.DEPLOYMENT) if runtime.seen is not None else None
-    return deployment is not None and deployment.generation == runtime.generation and not deployment.deleting
+    """Whether the workload was seen as the present generation wants it, and staying."""
+    workload = runtime.seen.has(workload_of(runtime.template)) if runtime.seen is not None else None
+    return workload is not None and workload.generation == runtime.generation and not workload.deleting
 
 
 def pods_of(runtime: Runtime) -> tuple[PodSeen, ...]:

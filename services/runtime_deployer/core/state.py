@@ -10,7 +10,7 @@ from libs.common.events.endpoint import Adapter, EndpointSpec, Placement
 from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
 from libs.common.ids import EndpointId
-from services.runtime_deployer.core.observed import Observed
+from services.runtime_deployer.core.observed import Kind, Observed
 from services.runtime_deployer.core.pod import recipe_of
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import Trouble
@@ -71,7 +71,8 @@ class Runtime:
     `begun` is the generation whose facts are told anew: a change of scaling or limits goes on with the run that there
     is, anything else begins one. `intended` is set before anything is first applied: without it there can be nothing to
     remove. `warmed` holds the starts of pods that answered a real request. `delay` is why the cluster was last not
-    reached, for operators. `sleeps` while no replica is wanted, and until one that is wanted again
+    reached, for operators. `extras` are the kinds of object that any of its templates asked for beyond those that all
+    have: they are looked for until the end. `sleeps` while no replica is wanted, and until one that is wanted again
     is ready. `no_room_for` is the recipe whose first pod found no free GPU beside the replicas that serve.
     `adapters_in_effect` are those of the last spec that was warm; `adapters_since_ms`: since when others are wanted.
     """
@@ -97,6 +98,7 @@ class Runtime:
     replicas_told: ReplicasTold = ReplicasTold()
     sleeps: bool = False
     no_room_for: str = ""
+    extras: tuple[Kind, ...] = ()
     adapters_in_effect: tuple[Adapter, ...] = ()
     adapters_since_ms: int = 0
 

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
+
+from pydantic import JsonValue
 
 from libs.common.units import GIB
 
+GPU_RESOURCE: Final = "nvidia.com/gpu"
 PROBE_PERIOD_S: Final = 5  # How often a starting engine is asked; bounds how late a loaded model is noticed.
 LOAD_SLACK: Final = 2  # Twice the expected time before a start counts as hung: disks and links are shared.
+PINNED: Final = re.compile(r".+(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})$")
 DISK_SLACK_GIB: Final = 10  # Compiled kernels, logs and a partial file beside the finished weights.
+
+
+class Workload(StrEnum):
+    """Who makes the pods, and so who owns what hangs from them: one owner per workload, route and autoscaler."""
+
+    DEPLOYMENT = "deployment"  # We write the Deployment and the Service.
+    INFERENCE_SERVICE = "inference_service"  # KServe writes both; we write its InferenceService (Standard mode).
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeClaim:
+    """A volume of the endpoint's own that keeps the weights when pods come and go; all replicas read it."""
+
+    storage_gib: int
+    storage_class: str = ""  # Empty: the cluster's own choice.
+    access_mode: str = "ReadWriteMany"  # ReadWriteOnce holds for as long as all replicas are on one node.
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +61,7 @@ class Template:
     engine_command: tuple[str, ...] = ()  # Empty: the image's own entry point.
     port: int = 8000
     health_path: str = "/health"
-    gpu_resource: str = "nvidia.com/gpu"
+    gpu_resource: str = GPU_RESOURCE  # Or a MIG profile's, such as nvidia.com/mig-3g.40gb.
     cpu_per_gpu: int = 8
     memory_gib_per_gpu: int = 64
     shared_memory_gib: int = 8  # /dev/shm: tensor parallel workers pass activations through it.
@@ -52,6 +74,14 @@ class Template:
     egress_ports: tuple[int, ...] = (443,)
     tolerations: tuple[Toleration, ...] = (Toleration("nvidia.com/gpu"),)
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    workload: Workload = Workload.DEPLOYMENT
+    metrics_path: str = ""  # Where Prometheus finds its metrics; empty: nobody is told to look.
+    device_class: str = ""  # GPUs by a DRA claim for this DeviceClass, instead of by `gpu_resource`.
+    claim: VolumeClaim | None = None  # None: each pod has its own disk, and downloads anew.
+    pull_secret: str = ""  # A Secret in the endpoint's namespace for the images' registry.
+    model_secret: str = ""  # A Secret there whose entries the fetch gets as environment.
+    engine_env: Mapping[str, str] = field(default_factory=dict)
+    pod: Mapping[str, JsonValue] = field(default_factory=dict)  # More fields of the pod, as Kubernetes names them.
 
     @property
     def key(self) -> str:
@@ -77,3 +107,17 @@ class Template:
     def disk_gib(self, model_size_bytes: int) -> int:
         """Local disk that one replica needs."""
         return math.ceil(model_size_bytes / GIB) + DISK_SLACK_GIB
+
+
+def problems(template: Template) -> Iterator[tuple[str, str]]:
+    """What is wrong with a template, as pairs of a field and what to do; nothing if it is fine."""
+    for field_name, image in (("fetch_image", template.fetch_image), ("engine_image", template.engine_image)):
+        if PINNED.fullmatch(image) is None:
+            yield (
+                field_name,
+                f"{image!r} is whatever its registry says today: name a tag other than latest, or a digest",
+            )
+    if template.device_class and template.gpu_resource != GPU_RESOURCE:
+        yield "gpu_resource", "GPUs come by `device_class` or by `gpu_resource`: leave one out"
+    if template.claim is not None and template.claim.storage_gib <= 0:
+        yield "claim.storage_gib", f"{template.claim.storage_gib} holds no model: say how large the volume is"

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from libs.common.units import MINUTE_MS, SECOND_MS
-from services.runtime_deployer.core.observed import FETCH, ContainerSeen, PodSeen
+from services.runtime_deployer.core.observed import FETCH, ContainerSeen, Observed, PodSeen
 
 CRASHES_MAX: Final = 3  # One crash may be the node's; Kubernetes' back-off makes three about a minute.
 NAMED: Final = re.compile(r"([A-Z][A-Za-z0-9]{2,63}): ")  # A container that says why begins so: "DigestMismatch: …".
@@ -30,6 +30,7 @@ PATIENCE_MS: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 UPDATE_PATIENCE_MS: Final = 30 * SECOND_MS  # There is something to go back to, and clients may be held until then.
+REFUSED_PATIENCE_MS: Final = 5 * MINUTE_MS  # What another endpoint gives back, or an operator raises, may let it in.
 SAID: Final = {"digest does not match": "DigestMismatch"}  # The same, from a container that only says it in words.
 # What a model fetch may report that no second try can change.
 FINAL_FETCH: Final = frozenset({"DigestMismatch", "ModelNotFound", "ModelGated", "SizeMismatch", "DiskTooSmall"})
@@ -58,6 +59,14 @@ def trouble_of(pods: Iterable[PodSeen], *, patience_max_ms: int | None = None) -
     if patience_max_ms is None or worst.patience_ms <= patience_max_ms:
         return worst
     return replace(worst, patience_ms=patience_max_ms)
+
+
+def refusal_of(observed: Observed, *, has_pods: bool) -> Trouble | None:
+    """What is wrong if the cluster lets there be no pod at all: a quota, or an admission rule."""
+    refused = next((each.refused for each in observed.objects if each.refused), "")
+    if not refused or has_pods:
+        return None
+    return Trouble("QuotaExceeded" if "exceeded quota" in refused else "PodRefused", refused, REFUSED_PATIENCE_MS)
 
 
 def _pod_trouble(pod: PodSeen) -> Trouble | None:

@@ -7,6 +7,7 @@ Absent is only what a cluster says is not there (404 of the object, or of the cl
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,11 +16,20 @@ from libs.common.telemetry.logging import fields
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import ENDPOINT, GENERATION, NAMESPACE, Manifest
 from services.runtime_deployer.core.observed import AdapterSeen, Kind, ObjectSeen, Observed, PodSeen
-from services.runtime_deployer.core.plan import Action, Apply, ChangeAdapter, Delete, ForceDeletePod, WarmUp, looks_at
+from services.runtime_deployer.core.plan import (
+    Action,
+    Apply,
+    ChangeAdapter,
+    Check,
+    Delete,
+    ForceDeletePod,
+    WarmUp,
+    looks_at,
+)
 from services.runtime_deployer.core.state import Cluster, Runtime
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.connections import APPLY, Connections, Reply
-from services.runtime_deployer.shell.pods import adapters_seen, number, object_seen, pod_seen
+from services.runtime_deployer.shell.pods import adapters_seen, is_foreign, number, object_seen, pod_seen
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +41,22 @@ LOAD: Final = "/v1/load_lora_adapter"
 UNLOAD: Final = "/v1/unload_lora_adapter"
 WARM_UP_TEXT: Final = "Say hello."
 
+NO_SUCH_FIELD: Final = re.compile(r"failed to create typed patch object \(.*?\): (?P<field>\S+): (?P<why>.*)")
+
 _IN: Final = f"/namespaces/{NAMESPACE}"
 PODS: Final = f"/api/v1{_IN}/pods"
+AUTOSCALERS: Final = f"/apis/autoscaling/v2{_IN}/horizontalpodautoscalers"
 PATHS: Final[Mapping[Kind, str]] = {
     Kind.NAMESPACE: "/api/v1/namespaces",
     Kind.SERVICE_ACCOUNT: f"/api/v1{_IN}/serviceaccounts",
+    Kind.VOLUME_CLAIM: f"/api/v1{_IN}/persistentvolumeclaims",
+    Kind.GPU_CLAIM: f"/apis/resource.k8s.io/v1{_IN}/resourceclaimtemplates",
     Kind.NETWORK_POLICY: f"/apis/networking.k8s.io/v1{_IN}/networkpolicies",
     Kind.SERVICE: f"/api/v1{_IN}/services",
     Kind.DISRUPTION_BUDGET: f"/apis/policy/v1{_IN}/poddisruptionbudgets",
+    Kind.MONITOR: f"/apis/monitoring.coreos.com/v1{_IN}/servicemonitors",
+    Kind.POD_MONITOR: f"/apis/monitoring.coreos.com/v1{_IN}/podmonitors",
+    Kind.INFERENCE_SERVICE: f"/apis/serving.kserve.io/v1beta1{_IN}/inferenceservices",
     Kind.DEPLOYMENT: f"/apis/apps/v1{_IN}/deployments",
 }
 
@@ -76,6 +94,10 @@ class KubernetesClusters:
     def apply(self, action: Action) -> None:
         """Do one thing. Raises Unavailable (later) or Rejected (never, naming the field or its other owner)."""
         match action:
+            case Check():
+                self._refuse_second_scaler(action)
+                for manifest in action.manifests:
+                    self._apply(action.cluster, manifest, dry=True)
             case Apply():
                 with metrics.APPLY_SECONDS.labels(kind=action.manifest.kind).time():
                     self._apply(action.cluster, action.manifest)
@@ -91,7 +113,7 @@ class KubernetesClusters:
 
     def _look(self, cluster: Cluster, kind: Kind, name: str) -> ObjectSeen | None:
         body = self._get(cluster, f"{PATHS[kind]}/{name}")
-        return None if body is None else object_seen(kind, body)
+        return None if body is None or is_foreign(kind, name, body) else object_seen(kind, body)
 
     def _pods(self, cluster: Cluster, endpoint_id: str) -> tuple[PodSeen, ...]:
         listed = self._get(cluster, PODS, {"labelSelector": f"{ENDPOINT}={endpoint_id}"}) or {}
@@ -133,14 +155,14 @@ class KubernetesClusters:
             raise Rejected(f"adapter {change.name} from {change.source}: {said}", code="adapter_refused")
         raise Unavailable(f"{action.pod} did not load adapter {change.name}: {reply.status}", code="adapter_failed")
 
-    def _apply(self, cluster: Cluster, manifest: Manifest) -> None:
+    def _apply(self, cluster: Cluster, manifest: Manifest, *, dry: bool = False) -> None:
         path = f"{PATHS[manifest.kind]}/{manifest.name}"
         body = self._fenced(manifest, self._get(cluster, path))
         reply = self._connections.ask(
             cluster,
             "PATCH",
             path,
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})},
             body=body,
             content_type=APPLY,
             timeout_s=self._timeout_s,
@@ -148,11 +170,35 @@ class KubernetesClusters:
         if not reply.is_ok:
             raise trouble_in(reply, f"apply {manifest.kind} {manifest.name}")
 
+    def _refuse_second_scaler(self, check: Check) -> None:
+        """KEDA's scalers are among these too: it makes a HorizontalPodAutoscaler of each."""
+        names = {each.name for each in check.manifests}
+        targets = names | {f"{each}-predictor" for each in names}  # What KServe makes of an InferenceService.
+        listed = self._get(check.cluster, AUTOSCALERS) or {}
+        for each in listed.get("items") or ():
+            target = ((each.get("spec") or {}).get("scaleTargetRef") or {}).get("name", "")
+            if target in targets:
+                name = each["metadata"]["name"]
+                raise Rejected(
+                    f"HorizontalPodAutoscaler {NAMESPACE}/{name} scales {target} (spec.scaleTargetRef.name), and so do "
+                    "we: delete it, a workload has one autoscaler",
+                    code="foreign_autoscaler",
+                )
+
     @staticmethod
     def _fenced(manifest: Manifest, there: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """The body to apply: bound to the version just read, so that nobody's newer apply is overwritten."""
+        """The body to apply: bound to what was just read, so that nobody's newer apply is overwritten.
+
+        To its uid as well as to its version: by the version alone, what was deleted meanwhile would be made anew.
+        """
         if there is None or manifest.kind is Kind.NAMESPACE:
             return manifest.body
+        if is_foreign(manifest.kind, manifest.name, there):
+            raise Rejected(
+                f"{manifest.kind} {NAMESPACE}/{manifest.name} is there and not ours (metadata.labels has no "
+                f"{ENDPOINT}={manifest.name}): delete or rename it, nothing was applied over it",
+                code="foreign_object",
+            )
         metadata = there.get("metadata") or {}
         newer = number((metadata.get("annotations") or {}).get(GENERATION))
         if newer > manifest.generation:
@@ -162,7 +208,8 @@ class KubernetesClusters:
             )
         ours = manifest.body["metadata"]
         assert isinstance(ours, dict), manifest.kind
-        return {**manifest.body, "metadata": {**ours, "resourceVersion": metadata.get("resourceVersion", "")}}
+        bound = {each: metadata.get(each, "") for each in ("uid", "resourceVersion")}
+        return {**manifest.body, "metadata": {**ours, **bound}}
 
     def _warm_up(self, action: WarmUp) -> None:
         path = _engine(action.pod, action.port, CHAT)
@@ -204,6 +251,9 @@ def trouble_in(reply: Reply, doing: str) -> Rejected | Unavailable:
     if reply.status == 409 and conflicts:
         named = "; ".join(f"{each.get('field', '?')}: {each.get('message', '')}" for each in conflicts)
         return Rejected(f"{doing}: another field manager owns {named}", code="field_conflict")
+    unknown = NO_SUCH_FIELD.search(message)
+    if unknown is not None:  # A server answers 500 to this, as if it were its own fault.
+        return Rejected(f"{doing}: {unknown['field']}: {unknown['why']}", code="invalid_object")
     if reply.status in (400, 422):
         named = "; ".join(f"{each.get('field', '?')}: {each.get('message', '')}" for each in causes)
         return Rejected(f"{doing}: {named or message}", code="invalid_object")

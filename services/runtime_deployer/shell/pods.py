@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.runtime_deployer.core.manifests import DIGEST, GENERATION, MODEL, RECIPE
+from services.runtime_deployer.core.manifests import DIGEST, ENDPOINT, GENERATION, MANAGED_BY, MANAGER, MODEL, RECIPE
 from services.runtime_deployer.core.observed import (
     ENGINE,
+    KSERVE_ENGINE,
+    WORKLOADS,
     AdapterSeen,
     ContainerSeen,
     ContainerState,
@@ -34,9 +36,30 @@ def object_seen(kind: Kind, body: Json) -> ObjectSeen:
         kind=kind,
         generation=number(annotations.get(GENERATION)),
         digest=annotations.get(DIGEST, ""),
-        replicas=(body.get("spec") or {}).get("replicas") if kind is Kind.DEPLOYMENT else None,
+        replicas=_replicas(kind, body.get("spec") or {}),
         deleting="deletionTimestamp" in metadata,
+        refused=_refused(body.get("status") or {}) if kind in WORKLOADS else "",
     )
+
+
+def is_foreign(kind: Kind, name: str, body: Json) -> bool:
+    """Whether an object by the name of one of ours is somebody else's: it doesn't carry the marks that ours have."""
+    labels = (body.get("metadata") or {}).get("labels") or {}
+    return kind is not Kind.NAMESPACE and (labels.get(MANAGED_BY), labels.get(ENDPOINT)) != (MANAGER, name)
+
+
+def _replicas(kind: Kind, spec: Json) -> int | None:
+    if kind is Kind.INFERENCE_SERVICE:
+        return (spec.get("predictor") or {}).get("minReplicas")
+    return spec.get("replicas") if kind is Kind.DEPLOYMENT else None
+
+
+def _refused(status: Json) -> str:
+    """Why no pod more may be: without the name of the pod, which is another one for each try."""
+    conditions = {each.get("type"): each for each in status.get("conditions") or ()}
+    failure = conditions.get("ReplicaFailure") or {}
+    said = str(failure.get("message") or "") if failure.get("status") == "True" else ""
+    return said.rpartition(" is forbidden: ")[2][:MESSAGE_MAX]
 
 
 def pod_seen(body: Json) -> PodSeen:
@@ -73,7 +96,9 @@ def number(text: str | None) -> int:
 
 
 def _port(spec: Json) -> int:
-    engine: Json = next((each for each in spec.get("containers") or () if each.get("name") == ENGINE), {})
+    engine: Json = next(
+        (each for each in spec.get("containers") or () if each.get("name") in (ENGINE, KSERVE_ENGINE)), {}
+    )
     return next((int(each["containerPort"]) for each in engine.get("ports") or ()), 0)
 
 

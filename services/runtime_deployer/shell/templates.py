@@ -11,7 +11,9 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from libs.common.errors import Invalid
-from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.core.pod import WRITTEN
+from services.runtime_deployer.core.templates import Template, problems
+from services.runtime_deployer.shell.schemas import unknown_fields
 
 FILE_BYTES_MAX: Final = 64 * 1024  # A template is a page of text; anything larger is a mistake.
 
@@ -39,7 +41,7 @@ def _load(path: Path) -> Template:
         text = path.read_bytes()
         if len(text) > FILE_BYTES_MAX:
             raise Invalid(f"{path}: {len(text)} bytes is more than a template may have ({FILE_BYTES_MAX})")
-        return _TEMPLATE.validate_python(yaml.safe_load(text))
+        return _judged(path, _TEMPLATE.validate_python(yaml.safe_load(text)))
     except OSError as wrong:
         raise Invalid(f"{path}: can't be read: {wrong.strerror}") from wrong
     except yaml.YAMLError as wrong:
@@ -49,3 +51,17 @@ def _load(path: Path) -> Template:
             f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}" for each in wrong.errors(include_input=False)
         )
         raise Invalid(f"{path}: {fields}") from None
+
+
+def _judged(path: Path, template: Template) -> Template:
+    wrong = [f"{field}: {what}" for field, what in problems(template)]
+    wrong += [f"pod.{each}: we write that field ourselves, by the template's other fields" for each in _ours(template)]
+    wrong += [f"{each}: no pod has such a field" for each in unknown_fields(template.pod, "V1PodSpec", "pod")]
+    if wrong:
+        raise Invalid(f"{path}: {'; '.join(wrong)}")
+    return template
+
+
+def _ours(template: Template) -> list[str]:
+    """The fields of a pod with two owners: the operator's, and ours whatever the endpoint and the template."""
+    return sorted(set(template.pod) & set(WRITTEN))

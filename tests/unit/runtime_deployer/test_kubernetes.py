@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from libs.common.errors import Rejected, Unavailable
-from services.runtime_deployer.core.manifests import DIGEST, GENERATION, MODEL, RECIPE, render
+from services.runtime_deployer.core.manifests import DIGEST, GENERATION, MANAGED_BY, MODEL, RECIPE, render
+from services.runtime_deployer.core.manifests import ENDPOINT as ENDPOINT_LABEL
 from services.runtime_deployer.core.observed import ContainerState, Kind
-from services.runtime_deployer.core.plan import Apply, Delete, ForceDeletePod, WarmUp
+from services.runtime_deployer.core.plan import Apply, Check, Delete, ForceDeletePod, WarmUp
 from services.runtime_deployer.core.state import Cluster, Runtime
 from services.runtime_deployer.shell.connections import access_key_from
 from tests.unit.runtime_deployer.a_runtime import ENDPOINT, PROJECT, VLLM, Scene, gpu_ready, requested
 from tests.unit.runtime_deployer.fake_api import PLATFORM, FakeApi, clusters, connected
 
 CLUSTER = Cluster(PROJECT, ENDPOINT)
+OURS = {MANAGED_BY: "millrace", ENDPOINT_LABEL: ENDPOINT}
 BASE = f"{PLATFORM}/kubernetes/project/{PROJECT}/virtualcluster/{ENDPOINT}"
 DEPLOYMENT = f"/apis/apps/v1/namespaces/inference/deployments/{ENDPOINT}"
 PODS = "/api/v1/namespaces/inference/pods"
@@ -30,6 +32,11 @@ def a_runtime() -> Runtime:
 
 def the_deployment() -> Apply:
     return Apply(CLUSTER, render(a_runtime(), VLLM)[-1])
+
+
+def there(*, generation: int) -> dict[str, Any]:
+    marks = {GENERATION: str(generation)}
+    return {"metadata": {"uid": "u-1", "resourceVersion": "41", "labels": OURS, "annotations": marks}}
 
 
 def a_pod(**status: Any) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def test_two_looks_at_the_same_thing_are_equal_though_versions_and_times_moved()
 
     def deployment(version: str) -> dict[str, Any]:
         marks = {GENERATION: "1", DIGEST: "abc"}
-        return {"metadata": {"annotations": marks, "resourceVersion": version}, "spec": {"replicas": 2}}
+        return {"metadata": {"annotations": marks, "labels": OURS, "resourceVersion": version}, "spec": {"replicas": 2}}
 
     def pods(reason: str, at: str) -> dict[str, Any]:
         waiting = {"name": "model-fetch", "state": {"waiting": {"reason": reason, "message": f"back-off {at}"}}}
@@ -142,21 +149,21 @@ def test_a_pod_is_read_with_its_containers_its_last_end_and_its_readiness() -> N
 
 def test_an_apply_is_server_side_by_our_manager_and_bound_to_the_version_read() -> None:
     api = FakeApi()
-    api.on("GET", DEPLOYMENT, 200, {"metadata": {"resourceVersion": "41", "annotations": {GENERATION: "1"}}})
+    api.on("GET", DEPLOYMENT, 200, there(generation=1))
     api.on("PATCH", DEPLOYMENT, 200)
 
     clusters(api).apply(the_deployment())
 
     patch = api.asked[-1]
-    assert patch.url == f"{BASE}{DEPLOYMENT}?fieldManager=millrace-runtime-deployer"
+    assert patch.url == f"{BASE}{DEPLOYMENT}?fieldManager=millrace-runtime-deployer&fieldValidation=Strict"
     assert patch.headers["Content-Type"] == "application/apply-patch+yaml"
-    assert patch.body["metadata"]["resourceVersion"] == "41"
+    assert (patch.body["metadata"]["resourceVersion"], patch.body["metadata"]["uid"]) == ("41", "u-1")
     assert patch.body["kind"] == "Deployment"
 
 
 def test_an_older_generation_is_not_applied_over_a_newer_one() -> None:
     api = FakeApi()
-    api.on("GET", DEPLOYMENT, 200, {"metadata": {"resourceVersion": "41", "annotations": {GENERATION: "2"}}})
+    api.on("GET", DEPLOYMENT, 200, there(generation=2))
 
     with pytest.raises(Unavailable) as fenced:
         clusters(api).apply(the_deployment())
@@ -193,6 +200,66 @@ def test_an_invalid_object_is_refused_with_its_field() -> None:
         clusters(api).apply(the_deployment())
 
     assert refused.value.code == "invalid_object"
+
+
+def test_a_field_that_no_schema_has_is_refused_by_name_though_the_server_calls_it_an_error_of_its_own() -> None:
+    api = FakeApi()
+    why = "failed to create typed patch object (a/b; apps/v1, Kind=Deployment): .spec.replcas: field not declared"
+    api.on("PATCH", DEPLOYMENT, 500, {"reason": "InternalError", "message": f"{why} in schema"})
+
+    with pytest.raises(Rejected, match=r"\.spec\.replcas: field not declared in schema") as refused:
+        clusters(api).apply(the_deployment())
+
+    assert refused.value.code == "invalid_object"
+
+
+def test_an_object_that_somebody_else_made_is_refused_and_neither_seen_as_ours_nor_written() -> None:
+    api = FakeApi()
+    api.on("GET", DEPLOYMENT, 200, {"metadata": {"resourceVersion": "41", "labels": {"app": "theirs"}}})
+
+    with pytest.raises(Rejected, match="is there and not ours") as refused:
+        clusters(api).apply(the_deployment())
+
+    assert refused.value.code == "foreign_object"
+    assert {each.method for each in api.asked} == {"GET"}
+    assert clusters(api).observe(a_runtime()).objects == ()
+
+
+def test_a_check_has_everything_judged_and_nothing_made() -> None:
+    api = FakeApi()
+    manifests = render(a_runtime(), VLLM)[1:]
+    api.on("PATCH", ENDPOINT, 200)
+
+    clusters(api).apply(Check(CLUSTER, manifests))
+
+    writes = [each.url for each in api.asked if each.method != "GET"]
+    assert len(writes) == len(manifests)
+    assert all("dryRun=All" in each for each in writes)
+
+
+def test_a_second_autoscaler_of_the_workload_is_refused_by_its_name() -> None:
+    api = FakeApi()
+    scaler = {"metadata": {"name": "keda-hpa-x"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": ENDPOINT}}}
+    other = {"metadata": {"name": "other"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "other"}}}
+    api.on("GET", "horizontalpodautoscalers", 200, {"items": [other, scaler]})
+
+    with pytest.raises(Rejected, match=r"inference/keda-hpa-x scales ep-.*spec\.scaleTargetRef\.name") as refused:
+        clusters(api).apply(Check(CLUSTER, render(a_runtime(), VLLM)[1:]))
+
+    assert refused.value.code == "foreign_autoscaler"
+    assert {each.method for each in api.asked} == {"GET"}
+
+
+def test_a_quota_that_lets_no_pod_be_is_seen_without_the_name_of_the_pod() -> None:
+    api = FakeApi()
+    message = 'pods "ep-x-1" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=4'
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    api.on("GET", DEPLOYMENT, 200, {**there(generation=1), "status": {"conditions": [failure]}})
+
+    seen = clusters(api).observe(a_runtime()).has(Kind.DEPLOYMENT)
+
+    assert seen is not None
+    assert seen.refused == "exceeded quota: gpus, requested: requests.nvidia.com/gpu=4"
 
 
 def test_an_apply_to_a_cluster_that_is_gone_is_tried_again() -> None:

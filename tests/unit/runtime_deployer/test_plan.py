@@ -14,6 +14,7 @@ from services.runtime_deployer.core.plan import (
     FORCE_AFTER_MS,
     Action,
     Apply,
+    Check,
     Delete,
     ForceDeletePod,
     WarmUp,
@@ -21,12 +22,15 @@ from services.runtime_deployer.core.plan import (
     plan,
 )
 from services.runtime_deployer.core.state import Cluster, Runtime
+from services.runtime_deployer.core.templates import VolumeClaim
 from tests.unit.runtime_deployer.a_runtime import (
     ENDPOINT,
     NOW_MS,
     PROJECT,
+    TEMPLATES,
     VLLM,
     Scene,
+    a_placement,
     a_serving_scene,
     deletion_requested,
     downloading,
@@ -53,8 +57,35 @@ def test_an_empty_cluster_gets_everything_with_the_deployment_last() -> None:
     actions = planned(scene, Observed(removing=False))
 
     kinds = [each.manifest.kind for each in actions if isinstance(each, Apply)]
-    assert kinds == list(Kind)
+    assert kinds == [Kind.NAMESPACE, *OWNED]
     assert kinds[-1] is Kind.DEPLOYMENT
+
+
+def test_what_nobody_has_tried_yet_is_judged_whole_before_the_first_of_it_is_applied() -> None:
+    scene = Scene().hear(requested(), gpu_ready())
+
+    shared, check, first, *_ = planned(scene, Observed(removing=False))
+
+    assert isinstance(shared, Apply)
+    assert isinstance(check, Check)
+    assert [each.kind for each in check.manifests] == list(OWNED)
+    assert isinstance(first, Apply)
+
+    again = planned(scene, Observed(removing=False, pods=(loading(),)))
+    assert not any(isinstance(each, Check) for each in again), "its pods run: it was judged before"
+
+
+def test_what_a_template_before_made_and_this_one_does_not_goes() -> None:
+    templates = {"vllm@1": replace(VLLM, metrics_path="/metrics", claim=VolumeClaim(100))}
+    scene = Scene(templates={**TEMPLATES, **templates}).hear(requested(), gpu_ready())
+    before = [each for each in render(scene.runtime, templates["vllm@1"]) if each.kind is not Kind.NAMESPACE]
+    there = tuple(ObjectSeen(kind=each.kind, generation=1, digest=each.digest) for each in before)
+
+    scene.hear(requested(generation=2, sequence=10, placement=a_placement(template="vllm@2")))
+    actions = planned(scene, Observed(removing=False, objects=there))
+
+    assert set(looks_at(scene.runtime)) >= {Kind.MONITOR, Kind.VOLUME_CLAIM}, "looked for until it is gone"
+    assert [each.kind for each in actions if isinstance(each, Delete)] == [Kind.MONITOR, Kind.VOLUME_CLAIM]
 
 
 def test_nothing_is_done_where_everything_is_as_wanted() -> None:
@@ -213,6 +244,8 @@ def test_a_plan_carried_out_leaves_nothing_to_plan(objects: list[ObjectSeen]) ->
     there = {each.kind: each for each in objects}
 
     for action in planned(scene, Observed(removing=False, objects=tuple(objects))):
+        if isinstance(action, Check):
+            continue
         assert isinstance(action, Apply)
         there[action.manifest.kind] = _applied(action, scene.runtime)
     there.pop(Kind.NAMESPACE, None)

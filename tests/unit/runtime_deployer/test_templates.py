@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import Invalid
+from services.runtime_deployer.core.pod import WRITTEN, pod_spec
+from services.runtime_deployer.core.templates import Workload
 from services.runtime_deployer.shell.settings import TEMPLATES_DIR
 from services.runtime_deployer.shell.templates import FILE_BYTES_MAX, load_templates
+from tests.unit.runtime_deployer.a_runtime import ENDPOINT, MODEL, a_placement
 
 SHIPPED = (TEMPLATES_DIR / "vllm-1.yaml").read_text()
 
@@ -22,8 +25,20 @@ def test_a_second_version_of_vllm_differs_where_it_says_so() -> None:
     assert replace(two, version="1", drain_s=one.drain_s, engine_args=one.engine_args) == one
 
 
-def test_the_shipped_templates_are_two_versions_of_vllm() -> None:
-    assert set(load_templates(TEMPLATES_DIR)) == {"vllm@1", "vllm@2"}
+def test_the_shipped_templates_are_engines_direct_and_behind_kserve() -> None:
+    shipped = load_templates(TEMPLATES_DIR)
+
+    assert set(shipped) == {
+        "container@1",
+        "kserve-vllm@1",
+        "triton@1",
+        "vllm-dra@1",
+        "vllm-mig@1",
+        "vllm-openai@1",
+        "vllm@1",
+        "vllm@2",
+    }
+    assert {each.workload for each in shipped.values()} == set(Workload)
 
 
 def test_a_new_version_stands_beside_the_old_one(tmp_path: Path) -> None:
@@ -36,12 +51,37 @@ def test_a_new_version_stands_beside_the_old_one(tmp_path: Path) -> None:
     assert templates["vllm@2"].start_s == 90
 
 
+def test_what_an_operator_adds_to_the_pod_is_in_the_pod_and_in_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "vllm-1.yaml").write_text(SHIPPED + "\npod: {priorityClassName: gold}\n")
+    placement = a_placement()
+    mine, theirs = load_templates(tmp_path)["vllm@1"], load_templates(TEMPLATES_DIR)["vllm@1"]
+
+    made, plain = (pod_spec(ENDPOINT, placement, MODEL, each) for each in (mine, theirs))
+
+    assert made == {**plain, "priorityClassName": "gold"}
+
+
+def test_every_field_that_we_write_into_a_pod_is_kept_from_a_second_owner() -> None:
+    full = replace(load_templates(TEMPLATES_DIR)["vllm-dra@1"], pull_secret="any")
+
+    assert set(pod_spec(ENDPOINT, a_placement(), MODEL, full)) <= WRITTEN
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         (SHIPPED.replace("start_s: 60", "start_s: soon"), "start_s"),
         (SHIPPED + "\nhealth_pth: /x\n", "health_pth"),
         (SHIPPED.replace("engine_image: millrace/model-server:1", ""), "engine_image"),
+        (SHIPPED.replace("model-server:1", "model-server"), "engine_image: 'millrace/model-server' is whatever"),
+        (SHIPPED.replace("model-fetch:1", "model-fetch:latest"), "fetch_image"),
+        (SHIPPED + "\ngpu_resource: nvidia.com/mig-1g.10gb\ndevice_class: gpu.nvidia.com\n", "gpu_resource"),
+        (SHIPPED + "\nclaim: {storage_gib: 0}\n", "claim.storage_gib"),
+        (SHIPPED + "\nworkload: knative\n", "workload"),
+        (SHIPPED + "\npod: {prioritClassName: gold}\n", "pod.prioritClassName: no pod has such a field"),
+        (SHIPPED + "\npod: {topologySpreadConstraints: [{maxSkw: 1}]}\n", "pod.topologySpreadConstraints[0].maxSkw"),
+        (SHIPPED + "\npod: {affinity: {nodeAffinity: {prefered: []}}}\n", "pod.affinity.nodeAffinity.prefered"),
+        (SHIPPED + "\npod: {containers: []}\n", "pod.containers: we write that field ourselves"),
         ("name: [", "not YAML"),
         ("", "file"),
         ("x" * (FILE_BYTES_MAX + 1), "more than a template may have"),
