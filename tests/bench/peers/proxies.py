@@ -135,6 +135,7 @@ def litellm(state: Path, engine: int) -> Iterator[Proxy]:
     config.write_text(LITELLM.format(model=MODEL, engine=engine))
     command = [str(venvs.program("litellm")), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     env = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    env["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # It listens to this machine alone.
     with a_process([*command, "--num_workers", "1"], state / "litellm.log", port=port, cpu=PROXY_CPU, env=env) as pid:
         yield Proxy(port, pid)
 
