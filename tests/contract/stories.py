@@ -215,6 +215,16 @@ def waits() -> Stage:
     return stage
 
 
+def shared() -> Stage:
+    """Comes up in a cluster that all may share, and is deleted; the cluster's nodes are its pool's."""
+    stage = Stage()
+    endpoint_id = stage.create(spec={**SPEC, "tier": "l40s-shared"})
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    stage.rounds(60)
+    return stage
+
+
 def no_template() -> Stage:
     """Can never have a cluster, because the Platform has no such template: fails, and gives everything back."""
     with tempfile.TemporaryDirectory() as folder:
@@ -301,6 +311,7 @@ def spent() -> Stage:
 STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "served": served,
     "waits": waits,
+    "shared": shared,
     "no_template": no_template,
     "broken_model": broken_model,
     "changed": changed,
