@@ -93,6 +93,7 @@ class Stage:
     ledger_port: int = field(default_factory=free_port)
     kills: Counter[str] = field(default_factory=Counter)
     ended: int = 0  # Streams that no kill broke: how much was served, however slow the machine is.
+    is_over: bool = False
 
     def __post_init__(self) -> None:
         def of(name: str, **more: str) -> dict[str, str]:
@@ -208,10 +209,12 @@ async def many_streams(stage: Stage, chance: random.Random, count: int) -> list[
 
 
 async def killing(stage: Stage, chance: random.Random) -> None:
-    """Kill one after the other, for ever."""
+    """Kill one after the other, until it is over. Never half: whom it killed, it has started again."""
     for victim in itertools.cycle(VICTIMS):
         until = stage.ended + chance.randint(*KILL_EVERY)
         while stage.ended < until:
+            if stage.is_over:
+                return
             await asyncio.sleep(0.02)
         await asyncio.sleep(chance.uniform(0, 0.5))
         await stage.kill(victim)
@@ -273,14 +276,8 @@ async def run(
         try:
             seen = await many_streams(stage, chance, count)
         finally:
-            killer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await killer
-        for child in (stage.router, stage.ledger):  # Cancelled between a kill and its start?
-            if child.process is None or child.process.returncode is not None:
-                await child.start()
-        with contextlib.suppress(Exception):
-            await asyncio.to_thread(server.start)
+            stage.is_over = True
+            await killer
         bill = await billed(stage, seen)
     return seen, wrong(seen, bill), stage
 

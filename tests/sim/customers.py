@@ -25,7 +25,7 @@ CALLER: Final = Caller(
     TenantId(TENANT), ProjectId(PROJECT), "key:aaaaaaaaaa", frozenset({"manage", "read", "inference"})
 )
 TIERS: Final[tuple[str, ...]] = ("h100-dedicated", "l40s-dedicated")
-ENDPOINTS_MAX: Final = 2  # Names in a run; small, so that each lives through much.
+ENDPOINTS: Final = (1, 1, 2)  # Names in a run, one of these; few, so that each lives through much.
 CODEC: Final = TypeAdapter(Endpoint)
 AT_REST: Final = frozenset({Stage.READY, Stage.PAUSED, Stage.DELETED})  # Whoever sees a failure has it repaired.
 
@@ -38,6 +38,7 @@ class Customers:
         self.accepted: dict[OperationId, str] = {}  # Operation -> endpoint, for every 202 that was seen.
         self.tiers = TIERS
         self._asked = 0
+        self._endpoints_max = simulation.chance.choice(ENDPOINTS)
         self._known: dict[str, tuple[int, Endpoint]] = {}  # Parsed once a version: the checkers look at every step.
         self._retry: list[Wish] = []
         self._wishing = Wishing(simulation.chance, CALLER)
@@ -47,7 +48,7 @@ class Customers:
         toss = self._sim.chance.random()
         if self._retry and toss < 0.5:
             self._ask(self._retry.pop())
-        elif toss < 0.7 and self._asked < ENDPOINTS_MAX:
+        elif toss < 0.7 and self._asked < self._endpoints_max:
             self._asked += 1
             self._create(f"chat-{self._asked}", self._a_spec())
         elif living := self._living():
@@ -105,7 +106,7 @@ class Customers:
         chance = self._sim.chance
         tier = chance.choice(self.tiers)
         scaling = Scaling(min=1, max=chance.choice((1, 1, 2)), target_concurrency=2)
-        adapters = (TONE,) if self._asked == ENDPOINTS_MAX else ()
+        adapters = (TONE,) if chance.random() < 0.5 else ()
         model = chance.choice(MODELS)
         return EndpointSpec(model=model, tier=tier, region="eu-1", scaling=scaling, adapters=adapters)
 
