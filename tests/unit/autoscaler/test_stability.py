@@ -49,7 +49,7 @@ def dying_at(fatal: int) -> Callable[[str], None]:
     return moment
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     milli=st.integers(0, 100_000),
     cold_start_s=st.integers(0, 420),
@@ -71,7 +71,7 @@ def test_constant_load_brings_at_most_one_change_a_window_and_then_none(
 loads = st.lists(st.tuples(st.integers(0, 90_000) | st.none(), st.integers(1, 60), st.integers(0, 3)), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(
     script=loads,
     low=st.integers(1, 4),

@@ -120,7 +120,7 @@ def gpu_lines(world: World) -> dict[tuple[str, int], int]:
     return {place: quantity for place, quantity in found.items() if quantity}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(truth=truths(), data=st.data())
 def test_any_order_and_repetition_of_the_same_events_gives_the_same_sums(truth: Truth, data: st.DataObject) -> None:
     world = World()
