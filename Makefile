@@ -26,7 +26,7 @@ down: install ## Stop what `make up` started
 
 ##@ Work on it
 test: install ## All tests but chaos: no Docker, no cluster
-	$(BIN)/python -m pytest -q -n 4 -p no:schemathesis --ignore=tests/interop
+	$(BIN)/python -m pytest -q -p no:schemathesis --ignore=tests/interop
 chaos: install ## SIGKILL of every process at every stage, outages of minutes: about twelve minutes
 	$(BIN)/python -m pytest -q -m chaos
 interop: install ## Somebody else's programs against ours; needs node and npm
