@@ -117,7 +117,7 @@ class LogUsageJournal:
         record = kind + record
         if not self._segment.append(record):
             self._turn(len(record))
-            self._segment.append(record)
+            _put(self._segment, record)
         self._is_dirty = True
 
     def _wait(self) -> Durable:
@@ -146,7 +146,7 @@ class LogUsageJournal:
             except OSError as full:
                 raise Unavailable(f"the usage journal can't be written: {full.strerror}") from full
         for record in self._live.values():
-            fresh.append(LIVE + record)
+            _put(fresh, LIVE + record)
         old, self._segment = self._segment, fresh
         self._unsynced.append(old)
         finished = self._done.ids()
@@ -275,6 +275,12 @@ class LogUsageJournal:
             self._spare.discard()
         self._backlog.close()
         os.close(self._guard)
+
+
+def _put(segment: Segment, record: bytes) -> None:
+    """Into a file that was made large enough: what does not fit would be nobody's bill."""
+    if not segment.append(record):
+        raise AssertionError(f"{segment.path.name} is too small for what it was made for")
 
 
 def _tell(waiters: Sequence[Durable], error: BaseException | None) -> None:
