@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,11 +11,12 @@ from rich.table import Table
 
 from libs.cli.output import OUTPUT, Output, console, duration, one_line_errors, show, table
 from libs.cli.profile import Home, LocalSettings, database_url
+from libs.cli.reports import reported
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
 from libs.common.events.event import Owner
 
-PROGRAM: Final = ("-m", "services.capacity_manager.shell.holding")
+PROGRAM: Final = "services.capacity_manager.shell.holding"
 READ_S_MAX: Final = 120.0  # Three lists and one table.
 
 Changing = Annotated[
@@ -45,18 +44,8 @@ def _reported(change: str) -> dict[str, Any]:
     if change and not (old and equals and new):
         raise Invalid(f"--change {change} is not FROM=TO: name two node types, as `millrace capacity` lists them")
     asked = ("--change", old, new) if change else ()
-    ended = subprocess.run(
-        [sys.executable, *PROGRAM, *asked],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=READ_S_MAX,
-    )
-    if ended.returncode:
-        raise Invalid((ended.stderr.strip().splitlines() or ["capacity-manager's records can't be read"])[-1])
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
+    silent = "capacity-manager's records can't be read"
+    return reported(PROGRAM, *asked, env=_environment(), within_s=READ_S_MAX, silent=silent)
 
 
 def _environment() -> dict[str, str]:

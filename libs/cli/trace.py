@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,11 +13,11 @@ from rich.table import Table
 from libs.cli.client import Credentials, Json, api
 from libs.cli.output import OUTPUT, Output, card, console, one_line_errors, show, table
 from libs.cli.profile import Home, LocalSettings, database_url
+from libs.cli.reports import reported
 from libs.common.bus.tail import tail
-from libs.common.errors import Invalid
 from libs.common.events.event import Owner
 
-PROGRAM: Final = ("-m", "services.runtime_deployer.shell.tracing")
+PROGRAM: Final = "services.runtime_deployer.shell.tracing"
 READ_S_MAX: Final = 60.0
 STREAM: Final = "KV_routes"
 
@@ -49,18 +47,8 @@ async def _route(endpoint_id: str) -> Json | None:
 
 
 def _runtime(endpoint_id: str) -> Json:
-    ended = subprocess.run(
-        [sys.executable, *PROGRAM, endpoint_id],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=READ_S_MAX,
-    )
-    if ended.returncode:
-        raise Invalid((ended.stderr.strip().splitlines() or ["runtime-deployer's records can't be read"])[-1])
-    found: Json = json.loads(ended.stdout)
-    return found
+    silent = "runtime-deployer's records can't be read"
+    return reported(PROGRAM, endpoint_id, env=_environment(), within_s=READ_S_MAX, silent=silent)
 
 
 def _environment() -> dict[str, str]:
