@@ -22,7 +22,6 @@ from libs.common.ids import SystemEntropy
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 DEFAULT_SETTINGS: Final = DEPLOY / "local" / "local.toml"
 CATALOGUE: Final = DEPLOY / "catalogue"
-RUNTIME_TEMPLATES: Final = DEPLOY.parent / "services" / "runtime_deployer" / "templates"
 SERVICES: Final = tuple(Owner)
 
 
@@ -258,7 +257,7 @@ def database_url(home: Home, settings: LocalSettings, service: Owner) -> str:
 
 
 def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, str]]:
-    ports, templates = settings.ports, os.environ.get("MILLRACE_RUNTIME_TEMPLATES_DIR", str(RUNTIME_TEMPLATES))
+    ports, templates = settings.ports, os.environ.get("MILLRACE_RUNTIME_TEMPLATES_DIR")
     twin = f"http://127.0.0.1:{ports.twin}"
     platform = {"MILLRACE_PLATFORM_URL": twin, "MILLRACE_PLATFORM_KEY_FILE": str(home.twin_key)}
     return {
@@ -273,7 +272,7 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
             "MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE)),
             "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s),
         },
-        Owner.RUNTIME_DEPLOYER: {**platform, "MILLRACE_TEMPLATES_DIR": templates},
+        Owner.RUNTIME_DEPLOYER: {**platform, **({"MILLRACE_TEMPLATES_DIR": templates} if templates else {})},
         Owner.ROUTER: {
             "MILLRACE_HTTP_PORT": str(ports.router),
             "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}/v1",

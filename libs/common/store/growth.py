@@ -7,13 +7,14 @@ from typing import Final
 from sqlalchemy import Connection, func, insert, inspect, select, text
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
+from libs.common.bus.port import BUCKET
 from libs.common.store.ledger import FILLS
 from libs.common.store.months import BEFORE, part_by_month
 from libs.common.store.tables import ENTRIES, OUTBOX, PUTS, SCHEMA
 
 WIDE_INDEXES: Final = ("entries_account", "entries_time")  # They ended in the id, a third of a line, for no question.
 # What an older build set and still has in its outbox.
-LAST: Final = select(func.max(OUTBOX.c.position)).where(OUTBOX.c.stream.startswith("KV_")).group_by(OUTBOX.c.subject)
+LAST: Final = select(func.max(OUTBOX.c.position)).where(OUTBOX.c.stream.startswith(BUCKET)).group_by(OUTBOX.c.subject)
 PUT: Final = select(*(OUTBOX.c[each.name] for each in PUTS.columns)).where(OUTBOX.c.position.in_(LAST))
 FILL_PUTS: Final = insert(PUTS).from_select([each.name for each in PUTS.columns], PUT)
 

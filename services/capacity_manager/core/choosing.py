@@ -7,13 +7,14 @@ reserved, and stays until all was given back.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from libs.common.events.endpoint import NodeChoice, Placement
 from services.capacity_manager.core.observed import NodeTypeSeen, Observed
 from services.capacity_manager.core.placement import nodes_missing
 from services.capacity_manager.core.state import Claim
 
-UNKNOWN = NodeTypeSeen(is_known=False, free=None)
+UNKNOWN: Final = NodeTypeSeen(is_known=False, free=None)
 
 
 def classes_of(placement: Placement) -> tuple[NodeChoice, ...]:
