@@ -33,31 +33,31 @@ from services.router.core import balancing
 from services.router.core.isolation import cache_salt
 from services.router.service import RouterService, build
 from services.router.shell import metrics
-from services.router.shell.access_log import AccessLog
-from services.router.shell.account import Books
-from services.router.shell.board import ENDPOINTS_PAGE, endpoints_page
-from services.router.shell.budgets import Budgets
-from services.router.shell.copies import Copies
-from services.router.shell.edge import Edge
-from services.router.shell.gateway import Gateway, Limits
-from services.router.shell.key_news import learn_key
-from services.router.shell.key_use import KeyUseReporter
-from services.router.shell.load import LoadReporter
-from services.router.shell.log import LogUsageJournal
-from services.router.shell.orphans import adopt
+from services.router.shell.edge.server import Edge
+from services.router.shell.edge.tls import tls_of
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.engines.waiting import Places
+from services.router.shell.journal.log import LogUsageJournal
+from services.router.shell.journal.orphans import adopt
+from services.router.shell.limits.budgets import Budgets
+from services.router.shell.limits.quotas import QuotaTable
+from services.router.shell.limits.shared_limits import SharedLimits
 from services.router.shell.ports import Ports, UsageJournal
-from services.router.shell.quotas import QuotaTable
-from services.router.shell.secret import kept_secret
+from services.router.shell.request.account import Books
+from services.router.shell.request.gateway import Gateway, Limits
+from services.router.shell.seen.access_log import AccessLog
+from services.router.shell.seen.board import ENDPOINTS_PAGE, endpoints_page
+from services.router.shell.seen.spans import Tracer
 from services.router.shell.settings import RouterSettings
-from services.router.shell.shared_limits import SharedLimits
-from services.router.shell.side_bus import SideBus
-from services.router.shell.spans import Tracer
-from services.router.shell.supervisor import Supervisor
-from services.router.shell.table import RouteTable
-from services.router.shell.team import Postings, Team, TeamTable
-from services.router.shell.tls import tls_of
-from services.router.shell.usage import UsageLoop, UsageSender
-from services.router.shell.waiting import Places
+from services.router.shell.told.copies import Copies
+from services.router.shell.told.key_news import learn_key
+from services.router.shell.told.key_use import KeyUseReporter
+from services.router.shell.told.load import LoadReporter
+from services.router.shell.told.side_bus import SideBus
+from services.router.shell.told.usage import UsageLoop, UsageSender
+from services.router.shell.workers.secret import kept_secret
+from services.router.shell.workers.supervisor import Supervisor
+from services.router.shell.workers.team import Postings, Team, TeamTable
 
 log = logging.getLogger(__name__)
 

@@ -12,15 +12,15 @@ from libs.common.events.endpoint import Limits
 from libs.common.events.runtime import Replica
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.keys import Keyring
-from services.router.shell.access_log import AccessLog
-from services.router.shell.account import Books
-from services.router.shell.budgets import Budgets
-from services.router.shell.connection import ClientConnection
-from services.router.shell.edge import Edge
-from services.router.shell.gateway import Gateway
-from services.router.shell.log import LogUsageJournal
-from services.router.shell.table import RouteTable
-from services.router.shell.upstream import UpstreamConnection
+from services.router.shell.edge.connection import ClientConnection
+from services.router.shell.edge.server import Edge
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.engines.upstream import UpstreamConnection
+from services.router.shell.journal.log import LogUsageJournal
+from services.router.shell.limits.budgets import Budgets
+from services.router.shell.request.account import Books
+from services.router.shell.request.gateway import Gateway
+from services.router.shell.seen.access_log import AccessLog
 from tests.bench.peers.load import request
 from tests.bench.peers.proxies import KEY, MODEL, PLENTY
 

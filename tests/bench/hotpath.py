@@ -20,8 +20,8 @@ import uvloop
 
 from libs.common.collector import calm_collector
 from services.router.core.pressure import Pressure
-from services.router.shell.finished import request_id_of
-from services.router.shell.usage import UsageSender
+from services.router.shell.journal.finished import request_id_of
+from services.router.shell.told.usage import UsageSender
 from tests.bench.by_hand import EVENT, LARGE, LIMITED, PASSED, REQUEST, STREAM, STRIPPED, Bench, a_bench, framed, last
 from tests.bench.report import Section
 

@@ -41,7 +41,7 @@ from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
 from services.endpoint_api.shell.secrets import Secrets
 from services.endpoint_api.shell.sender import Sent
-from services.router.shell.key_use import KeyUseReporter
+from services.router.shell.told.key_use import KeyUseReporter
 from tests.sim.customers import PROJECT, TENANT
 from tests.sim.faults import Faults
 from tests.sim.hosts import INSTANCE, ROOT, ApiHost

@@ -19,7 +19,7 @@ from libs.common.events.route import RoutePublished
 from libs.common.ids import EventId
 from libs.common.telemetry.logging import JsonFormatter, fields
 from services.router.core.serving import Serving, admit
-from services.router.shell.log import LogUsageJournal
+from services.router.shell.journal.log import LogUsageJournal
 from tests.support.canary import files, sightings
 from tests.support.nats import nats_server
 from tests.unit.router.scene import KEY, a_route, key_entry

@@ -41,7 +41,7 @@ from services.metering.core.windows import Windows
 from services.metering.shell.audit import audit, told_windows
 from services.metering.shell.ledger import every
 from services.router.core.serving import Row
-from services.router.shell.log import LogUsageJournal
+from services.router.shell.journal.log import LogUsageJournal
 from tests.support.ports import free_port
 from tests.unit.router.heard import cache_warmed, requested
 from tests.unit.router.scene import ENDPOINT, KEY, PROJECT, TENANT, key_entry

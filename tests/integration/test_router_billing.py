@@ -7,7 +7,7 @@ import random
 import socket
 from pathlib import Path
 
-from services.router.shell.gateway import Limits
+from services.router.shell.request.gateway import Limits
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import Scene, a_request, a_scene, chat_body, tokens_in
 

@@ -22,8 +22,8 @@ from libs.common import web
 from libs.common.clock import SystemClock
 from libs.twin.model.app import Engine, EngineOptions
 from libs.twin.model.ngram import NgramModel
-from services.router.shell import connection
-from services.router.shell.intake import Reading
+from services.router.shell.edge import connection
+from services.router.shell.edge.intake import Reading
 from tests.support.ports import free_port
 from tests.unit.router.scene import KEY, Scene, a_request, a_scene, ask, chat_body
 

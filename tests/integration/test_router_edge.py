@@ -12,9 +12,9 @@ import pytest
 from libs.common.errors import Unavailable
 from libs.common.events.runtime import Replica
 from services.router.core.serving import Row
-from services.router.shell.durable import Durable
-from services.router.shell.gateway import Limits
-from services.router.shell.journal import MemoryUsageJournal
+from services.router.shell.journal.durable import Durable
+from services.router.shell.journal.memory import MemoryUsageJournal
+from services.router.shell.request.gateway import Limits
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import ENDPOINT, OTHER_KEY, a_request, a_route, a_scene, ask, chat_body, read_answer
 

@@ -13,9 +13,9 @@ from libs.common.events.endpoint import Limits as EndpointLimits
 from libs.common.events.runtime import Replica
 from services.router.core.ejection import FAILURES_MAX
 from services.router.core.serving import Row
-from services.router.shell.gateway import Limits
-from services.router.shell.journal import MemoryUsageJournal
-from services.router.shell.waiting import Places
+from services.router.shell.engines.waiting import Places
+from services.router.shell.journal.memory import MemoryUsageJournal
+from services.router.shell.request.gateway import Limits
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import ENDPOINT, NAME, Answer, Scene, a_request, a_scene, ask, chat_body, tokens_in
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from services.router.shell.access_log import REFUSED_MAX, AccessLog
-from services.router.shell.account import Books
-from services.router.shell.spans import Tracer
+from services.router.shell.request.account import Books
+from services.router.shell.seen.access_log import REFUSED_MAX, AccessLog
+from services.router.shell.seen.spans import Tracer
 from tests.support.canary import sightings
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import NAME, Scene, a_request, a_scene, ask, chat_body

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from services.router import __main__ as router
-from services.router.shell.usage import UsageSender
+from services.router.shell.told.usage import UsageSender
 
 
 class TrustingSender(UsageSender):

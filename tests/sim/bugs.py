@@ -23,7 +23,7 @@ from libs.common.relay import Publish, Relay
 from libs.common.service import Service
 from services.capacity_manager.core.plan import DeleteCluster
 from services.router.core.serving import Row
-from services.router.shell.journal import MemoryUsageJournal
+from services.router.shell.journal.memory import MemoryUsageJournal
 from tests.sim.checkers import BILL_IS_TRUE, COMMANDS_END, NO_CLAIM, NO_REGRESS, READY_IS_REAL
 from tests.sim.hosts import Host
 from tests.sim.world import AT_REST, Simulation

@@ -39,11 +39,11 @@ from services.metering.core.windows import Windows
 from services.metering.shell.ports import Ports as MeteringPorts
 from services.router import service as router
 from services.router.core.load import LoadMeter
-from services.router.shell.journal import JournalFile, MemoryUsageJournal
-from services.router.shell.load import LoadReporter
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.journal.memory import JournalFile, MemoryUsageJournal
 from services.router.shell.ports import Ports as RouterPorts
-from services.router.shell.table import RouteTable
-from services.router.shell.usage import UsageSender
+from services.router.shell.told.load import LoadReporter
+from services.router.shell.told.usage import UsageSender
 from services.runtime_deployer import service as runtime_deployer
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.shell.connections import Connections

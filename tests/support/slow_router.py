@@ -13,7 +13,7 @@ from typing import Final
 
 from services.router.__main__ import main
 from services.router.core.relay import StreamedAnswer
-from services.router.shell.durable import Durable, Then
+from services.router.shell.journal.durable import Durable, Then
 
 MOMENT_S: Final = 0.1
 

@@ -106,7 +106,7 @@ class Window:
 class MinuteLimits:
     """The windows of every bucket in use. Not thread-safe: called from the event loop alone.
 
-    What is given says where they are, if not in this process alone (shell/shared_limits.py).
+    What is given says where they are, if not in this process alone (shell/limits/shared_limits.py).
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from libs.common.events.tables import RouteEntry
 from libs.common.store.port import Store
 from services.router.core.limits import Grant, Limit, Refused
 from services.router.core.serving import Row
-from services.router.shell.durable import Durable
+from services.router.shell.journal.durable import Durable
 
 
 class DataPlane(Protocol):

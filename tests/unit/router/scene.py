@@ -17,13 +17,13 @@ from libs.common.events.route import RequestUsage
 from libs.common.events.runtime import Replica
 from libs.common.events.tables import KeyEntry, RouteEntry
 from libs.common.ids import SystemEntropy
-from services.router.shell.edge import Edge
-from services.router.shell.gateway import Gateway, Limits
-from services.router.shell.journal import MemoryUsageJournal
-from services.router.shell.log import LogUsageJournal
+from services.router.shell.edge.server import Edge
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.journal.log import LogUsageJournal
+from services.router.shell.journal.memory import MemoryUsageJournal
+from services.router.shell.journal.store import read_rows
 from services.router.shell.ports import UsageJournal
-from services.router.shell.store import read_rows
-from services.router.shell.table import RouteTable
+from services.router.shell.request.gateway import Gateway, Limits
 
 TENANT, PROJECT, NAME, ENDPOINT = "ten-a", "prj-a", "chatty", "ep-a"
 KEY = keys.mint(SystemEntropy())

@@ -7,7 +7,7 @@ from typing import Final
 
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import ManualClock
-from services.router.shell.copies import STALE_MS, Copies
+from services.router.shell.told.copies import STALE_MS, Copies
 
 NOW: Final = 1_800_000_000_000
 

@@ -10,7 +10,7 @@ from libs.common.events.tables import KeyEntry
 from services.router.core import refusals
 from services.router.core.familiar import familiar
 from services.router.core.http_rules import BODY_BYTES_MAX, Head
-from services.router.shell.intake import Intake
+from services.router.shell.edge.intake import Intake
 
 BODY = b'{"model":"m","messages":[]}'
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: r\r\nContent-Length: %d\r\nAuthorization: Bearer k\r\nX-A: 1\r\n\r\n"

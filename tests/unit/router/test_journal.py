@@ -19,12 +19,12 @@ import pytest
 from libs.common.errors import Rejected, Unavailable
 from libs.common.events.route import RequestUsage
 from services.router.core.serving import Finish, Row
-from services.router.shell.finished import request_id_of
-from services.router.shell.journal import JournalFile, MemoryUsageJournal
-from services.router.shell.log import LogUsageJournal
+from services.router.shell.journal.finished import request_id_of
+from services.router.shell.journal.log import LogUsageJournal
+from services.router.shell.journal.memory import JournalFile, MemoryUsageJournal
+from services.router.shell.journal.segment import Segment, records
+from services.router.shell.journal.store import read_rows
 from services.router.shell.ports import UsageJournal
-from services.router.shell.segment import Segment, records
-from services.router.shell.store import read_rows
 from tests.unit.router.heard import NOW
 from tests.unit.router.test_serving import a_serving
 

@@ -12,7 +12,7 @@ from libs.common.events.envelope import from_wire
 from libs.common.events.route import KeyUsed
 from libs.common.key_use import KeyUse
 from libs.common.units import MINUTE_MS
-from services.router.shell.key_use import USES_MAX, KeyUseReporter
+from services.router.shell.told.key_use import USES_MAX, KeyUseReporter
 
 NOW: Final = 1_800_000_000_000
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import QuotaEntry
 from services.router.core.limits import Grant, Limit, MinuteLimits, Refused, rate_headers
-from services.router.shell.quotas import QuotaTable
+from services.router.shell.limits.quotas import QuotaTable
 from tests.unit.router.scene import a_route
 
 MINUTE_MS = 60_000

@@ -13,9 +13,9 @@ import pytest
 from libs.common.errors import Unavailable
 from services.router.core.limits import Grant, Limit, MinuteLimits, Refused
 from services.router.core.refusals import HttpRefusal
-from services.router.shell import counters as boards
-from services.router.shell.counters import Board
-from services.router.shell.shared_limits import RUNNING, SharedLimits, a_board, forget
+from services.router.shell.limits.shared_limits import RUNNING, SharedLimits, a_board, forget
+from services.router.shell.workers import counters as boards
+from services.router.shell.workers.counters import Board
 
 WORKERS = 4
 FORK = multiprocessing.get_context("fork")

@@ -21,8 +21,8 @@ from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer
 from services.router.core.serving import Finish, Serving
 from services.router.core.surface import Api, surfaces_of
-from services.router.shell.secret import kept_secret
-from services.router.shell.table import RouteTable
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.workers.secret import kept_secret
 from tests.unit.router.heard import NOW
 from tests.unit.router.scene import ENDPOINT, NAME, PROJECT, TENANT, a_route
 from tests.unit.router.test_relay import unchunked

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import ManualClock
 from services.router.core.load import LoadMeter
-from services.router.shell.copies import STALE_MS, Copies
-from services.router.shell.load import LoadReporter
-from services.router.shell.table import RouteTable
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.told.copies import STALE_MS, Copies
+from services.router.shell.told.load import LoadReporter
 from tests.unit.router.scene import ENDPOINT, NAME, PROJECT, TENANT, a_route
 
 A, B, C = "http://127.64.0.1:8000", "http://127.64.0.2:8000", "http://127.64.0.3:8000"

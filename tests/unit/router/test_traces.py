@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.router.core.traces import Span, begun, joined, otlp
-from services.router.shell.spans import Tracer
+from services.router.shell.seen.spans import Tracer
 
 TRACE, PARENT, OURS = "a" * 32, "b" * 16, "c" * 16
 

@@ -17,11 +17,11 @@ from libs.common.ids import EventId
 from libs.common.store.memory import MemoryStore
 from services.router.core.serving import Row
 from services.router.service import RouterService, build
-from services.router.shell.finished import request_id_of
-from services.router.shell.journal import JournalFile, MemoryUsageJournal
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.journal.finished import request_id_of
+from services.router.shell.journal.memory import JournalFile, MemoryUsageJournal
 from services.router.shell.ports import Ports
-from services.router.shell.table import RouteTable
-from services.router.shell.usage import BATCH_MAX, BATCH_MAX_BYTES, RESEND_MS, UsageSender
+from services.router.shell.told.usage import BATCH_MAX, BATCH_MAX_BYTES, RESEND_MS, UsageSender
 from tests.unit.router.heard import requested
 from tests.unit.router.test_journal import a_row
 

@@ -12,7 +12,7 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.route import KeyUsed, UsedKey
 from libs.common.ids import event_id
 from libs.common.key_use import KeyUse
-from services.router.shell.usage import PublishLater
+from services.router.shell.told.usage import PublishLater
 
 USES_MAX: Final = 500  # Of one message: 40 KB.
 ROUND_MAX: Final = 20  # Messages of one round; what is left is told in the next.

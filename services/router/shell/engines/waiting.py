@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from services.router.core import affinity, balancing, openai, refusals
 from services.router.core.queueing import Turned, Waiter, waiting_max
 from services.router.shell import metrics
-from services.router.shell.target import Held, Seat, Target, Waits
+from services.router.shell.engines.target import Held, Seat, Target, Waits
 
 
 @dataclass(frozen=True, slots=True)

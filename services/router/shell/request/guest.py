@@ -5,12 +5,13 @@ from __future__ import annotations
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai
 from services.router.core.refusals import HttpRefusal
-from services.router.shell import entering, metrics
-from services.router.shell.account import Account
-from services.router.shell.client import Client
-from services.router.shell.gateway import Gateway
-from services.router.shell.phase import Phase
-from services.router.shell.target import Seat
+from services.router.shell import metrics
+from services.router.shell.edge.client import Client
+from services.router.shell.engines.target import Seat
+from services.router.shell.request import entering
+from services.router.shell.request.account import Account
+from services.router.shell.request.gateway import Gateway
+from services.router.shell.request.phase import Phase
 
 
 class Guest:

@@ -18,14 +18,14 @@ from services.router.core import answers, http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
 from services.router.core.serving import Finish, Row, Serving, admit
-from services.router.shell.account import Account
-from services.router.shell.asking import Asking
-from services.router.shell.client import Client
-from services.router.shell.gateway import Gateway
-from services.router.shell.guest import Guest
-from services.router.shell.phase import Phase
-from services.router.shell.reply import Reply
-from services.router.shell.target import Seat
+from services.router.shell.edge.client import Client
+from services.router.shell.engines.target import Seat
+from services.router.shell.request.account import Account
+from services.router.shell.request.asking import Asking
+from services.router.shell.request.gateway import Gateway
+from services.router.shell.request.guest import Guest
+from services.router.shell.request.phase import Phase
+from services.router.shell.request.reply import Reply
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.route import TrafficObserved
 from libs.common.ids import event_id
 from services.router.core.load import LoadMeter
-from services.router.shell.usage import PublishLater
+from services.router.shell.told.usage import PublishLater
 
 
 class LoadReporter:

@@ -17,15 +17,15 @@ from services.router.core import balancing, refusals
 from services.router.core.http_rules import Head
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
-from services.router.shell.account import Account, Books
-from services.router.shell.budgets import Budgets
+from services.router.shell.edge.shedding import Shedding
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.engines.target import Target
+from services.router.shell.engines.upstream import Pool
+from services.router.shell.engines.waiting import Places, WaitingRoom
+from services.router.shell.limits.budgets import Budgets
+from services.router.shell.limits.quotas import QuotaTable
 from services.router.shell.ports import Limiter, UsageJournal
-from services.router.shell.quotas import QuotaTable
-from services.router.shell.shedding import Shedding
-from services.router.shell.table import RouteTable
-from services.router.shell.target import Target
-from services.router.shell.upstream import Pool
-from services.router.shell.waiting import Places, WaitingRoom
+from services.router.shell.request.account import Account, Books
 
 SCOPE: Final = "inference"
 

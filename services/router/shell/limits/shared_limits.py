@@ -12,7 +12,7 @@ from typing import Final
 from libs.common.errors import Unavailable
 from services.router.core import refusals
 from services.router.core.limits import WINDOW_S, Grant, Limit, MinuteLimits, Refused, Window
-from services.router.shell.counters import Board
+from services.router.shell.workers.counters import Board
 
 RING: Final = 64  # Slots of a window; more than it has, and a power of two.
 NEWEST, TOTAL, SLOTS = 0, 1, 2  # Cells of a row: the newest slot, the sum of all, then the slots themselves,

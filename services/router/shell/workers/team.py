@@ -19,9 +19,9 @@ from typing import Final
 from libs.common.errors import Unavailable
 from libs.common.events.tables import RouteEntry
 from libs.common.events.usage import UsageConfirmed
-from services.router.shell.counters import Board
-from services.router.shell.shared_limits import a_board, forget
-from services.router.shell.table import RouteTable
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.limits.shared_limits import a_board, forget
+from services.router.shell.workers.counters import Board
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from libs.common.errors import Unavailable
 from libs.common.events.route import RequestUsage
 from services.router.core.serving import Row
 from services.router.shell import metrics
-from services.router.shell.durable import Durable, kept
-from services.router.shell.finished import Finished, request_id_of
-from services.router.shell.segment import Segment, only_one, records
-from services.router.shell.store import Backlog
+from services.router.shell.journal.durable import Durable, kept
+from services.router.shell.journal.finished import Finished, request_id_of
+from services.router.shell.journal.segment import Segment, only_one, records
+from services.router.shell.journal.store import Backlog
 
 log = logging.getLogger(__name__)
 

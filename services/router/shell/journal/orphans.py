@@ -9,8 +9,8 @@ from typing import Final
 
 from libs.common.errors import Rejected
 from libs.common.telemetry.logging import fields
-from services.router.shell.log import LogUsageJournal
-from services.router.shell.store import read_rows
+from services.router.shell.journal.log import LogUsageJournal
+from services.router.shell.journal.store import read_rows
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from libs.common.relay import Publish
 from libs.common.telemetry.logging import fields
 from libs.common.units import KIB, SECOND_MS
 from services.router.shell import metrics
-from services.router.shell.finished import request_id_of
+from services.router.shell.journal.finished import request_id_of
 from services.router.shell.ports import UsageJournal
 
 log = logging.getLogger(__name__)

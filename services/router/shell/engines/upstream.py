@@ -8,7 +8,7 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from services.router.shell.target import Seat
+from services.router.shell.engines.target import Seat
 
 IDLE_MAX_S: Final = 4.0  # vLLM and uvicorn close at 5 s; we must be first, or a request meets a closing socket.
 ENDING_MAX_S: Final = 1.0  # From [DONE] to the last chunk; engines send both at once.

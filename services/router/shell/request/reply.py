@@ -5,9 +5,9 @@ from __future__ import annotations
 from services.router.core import http_rules
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Serving
-from services.router.shell.account import Account
-from services.router.shell.client import Client
-from services.router.shell.entering import Entered
+from services.router.shell.edge.client import Client
+from services.router.shell.request.account import Account
+from services.router.shell.request.entering import Entered
 
 
 class Reply:

@@ -16,8 +16,8 @@ from services.router.core import models, refusals
 from services.router.core.http_rules import Head
 from services.router.core.surface import PATHS
 from services.router.shell import metrics
-from services.router.shell.connection import ClientConnection
-from services.router.shell.gateway import Gateway
+from services.router.shell.edge.connection import ClientConnection
+from services.router.shell.request.gateway import Gateway
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from libs.common.events.tables import RouteEntry
 from libs.common.telemetry.logging import fields
 from services.router.shell import metrics
-from services.router.shell.target import Target
+from services.router.shell.engines.target import Target
 
 log = logging.getLogger(__name__)
 

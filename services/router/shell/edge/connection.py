@@ -16,12 +16,12 @@ from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
 from services.router.core.surface import PATHS
 from services.router.shell import metrics
-from services.router.shell.account import Account
-from services.router.shell.exchange import Exchange
-from services.router.shell.intake import Incoming, Intake, Reading
+from services.router.shell.edge.intake import Incoming, Intake, Reading
+from services.router.shell.request.account import Account
+from services.router.shell.request.exchange import Exchange
 
 if TYPE_CHECKING:
-    from services.router.shell.edge import Edge
+    from services.router.shell.edge.server import Edge
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from libs.common.ids import event_id
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.router.core.budgets import Held, Short, Slices
-from services.router.shell.quotas import QuotaTable
+from services.router.shell.limits.quotas import QuotaTable
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Row
 from services.router.core.traces import OPERATIONS, Span, Trace
 from services.router.shell import metrics
-from services.router.shell.access_log import AccessLog, Line
-from services.router.shell.spans import Tracer
+from services.router.shell.seen.access_log import AccessLog, Line
+from services.router.shell.seen.spans import Tracer
 
 NOT_ASKED: Final = -1
 CLIENT_LEFT: Final = 499  # nginx's word for who left before an answer began.

@@ -14,10 +14,10 @@ from libs.common.units import MIB
 from services.router.core import http_rules, openai
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
-from services.router.shell.account import Account
-from services.router.shell.gateway import Gateway
-from services.router.shell.target import Seat, Target
-from services.router.shell.upstream import UpstreamConnection
+from services.router.shell.engines.target import Seat, Target
+from services.router.shell.engines.upstream import UpstreamConnection
+from services.router.shell.request.account import Account
+from services.router.shell.request.gateway import Gateway
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from services.router.core.budgets import Held, Short
 from services.router.core.limits import Grant, Refused, rate_headers
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
-from services.router.shell.gateway import Gateway
-from services.router.shell.table import Cuttable
-from services.router.shell.target import Target
+from services.router.shell.engines.table import Cuttable
+from services.router.shell.engines.target import Target
+from services.router.shell.request.gateway import Gateway
 
 
 class Entered(msgspec.Struct):

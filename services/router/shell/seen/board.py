@@ -8,8 +8,8 @@ import msgspec
 
 from libs.common.clock import Clock
 from services.router.core.measures import Histogram, Measure, Measures
-from services.router.shell.table import RouteTable
-from services.router.shell.target import Target
+from services.router.shell.engines.table import RouteTable
+from services.router.shell.engines.target import Target
 
 ENDPOINTS_PAGE: Final = "/endpoints"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from services.router.core.serving import Row
-from services.router.shell.durable import Durable, kept
+from services.router.shell.journal.durable import Durable, kept
 
 
 class JournalFile:

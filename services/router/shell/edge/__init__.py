@@ -1,0 +1,1 @@
+"""Clients' side: the listening socket, its connections, reading requests off them."""

@@ -1,0 +1,1 @@
+"""Engines' side: which replicas there are, who gets which, connections to them."""

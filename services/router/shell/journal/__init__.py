@@ -1,0 +1,1 @@
+"""The usage journal: what is owed, kept until the ledger has it."""

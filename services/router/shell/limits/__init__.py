@@ -1,0 +1,1 @@
+"""What tenants, projects and keys may use: known, shared between workers, debited."""

@@ -1,0 +1,1 @@
+"""What operators see of requests: lines, spans, totals."""

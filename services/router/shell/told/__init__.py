@@ -1,0 +1,1 @@
+"""What is heard and told over the bus, beside the data plane."""

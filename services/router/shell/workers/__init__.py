@@ -1,0 +1,1 @@
+"""The processes of one router, and the memory that they share."""
