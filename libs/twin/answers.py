@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from libs.twin.objects import Json
 
 JSON_TYPE: Final = {"content-type": "application/json"}
@@ -61,7 +63,7 @@ class ApiError(Exception):
 
 def encode(value: object) -> bytes:
     """JSON as bytes."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    return msgspec.json.encode(value)
 
 
 def answer(value: object, status: int = 200) -> Response:

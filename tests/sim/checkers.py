@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from libs.common.events.endpoint import EndpointStageChanged, Stage
@@ -37,12 +37,12 @@ COMMANDS_END: Final = "every command ends, once"
 def checkers(simulation: Simulation) -> Sequence[Checker]:
     """Fresh checkers for one run."""
     told = Told(simulation)
-    stages = _Stages(told)
+    stages, billed = _Stages(told), _Billed()
     return (
         Checker(NO_CLAIM, nothing_outlives_deleted, claims_have_owners),
         Checker(READY_IS_REAL, ready_has_capacity_and_route, ready_has_capacity_and_route),
         Checker(NO_REGRESS, stages.look, stages.look),
-        Checker(BILL_IS_TRUE, nobody_pays_too_much, bill_is_true),
+        Checker(BILL_IS_TRUE, billed.nobody_pays_too_much, billed.is_true),
         Checker(COMMANDS_END, partial(ends_only_once, told), partial(commands_end, told)),
         *lives.checkers(told),
     )
@@ -71,10 +71,10 @@ def ready_has_capacity_and_route(simulation: Simulation) -> str:
     """What is called ready has nodes that joined, and the router has it in its table."""
     router = simulation.hosts[Owner.ROUTER]
     assert isinstance(router, RouterHost)
-    for endpoint in simulation.customers.endpoints():
-        if endpoint.stage not in SERVING:
-            continue
-        if not claims(simulation).get(endpoint.id):
+    serving = [each for each in simulation.customers.endpoints() if each.stage in SERVING]
+    joined = claims(simulation) if serving else {}
+    for endpoint in serving:
+        if not joined.get(endpoint.id):
             return f"{endpoint.id} is {endpoint.stage} without a joined node"
         if router.table.held(endpoint.id) is None:
             return f"{endpoint.id} is {endpoint.stage} without a route"
@@ -115,28 +115,46 @@ def _regression(changes: Mapping[int, tuple[int, Stage]]) -> str:
     return ""
 
 
-def nobody_pays_too_much(simulation: Simulation) -> str:
-    """At no time is more in the ledger than the client got."""
-    for request_id, billed in _billed(simulation).items():
-        truth = simulation.traffic.truth[request_id]
-        if billed > truth.tokens:
-            return f"{request_id} got {truth.tokens} tokens and pays for {billed}"
-    return ""
+class _Billed:
+    """Completion tokens in the ledger by request, and what clients got. The ledger only grows: a line is read once."""
 
+    def __init__(self) -> None:
+        self._read = 0
+        self._tokens: Counter[str] = Counter()
 
-def bill_is_true(simulation: Simulation) -> str:
-    """Complete answers exactly, interrupted ones up to a checkpoint below; GPU time exactly as nodes were held."""
-    billed = _billed(simulation)
-    for request_id, truth in simulation.traffic.truth.items():
-        paid = billed.get(request_id)
-        if paid is None:
-            return f"{request_id} is not in the ledger"
-        if not truth.tokens - under_by(truth) <= paid <= truth.tokens:
-            return f"{request_id} got {truth.tokens} tokens and pays for {paid}"
-    if not simulation.is_over:
-        return ""  # GPU time runs, and windows are open.
-    differences = audit(simulation.hosts[Owner.METERING].store, windows=Windows(WINDOW_MS))
-    return "; ".join(map(str, differences[:3]))
+    def nobody_pays_too_much(self, simulation: Simulation) -> str:
+        """At no time is more in the ledger than the client got."""
+        for request_id in self._catch_up(simulation):
+            billed, truth = self._tokens[request_id], simulation.traffic.truth[request_id]
+            if billed > truth.tokens:
+                return f"{request_id} got {truth.tokens} tokens and pays for {billed}"
+        return ""
+
+    def is_true(self, simulation: Simulation) -> str:
+        """Complete answers exactly, interrupted ones up to a checkpoint below; GPU time exactly as nodes were held."""
+        self._catch_up(simulation)
+        for request_id, truth in simulation.traffic.truth.items():
+            if request_id not in self._tokens:
+                return f"{request_id} is not in the ledger"
+            paid = self._tokens[request_id]
+            if not truth.tokens - under_by(truth) <= paid <= truth.tokens:
+                return f"{request_id} got {truth.tokens} tokens and pays for {paid}"
+        if not simulation.is_over:
+            return ""  # GPU time runs, and windows are open.
+        differences = audit(simulation.hosts[Owner.METERING].store, windows=Windows(WINDOW_MS))
+        return "; ".join(map(str, differences[:3]))
+
+    def _catch_up(self, simulation: Simulation) -> set[str]:
+        """Read the new lines; whose they are."""
+        ledger = simulation.hosts[Owner.METERING].store.ledger
+        news = set()
+        for each in islice(ledger.values(), self._read, None):
+            if each.meter == Meter.COMPLETION_TOKENS:
+                request_id = each.id.split("/")[1]
+                self._tokens[request_id] += each.quantity
+                news.add(request_id)
+        self._read = len(ledger)
+        return news
 
 
 def ends_only_once(told: Told, _simulation: Simulation) -> str:
@@ -159,14 +177,3 @@ def commands_end(told: Told, simulation: Simulation) -> str:
     known = {operation.id for endpoint in simulation.customers.endpoints() for operation in endpoint.operations}
     lost = sorted(accepted.keys() - known)
     return f"{lost} were accepted and are unknown" if lost else ""
-
-
-def _billed(simulation: Simulation) -> dict[str, int]:
-    """Completion tokens in the ledger by request."""
-    ledger = simulation.hosts[Owner.METERING].store.ledger
-    billed: dict[str, int] = {}
-    for each in ledger.values():
-        if each.meter == Meter.COMPLETION_TOKENS:
-            request_id = each.id.split("/")[1]
-            billed[request_id] = billed.get(request_id, 0) + each.quantity
-    return billed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
@@ -40,6 +41,8 @@ class Customers:
         self._asked = 0
         self._endpoints_max = simulation.chance.choice(ENDPOINTS)
         self._known: dict[str, tuple[int, Endpoint]] = {}  # Parsed once a version: the checkers look at every step.
+        self._endpoints: Sequence[Endpoint] = ()
+        self._commits = -1
         self._retry: list[Wish] = []
         self._wishing = Wishing(simulation.chance, CALLER)
 
@@ -90,13 +93,17 @@ class Customers:
             if endpoint.stage is not Stage.DELETED:
                 self._delete(endpoint.id)
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self) -> Sequence[Endpoint]:
         """Every endpoint there ever was, as endpoint-api has it."""
         store = self._sim.hosts[Owner.ENDPOINT_API].store
+        if len(store.rows) == self._commits:  # Each commit has its row.
+            return self._endpoints
         for (kind, key), record in store.records.items():
             if kind == "endpoint" and self._known.get(key, (0, None))[0] != record.version:
                 self._known[key] = (record.version, CODEC.validate_json(record.state))
-        return [endpoint for _, (_, endpoint) in sorted(self._known.items()) if endpoint.is_requested]
+        self._endpoints = [endpoint for _, (_, endpoint) in sorted(self._known.items()) if endpoint.is_requested]
+        self._commits = len(store.rows)
+        return self._endpoints
 
     def unrest(self) -> list[str]:
         """Endpoints that are still on their way."""

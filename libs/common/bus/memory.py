@@ -43,6 +43,7 @@ class MemoryBroker:
         self.streams: dict[str, list[Message]] = {each.name: [] for each in STREAMS}
         self.buckets: dict[str, dict[str, bytes]] = {}
         self.inboxes = {each.name: _Inbox(each) for each in consumers}
+        self._heard_by: dict[tuple[str, str], Sequence[_Inbox]] = {}  # By stream and subject; consumers don't change.
         self._seen: dict[tuple[str, str], int] = {}
         self._dedupe_ms = {each.name: each.dedupe_s * SECOND_MS for each in STREAMS}
         self.watchers: dict[str, list[OnChange]] = {}
@@ -58,11 +59,20 @@ class MemoryBroker:
             self._put(message)
             return True
         self.streams[message.stream].append(message)
-        for inbox in self.inboxes.values():
-            wanted = inbox.consumer.stream == message.stream
-            if wanted and any(matches(each, message.subject) for each in inbox.consumer.filter_subjects):
-                inbox.entries.append(Entry(message, now_ms))
+        for inbox in self._hearing(message.stream, message.subject):
+            inbox.entries.append(Entry(message, now_ms))
         return True
+
+    def _hearing(self, stream: str, subject: str) -> Sequence[_Inbox]:
+        found = self._heard_by.get((stream, subject))
+        if found is None:
+            found = self._heard_by[stream, subject] = [
+                each
+                for each in self.inboxes.values()
+                if each.consumer.stream == stream
+                and any(matches(one, subject) for one in each.consumer.filter_subjects)
+            ]
+        return found
 
     def _put(self, message: Message) -> None:
         _, bucket, key = message.subject.split(".", 2)

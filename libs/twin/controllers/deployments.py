@@ -45,6 +45,8 @@ class DeploymentController:
         self._options = options
         self._progress: dict[str, tuple[tuple[int, ...], int]] = {}
         self._refused: dict[str, str] = {}  # Why a pod more may not be, by the Deployment's uid.
+        self._tags: dict[str, tuple[int, str]] = {}  # Generation and template hash, by uid: a hash costs more.
+        self._written: dict[str, tuple[object, ...]] = {}  # What a status was made of, by uid: the same makes no other.
 
     def step(self, now_ms: int, due: Due) -> None:
         """Look at every deployment once."""
@@ -72,9 +74,16 @@ class DeploymentController:
         ready = ((each, self._available_at_ms(deployment, each)) for each in pods)
         return [each for each, at_ms in ready if at_ms is not None and at_ms <= now_ms]
 
+    def _tag(self, deployment: Json) -> str:
+        generation = int(deployment["metadata"]["generation"])
+        known = self._tags.get(uid_of(deployment))
+        if known is None or known[0] != generation:
+            known = self._tags[uid_of(deployment)] = (generation, template_hash(deployment))
+        return known[1]
+
     def _sync_pods(self, deployment: Json, now_ms: int) -> None:
         wanted = int(deployment["spec"]["replicas"])
-        tag = template_hash(deployment)
+        tag = self._tag(deployment)
         alive = [each for each in self._pods(deployment) if not is_terminating(each)]
         new = [each for each in alive if labels_of(each).get(HASH_LABEL) == tag]
         old = [each for each in alive if labels_of(each).get(HASH_LABEL) != tag]
@@ -128,7 +137,7 @@ class DeploymentController:
 
     def _write_status(self, deployment: Json, now_ms: int, due: Due) -> None:
         wanted = int(deployment["spec"]["replicas"])
-        tag = template_hash(deployment)
+        tag = self._tag(deployment)
         pods = [each for each in self._pods(deployment) if not is_terminating(each)]
         updated = [each for each in pods if labels_of(each).get(HASH_LABEL) == tag]
         ready = sum(is_ready(each) for each in pods)
@@ -140,6 +149,11 @@ class DeploymentController:
         is_late = self._is_late(
             deployment, (len(pods), len(updated), available), now_ms, due, done=available >= wanted == len(updated)
         )
+
+        refused = self._refused.get(uid_of(deployment), "")
+        made_of = (len(pods), len(updated), ready, available, is_late, refused)
+        if self._written.get(uid_of(deployment)) == (*made_of, deployment["metadata"]["resourceVersion"]):
+            return
 
         def change(fresh: Json) -> None:
             status = fresh["status"] = {
@@ -172,9 +186,10 @@ class DeploymentController:
                 if available >= wanted
                 else "ReplicaSetUpdated",
             )
-            _set_failure(fresh, self._refused.get(uid_of(deployment), ""), now_ms)
+            _set_failure(fresh, refused, now_ms)
 
-        self._store.edit(kinds.DEPLOYMENTS, deployment, change)
+        left = self._store.edit(kinds.DEPLOYMENTS, deployment, change)
+        self._written[uid_of(deployment)] = (*made_of, left["metadata"]["resourceVersion"])
 
     def _is_late(self, deployment: Json, counts: tuple[int, ...], now_ms: int, due: Due, *, done: bool) -> bool:
         counts = (*counts, int(deployment["metadata"]["generation"]))

@@ -15,9 +15,13 @@ class GarbageCollector:
     def __init__(self, store: Store, rules: ClusterRules) -> None:
         self._store = store
         self._rules = rules
+        self._seen_version = 0  # Of the store: nothing becomes garbage by itself.
 
     def step(self) -> None:
-        """Look at everything that has an owner or a finalizer of ours."""
+        """Look at everything that has an owner or a finalizer of ours, if anything changed."""
+        if self._seen_version == self._store.version:
+            return
+        self._seen_version = self._store.version
         everything = [(kind, each) for kind in kinds.CLUSTER_KINDS for each in self._store.all(kind)]
         alive = {uid_of(each): each for _, each in everything}
         for kind, each in everything:

@@ -170,7 +170,8 @@ def without(these: Iterable[Span], those: Sequence[Span]) -> tuple[Span, ...]:
     for each in these:
         left = [(each.from_ms, each.to_ms)]
         for other in those:
-            if kind_of(other) == kind_of(each):
+            overlaps = other.from_ms < each.to_ms and each.from_ms < other.to_ms
+            if overlaps and kind_of(other) == kind_of(each):
                 left = [piece for whole in left for piece in _minus(whole, (other.from_ms, other.to_ms))]
         found += [part(each, first, last) for first, last in left]
     return tuple(found)

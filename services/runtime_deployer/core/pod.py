@@ -217,7 +217,8 @@ def _fill(texts: Sequence[str], words: Mapping[str, str]) -> list[JsonValue]:
     """Fill in the words in braces; other braces (JSON in an argument) stay."""
     filled: list[JsonValue] = []
     for text in texts:
-        for word, value in words.items():
-            text = text.replace(word, value)
+        if "{" in text:
+            for word, value in words.items():
+                text = text.replace(word, value)
         filled.append(text)
     return filled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -53,8 +53,8 @@ class Wire:
         self._read = httpx.Timeout(read_s, connect=connect_s)
         self._write = httpx.Timeout(max(read_s, WRITE_S), connect=connect_s)
         self._connect_s = connect_s
-        verify = _trusting(ca_file) if ca_file else True
-        self._http = httpx.Client(verify=verify, transport=transport, follow_redirects=False, trust_env=False)
+        # No client around it: redirects, cookies and proxies are nothing to the Platform's API, and cost more than it.
+        self._http = transport or httpx.HTTPTransport(verify=_trusting(ca_file) if ca_file else True, trust_env=False)
 
     def close(self) -> None:
         """Give back connections."""
@@ -86,11 +86,8 @@ class Wire:
     def lines(self, path: str, *, query: Query, lasts_s: float) -> Iterator[Iterator[str]]:
         """The lines of a long answer, as they come. Raises PlatformError where it breaks off or is refused."""
         timeout = httpx.Timeout(lasts_s + WATCH_SLACK_S, connect=self._connect_s)
-        headers = _headers(self._key())
-        with (
-            _as_unknown(),
-            self._http.stream("GET", self._url + path, params=query, headers=headers, timeout=timeout) as answer,
-        ):
+        request = self._request("GET", path, query, _headers(self._key()), timeout)
+        with _as_unknown(), closing(self._http.handle_request(request)) as answer:
             if not answer.is_success:
                 answer.read()
                 raise_for(answer.status_code, json_of(answer), answer.headers)
@@ -106,20 +103,27 @@ class Wire:
             self._breaker.check()
         failed = True
         try:
-            with _as_unknown():
-                request = httpx.Request(
-                    method,
-                    _address(self._url + path, tuple(query.items()) if query else ()),
-                    headers=headers,
-                    content=content,
-                    extensions={"timeout": timeout.as_dict()},
-                )
-                answer = self._http.send(request)
+            request = self._request(method, path, query, headers, timeout, content)
+            with _as_unknown(), closing(self._http.handle_request(request)) as answer:
+                answer.read()
             failed = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
             return answer
         finally:
             if self._breaker is not None:
                 self._breaker.note(failed=failed)
+
+    def _request(  # What a request consists of.
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        headers: Mapping[str, str],
+        timeout: httpx.Timeout,
+        content: bytes | None = None,
+    ) -> httpx.Request:
+        url = _address(self._url + path, tuple(query.items()) if query else ())
+        extensions = {"timeout": timeout.as_dict()}
+        return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
 
     def _key(self) -> str:
         """Read anew for each request, so that a rotated key is used at once."""
