@@ -16,6 +16,7 @@ from services.runtime_deployer.shell.connections import Connections, access_key_
 from tests.contract import platform_promises
 from tests.contract.kube_promises import Api, KubePromises, opened
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 
 WAIT_S: Final = 60.0
 
@@ -73,6 +74,6 @@ def test_what_the_twin_lacks_is_a_promise() -> None:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=5).is_success
+        return httpx.get(f"{url}/healthz", timeout=5, verify=NO_TLS).is_success
     except httpx.HTTPError:
         return False

@@ -25,6 +25,7 @@ from services.capacity_manager.shell.platform import Platform
 from services.capacity_manager.shell.platform.adapter import NODE_TYPES
 from tests.contract.platform_promises import PROMISES, Learnt, Ours, PlatformPromises, Scene, opened
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 
 TWIN_WAIT_S: Final = 60.0  # Two cores that others use as well.
 PLATFORM_WAIT_S: Final = 3_600.0  # Bare metal is installed within the hour.
@@ -108,6 +109,6 @@ def test_every_promise_says_where_it_was_learnt() -> None:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=5).is_success
+        return httpx.get(f"{url}/healthz", timeout=5, verify=NO_TLS).is_success
     except httpx.HTTPError:
         return False

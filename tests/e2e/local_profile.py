@@ -17,6 +17,7 @@ from libs.cli import local
 from libs.cli.client import Client, Credentials
 from libs.cli.profile import Home, LocalSettings, Ports, ServicesPart, TwinPart
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 
 Json = dict[str, Any]
 
@@ -51,7 +52,9 @@ class Profile:
         while True:
             try:
                 url = f"{self.credentials.api_url}{path}"
-                answer = httpx.request(method, url, json=body, headers={**key, **(headers or {})}, timeout=10)
+                answer = httpx.request(
+                    method, url, json=body, headers={**key, **(headers or {})}, timeout=10, verify=NO_TLS
+                )
                 if answer.status_code < 500 and not (answer.is_error and answer.json().get("retryable")):
                     assert answer.is_success, answer.text
                     document: Json = answer.json()
@@ -89,7 +92,9 @@ class Profile:
         """What the simulated cloud holds."""
         key = self.home.twin_key.read_text().strip()
         url = json.loads(self.home.credentials.read_text())["twin_url"]
-        answer = httpx.get(f"{url}/twin/v1/inventory", headers={"authorization": f"Bearer {key}"}, timeout=10)
+        answer = httpx.get(
+            f"{url}/twin/v1/inventory", headers={"authorization": f"Bearer {key}"}, timeout=10, verify=NO_TLS
+        )
         document: Json = answer.raise_for_status().json()
         return document
 

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.command import COLUMNS, Said, millrace
 from tests.e2e.conftest import BILLED, SERVED
 from tests.e2e.local_profile import Profile, wait_until
+from tests.support.web import NO_TLS
 
 pytestmark = pytest.mark.xdist_group("profile")
 
@@ -122,7 +123,9 @@ def a_key(run: Command) -> Iterator[dict[str, Any]]:
 def test_a_revoked_key_is_refused_by_the_router(run: Command, profile: Profile, a_key: dict[str, Any]) -> None:
     def status() -> int:
         headers = {"authorization": f"Bearer {a_key['key']}"}
-        return httpx.get(f"{profile.credentials.router_url}/models", headers=headers, timeout=30).status_code
+        return httpx.get(
+            f"{profile.credentials.router_url}/models", headers=headers, timeout=30, verify=NO_TLS
+        ).status_code
 
     wait_until(lambda: status() == 200, "the new key is never let in")
 

@@ -14,6 +14,7 @@ from libs.common.clock import SystemClock
 from tests.e2e.conftest import BILLED, SERVED
 from tests.e2e.local_profile import Profile, wait_until
 from tests.e2e.test_cli import Command
+from tests.support.web import NO_TLS
 
 pytestmark = [pytest.mark.xdist_group("profile"), pytest.mark.chaos]
 
@@ -34,7 +35,7 @@ class Asker:
 
     def models(self) -> httpx.Response:
         """What the router says of its models."""
-        return httpx.get(f"{self._credentials.router_url}/models", headers=self._headers, timeout=60)
+        return httpx.get(f"{self._credentials.router_url}/models", headers=self._headers, timeout=60, verify=NO_TLS)
 
     def chat(self, model: str = SERVED) -> httpx.Response:
         """One word of an answer."""
@@ -45,7 +46,9 @@ class Asker:
 
     def api(self) -> int:
         """How endpoint-api answers the key."""
-        return httpx.get(f"{self._credentials.api_url}/v1/endpoints", headers=self._headers, timeout=60).status_code
+        return httpx.get(
+            f"{self._credentials.api_url}/v1/endpoints", headers=self._headers, timeout=60, verify=NO_TLS
+        ).status_code
 
     def is_let_in(self) -> bool:
         """Whether the router knows the key and takes it."""
@@ -62,7 +65,9 @@ class Operator:
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
         """Change something."""
-        httpx.patch(f"{self._url}{path}", json=body, headers=self._headers, timeout=60).raise_for_status()
+        httpx.patch(
+            f"{self._url}{path}", json=body, headers=self._headers, timeout=60, verify=NO_TLS
+        ).raise_for_status()
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ from services.metering.shell.ledger import every
 from services.router.core.serving import Row
 from services.router.shell.journal.log import LogUsageJournal
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.router.heard import cache_warmed, requested
 from tests.unit.router.scene import ENDPOINT, KEY, PROJECT, TENANT, key_entry
 
@@ -99,7 +100,7 @@ class Program:
         if self.process is None or self.process.returncode is not None:
             await self.start()
         with contextlib.suppress(httpx.HTTPError):
-            async with httpx.AsyncClient() as web:
+            async with httpx.AsyncClient(verify=NO_TLS) as web:
                 return (await web.get(self.ready_url, timeout=5)).is_success
         return False
 
@@ -240,7 +241,7 @@ class Scene:
 
     async def backlog(self) -> int:
         """How many requests the router waits to hear of."""
-        async with httpx.AsyncClient() as web:
+        async with httpx.AsyncClient(verify=NO_TLS) as web:
             text = (await web.get(self.router.ready_url.replace("readyz", "metrics"), timeout=10)).text
         return next(
             int(float(each.split()[1])) for each in text.splitlines() if each.startswith("router_usage_backlog ")
@@ -291,7 +292,7 @@ class Scene:
 
     async def _serves(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY.plaintext}"}) as web:
+            async with httpx.AsyncClient(verify=NO_TLS, headers={"authorization": f"Bearer {KEY.plaintext}"}) as web:
                 answer = await web.get(f"http://127.0.0.1:{self.port}/v1/models", timeout=5)
                 return b'"chatty"' in answer.content
         return False

@@ -16,6 +16,7 @@ from libs.common.bus.streams import QUOTAS
 from libs.common.events.tables import QuotaEntry
 from tests.integration.metered import Scene, put, until
 from tests.support.nats import nats_server
+from tests.support.web import NO_TLS
 from tests.unit.router.engine import PROMPT_TOKENS, Engine, running
 from tests.unit.router.scene import KEY, NAME, PROJECT, TENANT
 
@@ -53,7 +54,7 @@ class Edge:
         return "retry-after" in answer.headers
 
     async def client(self) -> None:
-        async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY.plaintext}"}) as web:
+        async with httpx.AsyncClient(verify=NO_TLS, headers={"authorization": f"Bearer {KEY.plaintext}"}) as web:
             while await self.ask(web):
                 pass
 

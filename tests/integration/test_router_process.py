@@ -27,6 +27,7 @@ from libs.common.ids import EventId
 from services.router.core.serving import CHECKPOINT_TOKENS
 from tests.support.nats import connected, nats_server, stored
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.heard import cache_warmed, deletion_requested, requested
 from tests.unit.router.scene import KEY, a_request, ask, chat_body, key_entry, tokens_in
@@ -71,7 +72,7 @@ class RouterProcess:
         assert self.process is not None
         assert self.process.returncode is None, (self.state / "router.log").read_text()
         with contextlib.suppress(httpx.HTTPError):
-            async with httpx.AsyncClient() as web:
+            async with httpx.AsyncClient(verify=NO_TLS) as web:
                 return (await web.get(f"http://127.0.0.1:{self.port}/healthz")).status_code == 200
         return False
 
@@ -80,7 +81,7 @@ class RouterProcess:
         return answer.status == 200 and b'"chatty"' in answer.body
 
     async def metric(self, name: str) -> float:
-        async with httpx.AsyncClient() as web:
+        async with httpx.AsyncClient(verify=NO_TLS) as web:
             text = (await web.get(f"http://127.0.0.1:{self.admin_port}/metrics")).text
         return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 

@@ -33,6 +33,7 @@ from services.router.core.serving import CHECKPOINT_TOKENS
 from tests.integration.test_router_process import publish
 from tests.support.nats import nats_server
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.heard import cache_warmed, requested
 from tests.unit.router.scene import ENDPOINT, KEY, a_request, chat_body, key_entry, tokens_in
@@ -124,7 +125,9 @@ class Stage:
         found: list[dict[str, object]] = []
         query: dict[str, str] = {"endpoint": ENDPOINT, "limit": "200"}
         auth = {"authorization": f"Bearer {KEY.plaintext}"}
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.ledger_port}", headers=auth) as web:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.ledger_port}", headers=auth, verify=NO_TLS
+        ) as web:
             while True:
                 answer = await web.get("/v1/ledger", params=query)
                 answer.raise_for_status()

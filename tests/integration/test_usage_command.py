@@ -31,6 +31,7 @@ from services.metering.shell.prices import read_prices
 from services.metering.shell.reconciling import findings
 from services.metering.shell.routes import Reader
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.metering.world import T0, World, batch, joined, released, requested, staged, usage
 
 PRICES = Path(__file__).parents[2] / "deploy" / "catalogue" / "prices.yaml"
@@ -105,7 +106,7 @@ def millrace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Millra
 
 def answers(url: str) -> bool:
     with suppress(httpx.TransportError):
-        return httpx.get(f"{url}/v1/usage").status_code == 401
+        return httpx.get(f"{url}/v1/usage", verify=NO_TLS).status_code == 401
     return False
 
 
