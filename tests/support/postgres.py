@@ -80,6 +80,7 @@ class Postgres:
     def stop(self) -> None:
         """End the server and leave nothing."""
         self._server.communicate()  # Closes the pipe.
+        shutil.rmtree(self.directory, ignore_errors=True)  # Where only we may: the server's user emptied it.
 
     def _make(self) -> None:
         command = [self._initdb, "--pgdata", str(self.directory / "data"), "--username", "millrace"]
