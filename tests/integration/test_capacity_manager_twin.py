@@ -288,6 +288,25 @@ def test_a_platform_that_is_away_is_waited_for_and_nothing_is_released_meanwhile
     assert_all_is_given_back(rig)
 
 
+@pytest.mark.parametrize("how", ["html", "redirect", "half", "types", "nameless"])
+def test_a_platform_that_talks_nonsense_in_the_middle_of_a_create_leaves_nothing_half_claimed(
+    key_file: Path, how: str
+) -> None:
+    rig = Rig(key_file)
+    rig.hear(requested())
+    rig.until(lambda: rig.store.counter(COUNTER) == 8)
+
+    rig.world.set_faults({"answers": how})
+    rig.rest(for_ms=3_000)
+    assert rig.reasons() == ["PlatformGarbled"]
+    rig.world.set_faults({"answers": ""})
+    rig.until(lambda: rig.stage() is Stage.HELD)
+
+    found = rig.inventory()
+    assert [len(found[each]) for each in ("clusters", "claims", "nodes")] == [1, 1, 1]
+    assert rig.store.counter(COUNTER) == 8
+
+
 def test_a_key_that_is_refused_in_the_middle_of_a_delete_releases_nothing(key_file: Path) -> None:
     rig = Rig(key_file)
     rig.hear(requested())

@@ -8,7 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from services.capacity_manager.core.pools import COLD, Warm
+from services.capacity_manager.core.reasons import Reason
+from services.capacity_manager.core.tiers import TierClass, TierSight
 
 VERSION_MIN: Final = (4, 8)  # The first whose node types, claims and environments are as we read them.
 GOOD: Final = frozenset({"active", "preview", "included"})  # Words of the Platform for a feature that may be used.
@@ -42,18 +43,6 @@ class TypeSight:
     gpus: int
     total: int | None
     free: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class TierSight:
-    """A tier of the catalogue, and where it stands in its file."""
-
-    name: str
-    tenancy: str
-    node_types: tuple[str, ...]
-    licences: tuple[str, ...]
-    place: str
-    warm: Warm = COLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +185,42 @@ def _node_types(sight: Sight) -> Iterator[Finding]:
 
 
 def _tiers(sight: Sight) -> Iterator[Finding]:
-    known = None if sight.node_types is None else {each.name for each in sight.node_types}
     for tier in sight.tiers:
         lacking = [each for each in (*tier.licences, *NEEDED.get(tier.tenancy, ())) if not _has(sight, each)]
-        unknown = [each for each in tier.node_types if known is not None and each not in known]
-        if unknown:
-            said = f"{tier.place}: no node type {', '.join(unknown)}"
-            means = f"its endpoints fail; there are: {', '.join(sorted(known or ())) or 'none'}"
-            yield Finding("tier", tier.name, Health.BROKEN, said, means)
+        wrong = [told for each in tier.classes if (told := _mismatch(sight, each)) is not None]
+        if wrong:
+            is_left = len(wrong) < len(tier.classes)
+            means = "; ".join(means for _, means in wrong) + (
+                "; until then its other classes serve" if is_left else "; until then each new endpoint of it is refused"
+            )
+            health = Health.LACKING if is_left else Health.BROKEN
+            yield Finding("tier", tier.name, health, "; ".join(said for said, _ in wrong), means)
         elif lacking:
-            said = f"{tier.place}: needs {', '.join(dict.fromkeys(lacking))}"
+            said = f"{tier.place} licences: needs {', '.join(dict.fromkeys(lacking))}"
             yield Finding("tier", tier.name, Health.LACKING, said, "it can't be served; stop selling it, or license it")
         else:
             yield Finding("tier", tier.name, Health.FINE, f"{tier.tenancy} on {', '.join(tier.node_types)}")
+
+
+def _mismatch(sight: Sight, each: TierClass) -> tuple[str, str] | None:
+    """The field in which a class and the Platform's node types differ, and what to do; None if they fit."""
+    if sight.node_types is None:
+        return None
+    known = {one.name: one for one in sight.node_types}
+    if each.node_type not in known:
+        there = ", ".join(sorted(known)) or "none"
+        reason = Reason.NODE_TYPE_UNKNOWN
+        return (
+            f"{each.place} node_type: the Platform has no {each.node_type}",
+            f"{reason}: add it to a node provider, or name one of {there}",
+        )
+    gpus = known[each.node_type].gpus
+    if gpus < each.gpus:
+        return (
+            f"{each.place} gpus_per_node: {each.gpus}, but a {each.node_type} has {gpus}",
+            f"{Reason.NODE_TYPE_MISMATCH}: write {gpus}, or name a larger node type",
+        )
+    return None
 
 
 NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"vnode": ("vnode-runtime",)})

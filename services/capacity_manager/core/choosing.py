@@ -7,14 +7,11 @@ reserved, and stays until all was given back.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from libs.common.events.endpoint import NodeChoice, Placement
 from services.capacity_manager.core.observed import NodeTypeSeen, Observed
-from services.capacity_manager.core.placement import nodes_missing
+from services.capacity_manager.core.placement import nodes_missing, too_small
 from services.capacity_manager.core.state import Claim
-
-UNKNOWN: Final = NodeTypeSeen(is_known=False, free=None)
 
 
 def classes_of(placement: Placement) -> tuple[NodeChoice, ...]:
@@ -43,8 +40,9 @@ def choose(claim: Claim, seen: Observed) -> tuple[Claim, Observed]:
         if why is None:
             return replace(on_it, passed_over=tuple(told)), seen.model_copy(update={"node_type": sight})
         told.append(why)
-        known = (on_it, sight) if known is None and sight.is_known else known
-    waiting, sight = known or (replace(claim, placement=_on(claim, claim.classes[0])), UNKNOWN)
+        fits = sight.is_known and too_small(_on(claim, each), sight) is None
+        known = (on_it, sight) if known is None and fits else known
+    waiting, sight = known or (replace(claim, placement=_on(claim, claim.classes[0])), seen.classes[0])
     return replace(waiting, passed_over=tuple(told)), seen.model_copy(update={"node_type": sight})
 
 
@@ -57,6 +55,9 @@ def _reject(on_it: Claim, chosen: NodeChoice, sight: NodeTypeSeen, seen: Observe
     name = f"{chosen.node_type} in {chosen.region}" if chosen.region else chosen.node_type
     if not sight.is_known:
         return f"{name} is not known to the Platform"
+    assert on_it.placement is not None
+    if (small := too_small(on_it.placement, sight)) is not None:
+        return small
     needed = nodes_missing(on_it, seen.our_cluster)
     if sight.free is not None and sight.free < needed:
         return f"{name} has {sight.free} free of {needed} wanted"

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     TEMPLATE_INVALID = "TemplateInvalid"
     TEMPLATE_NOT_ALLOWED = "TemplateNotAllowed"
     NODE_TYPE_UNKNOWN = "NodeTypeUnknown"
+    NODE_TYPE_MISMATCH = "NodeTypeMismatch"
     NODE_TYPE_NOT_ALLOWED = "NodeTypeNotAllowed"
     LICENCE_MISSING = "LicenceMissing"
     NAME_TAKEN = "NameTaken"

@@ -21,6 +21,7 @@ from libs.common.telemetry.logging import fields
 from services.capacity_manager.core.checkup import Finding, Health, checkup, is_healthy
 from services.capacity_manager.shell.platform import PlatformClient
 from services.capacity_manager.shell.platform.examining import examine
+from services.capacity_manager.shell.templates import DIRECTORY, read_recipes
 from services.capacity_manager.shell.tiers import read_tiers
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,14 @@ class PlatformSettings(BaseSettings):
     platform_key_file: Path = Field(description="File with the access key.")
     platform_ca_file: Path | None = None  # A default install signs its own certificate.
     catalogue_dir: Path | None = None  # With it, tiers are held against what the Platform has.
+    templates_dir: Path = DIRECTORY  # What tiers say of cluster templates is held against these.
 
 
-def findings(client: PlatformClient, *, url: str, catalogue_dir: Path | None) -> tuple[Finding, ...]:
-    """Everything looked at. Raises Invalid for a catalogue that can't be read."""
-    tiers = read_tiers(catalogue_dir) if catalogue_dir else ()
+def findings(
+    client: PlatformClient, *, url: str, catalogue_dir: Path | None, templates_dir: Path = DIRECTORY
+) -> tuple[Finding, ...]:
+    """Everything looked at. Raises Invalid for a catalogue that can't be read, or contradicts itself."""
+    tiers = read_tiers(catalogue_dir, read_recipes(templates_dir)) if catalogue_dir else ()
     return checkup(examine(client, url=url, tiers=tiers))
 
 
@@ -65,7 +69,12 @@ def main() -> int:
         client = PlatformClient(
             url=settings.platform_url, key_file=settings.platform_key_file, ca_file=settings.platform_ca_file
         )
-        found = findings(client, url=settings.platform_url, catalogue_dir=settings.catalogue_dir)
+        found = findings(
+            client,
+            url=settings.platform_url,
+            catalogue_dir=settings.catalogue_dir,
+            templates_dir=settings.templates_dir,
+        )
     except Rejected as wrong:
         sys.stderr.write(f"doctor: {wrong}\n")
         return EXIT_USAGE

@@ -50,13 +50,18 @@ Templates = Mapping[tuple[str, str], Template]
 
 def read_templates(directory: Path = DIRECTORY) -> Templates:
     """Every template of a directory. Raises Invalid, naming file and line, for what is malformed or contradicts."""
+    return {(each.name, each.version): template_of(each) for each in read_recipes(directory)}
+
+
+def read_recipes(directory: Path = DIRECTORY) -> tuple[Recipe, ...]:
+    """What the templates of a directory are made from. Raises Invalid as `read_templates`."""
     recipes: dict[Path, Recipe] = {path: _read(path) for path in sorted(directory.glob("*.yaml"))}
     if not recipes:
         raise Invalid(f"no cluster templates in {directory}; set MILLRACE_TEMPLATES_DIR")
     for wrong, complaint in contradictions(tuple(recipes.values())):
         place = next(path for path, each in recipes.items() if each is wrong)
         raise Invalid(f"{place.name}:1: {complaint}")
-    return {(each.name, each.version): template_of(each) for each in recipes.values()}
+    return tuple(recipes.values())
 
 
 def template_of(recipe: Recipe) -> Template:

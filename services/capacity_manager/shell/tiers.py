@@ -1,27 +1,28 @@
 """Reads of the tier catalogue what capacity depends on, with the line of each tier, so that a complaint can name it.
 
-endpoint-api reads the same file for what is sold, and refuses what contradicts itself. Here it is held against the
-Platform: whether the node types that it names exist, and whether the licence has what its tenancy needs.
+endpoint-api reads the same file for what is sold. Here what contradicts itself, or the cluster templates beside it, is
+refused as well: it would be noticed only once machines are claimed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from libs.common.errors import Invalid
-from services.capacity_manager.core.checkup import TierSight
-from services.capacity_manager.core.pools import COLD, Warm
-from services.capacity_manager.core.tenancy import SHARED
+from services.capacity_manager.core.cluster_template import Recipe
+from services.capacity_manager.core.tiers import NO_RECIPES, TierClass, TierSight, contradictions
+from services.capacity_manager.core.warmth import COLD, Warm
 
 FILE: Final = "tiers.yaml"
 BYTES_MAX: Final = 1 << 20  # As endpoint-api has it.
 
 
-def read_tiers(directory: Path) -> tuple[TierSight, ...]:
-    """The tiers in the order of the file. Raises Invalid, naming file and line, for what can't be read as tiers."""
+def read_tiers(directory: Path, recipes: Sequence[Recipe] = NO_RECIPES) -> tuple[TierSight, ...]:
+    """The tiers in the order of the file. Raises Invalid, naming file, line and field, for what can't be true."""
     path = directory / FILE
     try:
         with path.open("rb") as file:
@@ -38,7 +39,11 @@ def read_tiers(directory: Path) -> tuple[TierSight, ...]:
     listed = entries.get("tiers") if isinstance(entries, dict) else None
     if not isinstance(listed, list):
         raise Invalid(f"{path}:1: no list of tiers")
-    return tuple(_tier(path, line, each) for line, each in zip(_lines(root), listed, strict=True))
+    tiers = tuple(_tier(f"{path.name}:{line}", each) for line, each in zip(_lines(root), listed, strict=True))
+    wrong = "; ".join(contradictions(tiers, recipes))
+    if wrong:
+        raise Invalid(wrong)
+    return tiers
 
 
 def _lines(root: Any) -> list[int]:  # noqa: ANN401  # A YAML node has no better type.
@@ -46,11 +51,10 @@ def _lines(root: Any) -> list[int]:  # noqa: ANN401  # A YAML node has no better
     return [each.start_mark.line + 1 for each in tiers.value]
 
 
-def _tier(path: Path, line: int, entry: object) -> TierSight:
-    place = f"{path.name}:{line}"  # Its directory is known: it was named to us.
+def _tier(place: str, entry: object) -> TierSight:
     if not isinstance(entry, dict):
         raise Invalid(f"{place}: a tier is a mapping")
-    for key in ("name", "tenancy", "node_type"):
+    for key in ("name", "tenancy", "node_type", "cluster_template"):
         if not isinstance(entry.get(key), str):
             raise Invalid(f"{place}: a tier needs {key}")
     others = entry.get("fallbacks") or ()
@@ -59,20 +63,42 @@ def _tier(path: Path, line: int, entry: object) -> TierSight:
     return TierSight(
         name=entry["name"],
         tenancy=entry["tenancy"],
-        node_types=(entry["node_type"], *(each["node_type"] for each in others)),
+        classes=(
+            _class(place, entry),
+            *(_class(f"{place} fallbacks.{number}", each) for number, each in enumerate(others)),
+        ),
         licences=tuple(map(str, entry.get("licences") or ())),
         place=place,
-        warm=_warm(place, entry),
+        gpus_per_replica=_count(place, entry, "gpus_per_replica"),
+        replicas_max=_count(place, entry, "replicas_max"),
+        warm=_warm(place, entry.get("warm")),
     )
 
 
-def _warm(place: str, entry: dict[str, Any]) -> Warm:
-    wanted = entry.get("warm")
+def _class(place: str, entry: Mapping[str, Any]) -> TierClass:
+    return TierClass(
+        node_type=entry["node_type"],
+        gpus=_count(place, entry, "gpus_per_node"),
+        template=str(entry.get("cluster_template") or ""),
+        place=place,
+        region=str(entry.get("region") or ""),
+    )
+
+
+def _count(place: str, entry: Mapping[str, Any], key: str) -> int:
+    found = entry.get(key)
+    if not isinstance(found, int) or found < 1:
+        raise Invalid(f"{place} {key}: {found!r} is no count; write a whole number from 1")
+    return found
+
+
+def _warm(place: str, wanted: object) -> Warm:
     if wanted is None:
         return COLD
-    nodes, floor = (wanted.get("nodes"), wanted.get("floor", 0)) if isinstance(wanted, dict) else (None, None)
-    if not isinstance(nodes, int) or not isinstance(floor, int) or not 0 <= floor <= nodes:
-        raise Invalid(f"{place}: warm needs nodes, and a floor that is not above them")
-    if entry["tenancy"] not in SHARED:
-        raise Invalid(f"{place}: warm nodes need a cluster that endpoints share; change tenancy, or leave warm out")
-    return Warm(nodes, floor)
+    found = dict(wanted) if isinstance(wanted, dict) else {}
+    nodes, floor, most = found.get("nodes"), found.get("floor", 0), found.get("most", 0)
+    if not all(isinstance(each, int) for each in (nodes, floor, most)) or not 0 <= floor <= nodes:
+        raise Invalid(f"{place} warm: needs nodes, and a floor that is not above them")
+    if most and most < nodes:
+        raise Invalid(f"{place} warm.most: {most} is below nodes, which is {nodes}; raise it, or leave it out")
+    return Warm(nodes, floor, most)

@@ -64,7 +64,7 @@ REASONS: Final[Mapping[str, tuple[Code, str]]] = MappingProxyType(
         ),
         **dict.fromkeys(("PlatformUnauthorized", "PlatformForbidden", "PlatformRefused"), (Code.PLATFORM, US)),
         **dict.fromkeys(("TemplateUnknown", "TemplateInvalid", "TemplateNotAllowed"), (Code.TEMPLATE, US)),
-        **dict.fromkeys(("NodeTypeUnknown", "NodeTypeNotAllowed"), (Code.NODE, US)),
+        **dict.fromkeys(("NodeTypeUnknown", "NodeTypeMismatch", "NodeTypeNotAllowed"), (Code.NODE, US)),
         **dict.fromkeys(("NameTaken", "LicenceMissing"), (Code.CLUSTER, US)),
         **dict.fromkeys(("ImagePullBackOff", "ImageUnauthorized"), (Code.IMAGE, US)),
         **dict.fromkeys(("InvalidImageName", "ErrImageNeverPull"), (Code.IMAGE, US)),

@@ -32,11 +32,14 @@ class _WarmEntry(_Strict):
 
     nodes: int = Field(ge=0, le=64)
     floor: int = Field(default=0, ge=0)
+    most: int = Field(default=0, ge=0, le=64)
 
     @model_validator(mode="after")
     def _ordered(self) -> _WarmEntry:
         if self.floor > self.nodes:
             raise ValueError(f"floor {self.floor} is above nodes {self.nodes}")
+        if 0 < self.most < self.nodes:
+            raise ValueError(f"most {self.most} is below nodes {self.nodes}")
         return self
 
 
@@ -67,12 +70,6 @@ class _TierEntry(_Strict):
     command: tuple[str, ...] = ()
     warm: _WarmEntry | None = None
     fallbacks: tuple[_FallbackEntry, ...] = ()
-
-    @model_validator(mode="after")
-    def _warm_is_shared(self) -> _TierEntry:
-        if self.warm is not None and self.tenancy == "private_nodes":
-            raise ValueError("warm nodes need a cluster that endpoints share; this tier's clusters are of one each")
-        return self
 
 
 class _ModelEntry(_Strict):

@@ -13,13 +13,14 @@ import pytest
 import yaml
 
 from libs.common.errors import Invalid, MillraceError, Rejected, Unavailable
+from libs.common.events.endpoint import NodeChoice
 from libs.common.events.facts import Fact
 from services.capacity_manager.core.observed import GpuNode, Observed
 from services.capacity_manager.core.plan import DeleteCluster, EnsureCluster, EnsureProject, ResizeCluster, plan
 from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.shell.platform import Platform, PlatformClient
-from tests.unit.capacity_manager.builders import NODE_TYPE, NOW, Bench, requested
+from tests.unit.capacity_manager.builders import NODE_TYPE, NOW, PLACEMENT, Bench, requested
 
 Json = dict[str, Any]
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -31,6 +32,7 @@ INSTANCES = INSTANCE.removesuffix("/ep-abc")
 CLAIMS = f"{ROOT}/namespaces/p-mr-acme-prod/nodeclaims"
 TYPE = f"{ROOT}/nodetypes/{NODE_TYPE}"
 NODES = "/kubernetes/project/mr-acme-prod/virtualcluster/ep-abc/api/v1/nodes"
+CLOUD = NodeChoice(node_type="terraform.gpu-h100", gpus_per_node=8, cluster_template="cloud@2")
 FULL_PROJECT = "cannot create x, because project virtualclusterinstances limit of 5 would be exceeded"
 OURS = {
     "app.kubernetes.io/managed-by": "millrace",
@@ -433,6 +435,21 @@ def test_a_node_type_that_is_itself_absent_is_unknown_to_the_platform(wire: Wire
 
     assert seen.node_type is not None
     assert not seen.node_type.is_known
+
+
+def test_each_node_type_of_a_claim_with_fallbacks_is_asked_for_once_a_look(wire: Wire) -> None:
+    bench = Bench()
+    classes = (NodeChoice(node_type=NODE_TYPE, gpus_per_node=8, cluster_template="other@1", region="us-1"), CLOUD)
+    placement = PLACEMENT.model_copy(update={"fallbacks": classes})
+    bench.hear(requested().model_copy(update={"placement": placement}))
+    wire.answers[f"{ROOT}/nodetypes/{CLOUD.node_type}"] = absent(CLOUD.node_type)
+
+    seen = wire.platform.observe(bench.claim)
+
+    assert [each.is_known for each in seen.classes] == [True, True, False]
+    assert seen.node_type == seen.classes[0]
+    asked = [path for _, path, _ in wire.asked if "/nodetypes/" in path]
+    assert sorted(asked) == sorted(set(asked))
 
 
 def test_only_ready_nodes_offer_gpus_and_a_silent_cluster_hides_nothing_else(wire: Wire) -> None:

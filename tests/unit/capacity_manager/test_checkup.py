@@ -22,18 +22,19 @@ from services.capacity_manager.core.checkup import (
     Finding,
     Health,
     Sight,
-    TierSight,
     TypeSight,
     checkup,
     is_healthy,
 )
+from services.capacity_manager.core.tiers import TierClass, TierSight
 from services.capacity_manager.shell.doctor import findings
 from services.capacity_manager.shell.platform import PlatformClient
 from services.capacity_manager.shell.tiers import read_tiers
 
 CATALOGUE = Path(__file__).parents[3] / "deploy" / "catalogue"
 TYPE = TypeSight("metal3.gpu-h100", "Available", gpus=8, total=4, free=3)
-TIER = TierSight("h100-dedicated", "private_nodes", ("metal3.gpu-h100",), ("metal3",), "tiers.yaml:7")
+CLASS = TierClass("metal3.gpu-h100", 8, "inference-h100@1.0.0", "tiers.yaml:7")
+TIER = TierSight("h100-dedicated", "private_nodes", (CLASS,), ("metal3",), "tiers.yaml:7")
 WELL = Sight(
     "https://platform",
     user="us",
@@ -89,11 +90,15 @@ def test_each_missing_right_says_what_can_not_be_done(right: str) -> None:
         (replace(WELL, node_types=(replace(TYPE, free=-1),)), TYPE.name, Health.LACKING, "-1 of 4 free, 8 GPUs each"),
         (replace(WELL, node_types=(replace(TYPE, free=None),)), TYPE.name, Health.FINE, "no limit told, 8 GPUs each"),
         (replace(WELL, node_types=()), "node types", Health.BROKEN, "none has GPUs"),
-        (replace(WELL, node_types=()), TIER.name, Health.BROKEN, "tiers.yaml:7: no node type metal3.gpu-h100"),
+        (replace(WELL, node_types=()), TIER.name, Health.BROKEN, "tiers.yaml:7 node_type: the Platform has no"),
+        (replace(WELL, node_types=(replace(TYPE, gpus=4),)), TIER.name, Health.BROKEN,
+         "tiers.yaml:7 gpus_per_node: 8, but a metal3.gpu-h100 has 4"),
+        (replace(WELL, tiers=(replace(TIER, classes=(CLASS, replace(CLASS, node_type="a.b"))),)), TIER.name,
+         Health.LACKING, "tiers.yaml:7 node_type: the Platform has no a.b"),
         (replace(WELL, node_types=(replace(TYPE, phase="Failed"),)), TYPE.name, Health.LACKING, "Failed; 3 of 4 free"),
-        (replace(WELL, features={}), TIER.name, Health.LACKING, "tiers.yaml:7: needs metal3"),
+        (replace(WELL, features={}), TIER.name, Health.LACKING, "tiers.yaml:7 licences: needs metal3"),
         (replace(WELL, tiers=(replace(TIER, tenancy="vnode"),), features={"metal3": "active"}), TIER.name,
-         Health.LACKING, "tiers.yaml:7: needs vnode-runtime"),
+         Health.LACKING, "tiers.yaml:7 licences: needs vnode-runtime"),
     ],
 )  # fmt: skip
 def test_what_is_not_as_it_should_be_is_said(sight: Sight, name: str, health: Health, says: str) -> None:
@@ -157,8 +162,9 @@ def test_a_refused_key_and_a_login_page_end_the_examination_with_their_words(tmp
         ("version: 1\ntiers: 7\n", "tiers.yaml:1: no list of tiers"),
         ("version: 1\ntiers:\n  - name: a\n    tenancy: vnode\n", "tiers.yaml:3: a tier needs node_type"),
         (
-            "version: 1\ntiers:\n  - name: a\n    tenancy: v\n    node_type: x.y\n  - 7\n",
-            "tiers.yaml:6: a tier is a map",
+            "tiers:\n  - {name: a, tenancy: v, node_type: x.y, cluster_template: t, gpus_per_node: 1,"
+            " gpus_per_replica: 1, replicas_max: 1}\n  - 7\n",
+            "tiers.yaml:3: a tier is a map",
         ),
         ("tiers: [", "tiers.yaml"),
     ],

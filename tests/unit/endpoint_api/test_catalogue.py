@@ -117,7 +117,7 @@ CLOUD = {"node_type": "terraform.gpu-h100", "gpus_per_node": 8, "cluster_templat
         ("tiers", changed("tiers", tenancy="shared"), "tiers.0.tenancy"),
         ("tiers", changed("tiers", replicas_max=65), "replicas_max is over 64"),
         ("tiers", changed("tiers", node_typ="x"), "tiers.0.node_typ"),
-        ("tiers", changed("tiers", warm={"nodes": 1}), "warm nodes need a cluster that endpoints share"),
+        ("tiers", changed("tiers", warm={"nodes": 2, "most": 1}), "most 1 is below nodes 2"),
         ("tiers", changed("tiers", tenancy="vnode", warm={"nodes": 1, "floor": 2}), "floor 2 is above nodes 1"),
         ("tiers", changed("tiers", fallbacks=[{**CLOUD, "gpus_per_node": 2}]), "too few for a replica"),
         ("tiers", changed("tiers", fallbacks=[CLOUD, CLOUD]), "class terraform.gpu-h100 is there twice"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from libs.common.errors import Rejected, Unavailable
+from libs.common.events.endpoint import NodeChoice
 from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.holdings import NodeClass
 from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
@@ -111,8 +112,10 @@ class Platform:
         question = question_of(claim)
         home = home_of(claim)
         project, cluster = home.project, home.cluster
-        node_type = self._node_type(claim) if question.room else None
-        classes = self._classes(claim) if question.room and claim.reservation is None else ()
+        wanted_classes = claim.classes if question.room and claim.reservation is None else ()
+        types = self._node_types(claim, wanted_classes) if question.room else {}
+        node_type = types.get(claim.placement.node_type) if claim.placement is not None else None
+        classes = tuple(types[each.node_type] for each in wanted_classes)
         project_seen = self._project(claim, home)
         if project_seen is None:
             return Observed(question=question, project=None, cluster=None, node_type=node_type, classes=classes)
@@ -179,13 +182,11 @@ class Platform:
         allowed = labels.allowed_for(claim.classes or classes_of(claim.placement), claim.spec.region)
         return readings.project_seen(project, wanted=wanted, allowed=allowed)
 
-    def _node_type(self, claim: Claim) -> NodeTypeSeen | None:
-        if claim.placement is None:
-            return None
-        return readings.node_type_seen(self._client.get(NODE_TYPES, claim.placement.node_type))
-
-    def _classes(self, claim: Claim) -> tuple[NodeTypeSeen, ...]:
-        return tuple(readings.node_type_seen(self._client.get(NODE_TYPES, each.node_type)) for each in claim.classes)
+    def _node_types(self, claim: Claim, classes: Sequence[NodeChoice]) -> Mapping[str, NodeTypeSeen]:
+        """The claim's own node type and those of its classes; each is asked for once."""
+        own = (claim.placement.node_type,) if claim.placement is not None else ()
+        names = dict.fromkeys((*own, *(each.node_type for each in classes)))
+        return {name: readings.node_type_seen(self._client.get(NODE_TYPES, name)) for name in names}
 
     def _gpu_nodes(self, project: str, cluster: str) -> tuple[GpuNode, ...] | None:
         """The GPUs inside the tenant cluster; None if it does not answer, which must not hide the rest."""
@@ -245,6 +246,8 @@ class Platform:
             raise Unavailable(f"{wanted.name} has changed hands since it was seen", code=Reason.PLATFORM_CONFLICT)
         text = readings.sized(readings.parameters(found), wanted.node_type, wanted.nodes)
         metadata: Json = {**_version(found), "labels": {labels.GENERATION: str(wanted.generation)}}
+        if wanted.warm != shares.warm_of(found):
+            metadata["annotations"] = shares.warmed(wanted.warm)
         self._client.merge(path, wanted.name, {"metadata": metadata, "spec": {"parameters": text}})
 
     def _create_or_adopt(self, path: str, name: str, body: Json, mine: labels.Labels) -> Json:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from libs.common.errors import MillraceError
-from services.capacity_manager.core.checkup import RIGHTS, Sight, TierSight, TypeSight
+from services.capacity_manager.core.checkup import RIGHTS, Sight, TypeSight
+from services.capacity_manager.core.tiers import TierSight
 from services.capacity_manager.shell.platform import readings
 from services.capacity_manager.shell.platform.adapter import API, MANAGEMENT, NODE_TYPES, Platform
 from services.capacity_manager.shell.platform.client import PlatformClient
