@@ -33,6 +33,8 @@ def capacity(change: Changing = "", output: Output = OUTPUT) -> None:
     found = _reported(change)
     show(output, found, lambda: _changes(found["changes"]) if change else _holdings(found["holdings"]))
     if output is Output.TABLE and not change:
+        if found["stocks"]:
+            console.print("", _stocks(found["stocks"]), sep="\n")
         console.print("", _classes(found), sep="\n")
         if found["orphans"]:
             console.print("", _orphans(found["orphans"]), sep="\n")
@@ -81,6 +83,25 @@ def _holdings(found: list[dict[str, Any]]) -> Table | str:
     ]
     columns = ("endpoint", "whose", "stage", "why", "node type", "nodes", "GPUs", "for", "cost")
     return table(columns, rows, whole=("endpoint",), right=("nodes", "GPUs", "for", "cost"))
+
+
+def _stocks(found: list[dict[str, Any]]) -> Table:
+    rows = [
+        (
+            each["id"],
+            each["tier"],
+            each["region"],
+            each["serving"],
+            f"{each['warm']} of {each['target']}",
+            each["said_by"],
+            "-" if each["hit_percent"] is None else f"{each['hit_percent']} % of {each['drawn']}",
+            f"{each['idle_cost']:,}",
+            duration(each["idle_gpu_ms"]) if each["idle_gpu_ms"] else "-",
+        )
+        for each in found
+    ]
+    columns = ("warm stock of", "tier", "region", "serve", "warm", "by", "hits", "idle cost", "GPU time idle")
+    return table(columns, rows, whole=("warm stock of", "tier", "warm", "hits"), right=("serve", *columns[6:]))
 
 
 def _classes(found: dict[str, Any]) -> Table:

@@ -17,7 +17,7 @@ from libs.common.runner import Runner
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
-from services.autoscaler.service import build
+from services.autoscaler.service import SCALER, build
 from services.autoscaler.shell import metrics
 from services.autoscaler.shell.ports import Ports
 from services.autoscaler.shell.settings import Settings
@@ -38,7 +38,7 @@ def main() -> int:
         return EXIT_WRONG
     telemetry.configure(Owner.AUTOSCALER, level=settings.log_level)
     service = build(ports)
-    (runner,) = service.runners
+    runner = service.runner(SCALER)
 
     async def count() -> None:
         while True:

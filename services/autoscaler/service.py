@@ -1,4 +1,4 @@
-"""Autoscaler, joined: one scaler per endpoint over a store."""
+"""Autoscaler, joined: one scaler per endpoint, and the warm stock of each pool, over a store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from libs.common.events.capacity import PoolDrawn
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -22,9 +23,11 @@ from libs.common.service import Service
 from services.autoscaler.core.decide import decide
 from services.autoscaler.core.policy import Policy
 from services.autoscaler.core.state import Scaler
+from services.autoscaler.core.stock import STOCK, Stock, decide_stock
 from services.autoscaler.shell.ports import Ports
 
 SCALER: Final = "scaler"
+STOCKS: Final = Owned(kind=STOCK, state=Stock, empty=Stock, decide=decide_stock, hears={PoolDrawn: its_subject})
 
 
 def observed_endpoints(envelope: Envelope) -> Sequence[str]:
@@ -55,4 +58,5 @@ def scalers(policy: Policy) -> Owned[Scaler]:
 def build(ports: Ports) -> Service:
     """The service over these ports."""
     runner = Runner(scalers(ports.policy), store=ports.store, clock=ports.clock)
-    return Service(name=Owner.AUTOSCALER, store=ports.store, runners=(runner,))
+    stocks = Runner(STOCKS, store=ports.store, clock=ports.clock)
+    return Service(name=Owner.AUTOSCALER, store=ports.store, runners=(runner, stocks))

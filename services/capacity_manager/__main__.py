@@ -15,13 +15,16 @@ from libs.common.clock import SystemClock
 from libs.common.errors import Rejected
 from libs.common.events.event import Owner
 from libs.common.process import Process
+from libs.common.runner import Runner
 from libs.common.service import Service
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
-from services.capacity_manager.core.checkup import TierSight, checkup
-from services.capacity_manager.core.pools import POOL
-from services.capacity_manager.core.state import CLAIM, LIVE
+from services.capacity_manager.core.checkup import checkup
+from services.capacity_manager.core.pools import POOL, Pool
+from services.capacity_manager.core.state import CLAIM, LIVE, Claim
+from services.capacity_manager.core.stocks import stocks
+from services.capacity_manager.core.tiers import TierSight
 from services.capacity_manager.service import build
 from services.capacity_manager.shell import metrics
 from services.capacity_manager.shell.doctor import log_findings
@@ -31,7 +34,7 @@ from services.capacity_manager.shell.platform.examining import examine
 from services.capacity_manager.shell.platform.following import follow
 from services.capacity_manager.shell.ports import Ports
 from services.capacity_manager.shell.settings import Settings
-from services.capacity_manager.shell.templates import read_templates
+from services.capacity_manager.shell.templates import read_recipes, read_templates
 from services.capacity_manager.shell.tiers import read_tiers
 
 FOLLOWED: Final = (INSTANCES_EVERYWHERE, CLAIMS_EVERYWHERE)
@@ -43,7 +46,8 @@ def main() -> int:
     try:
         settings = reading.read(Settings)
         client = open_client(settings)
-        tiers = read_tiers(settings.catalogue_dir) if settings.catalogue_dir else ()
+        recipes = read_recipes(settings.templates_dir)
+        tiers = read_tiers(settings.catalogue_dir, recipes) if settings.catalogue_dir else ()
         ports = open_ports(settings, client, tiers)
     except Rejected as wrong:
         print(f"capacity-manager: {wrong}", file=sys.stderr)  # noqa: T201
@@ -83,7 +87,7 @@ def open_ports(settings: Settings, client: PlatformClient, tiers: tuple[TierSigh
         store=SqlStore(settings.database_url),
         clock=SystemClock(),
         capacity=Platform(client, templates=read_templates(settings.templates_dir), installation=settings.installation),
-        rules=settings.rules(),
+        rules=settings.rules(tiers),
         caution=settings.caution(),
         pools=settings.pools(tiers),
         resync_ms=round(settings.resync_s * SECOND_MS),
@@ -120,9 +124,15 @@ async def count(service: Service, ports: Ports) -> None:
     """Keep the gauges that describe all claims fresh."""
     claims, pools = service.runner(CLAIM), service.runner(POOL)
     while True:
-        await asyncio.to_thread(lambda: metrics.count_claims(claims.every(scope=LIVE), now_ms=ports.clock.now_ms()))
-        await asyncio.to_thread(lambda: metrics.count_pools(pools.every(scope=LIVE)))
+        await asyncio.to_thread(count_once, claims, pools, ports.clock.now_ms())
         await asyncio.sleep(COUNT_EVERY_S)
+
+
+def count_once(claims: Runner[Claim], pools: Runner[Pool], now_ms: int) -> None:
+    """Set the gauges from all that holds anything."""
+    live = tuple(claims.every(scope=LIVE))
+    metrics.count_claims(live, now_ms=now_ms)
+    metrics.count_stocks(stocks(pools.every(scope=LIVE), live, now_ms))
 
 
 if __name__ == "__main__":

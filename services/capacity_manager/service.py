@@ -15,7 +15,7 @@ from libs.common.events.endpoint import (
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.runtime import ReplicasChanged, RuntimeRemoved
-from libs.common.events.scale import ScaleDecided
+from libs.common.events.scale import PoolTargeted, ScaleDecided
 from libs.common.ids import EndpointId
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
@@ -28,8 +28,20 @@ from services.capacity_manager.core.pool_decide import planner
 from services.capacity_manager.core.pools import POOL, Pool, PoolRules, PoolSeen, scope_of
 from services.capacity_manager.core.pools import attention_of as pool_attention_of
 from services.capacity_manager.core.state import CLAIM, LIVE, RELEASED, Claim
+from services.capacity_manager.core.tenancy import is_pool_id
 from services.capacity_manager.shell.collecting import Collector
 from services.capacity_manager.shell.ports import Capacity, Ports
+
+
+def its_endpoint(envelope: Envelope) -> Sequence[str]:
+    """The endpoint whose own cluster it is about."""
+    return () if is_pool_id(envelope.subject) else (envelope.subject,)
+
+
+def its_pool(envelope: Envelope) -> Sequence[str]:
+    """The pool that it is about."""
+    return (envelope.subject,) if is_pool_id(envelope.subject) else ()
+
 
 HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = MappingProxyType(
     {
@@ -44,6 +56,7 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = Mappin
             ScaleDecided,
         )
     }
+    | {PoolTargeted: its_endpoint}
 )
 
 
@@ -56,7 +69,7 @@ class PoolWorld:
 
     def observe(self, state: Pool) -> PoolSeen:
         """What is there of it. Raises Unavailable."""
-        return self._capacity.observe_pool(state, self._rules.of(state.tier).target)
+        return self._capacity.observe_pool(state, self._rules.of(state.tier).wanted(state.word))
 
     def apply(self, action: Action) -> None:
         """Do one thing; doing it again changes nothing."""
@@ -90,13 +103,13 @@ def build(ports: Ports) -> Service:
 
 
 def owned_pools(rules: PoolRules) -> Owned[Pool]:
-    """What of shared clusters is no endpoint's: found by the survey, so it hears nothing."""
+    """What of shared clusters is no endpoint's: found by the survey; it hears only how many nodes to keep warm."""
     return Owned(
         kind=POOL,
         state=Pool,
         empty=Pool,
         decide=pool_decide.decider(rules),
-        hears={},
+        hears={PoolTargeted: its_pool},
         scope=scope_of,
         attention=pool_attention_of,
     )

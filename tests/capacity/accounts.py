@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUsed
+from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUse, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointPauseRequested,
@@ -35,6 +35,8 @@ HEARD: Final = (
     EndpointDeletionRequested,
     EndpointPauseRequested,
 )
+OF_NODES: Final = (NodeJoined, NodeReleased, NodeUsed)
+FOREVER_MS: Final = 1 << 60
 WAKES_MAX: Final = 100
 
 
@@ -70,6 +72,60 @@ def told_ms(told: Iterable[Envelope]) -> dict[str, tuple[str, int, int, int]]:
         if isinstance(each.data, NodeReleased):
             found[each.data.claim] = (*starts[each.data.claim], each.data.at_ms)
     return found
+
+
+def warm_told_ms(heard: Mapping[str, list[Envelope]]) -> int:
+    """GPU-milliseconds that were told to stand warm while the endpoint was wanted: a fold of its own, node by node."""
+    total = 0
+    for events in heard.values():
+        ended = _ended(events)
+        for use in _told_uses(events):
+            total += use[0] * sum(max(0, min(use[2], to) - max(use[1], since)) for since, to in _between(ended))
+    return total
+
+
+def _told_uses(events: Iterable[Envelope]) -> Iterator[tuple[int, int, int]]:
+    """GPUs that stood warm, from when to when: the last word on a node, that it went, says when all else ended."""
+    gpus: dict[str, int] = {}
+    since: dict[str, int] = {}
+    gone_ms: dict[str, int] = {}
+    told = sorted((one for one in events if isinstance(one.data, OF_NODES)), key=lambda one: one.sequence)
+    for each in told:
+        if isinstance(each.data, NodeReleased):
+            gone_ms[each.data.claim] = each.data.at_ms
+    for each in told:
+        assert isinstance(each.data, OF_NODES)
+        node, at_ms = each.data.claim, each.data.at_ms
+        if isinstance(each.data, NodeJoined):
+            gpus[node] = each.data.gpu_count
+        elif isinstance(each.data, NodeUsed) and each.data.use is NodeUse.WARM:
+            since.setdefault(node, at_ms)
+        elif node in since:
+            yield gpus[node], since.pop(node), min(at_ms, gone_ms.get(node, at_ms))
+
+
+def _ended(events: Iterable[Envelope]) -> list[tuple[int, int]]:
+    """When the endpoint was unwanted: from its end to its next request."""
+    found: list[tuple[int, int]] = []
+    ends = (EndpointDeletionRequested, EndpointPauseRequested)
+    for each in sorted((one for one in events if isinstance(one.data, (*ends, EndpointRequested))), key=_generation):
+        if isinstance(each.data, ends):
+            found.append((each.time_ms, FOREVER_MS))
+        elif found:
+            found[-1] = (found[-1][0], each.time_ms)
+    return found
+
+
+def _between(ended: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    since_ms = 0
+    for begin_ms, end_ms in ended:
+        yield since_ms, begin_ms
+        since_ms = end_ms
+    yield since_ms, FOREVER_MS
+
+
+def _generation(each: Envelope) -> int:
+    return each.generation
 
 
 def wrong(entries: Iterable[Booked], held: Mapping[str, tuple[str, int, int, int]]) -> Iterator[str]:

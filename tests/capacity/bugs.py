@@ -8,7 +8,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
 from libs.common.decision import Decision, Give
-from libs.common.events.capacity import CapacityReleased, NodeJoined, NodeReleased
+from libs.common.events.capacity import CapacityReleased, NodeJoined, NodeReleased, NodeUse, NodeUsed
 from libs.common.events.envelope import Envelope
 from libs.common.service import Service
 from libs.common.units import MINUTE_MS
@@ -122,6 +122,17 @@ def _pool_is_silent(decide: Any) -> Any:
     return decided
 
 
+def _warm_serves(decide: Any) -> Any:
+    def decided(thing: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+        """Nodes that stand warm are booked to whoever is there."""
+        found = decide(thing, envelope, now_ms)
+        nodes = tuple(replace(each, use=NodeUse.SERVING) if each.use else each for each in found.state.nodes)
+        told = tuple(each for each in found.events if not isinstance(each, NodeUsed))
+        return replace(found, state=replace(found.state, nodes=nodes), events=told)
+
+    return decided
+
+
 def _pool_never_ends(decide: Any) -> Any:
     def decided(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
         found = decide(pool, envelope, now_ms)
@@ -220,6 +231,8 @@ BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
         "the collector takes what is wanted": (_greedy, "no wanted node is removed"),
         "the collector takes another owner's": (_anybodys, "another owner's"),
         "a pool does not tell of its nodes": (_deciding(_pool_is_silent, POOL), "held time is told"),
+        "an endpoint's warm nodes are said to serve": (_deciding(_warm_serves), "what stands warm is told"),
+        "a pool's warm nodes are said to serve": (_deciding(_warm_serves, POOL), "what stands warm is told"),
         "a pool never ends": (_deciding(_pool_never_ends, POOL), "no GPU is held without an owner"),
         "a share is dropped that is wanted": (_every_share_is_nobodys, "no wanted node is removed"),
         "nobody looks for orphans": (_never_looks_around, "no GPU is held without an owner"),

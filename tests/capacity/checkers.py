@@ -12,18 +12,21 @@ from libs.common.events.capacity import CapacityReleased
 from libs.common.events.envelope import Envelope, type_of
 from libs.common.units import SECOND_MS
 from libs.twin import kinds
-from libs.twin.objects import is_terminating, name_of, namespace_of
+from libs.twin.objects import is_terminating, is_true, labels_of, name_of, namespace_of
 from libs.twin.platform_rules import PREFIX
 from services.capacity_manager.core.lifecycle import live_nodes
 from services.capacity_manager.core.names import gpu_counter
 from services.capacity_manager.core.node_time import live
+from services.capacity_manager.core.node_use import warm_among
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.pools import PoolSeen
+from services.capacity_manager.core.tenancy import pool_id
 from services.capacity_manager.shell.platform.shares import of as shares_of
 from services.capacity_manager.shell.platform.shares import warm_of
+from services.metering.core.accounts import Account
 from tests.capacity import accounts
 from tests.capacity.run import Run
-from tests.capacity.truth import quantity_of
+from tests.capacity.truth import ENDPOINT, quantity_of
 
 EVERY_STEPS: Final = 8  # Whole states are compared this often; each step would cost more than the run itself.
 SECOND_OF_THE_API_MS: Final = 1 * SECOND_MS  # The Platform's times have whole seconds.
@@ -42,6 +45,7 @@ class Checker:
         self._steps = 0
         self._cuts = 0
         self._told = 0
+        self._still: dict[str, tuple[object, int]] = {}
 
     def __call__(self, run: Run) -> None:
         """Raise Broken at the first step after which a promise does not hold."""
@@ -61,6 +65,35 @@ class Checker:
             _insist(held_once(run))
             _insist(quota(run))
             _insist(room(run))
+            _insist(self._warm(run))
+
+    def _warm(self, run: Run) -> Iterator[str]:
+        """Where nothing changed for long, as many nodes are told to stand warm as are beyond what is needed."""
+        now_ms = run.clock.now_ms()
+        refused_ms = run.refusing_ms[-1] if run.refusing_ms else 0
+        told = {**{each.id: each.nodes for each in run.claims()}, **{each.id: each.nodes for each in run.pools()}}
+        for subject, warm, sight in stocks_of(run):
+            was, since_ms = self._still.get(subject, (None, now_ms))
+            self._still[subject] = (sight, since_ms if was == sight else now_ms)
+            is_still = was == sight and now_ms > max(since_ms, refused_ms) + NOTICED_MS_MAX
+            if is_still and warm_among(told.get(subject, ())) != warm:
+                yield f"what stands warm is told: {subject} has {warm}, not {warm_among(told.get(subject, ()))}"
+
+
+def stocks_of(run: Run) -> Iterator[tuple[str, int, object]]:
+    """Of each cluster whose nodes have all joined: whose it is, how many nodes it has to spare, and all that it is."""
+    for each in run.world.store.all(kinds.INSTANCES):
+        project, name = namespace_of(each).removeprefix(PREFIX), name_of(each)
+        if is_terminating(each) or f"{project}/{name}" in run.others:
+            continue
+        subject = labels_of(each).get(ENDPOINT) or pool_id(project=project, cluster=name)
+        nodes = [
+            name_of(claim)
+            for claim in run.world.store.all(kinds.NODE_CLAIMS, namespace_of(each))
+            if claim["spec"].get("vClusterRef") == name and is_true(claim, "Joined") and not is_terminating(claim)
+        ]
+        if len(nodes) == quantity_of(each):
+            yield subject, warm_of(each), (warm_of(each), sorted(nodes), sorted(shares_of(each)))
 
 
 def at_rest(run: Run) -> None:
@@ -148,6 +181,9 @@ def times(run: Run) -> Iterator[str]:
             yield f"held time ends with the machine: told {to_ms}, seen at {shown_ms.get(name)}, {machine}"
     entries = accounts.booked(heard(run), rng=Random(run.seed), end_ms=run.clock.now_ms())
     yield from accounts.wrong(entries, held)
+    warm, told = accounts.gpu_ms(entries)[Account.WARM], accounts.warm_told_ms(heard(run))
+    if warm != told:
+        yield f"warm time is in the account for it: {warm} GPU-ms are, {told} were told to stand warm"
 
 
 def last_shown_ms(run: Run) -> dict[str, int]:

@@ -23,14 +23,15 @@ from libs.twin.options import DEFAULT_KEY, NODE_TYPES, TwinOptions
 from libs.twin.world import World
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
-from services.capacity_manager.core.pools import POOL, Pool, PoolRules, Warm
+from services.capacity_manager.core.pools import POOL, Pool, PoolRules
 from services.capacity_manager.core.state import CLAIM, Claim
+from services.capacity_manager.core.warmth import Warm
 from services.capacity_manager.service import HEARS, build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.platform.shares import Share, written
 from services.capacity_manager.shell.platform.shares import of as shares_of
 from services.capacity_manager.shell.ports import Ports
-from tests.capacity.lives import OF_ALL, SANDBOXED, Life, lives
+from tests.capacity.lives import H100, L40S, OF_ALL, SANDBOXED, Life, lives
 from tests.capacity.trouble import CALLS, Crash, Trouble
 from tests.capacity.truth import Truth
 
@@ -42,7 +43,12 @@ OPTIONS: Final = TwinOptions(
     time_scale=0.02,
     node_types=tuple(each.model_copy(update={"capacity": NODES[each.name]}) for each in NODE_TYPES),
 )
-RULES: Final = Rules(GPUS_PER_TENANT_MAX, confirm_gone_ms=CONFIRM_GONE_MS, quota_retry_ms=2 * SECOND_MS)
+RULES: Final = Rules(
+    GPUS_PER_TENANT_MAX,
+    confirm_gone_ms=CONFIRM_GONE_MS,
+    quota_retry_ms=2 * SECOND_MS,
+    warm={L40S.name: Warm(1), H100.name: Warm(1)},
+)
 CAUTION: Final = Caution(per_pass_max=2, grace_ms=20 * SECOND_MS)
 POOLS: Final = PoolRules(
     confirm_gone_ms=CONFIRM_GONE_MS,

@@ -18,7 +18,8 @@ from libs.twin.inprocess import WorldTransport
 from libs.twin.options import DEFAULT_KEY, FEATURES
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.lifecycle import Stage
-from services.capacity_manager.core.pools import PoolRules, Warm
+from services.capacity_manager.core.pools import PoolRules
+from services.capacity_manager.core.warmth import Warm
 from services.capacity_manager.service import build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports

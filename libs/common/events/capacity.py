@@ -151,16 +151,17 @@ class NodeUsed(Event):
 
 
 class PoolDrawn(Event):
-    """Endpoints of a shared cluster came to need more nodes; so many of them stood warm."""
+    """Endpoints of a shared cluster, or one of its own, came to need more nodes; so many of them stood warm."""
 
     kind: ClassVar[str] = "pool.drawn"
     owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
-    consumers: ClassVar[frozenset[Owner]] = frozenset()
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.AUTOSCALER})
 
     tier: str
     region: str
     nodes: int
     warm: int = Field(description="Of these, nodes that had joined before they were needed.")
+    idle_gpu_ms: int = Field(default=0, description="GPU-milliseconds that have stood warm there so far, for all hits.")
 
 
 class NodeReleased(Event):

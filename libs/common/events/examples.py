@@ -98,7 +98,7 @@ def _of_capacity() -> Iterator[Event]:
     yield capacity.CapacityReleased()
     yield capacity.NodeJoined(claim="ep-7f3akq2xpd-62ftb", node_type="metal3.gpu-h100", gpu_count=8, at_ms=WHEN_MS)
     yield capacity.NodeUsed(claim="sc-l40s-shared-eu-1-8k2ab", use=capacity.NodeUse.WARM, at_ms=WHEN_MS)
-    yield capacity.PoolDrawn(tier="l40s-shared", region="eu-1", nodes=2, warm=1)
+    yield capacity.PoolDrawn(tier="l40s-shared", region="eu-1", nodes=2, warm=1, idle_gpu_ms=7_200_000)
     yield capacity.NodeReleased(claim="ep-7f3akq2xpd-62ftb", at_ms=WHEN_MS + 3_600_000)
 
 
@@ -161,6 +161,11 @@ def _of_usage() -> Iterator[Event]:
         inputs=scale.ScaleInputs(
             current=1, min=1, max=2, target_concurrency=8, concurrency_milli=11_250, window_ms=6_000, samples=3
         ),
+    )
+    yield scale.PoolTargeted(
+        nodes=3,
+        reason="3 nodes were drawn within 10 minutes, at most, in the last hour",
+        inputs=scale.PoolInputs(window_ms=3_600_000, draws=4, at_once=3, boot_ms=600_000),
     )
 
 

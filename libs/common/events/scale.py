@@ -36,3 +36,24 @@ class ScaleDecided(Event):
     replicas: int
     reason: str
     inputs: ScaleInputs
+
+
+class PoolInputs(Contract):
+    """What a target was made from: the same figures give the same number."""
+
+    window_ms: int
+    draws: int = Field(description="How often nodes were drawn in the window.")
+    at_once: int = Field(description="Most nodes drawn within `boot_ms`: so many must stand warm to have served each.")
+    boot_ms: int
+
+
+class PoolTargeted(Event):
+    """So many nodes should stand warm, of a pool or of an endpoint's own cluster; tiers bound what is made of it."""
+
+    kind: ClassVar[str] = "pool.targeted"
+    owner: ClassVar[Owner] = Owner.AUTOSCALER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.CAPACITY_MANAGER})
+
+    nodes: int
+    reason: str
+    inputs: PoolInputs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from libs.common.decision import Decide, Decision, Give, Take
 from libs.common.events.capacity import CapacityFailed, CapacityQueued, CapacityReleased
@@ -28,11 +29,13 @@ from services.capacity_manager.core.names import gpu_counter
 from services.capacity_manager.core.node_time import is_confirmed
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.orphans import Found
-from services.capacity_manager.core.placement import gpus_of_each, nodes_missing, shortage, wanted_by
+from services.capacity_manager.core.placement import gpus_of_each, nodes_missing, shortage, too_small, wanted_by
 from services.capacity_manager.core.plan import plan
 from services.capacity_manager.core.reached import reached
 from services.capacity_manager.core.reasons import Reason, Why
 from services.capacity_manager.core.state import Claim, Reservation
+from services.capacity_manager.core.warm_nodes import aimed, drawn
+from services.capacity_manager.core.warmth import ALL_COLD, Warm
 from services.capacity_manager.core.witness import give_rest, note_gone, note_nodes, note_shrinking
 
 CONFIRM_GONE_MS = 30 * SECOND_MS  # reliability.md I17: a list may lag, and a 404 may come early.
@@ -46,6 +49,7 @@ class Rules:
     gpus_per_tenant_max: int = 64
     confirm_gone_ms: int = CONFIRM_GONE_MS
     quota_retry_ms: int = QUOTA_RETRY_MS
+    warm: Mapping[str, Warm] = field(default_factory=lambda: ALL_COLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,10 @@ def _reserve(claim: Claim, seen: Observed, events: tuple[Event, ...], terms: _Te
     )
     extra = wanted.gpus - (held.gpus if held else 0)
     counter = gpu_counter(tenant_id=claim.tenant_id, node_type=placement.node_type)
-    granted = replace(claim, reservation=wanted, shrunk=None, quota_retry_at_ms=None)
+    granted = replace(
+        claim, reservation=wanted, shrunk=None, quota_retry_at_ms=None, node_cost=_cost(claim, seen)
+    )  # fmt: skip
+    granted, draws = drawn(granted, claim, now_ms=terms.now_ms)
     refused = replace(claim, quota_retry_at_ms=terms.now_ms + terms.rules.quota_retry_ms)
     why = Why(
         Reason.QUOTA_EXCEEDED,
@@ -188,10 +195,14 @@ def _reserve(claim: Claim, seen: Observed, events: tuple[Event, ...], terms: _Te
         "delete an endpoint, scale one down, or ask for a higher limit",
     )
     return replace(
-        _progressed(granted, seen, events, why_waiting(granted, seen), terms),
+        _progressed(granted, seen, (*events, *draws), why_waiting(granted, seen), terms),
         counters=(Take(counter, extra, terms.rules.gpus_per_tenant_max),),
         otherwise=_progressed(refused, seen, events, why, terms),
     )
+
+
+def _cost(claim: Claim, seen: Observed) -> int:
+    return seen.node_type.cost if seen.node_type is not None else claim.node_cost
 
 
 def _refusal(claim: Claim, seen: Observed) -> Why | None:
@@ -202,6 +213,8 @@ def _refusal(claim: Claim, seen: Observed) -> Why | None:
         return Why(Reason.NAME_TAKEN, "An object of another owner has the name that is ours; it was left alone.")
     if seen.node_type is not None and not seen.node_type.is_known and claim.placement is not None:
         return Why(Reason.NODE_TYPE_UNKNOWN, f"The Platform knows no node type {claim.placement.node_type}.")
+    if claim.placement is not None and (small := too_small(claim.placement, seen.node_type)) is not None:
+        return Why(Reason.NODE_TYPE_MISMATCH, f"{small}; the tier's file must be mended.")
     if seen.cluster is not None and seen.cluster.refusal:
         return Why(seen.cluster.refusal, f"The cluster's template can't be used: {seen.cluster.message}.")
     return None
@@ -234,6 +247,7 @@ def _progressed(
 
 
 def _decided(claim: Claim, events: tuple[Event, ...], terms: _Terms, gives: tuple[Give, ...] = ()) -> Decision[Claim]:
+    claim = aimed(claim, terms.rules.warm)
     return Decision(claim, events, generation=claim.generation, wake_at_ms=_wake_at_ms(claim, terms), counters=gives)
 
 

@@ -15,7 +15,7 @@ from libs.common.events.endpoint import (
 from libs.common.events.envelope import Envelope
 from libs.common.events.facts import Fact
 from libs.common.events.runtime import ReplicasChanged, RuntimeRemoved
-from libs.common.events.scale import ScaleDecided
+from libs.common.events.scale import PoolTargeted, ScaleDecided
 from libs.common.ids import ProjectId, TenantId
 from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.state import Claim, Count
@@ -27,6 +27,10 @@ def hear(claim: Claim, envelope: Envelope) -> Claim:
     match envelope.data:
         case ScaleDecided(replicas=replicas):
             return _planned(claim, replicas, envelope)
+        case PoolTargeted(nodes=nodes) if _is_newer(claim.warm_said, envelope):
+            return replace(claim, warm_said=Count(nodes, envelope.sequence))
+        case PoolTargeted():
+            return claim
         case ReplicasChanged(desired=desired, ready=ready):
             return _running(claim, max(desired, ready), envelope)
         case _:

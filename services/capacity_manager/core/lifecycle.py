@@ -127,7 +127,8 @@ def _is_settled(claim: Claim) -> bool:
     if is_shared(claim.placement):  # Its nodes are the cluster's, and are looked at through the shares on it.
         return wanted_by(claim) == reserved_nodes(claim)
     joined = sum(node.joined_at_ms is not None and node.missing is None for node in live_nodes(claim))
-    return wanted_by(claim) == reserved_nodes(claim) == joined == len(live_nodes(claim))
+    wanted = wanted_by(claim)
+    return wanted == reserved_nodes(claim) and wanted + claim.warm == joined == len(live_nodes(claim))
 
 
 def _awaits_the_clock(claim: Claim) -> bool:

@@ -32,9 +32,9 @@ class ProjectSeen(Contract):
 class ClusterSeen(Contract):
     """The VirtualClusterInstance under our name. `quantity` is None where its parameters can't be read.
 
-    Of one that is shared, `share` are the replicas of this endpoint that it is to carry (None: it has none there),
-    `others` those of all others, `sharers` how many endpoints have a share, and `warm` nodes of `quantity` that are
-    for whoever comes next.
+    Of `quantity`, `warm` nodes are for whoever comes next, or for replicas to come. Of one that is shared, `share` are
+    the replicas of this endpoint that it is to carry (None: it has none there), `others` those of all others, and
+    `sharers` how many endpoints have a share.
     """
 
     is_ours: bool
@@ -68,10 +68,15 @@ class NodeSeen(Contract):
 
 
 class NodeTypeSeen(Contract):
-    """A node type; `free` is None where the Platform names no limit."""
+    """A node type; `free` is None where the Platform names no limit, `gpus` of a node where it does not say.
+
+    `cost` is what the Platform rates a node at, in its own units.
+    """
 
     is_known: bool
     free: int | None
+    gpus: int | None = None
+    cost: int = 0
 
 
 class GpuNode(Contract):

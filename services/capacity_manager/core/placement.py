@@ -66,7 +66,8 @@ def fewest_needed(claim: Claim, cluster: ClusterSeen | None) -> int:
 def nodes_missing(claim: Claim, cluster: ClusterSeen | None) -> int:
     """Nodes that must be free for the claim to get what it wants beyond what it has reserved."""
     if not is_shared(claim.placement):
-        return wanted_by(claim) - (claim.reservation.nodes if claim.reservation else 0)
+        missing = wanted_by(claim) - (claim.reservation.nodes if claim.reservation else 0)
+        return missing if cluster is None or cluster.is_deleting else max(0, missing - cluster.warm)
     there = cluster.quantity or 0 if cluster is not None else 0
     return max(0, nodes_needed(claim, cluster) - there)
 
@@ -91,6 +92,13 @@ def shortage(extra: int, placement: Placement, seen: NodeTypeSeen) -> Why | None
         f"{extra} more {_nodes(extra)} of type {placement.node_type} wanted, {seen.free} free; "
         "it goes on as soon as capacity is given back or added",
     )
+
+
+def too_small(placement: Placement, seen: NodeTypeSeen | None) -> str | None:
+    """Why nodes of the type can never carry what the tier says; None if they can, or are not known."""
+    if seen is None or seen.gpus is None or seen.gpus >= placement.gpus_per_node:
+        return None
+    return f"{placement.node_type} has {seen.gpus} GPUs a node, its tier counts on {placement.gpus_per_node}"
 
 
 def _nodes(count: int) -> str:

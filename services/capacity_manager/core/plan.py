@@ -58,13 +58,17 @@ class SetShare:
 
 @dataclass(frozen=True, slots=True)
 class ResizeCluster:
-    """Have the tenant cluster's pool hold so many nodes, unless a newer generation wrote it."""
+    """Have the tenant cluster's pool hold so many nodes, the last `warm` for replicas to come.
+
+    Unless a newer generation wrote it.
+    """
 
     project: str
     name: str
     generation: int
     node_type: str
     nodes: int
+    warm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
         return _let_go(claim, cluster)
     if claim.is_failed or claim.spec is None or claim.placement is None:
         return ()
-    return (*_project(claim, observed), *_cluster(claim, cluster))
+    return (*_project(claim, observed), *_cluster(claim, observed))
 
 
 def template_of(text: str) -> tuple[str, str]:
@@ -144,7 +148,8 @@ def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:
     )
 
 
-def _cluster(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
+def _cluster(claim: Claim, observed: Observed) -> tuple[Action, ...]:
+    cluster = observed.cluster
     assert claim.spec is not None
     assert claim.placement is not None
     reserved = min(wanted_by(claim), reserved_nodes(claim))
@@ -154,11 +159,13 @@ def _cluster(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
     nodes = nodes_for(reserved + (cluster.others if cluster else 0), claim.placement) if home.is_shared else reserved
     if cluster is not None:
         there = None if cluster.quantity is None else cluster.quantity - cluster.warm
-        if there == nodes and (not home.is_shared or cluster.share == reserved):
-            return ()
         if home.is_shared:
-            return (_share(claim, home, reserved),)
-        return (ResizeCluster(home.project, home.cluster, claim.generation, node_type, nodes),)
+            is_as_wanted = there == nodes and cluster.share == reserved
+            return () if is_as_wanted else (_share(claim, home, reserved),)
+        warm = _warm(claim, observed, there, nodes)
+        if (there, cluster.warm) == (nodes, warm):
+            return ()
+        return (ResizeCluster(home.project, home.cluster, claim.generation, node_type, nodes + warm, warm),)
     template, version = template_of(claim.placement.cluster_template)
     return (
         EnsureCluster(
@@ -177,6 +184,18 @@ def _cluster(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
             share=reserved if home.is_shared else None,
         ),
     )
+
+
+def _warm(claim: Claim, observed: Observed, there: int | None, nodes: int) -> int:
+    """Warm nodes to have now: who needs more draws on them first; more are made at rest, where machines are free."""
+    cluster = observed.cluster
+    assert cluster is not None
+    if there is None or there != nodes:
+        return min(claim.warm_wanted, cluster.warm if there is None else max(0, cluster.warm - max(0, nodes - there)))
+    more = claim.warm_wanted - cluster.warm
+    free = observed.node_type.free if observed.node_type is not None else 0
+    is_at_rest = claim.shrunk is None and len(observed.nodes) == cluster.quantity
+    return claim.warm_wanted if more <= 0 or (is_at_rest and (free is None or free >= more)) else cluster.warm
 
 
 def _share(claim: Claim, home: Home, replicas: int) -> SetShare:

@@ -7,16 +7,19 @@ from dataclasses import replace
 
 from libs.common.decision import Decide, Decision
 from libs.common.events import capacity
-from libs.common.events.capacity import NodeJoined, NodeUse, NodeUsed, PoolDrawn
+from libs.common.events.capacity import NodeJoined, PoolDrawn
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
+from libs.common.events.scale import PoolTargeted
 from libs.common.ids import EndpointId
 from libs.common.reconciler import Plan
 from libs.common.runner import Woke
 from services.capacity_manager.core.node_time import Look, is_confirmed, live, noted
+from services.capacity_manager.core.node_use import Need, idle_gpu_ms, idled, used, warm_among
 from services.capacity_manager.core.plan import Action, DeleteCluster, DropShare, SetWarm
 from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray
-from services.capacity_manager.core.state import Machines, Node, Sighting
+from services.capacity_manager.core.state import Count, Machines, Sighting
+from services.capacity_manager.core.warmth import Warm
 
 
 def decider(rules: PoolRules) -> Decide[Pool]:
@@ -31,6 +34,8 @@ def decider(rules: PoolRules) -> Decide[Pool]:
                 pool = replace(pool, strays=strays, look=pool.look + 1)
             case PoolSeen() as seen if not pool.is_released:
                 pool, events = _seen(pool, seen, rules, now_ms)
+            case PoolTargeted(nodes=nodes) if pool.said is None or pool.said.sequence < envelope.sequence:
+                pool = replace(pool, said=Count(nodes, envelope.sequence), look=pool.look + 1)
             case Woke():
                 pool = replace(pool, look=pool.look + 1)
             case _:
@@ -52,7 +57,7 @@ def planner(rules: PoolRules) -> Plan[Pool, PoolSeen, Action]:
         if strays:
             return tuple(DropShare(pool.project, pool.cluster, each) for each in strays)
         warm = rules.of(pool.tier)
-        wanted = warm.target if cluster.sharers else warm.floor
+        wanted = _warm(cluster, warm, pool.word)
         if wanted != cluster.warm and (wanted < cluster.warm or _has_room(seen, wanted - cluster.warm)):
             return (SetWarm(pool.project, pool.cluster, wanted),)
         if pool.idle_since_ms is None or now_ms < pool.idle_since_ms + rules.grace_ms or warm.floor:
@@ -79,6 +84,8 @@ def _found(pool: Pool, found: PoolFound) -> Pool:
         machines=Machines(found.node_type, found.gpus_per_node),
         nodes=pool.nodes,
         look=pool.look + 1,
+        said=pool.said,
+        node_cost=found.node_cost,
     )
 
 
@@ -88,11 +95,13 @@ def _seen(pool: Pool, seen: PoolSeen, rules: PoolRules, now_ms: int) -> tuple[Po
     whose = _labels(pool)
     events = [each.model_copy(update={"pool": whose}) if isinstance(each, NodeJoined) else each for each in told]
     needed = pool.needed if cluster is None else _needed(cluster)
-    drawn = tuple(_drawn(pool, needed))
+    drawn = tuple(_drawn(pool, needed, now_ms))
     events += drawn
     if cluster is not None:  # Without it, what its nodes are for stays as it was told until they are gone.
-        nodes, used = _used(nodes, needed, cluster, now_ms)
-        events += used
+        quantity = 0 if cluster.is_deleting else cluster.quantity or 0
+        fresh = frozenset(each.name for each in nodes if not each.use)
+        nodes, uses = used(nodes, Need(needed, quantity, fresh, is_pool=True), now_ms)
+        events += uses
     is_empty = cluster is not None and not cluster.is_deleting and not cluster.sharers
     gone = None
     if cluster is None and not seen.nodes:
@@ -107,6 +116,8 @@ def _seen(pool: Pool, seen: PoolSeen, rules: PoolRules, now_ms: int) -> tuple[Po
         needed=needed,
         drawn=pool.drawn + sum(each.nodes for each in drawn),
         drawn_warm=pool.drawn_warm + sum(each.warm for each in drawn),
+        warm=_warm(cluster, rules.of(pool.tier), pool.word),
+        idle=idled(pool.idle, warm_among(nodes) * (pool.machines.gpus_per_node if pool.machines else 0), now_ms),
         strays=tuple(each for each in pool.strays if cluster is not None and each in cluster.sharers),
         idle_since_ms=(now_ms if pool.idle_since_ms is None else pool.idle_since_ms) if is_empty else None,
         gone=None if is_released else gone,
@@ -121,30 +132,19 @@ def _needed(cluster: PoolCluster) -> int:
     return max(0, cluster.quantity - cluster.warm)
 
 
-def _drawn(pool: Pool, needed: int) -> Iterator[PoolDrawn]:
+def _warm(cluster: PoolCluster | None, warm: Warm, said: int | None) -> int:
+    if cluster is None or cluster.is_deleting:
+        return 0
+    return warm.wanted(said) if cluster.sharers else warm.floor
+
+
+def _drawn(pool: Pool, needed: int, now_ms: int) -> Iterator[PoolDrawn]:
     """More is needed than at the last look: by so much, of which so many nodes stood warm then."""
     more = needed - pool.needed
     if more > 0:
-        warm = sum(node.use == NodeUse.WARM for node in live(pool.nodes))
-        yield PoolDrawn(tier=pool.tier, region=pool.region, nodes=more, warm=min(more, warm))
-
-
-def _used(
-    nodes: tuple[Node, ...], needed: int, cluster: PoolCluster, now_ms: int
-) -> tuple[tuple[Node, ...], tuple[Event, ...]]:
-    """Of the joined nodes as many serve as shares need, the next are warm, and more than the pool is to have drain."""
-    quantity = 0 if cluster.is_deleting else cluster.quantity or 0
-    joined = [each for each in live(nodes) if each.is_told]
-    order = sorted(joined, key=lambda each: (each.use != NodeUse.SERVING, each.joined_at_ms or 0, each.name))
-    told: list[Event] = []
-    uses: dict[str, NodeUse] = {}
-    for place, node in enumerate(order):
-        use = NodeUse.SERVING if place < needed else NodeUse.WARM if place < quantity else NodeUse.DRAINING
-        uses[node.name] = use
-        if node.use != use:
-            at_ms = now_ms if node.use else node.joined_at_ms or now_ms
-            told.append(NodeUsed(claim=node.name, use=use, at_ms=at_ms))
-    return tuple(replace(each, use=uses.get(each.name, each.use)) for each in nodes), tuple(told)
+        warm = min(more, warm_among(pool.nodes))
+        idle_ms = idle_gpu_ms(pool.idle, now_ms)
+        yield PoolDrawn(tier=pool.tier, region=pool.region, nodes=more, warm=warm, idle_gpu_ms=idle_ms)
 
 
 def _labels(pool: Pool) -> capacity.Pool:

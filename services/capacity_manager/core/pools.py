@@ -7,28 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import ClassVar, Final
 
 from libs.common.events.event import Contract, Internal, Owner
 from libs.common.store.port import Attention
 from libs.common.units import MINUTE_MS, SECOND_MS
 from services.capacity_manager.core.observed import NodeSeen
-from services.capacity_manager.core.state import LIVE, RELEASED, Machines, Node, Sighting
+from services.capacity_manager.core.state import (
+    LIVE,
+    NEVER_IDLE,
+    RELEASED,
+    Count,
+    Idle,
+    Machines,
+    Node,
+    Sighting,
+)
+from services.capacity_manager.core.warmth import ALL_COLD, COLD, Warm
 
 POOL: Final = "pool"
-
-
-@dataclass(frozen=True, slots=True)
-class Warm:
-    """Nodes of a tier's pool in a region beyond what endpoints need: while any is in it, and while none is."""
-
-    target: int = 0
-    floor: int = 0
-
-
-COLD: Final = Warm()
-ALL_COLD: Final[Mapping[str, Warm]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +56,7 @@ class PoolFound(Internal):
     region: str
     node_type: str
     gpus_per_node: int
+    node_cost: int = 0
 
 
 class SharesStray(Internal):
@@ -97,7 +95,8 @@ class Pool:
     """One shared cluster. `idle_since_ms`: nobody has a share in it since then. `needed` nodes are what shares need.
 
     `strays` are endpoints without a claim whose shares are to go. `drawn` are all nodes that endpoints came to need,
-    and `drawn_warm` those of them that stood warm: the hit rate.
+    and `drawn_warm` those of them that stood warm: the hit rate. `warm` nodes are to stand ready, `said` is the
+    autoscaler's word on that, and `idle` how long GPUs did.
     """
 
     id: str
@@ -117,6 +116,15 @@ class Pool:
     idle_since_ms: int | None = None
     gone: Sighting | None = None
     is_released: bool = False
+    warm: int = 0
+    said: Count | None = None
+    idle: Idle = NEVER_IDLE
+    node_cost: int = 0
+
+    @property
+    def word(self) -> int | None:
+        """The autoscaler's, if it gave one."""
+        return self.said.replicas if self.said is not None else None
 
 
 def attention_of(pool: Pool) -> Attention:

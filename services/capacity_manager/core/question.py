@@ -17,6 +17,6 @@ def question_of(claim: Claim) -> Question:
         wanted=wanted,
         is_unwanted=claim.is_unwanted,
         is_removable=claim.is_removable,
-        room=wanted > reserved,
+        room=wanted > reserved or claim.warm_wanted > claim.warm,
         gpus=not claim.is_unwanted and Fact.NODES_JOINED in claim.told and Fact.GPU_READY not in claim.told,
     )

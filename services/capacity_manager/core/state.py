@@ -43,6 +43,18 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """GPU-milliseconds that stood warm until `since_ms`, and the GPUs that do since then."""
+
+    gpu_ms: int = 0
+    gpus: int = 0
+    since_ms: int = 0
+
+
+NEVER_IDLE: Final = Idle()
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """A number of replicas as its owner last said it, and of which generation."""
 
@@ -83,6 +95,8 @@ class Claim:
     in this life; `waiting` is the reason told last; `released_for` is the generation for which all is given back.
     `found` are the machines of a cluster that stood on the Platform while nobody had asked for its endpoint.
     `classes` are those of the tier in their order, `passed_over` why it did not get the ones before its own.
+    `warm` nodes of its cluster stand ready for replicas to come, `warm_wanted` are to, `warm_said` is the autoscaler's
+    word on that. `drawn` and `drawn_warm` are as a pool's.
     """
 
     id: EndpointId
@@ -106,6 +120,13 @@ class Claim:
     found: Machines | None = None
     classes: tuple[NodeChoice, ...] = ()
     passed_over: tuple[str, ...] = ()
+    warm: int = 0
+    warm_wanted: int = 0
+    warm_said: Count | None = None
+    drawn: int = 0
+    drawn_warm: int = 0
+    idle: Idle = NEVER_IDLE
+    node_cost: int = 0
 
     @property
     def region(self) -> str:

@@ -68,6 +68,11 @@ def pool_id(*, project: str, cluster: str) -> str:
     return cluster if project == POOL_PROJECT else short_id("pl", project, cluster)
 
 
+def is_pool_id(key: str) -> bool:
+    """Whether it is what `pool_id` makes, and no endpoint's."""
+    return key.startswith(("sc-", "pl-"))
+
+
 def shared_name(tier: str, region: str) -> str:
     """The cluster of a tier in a region. It becomes part of a namespace's name, which has no dots."""
     plain = f"sc-{tier}-{region}"

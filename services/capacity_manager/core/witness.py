@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from libs.common.decision import Give
 from libs.common.events.event import Event
+from services.capacity_manager.core import warm_nodes
 from services.capacity_manager.core.names import gpu_counter
 from services.capacity_manager.core.node_time import Look, is_confirmed, noted
 from services.capacity_manager.core.observed import Observed
@@ -25,7 +26,7 @@ def note_nodes(claim: Claim, seen: Observed, *, now_ms: int, confirm_gone_ms: in
         seen.question.look, now_ms, confirm_gone_ms, claim.reservation.since_ms if claim.reservation else 0
     )  # fmt: skip
     nodes, told = noted(claim.nodes, seen.nodes, claim.machines, look)
-    return replace(claim, nodes=nodes), told
+    return warm_nodes.noted(replace(claim, nodes=nodes), seen, told, now_ms)
 
 
 def note_shrinking(
@@ -56,14 +57,17 @@ def note_gone(claim: Claim, seen: Observed, *, now_ms: int) -> Claim:
 
 
 def _still_there(claim: Claim, seen: Observed, held: int) -> int:
-    """What of the reservation may still be in use: nodes that stand or will come, or a share of shared ones."""
+    """What of the reservation may still be in use: nodes that stand or will come, or a share of shared ones.
+
+    Warm nodes are not of it; they come only where nothing else is coming or going.
+    """
     cluster = seen.our_cluster
     if is_shared(claim.placement):
         return cluster.share or 0 if cluster is not None else 0
-    quantity = 0
+    quantity = warm = 0
     if cluster is not None:
-        quantity = held if cluster.quantity is None else cluster.quantity
-    return max(len(seen.nodes), quantity)
+        quantity, warm = held if cluster.quantity is None else cluster.quantity, cluster.warm
+    return max(len(seen.nodes), quantity) - warm
 
 
 def _is_left(claim: Claim, seen: Observed) -> bool:

@@ -11,23 +11,28 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
 from libs.common import settings as reading
+from libs.common.clock import SystemClock
 from libs.common.errors import MillraceError
 from libs.common.store.port import Store
 from libs.common.store.sql import SqlStore
 from services.capacity_manager.core.holdings import NodeClass, changes, holdings
 from services.capacity_manager.core.orphans import is_stray
+from services.capacity_manager.core.pools import POOL, Pool
 from services.capacity_manager.core.state import CLAIM, LIVE, Claim
+from services.capacity_manager.core.stocks import stocks
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.settings import Settings
 
 EXIT_USAGE: Final = 2
 PAGE: Final = 500  # Records read at once.
-STATE: Final = TypeAdapter(Claim)
+CLAIMS: Final = TypeAdapter(Claim)
+POOLS: Final = TypeAdapter(Pool)
+T = TypeVar("T")
 
 
 def report(settings: Settings, change: Sequence[str]) -> dict[str, Any]:
@@ -40,10 +45,12 @@ def report(settings: Settings, change: Sequence[str]) -> dict[str, Any]:
     )
     platform, store = Platform(client, installation=settings.installation), SqlStore(settings.database_url)
     with closing(store), closing(client):
-        claims = list(_live(store))
+        claims = list(_live(store, CLAIM, CLAIMS))
+        held = stocks(_live(store, POOL, POOLS), claims, SystemClock().now_ms())
         classes = {each.name: each for each in platform.classes()}
         return {
             "holdings": [asdict(each) for each in holdings(claims, classes)],
+            "stocks": [{**asdict(each), "hit_percent": each.hit_percent} for each in held],
             "classes": [asdict(each) for each in classes.values()],
             "orphans": [asdict(each) for each in _orphans(platform, claims, settings)],
             "changes": [asdict(each) for each in _changes(claims, classes, change, settings)],
@@ -64,11 +71,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _live(store: Store) -> Iterator[Claim]:
-    page = store.page(CLAIM, scope=LIVE, limit=PAGE)
+def _live(store: Store, kind: str, state: TypeAdapter[T]) -> Iterator[T]:
+    page = store.page(kind, scope=LIVE, limit=PAGE)
     while page:
-        yield from (STATE.validate_json(each.state) for each in page)
-        page = store.page(CLAIM, scope=LIVE, after=page[-1].key, limit=PAGE)
+        yield from (state.validate_json(each.state) for each in page)
+        page = store.page(kind, scope=LIVE, after=page[-1].key, limit=PAGE)
 
 
 def _orphans(platform: Platform, claims: Sequence[Claim], settings: Settings) -> list[Any]:

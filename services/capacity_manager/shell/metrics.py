@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import Counter as Count
 from prometheus_client import Gauge
 
+from libs.common.events.capacity import NodeUse
+from libs.common.units import SECOND_MS
 from services.capacity_manager.core.lifecycle import Stage, live_nodes, stage_of
-from services.capacity_manager.core.node_time import live
-from services.capacity_manager.core.pools import Pool
 from services.capacity_manager.core.state import Claim
+from services.capacity_manager.core.stocks import Stock
 
 CLAIMS: Final = Gauge("millrace_capacity_claims", "Claims that are not released, by stage.", ("stage",))
 GPUS_HELD: Final = Gauge("millrace_capacity_gpus_held", "GPUs that claims hold quota for.", ("node_type",))
@@ -21,27 +22,36 @@ WAITING: Final = Gauge("millrace_capacity_claims_waiting", "Claims that told why
 RELEASE_AGE: Final = Gauge("millrace_capacity_release_age_seconds", "Age of the oldest release that is not confirmed.")
 ORPHANS: Final = Gauge("millrace_capacity_orphans", "Clusters under our mark that nobody wants, by the last survey.")
 POOL_NODES: Final = Gauge(
-    "millrace_capacity_pool_nodes", "Nodes of shared clusters, by what they are held for.", ("tier", "use")
+    "millrace_capacity_pool_nodes", "Nodes of clusters with a warm stock, by what they are held for.", ("tier", "use")
 )
+TARGET: Final = Gauge("millrace_capacity_pool_target", "Nodes that are to stand warm.", ("tier",))
+IDLE_COST: Final = Gauge(
+    "millrace_capacity_pool_idle_cost", "What the warm nodes are rated at, in the Platform's units.", ("tier",)
+)
+IDLE_GPU: Final = Gauge("millrace_capacity_pool_idle_gpu_seconds", "How long GPUs of live pools stood warm.", ("tier",))
 DRAWN: Final = Gauge("millrace_capacity_pool_drawn", "Nodes that endpoints came to need of live pools.", ("tier",))
 HITS: Final = Gauge("millrace_capacity_pool_drawn_warm", "Those of them that stood warm.", ("tier",))
 COLLECTED: Final = Count("millrace_capacity_orphans_collected", "Clusters that nobody wanted and that are given back.")
 
 
-def count_pools(pools: Iterable[Pool]) -> None:
-    """Set the gauges from every pool that is not released."""
-    nodes, drawn, hits = Counter[tuple[str, str]](), Counter[str](), Counter[str]()
-    for pool in pools:
-        for node in live(pool.nodes):
-            if node.use:
-                nodes[pool.tier, node.use] += 1
-        drawn[pool.tier] += pool.drawn
-        hits[pool.tier] += pool.drawn_warm
+def count_stocks(stocks: Iterable[Stock]) -> None:
+    """Set the gauges from every pool, and every endpoint's cluster that has warm nodes."""
+    nodes = Counter[tuple[str, str]]()
+    sums: defaultdict[Gauge, Counter[str]] = defaultdict(Counter)
+    for each in stocks:
+        nodes[each.tier, NodeUse.SERVING] += each.serving
+        nodes[each.tier, NodeUse.WARM] += each.warm
+        nodes[each.tier, NodeUse.DRAINING] += each.draining
+        sums[TARGET][each.tier] += each.target
+        sums[DRAWN][each.tier] += each.drawn
+        sums[HITS][each.tier] += each.drawn_warm
+        sums[IDLE_COST][each.tier] += each.idle_cost
+        sums[IDLE_GPU][each.tier] += each.idle_gpu_ms // SECOND_MS
     POOL_NODES.clear()
     for (tier, use), count in nodes.items():
         POOL_NODES.labels(tier, use).set(count)
-    _set(DRAWN, drawn)
-    _set(HITS, hits)
+    for gauge in (TARGET, DRAWN, HITS, IDLE_COST, IDLE_GPU):
+        _set(gauge, sums[gauge])
 
 
 def count_claims(claims: Iterable[Claim], *, now_ms: int) -> None:

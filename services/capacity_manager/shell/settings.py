@@ -9,10 +9,10 @@ from pydantic import Field
 
 from libs.common.settings import CommonSettings
 from libs.common.units import SECOND_MS
-from services.capacity_manager.core.checkup import TierSight
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
 from services.capacity_manager.core.pools import PoolRules
+from services.capacity_manager.core.tiers import TierSight
 from services.capacity_manager.shell.templates import DIRECTORY
 
 
@@ -54,10 +54,11 @@ class Settings(CommonSettings):
             grace_ms=round(self.orphan_grace_s * SECOND_MS),
         )
 
-    def rules(self) -> Rules:
+    def rules(self, tiers: Iterable[TierSight] = ()) -> Rules:
         """The part that decisions are made by."""
         return Rules(
             gpus_per_tenant_max=self.gpus_per_tenant_max,
             confirm_gone_ms=max(1, round(self.confirm_gone_s * SECOND_MS)),
             quota_retry_ms=max(1, round(self.quota_retry_s * SECOND_MS)),
+            warm={each.name: each.warm for each in tiers},
         )

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import pytest
-
-from libs.common.errors import Invalid
 from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUse, NodeUsed, PoolDrawn
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
@@ -19,8 +16,8 @@ from services.capacity_manager.core.observed import NodeSeen
 from services.capacity_manager.core.orphans import Caution, PoolStanding, stray_shares
 from services.capacity_manager.core.plan import DeleteCluster, DropShare, SetWarm
 from services.capacity_manager.core.pool_decide import decider, planner
-from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray, Warm
-from services.capacity_manager.shell.tiers import read_tiers
+from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray
+from services.capacity_manager.core.warmth import Warm
 from tests.unit.capacity_manager.builders import NOW, a_node
 
 RULES: Final = PoolRules(confirm_gone_ms=30_000, grace_ms=10 * MINUTE_MS, warm={"l40s-shared": Warm(2, 0)})
@@ -203,17 +200,3 @@ def test_where_too_many_shares_seem_nobody_s_it_is_our_database_that_is_wrong() 
 
     assert not found.drop
     assert "9 of 9 shares seem to be nobody's" in found.held_back
-
-
-@pytest.mark.parametrize(
-    ("tenancy", "warm", "complaint"),
-    [("shared_pool", "{nodes: 1, floor: 2}", "not above"), ("private_nodes", "{nodes: 1}", "endpoints share")],
-)
-def test_a_tier_whose_warm_nodes_make_no_sense_is_refused_by_its_line(
-    tmp_path: Any, tenancy: str, warm: str, complaint: str
-) -> None:
-    text = f"tiers:\n  - {{name: a, tenancy: {tenancy}, node_type: a.b, warm: {warm}}}\n"
-    (tmp_path / "tiers.yaml").write_text(text)
-
-    with pytest.raises(Invalid, match=rf"tiers.yaml:2.*{complaint}"):
-        read_tiers(tmp_path)

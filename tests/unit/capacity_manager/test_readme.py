@@ -45,5 +45,8 @@ def test_every_reason_setting_and_metric_is_named() -> None:
         metrics.POOL_NODES,
         metrics.DRAWN,
         metrics.HITS,
+        metrics.TARGET,
+        metrics.IDLE_COST,
+        metrics.IDLE_GPU,
     ):
         assert next(iter(each.describe())).name in README

@@ -65,7 +65,7 @@ def cluster_seen(instance: Json, *, wanted: labels.Labels, sharer: str = "") -> 
         share=mine.replicas if mine else None,
         others=sum(each.replicas for name, each in shared.items() if name != sharer),
         sharers=len(shared),
-        warm=shares.warm_of(instance) if sharer else 0,
+        warm=shares.warm_of(instance),
     )
 
 
@@ -129,14 +129,23 @@ def node_type_seen(node_type: Json | None) -> NodeTypeSeen:
     has_capacity = _condition(status, "HasCapacity")
     says_yes = has_capacity is not None and has_capacity.get("status") == "True"
     if not capacity or (not capacity.get("total") and says_yes):
-        return NodeTypeSeen(is_known=True, free=None)  # What an unlimited provider shows is not documented.
-    return NodeTypeSeen(is_known=True, free=max(0, int(capacity["total"] or 0) - int(capacity.get("claimed") or 0)))
+        free = None  # What an unlimited provider shows is not documented.
+    else:
+        free = max(0, int(capacity["total"] or 0) - int(capacity.get("claimed") or 0))
+    return NodeTypeSeen(is_known=True, free=free, gpus=gpus_of(node_type) or None, cost=cost_of(node_type))
 
 
 def gpus_of(node_type: Json | None) -> int:
     """The GPUs of one node of a type; 0 if it does not say."""
     resources = ((node_type or {}).get("spec") or {}).get("resources") or {}
     return whole(resources.get(GPU)) or 0
+
+
+def cost_of(node_type: Json | None) -> int:
+    """What the Platform rates a node of a type at; 0 if it does not say."""
+    found = node_type or {}
+    rated, named = (found.get("status") or {}).get("cost"), (found.get("spec") or {}).get("cost")
+    return whole(rated) or whole(named) or 0
 
 
 def gpu_nodes(nodes: Iterable[Json]) -> tuple[GpuNode, ...]:

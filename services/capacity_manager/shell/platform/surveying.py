@@ -12,6 +12,7 @@ from libs.common.ids import EndpointId, ProjectId, TenantId
 from services.capacity_manager.core.holdings import NodeClass
 from services.capacity_manager.core.orphans import Found, PoolStanding, Standing, Survey
 from services.capacity_manager.core.pools import PoolFound
+from services.capacity_manager.core.state import Machines
 from services.capacity_manager.core.tenancy import pool_id
 from services.capacity_manager.shell.platform import labels, readings, shares
 from services.capacity_manager.shell.platform.client import PlatformClient
@@ -62,7 +63,7 @@ class Surveyor:
         instance = self._standing(each.project, each.name, each.uid)
         if instance is None:
             return None
-        theirs, machines = labels.of(instance), self._machines(instance)
+        theirs, (machines, cost) = labels.of(instance), self._machines(instance)
         return PoolFound(
             uid=each.uid,
             project=each.project,
@@ -71,8 +72,9 @@ class Surveyor:
             project_id=each.project_id,
             tier=theirs.get(labels.TIER, ""),
             region=theirs.get(labels.REGION, ""),
-            node_type=machines[0],
-            gpus_per_node=machines[1],
+            node_type=machines.node_type,
+            gpus_per_node=machines.gpus_per_node,
+            node_cost=cost,
         )
 
     def found(self, each: Standing) -> Found | None:
@@ -80,13 +82,13 @@ class Surveyor:
         instance = self._standing(each.project, each.name, each.uid)
         if instance is None:
             return None
-        node_type, gpus = self._machines(instance)
+        machines, _ = self._machines(instance)
         return Found(
             tenant_id=each.tenant_id,
             project_id=each.project_id,
             uid=each.uid,
-            node_type=node_type,
-            gpus_per_node=gpus,
+            node_type=machines.node_type,
+            gpus_per_node=machines.gpus_per_node,
         )
 
     def _standing(self, project: str, name: str, uid: str) -> Json | None:
@@ -94,19 +96,19 @@ class Surveyor:
         instance = self._client.get(path, name)
         return instance if instance is not None and instance["metadata"].get("uid") == uid else None
 
-    def _machines(self, instance: Json) -> tuple[str, int]:
+    def _machines(self, instance: Json) -> tuple[Machines, int]:
+        """What its nodes are, and what one of them is rated at."""
         node_type = str(readings.parameters(instance).get(readings.NODE_TYPE) or "")
         machine = self._client.get(f"{GROUP}/nodetypes", node_type) if node_type else None
-        return node_type, readings.gpus_of(machine)
+        return Machines(node_type, readings.gpus_of(machine)), readings.cost_of(machine)
 
 
 def _class(node_type: Json) -> NodeClass:
-    status = node_type.get("status") or {}
     return NodeClass(
         name=_name(node_type),
         gpus=readings.gpus_of(node_type),
         free=readings.node_type_seen(node_type).free,
-        cost=readings.whole(status.get("cost")) or readings.whole((node_type.get("spec") or {}).get("cost")) or 0,
+        cost=readings.cost_of(node_type),
     )
 
 
