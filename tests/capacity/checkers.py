@@ -20,6 +20,7 @@ from services.capacity_manager.core.node_time import live
 from services.capacity_manager.core.node_use import warm_among
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.pools import PoolSeen
+from services.capacity_manager.core.state import Node
 from services.capacity_manager.core.tenancy import pool_id
 from services.capacity_manager.shell.platform.shares import of as shares_of
 from services.capacity_manager.shell.platform.shares import warm_of
@@ -71,7 +72,8 @@ class Checker:
         """Where nothing changed for long, as many nodes are told to stand warm as are beyond what is needed."""
         now_ms = run.clock.now_ms()
         refused_ms = run.refusing_ms[-1] if run.refusing_ms else 0
-        told = {**{each.id: each.nodes for each in run.claims()}, **{each.id: each.nodes for each in run.pools()}}
+        told: dict[str, tuple[Node, ...]] = {each.id: each.nodes for each in run.claims()}
+        told |= {each.id: each.nodes for each in run.pools()}
         for subject, warm, sight in stocks_of(run):
             was, since_ms = self._still.get(subject, (None, now_ms))
             self._still[subject] = (sight, since_ms if was == sight else now_ms)

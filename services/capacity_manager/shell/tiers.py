@@ -96,7 +96,7 @@ def _warm(place: str, wanted: object) -> Warm:
     if wanted is None:
         return COLD
     found = dict(wanted) if isinstance(wanted, dict) else {}
-    nodes, floor, most = found.get("nodes"), found.get("floor", 0), found.get("most", 0)
+    nodes, floor, most = (found.get(key, default) for key, default in (("nodes", -1), ("floor", 0), ("most", 0)))
     if not all(isinstance(each, int) for each in (nodes, floor, most)) or not 0 <= floor <= nodes:
         raise Invalid(f"{place} warm: needs nodes, and a floor that is not above them")
     if most and most < nodes:
