@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from pydantic import ValidationError
-
 from libs.common import settings as reading
 from libs.common import web
 from libs.common.bus.nats import NatsBus
@@ -19,7 +17,7 @@ from libs.common.clock import SystemClock
 from libs.common.collector import calm_collector
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
-from libs.common.events.tables import KeyEntry
+from libs.common.key_news import learn_key
 from libs.common.keys import Keyring
 from libs.common.process import Process
 from libs.common.store.sql import SqlStore
@@ -96,15 +94,6 @@ def serve(settings: Settings, ports: Ports) -> None:
         await keep_exporting(exports, period_s=settings.export_s)
 
     Process(service, bus, settings, also=(calm_collector, answer, watch, reconcile, export)).run()
-
-
-def learn_key(ring: Keyring, key_id: str, value: bytes | None) -> None:
-    """Take one change of the `keys` bucket into the ring; a key that can't be read is no key."""
-    try:
-        ring.change(key_id, None if value is None else KeyEntry.model_validate_json(value))
-    except ValidationError:
-        ring.change(key_id, None)
-        log.warning("key unreadable", extra=fields(key_id=key_id))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from libs.common.collector import calm_collector
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.ids import SystemEntropy
+from libs.common.key_news import learn_key
 from libs.common.keys import Keyring
 from libs.common.process import Process
 from libs.common.store.memory import MemoryStore
@@ -50,7 +51,6 @@ from services.router.shell.seen.board import ENDPOINTS_PAGE, endpoints_page
 from services.router.shell.seen.spans import Tracer
 from services.router.shell.settings import RouterSettings
 from services.router.shell.told.copies import Copies
-from services.router.shell.told.key_news import learn_key
 from services.router.shell.told.key_use import KeyUseReporter
 from services.router.shell.told.load import LoadReporter
 from services.router.shell.told.side_bus import SideBus

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from libs.common.events.endpoint import Stage
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import SystemEntropy
+from libs.common.key_news import learn_key
 from libs.common.keys import Keyring, mint
-from services.metering.__main__ import learn_key
 from services.metering.core.breakdown import By
 from services.metering.core.rating import ANY, Article, Price, PriceBook
 from services.metering.shell.accounting import Accounts
@@ -35,7 +35,14 @@ class Api:
     ring: Keyring
     client: httpx.AsyncClient
 
-    def key(self, tenant: str = "acme", scopes: tuple[str, ...] = ("read",), expires_at_ms: int | None = None) -> str:
+    def key(
+        self,
+        tenant: str = "acme",
+        scopes: tuple[str, ...] = ("read",),
+        *,
+        expires_at_ms: int | None = None,
+        allowed_ips: tuple[str, ...] = (),
+    ) -> str:
         """A new key, as the `keys` bucket tells it."""
         minted = mint(SystemEntropy())
         entry = KeyEntry(
@@ -45,6 +52,7 @@ class Api:
             project_id="main",
             scopes=scopes,
             expires_at_ms=expires_at_ms,
+            allowed_ips=allowed_ips,
         )
         learn_key(self.ring, minted.key_id, entry.model_dump_json().encode())
         return minted.plaintext
@@ -270,6 +278,12 @@ async def test_a_revoked_or_expired_key_reads_nothing(api: Api) -> None:
 async def test_an_unreadable_key_is_no_key(api: Api) -> None:
     key = api.key()
     learn_key(api.ring, key.split("_")[2], b"{broken")
+
+    assert (await api.get("/v1/usage", key)).status_code == 401
+
+
+async def test_a_key_that_may_be_used_from_what_is_no_block_is_no_key(api: Api) -> None:
+    key = api.key(allowed_ips=("10.0.0.0/99",))
 
     assert (await api.get("/v1/usage", key)).status_code == 401
 

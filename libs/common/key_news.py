@@ -1,4 +1,4 @@
-"""Keys as the `keys` bucket tells them."""
+"""Keys as the `keys` bucket tells them to whoever checks them."""
 
 from __future__ import annotations
 
