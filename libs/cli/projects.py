@@ -8,7 +8,7 @@ import typer
 
 from libs.cli.client import Json, api
 from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
-from libs.cli.quotas import Budget, Endpoints, Gpus, Replicas, Rpm, Tpm, quota_of, quota_text
+from libs.cli.quotas import Budget, Endpoints, Gpus, Replicas, Rpm, Spend, Tpm, quota_of, quota_text
 from libs.common.errors import MillraceError
 
 app = typer.Typer(no_args_is_help=True, help="Projects of a tenant; operators name it: millrace --project <tenant> …")
@@ -25,10 +25,13 @@ def create(
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget: Budget = None,
+    spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a project."""
-    quota = quota_of({}, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget)
+    quota = quota_of(
+        {}, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+    )
     made = api().projects.create(project_id, quota=quota)
     show(output, made, lambda: card(_lines(made)))
 
@@ -53,6 +56,7 @@ def set_quota(
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget: Budget = None,
+    spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Change its limits, never above the tenant's; those left out stay."""
@@ -60,7 +64,9 @@ def set_quota(
     was = next((each["quota"] for each in projects.list() if each["id"] == project_id), None)
     if was is None:
         raise MillraceError(f"there is no project {project_id} here; `millrace projects list` shows which there are")
-    quota = quota_of(was, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget)
+    quota = quota_of(
+        was, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+    )
     changed = projects.change(project_id, quota=quota)
     show(output, changed, lambda: card(_lines(changed)))
 

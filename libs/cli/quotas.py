@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Final
 
 import typer
@@ -13,6 +15,9 @@ from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
 from libs.common.errors import Invalid
 
 NONE: Final = "none"
+NANO_PLACES: Final = 9
+AMOUNT: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
+IN_LEDGER: Final = "millrace budgets"  # Says what is spent of it.
 COUNT: Final = f"A number, or {NONE}."
 
 Endpoints = Annotated[str | None, typer.Option(help=f"Most endpoints. {COUNT}", metavar="N")]
@@ -27,6 +32,13 @@ Rpm = Annotated[str | None, typer.Option(help=f"Requests per minute. {COUNT}", m
 Tpm = Annotated[str | None, typer.Option(help=f"Tokens per minute. {COUNT}", metavar="N")]
 Budget = Annotated[
     str | None, typer.Option(help=f"Tokens per month of UTC: a budget, never passed. {COUNT}", metavar="N")
+]
+Spend = Annotated[
+    str | None,
+    typer.Option(
+        help=f"What tokens may cost per month of UTC, in the price book's currency: never passed. {COUNT}",
+        metavar="AMOUNT",
+    ),
 ]
 
 
@@ -52,6 +64,7 @@ def quota_of(
     rpm: str | None = None,
     tpm: str | None = None,
     budget: str | None = None,
+    spend: str | None = None,
 ) -> Json:
     """The quota `was` with what was said on the command line. Raises Invalid for what is no number."""
     said = {
@@ -62,6 +75,8 @@ def quota_of(
         "tokens_per_month": budget,
     }
     limits = {name: _count(value) for name, value in said.items() if value is not None}
+    if spend is not None:
+        limits["money_per_month_nano"] = _nano(spend)
     by_class = dict(was.get("gpus") or {})
     for each in gpus:
         node_class, is_said, value = each.partition("=")
@@ -81,8 +96,16 @@ def quota_text(quota: Json) -> str:
         ("token{s}/min", quota["tokens_per_minute"]),
         ("token{s}/month", quota.get("tokens_per_month")),
     ]
-    said = (f"{most:,} {name.format(s='' if most == 1 else 's')}" for name, most in named if most is not None)
+    nano = quota.get("money_per_month_nano")
+    said = [f"{most:,} {name.format(s='' if most == 1 else 's')}" for name, most in named if most is not None]
+    said += [] if nano is None else [f"{amount(nano)} for tokens/month"]
     return ", ".join(said) or "no limits"
+
+
+def amount(nano: int) -> str:
+    """Money without its currency: cents, or as many places more as it takes to be exact."""
+    exact = Decimal(nano).scaleb(-NANO_PLACES).normalize()
+    return f"{exact:,.2f}" if exact == round(exact, 2) else f"{exact:,f}"
 
 
 def _class(name: str) -> str:
@@ -92,6 +115,14 @@ def _class(name: str) -> str:
 def _row(use: Json) -> tuple[str, str, str, str, str]:
     what = use["resource"].replace("_", " ").replace("gpus", "GPUs")
     limit, held = use["limit"], use["used"]
+    if use["resource"] == "money_per_month_nano":
+        return (
+            use["level"],
+            "money for tokens per month",
+            "no limit" if limit is None else amount(limit),
+            IN_LEDGER,
+            "",
+        )
     free = "" if limit is None or held is None else f"{max(0, limit - held):,}"
     return (
         use["level"],
@@ -100,6 +131,14 @@ def _row(use: Json) -> tuple[str, str, str, str, str]:
         "at the router" if held is None else f"{held:,}",
         free,
     )
+
+
+def _nano(value: str) -> int | None:
+    if value == NONE:
+        return None
+    if not AMOUNT.fullmatch(value):
+        raise Invalid(f"{value} is no amount: give one like 250 or 99.50, with at most {NANO_PLACES} places, or {NONE}")
+    return int(Decimal(value).scaleb(NANO_PLACES))
 
 
 def _count(value: str) -> int | None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from libs.cli.client import Json, api
 from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
-from libs.cli.quotas import Budget, Endpoints, Gpus, Replicas, Rpm, Tpm, quota_of, quota_text
+from libs.cli.quotas import Budget, Endpoints, Gpus, Replicas, Rpm, Spend, Tpm, quota_of, quota_text
 
 app = typer.Typer(no_args_is_help=True, help="Tenants; for operators: millrace --profile operator tenants …")
 Id = Annotated[str, typer.Argument(help="Id of the tenant.")]
@@ -28,10 +28,13 @@ def create(
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget: Budget = None,
+    spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a tenant."""
-    quota = quota_of({}, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget)
+    quota = quota_of(
+        {}, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+    )
     made = api().tenants.create(
         tenant_id, display_name or tenant_id, tiers=tier or (), quota=quota, projects=project or ()
     )
@@ -94,12 +97,15 @@ def set_quota(
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget: Budget = None,
+    spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Change its limits; those left out stay."""
     tenants = api().tenants
     was = tenants.get(tenant_id)["quota"]
-    quota = quota_of(was, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget)
+    quota = quota_of(
+        was, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+    )
     changed = tenants.change(tenant_id, quota=quota)
     show(output, changed, lambda: _card(changed))
 

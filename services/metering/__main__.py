@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -59,12 +60,12 @@ def main(arguments: Sequence[str]) -> int:
 def serve(settings: Settings, ports: Ports) -> None:
     """Run the service, its read API and its own audit until told to stop."""
     telemetry.configure(Owner.METERING, level=settings.log_level)
-    service = build(ports)
+    prices = read_prices(settings.prices_file) if settings.prices_file else None
+    service = build(replace(ports, prices=prices))
     bus = NatsBus(settings.nats_url, name=Owner.METERING, threads=settings.handler_threads)
     ring = Keyring()
     bus.watch(KEYS, partial(learn_key, ring))
     bus.watch(QUOTAS, ports.limits.change)
-    prices = read_prices(settings.prices_file) if settings.prices_file else None
     span_ms = settings.audit_span_s * SECOND_MS
     exports = exports_of(settings, ports.store, ports.clock)
     closing = Closing(ports.store, ports.clock, late_ms=settings.late_ms)

@@ -31,7 +31,7 @@ from services.metering.core.state import Meter, Producer, Window, attention_of
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import METER, PRODUCER, WINDOW, told_windows
 from services.metering.shell.ports import Ports
-from services.metering.shell.purse import Limits
+from services.metering.shell.purse import BUDGET, Purses
 from services.metering.shell.screening import Owners, read
 from services.metering.shell.teller import Teller
 
@@ -57,9 +57,9 @@ def producers(owners: Owners) -> Owned[Producer]:
     )
 
 
-def purses(limits: Limits) -> Owned[Budget]:
-    """The kind of budgets, drawn on under these limits."""
-    return Owned(kind="budget", state=Budget, empty=Budget, decide=budgets.decide, hears={BudgetDrawn: limits.drawn_on})
+def purses(draws: Purses) -> Owned[Budget]:
+    """The kind of budgets, drawn on under the limits that hold."""
+    return Owned(kind=BUDGET, state=Budget, empty=Budget, decide=budgets.decide, hears={BudgetDrawn: draws.drawn_on})
 
 
 def served(envelope: Envelope, *, windows: Windows) -> Mapping[str, Event]:
@@ -104,7 +104,8 @@ def build(ports: Ports) -> Service:
         )
     producing = Runner(producers(Owners(ports.store)), store=ports.store, clock=ports.clock)
     metering = Runner(meters(ports.windows), store=ports.store, clock=ports.clock)
-    purse = Runner(purses(ports.limits), store=ports.store, clock=ports.clock)
+    draws = Purses(ports.limits, ports.store, ports.prices)
+    purse = Runner(purses(draws), store=ports.store, clock=ports.clock)
     telling = Runner(WINDOWS, store=ports.store, clock=ports.clock)
     teller = Teller(telling, store=ports.store, clock=ports.clock, windows=ports.windows)
     return Service(

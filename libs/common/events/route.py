@@ -57,6 +57,9 @@ class RequestUsage(Contract):
     egress_bytes: int | None = Field(
         default=None, description="Bytes of the answer that the socket took; of one that is not streamed its length."
     )
+    slices: tuple[str, ...] | None = Field(
+        default=None, description="Budgets of whose slices it was served, each as <budget>@<month>; null: of none."
+    )
 
 
 class UsageReported(Event):

@@ -69,6 +69,10 @@ class QuotaEntry(Contract):
     tokens_per_month: int | None = Field(
         default=None, description="The budget of a month of UTC; a router serves only from a slice that it was granted."
     )
+    money_per_month_nano: int | None = Field(
+        default=None,
+        description="The same in money, for metering, which grants no more tokens than it pays; with tokens_per_month.",
+    )
 
 
 class SliceEntry(Contract):

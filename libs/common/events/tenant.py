@@ -26,6 +26,9 @@ class Quota(Contract):
     tokens_per_month: int | None = Field(
         default=None, ge=0, description="A budget that is never passed; months of UTC."
     )
+    money_per_month_nano: int | None = Field(
+        default=None, ge=0, description="The same in billionths of the price book's currency, for what tokens cost."
+    )
 
 
 NO_LIMITS: Final = Quota()

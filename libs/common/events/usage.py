@@ -46,6 +46,11 @@ class BudgetReached(Event):
     percent: int
     tokens_per_month: int
     tokens_spent: int
+    money_per_month_nano: int | None = Field(
+        default=None, description="If it is the budget in money that was reached: billionths of the book's currency."
+    )
+    money_spent_nano: int | None = Field(default=None, description="What the ledger's tokens of it cost so far.")
+    currency: str | None = None
 
 
 class UsageRecorded(Event):

@@ -101,6 +101,13 @@ def with_default(quota: Quota, *, endpoints: int) -> Quota:
     return quota if quota.endpoints is not None else quota.model_copy(update={"endpoints": endpoints})
 
 
+def tokens_of(quota: Quota) -> int | None:
+    """The budget of tokens as routers are told it: one of money alone is served from slices of tokens too."""
+    if quota.tokens_per_month is None and quota.money_per_month_nano is not None:
+        return UNLIMITED
+    return quota.tokens_per_month
+
+
 def is_quota(counter: str) -> bool:
     """Whether a counter of the store is one of ours."""
     return counter.partition("/")[0].partition(":")[0] in (ENDPOINTS, REPLICAS, GPUS)
@@ -108,7 +115,14 @@ def is_quota(counter: str) -> bool:
 
 def above(quota: Quota, most: Quota) -> str:
     """The first field in which ``quota`` allows more than ``most``; empty if there is none."""
-    for name in ("endpoints", "replicas", "requests_per_minute", "tokens_per_minute", "tokens_per_month"):
+    for name in (
+        "endpoints",
+        "replicas",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "tokens_per_month",
+        "money_per_month_nano",
+    ):
         limit, bound = getattr(quota, name), getattr(most, name)
         if limit is not None and bound is not None and limit > bound:
             return name

@@ -49,7 +49,8 @@ class UseView(View):
 
     level: str = Field(description="tenant or project: both hold.")
     resource: str = Field(
-        description="endpoints, replicas, gpus, requests_per_minute, tokens_per_minute, tokens_per_month."
+        description="endpoints, replicas, gpus, requests_per_minute, tokens_per_minute, tokens_per_month, "
+        "money_per_month_nano."
     )
     node_class: str = Field(description="Of `gpus`: the class of nodes that is counted; else empty.")
     limit: int | None = Field(description="None: no limit.")
@@ -110,5 +111,6 @@ def uses(
             ("requests_per_minute", quota.requests_per_minute),
             ("tokens_per_minute", quota.tokens_per_minute),
             ("tokens_per_month", quota.tokens_per_month),
+            ("money_per_month_nano", quota.money_per_month_nano),
         ):
             yield UseView(level=level, resource=name, node_class="", limit=most, used=None)

@@ -3,7 +3,8 @@
 An endpoint's requests and tokens are in `<tenant>/<project>/<endpoint>`, its GPU time in `…/loading`, `…/serving`,
 `…/draining`, `…/idle_owned`, `…/warm` and `…/stranded`: every GPU-millisecond of a held node is in exactly one of them.
 Nodes of a cluster that endpoints share are the provider's own, in `!pool/<project>/<pool>/…`. Nodes of an endpoint that
-nobody asked for are in `!unowned/…/stranded`, and what could not be taken is in `!parked/…`.
+nobody asked for are in `!unowned/…/stranded`, and what could not be taken is in `!parked/…`. Tokens that were served
+from slices of budgets are also in `!budget/<budget>/<month>`, which nobody is billed by.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ assert set(ACCOUNT_OF_STAGE) == set(Stage)
 ENDED: Final = frozenset({Account.DRAINING, Account.IDLE_OWNED, Account.STRANDED})
 NOBODY: Final = "!unowned"
 POOLED: Final = "!pool"
+BUDGETED: Final = "!budget"
 
 
 def root_of(*, tenant: str, project: str, endpoint: str) -> str:
@@ -106,9 +108,15 @@ def parked_account(flaw: Flaw) -> str:
     return f"!parked/{flaw}"
 
 
-def is_parked(account: str) -> bool:
-    """Whether the account holds what could not be taken."""
-    return account.startswith("!parked/")
+def slice_account(name: str) -> str:
+    """Where tokens are counted that were served from slices of a budget; ``name`` is <budget>@<month>."""
+    budget, _, period = name.partition("@")
+    return root_of(tenant=BUDGETED, project=budget, endpoint=period)
+
+
+def is_aside(account: str) -> bool:
+    """Whether the account is no part of usage: it holds what could not be taken, or what is counted elsewhere too."""
+    return account.startswith(("!parked/", f"{BUDGETED}/"))
 
 
 def is_unbilled(account: str) -> bool:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from libs.common.events.usage import Meter as MeterName
 from libs.common.store.port import Entry
-from services.metering.core.accounts import accounts_of, held_account, is_parked, is_unbilled, nobodys_root, parts_of
+from services.metering.core.accounts import accounts_of, held_account, is_aside, is_unbilled, nobodys_root, parts_of
 from services.metering.core.booking import NO_SALE
 from services.metering.core.labels import labels_of
 from services.metering.core.state import Meter, Window, window_key
@@ -53,7 +53,7 @@ class Ledger:
         for each in entries:
             account = (each.account, each.meter)
             self.by_account[account] = self.by_account.get(account, 0) + each.quantity
-            if not is_parked(each.account):
+            if not is_aside(each.account):
                 kind = (*account, labels_of(each.labels).model)
                 start_ms, sums = self.windows.start_of(each.at_ms), self.by_window.setdefault(kind, {})
                 sums[start_ms] = sums.get(start_ms, 0) + each.quantity

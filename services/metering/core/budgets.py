@@ -2,11 +2,12 @@
 
 A slice is granted before it is spent. Of each holder three totals are kept that only grow (granted, returned, spent),
 so a draw that comes twice or late changes nothing. What a holder that died had left stays cut off for the period.
+A budget in money grants tokens too, as many as it surely pays for (`money`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
 from libs.common.bus.streams import SLICES
@@ -16,6 +17,7 @@ from libs.common.events.event import Internal, Owner
 from libs.common.events.route import BudgetDrawn, Draw
 from libs.common.events.tables import SliceEntry
 from libs.common.events.usage import BudgetReached
+from services.metering.core.money import Money, Spending, affordable, granted, looked
 
 ALERTS_PERCENT: Final = (50, 80, 95)
 SPENT_PERCENT: Final = 100  # Told when a need could not be met any more.
@@ -35,17 +37,23 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A budget in one period; `limit` is the one that held at the last draw."""
+    """A budget in one period; `limit` is the one that held at the last draw, `spending` is of a budget in money."""
 
     key: str
     limit: int = 0
     holders: tuple[Holder, ...] = ()
     alerted: tuple[int, ...] = ()
+    spending: Spending = field(default_factory=Spending)
+
+    @property
+    def out(self) -> int:
+        """What all holders were granted and did not give back."""
+        return sum(each.granted - each.returned for each in self.holders)
 
     @property
     def left(self) -> int:
         """What can be granted; below 0 if the limit was lowered under what is out."""
-        return self.limit - sum(each.granted - each.returned for each in self.holders)
+        return self.limit - self.out
 
     @property
     def spent(self) -> int:
@@ -61,6 +69,7 @@ class Drawn(Internal):
 
     news: BudgetDrawn
     limits: dict[str, int | None]
+    money: dict[str, Money] = {}
 
 
 def key_of(draw: Draw) -> str:
@@ -80,24 +89,15 @@ def decide(budget: Budget, envelope: Envelope, _now_ms: int) -> Decision[Budget]
         Holder(news.instance, news.boot_id),
     )
     holder = replace(known, returned=max(known.returned, draw.returned), spent=max(known.spent, draw.spent))
-    budget = _with(budget, holder)
-    holder = replace(holder, granted=holder.granted + extra(budget.left, holder.granted, draw))
-    budget = _with(budget, holder)
-    due = [each for each in _reached(budget, draw, holder) if each not in budget.alerted]
-    after = replace(budget, alerted=(*budget.alerted, *due))
-    tenant_id, _, project_id = draw.budget.partition(".")
-    told = tuple(
-        BudgetReached(
-            tenant_id=tenant_id, project_id=project_id, period=draw.period, percent=each,
-            tokens_per_month=budget.limit, tokens_spent=budget.spent,
-        )
-        for each in due
-    )  # fmt: skip
+    money = drawn.money.get(draw.budget)
+    budget, holder = _granted(_with(budget, holder), holder, draw, money)
+    left = _left(budget, money)
     entry = SliceEntry(
-        budget=draw.budget, period=draw.period, boot_id=news.boot_id, granted=holder.granted, left=max(0, budget.left)
+        budget=draw.budget, period=draw.period, boot_id=news.boot_id, granted=holder.granted, left=max(0, left)
     )
     put = Put(SLICES, f"{news.instance}.{draw.budget}", entry.model_dump_json().encode())
-    return Decision(after, events=told, about=tenant_id, puts=(put,))
+    budget, told = _alerted(budget, draw, money, unmet=max(0, draw.needs - holder.granted))
+    return Decision(budget, events=told, about=draw.budget.partition(".")[0], puts=(put,))
 
 
 def extra(left: int, granted: int, draw: Draw) -> int:
@@ -109,11 +109,54 @@ def extra(left: int, granted: int, draw: Draw) -> int:
     return needed + min(ahead, (left - needed) // AHEAD_PART)
 
 
+def _granted(budget: Budget, holder: Holder, draw: Draw, money: Money | None) -> tuple[Budget, Holder]:
+    """The budget and its holder with what is granted on this draw."""
+    if money is not None:
+        budget = replace(budget, spending=looked(budget.spending, money, out=budget.out))
+    more = extra(_left(budget, money), holder.granted, draw)
+    if money is not None:
+        budget = replace(budget, spending=granted(budget.spending, more, money))
+    holder = replace(holder, granted=holder.granted + more)
+    return _with(budget, holder), holder
+
+
+def _left(budget: Budget, money: Money | None) -> int:
+    """How many tokens can be granted, and are surely paid for."""
+    return budget.left if money is None else min(budget.left, affordable(budget.spending, money))
+
+
 def _with(budget: Budget, holder: Holder) -> Budget:
     others = (e for e in budget.holders if (e.instance, e.boot_id) != (holder.instance, holder.boot_id))
     return replace(budget, holders=(*others, holder))
 
 
-def _reached(budget: Budget, draw: Draw, holder: Holder) -> list[int]:
-    found = [each for each in ALERTS_PERCENT if budget.limit and 100 * budget.spent >= each * budget.limit]
-    return [*found, SPENT_PERCENT] if draw.needs > holder.granted else found
+def _alerted(
+    budget: Budget, draw: Draw, money: Money | None, *, unmet: int
+) -> tuple[Budget, tuple[BudgetReached, ...]]:
+    """The alerts that are due, of tokens and of money, each once in a period; ``unmet`` tokens could not be granted."""
+    tenant_id, _, project_id = draw.budget.partition(".")
+    spending, told = budget.spending, []
+    of_tokens = BudgetReached(
+        tenant_id=tenant_id, project_id=project_id, period=draw.period, percent=0,
+        tokens_per_month=budget.limit, tokens_spent=budget.spent,
+    )  # fmt: skip
+    due = _due(budget.spent, budget.limit, budget.alerted, is_short=unmet > budget.left)
+    told += [of_tokens.model_copy(update={"percent": each}) for each in due]
+    budget = replace(budget, alerted=(*budget.alerted, *due))
+    if money is not None:
+        of_money = of_tokens.model_copy(
+            update={
+                "money_per_month_nano": spending.limit,
+                "money_spent_nano": spending.charged,
+                "currency": money.currency,
+            }
+        )
+        due = _due(spending.charged, spending.limit, spending.alerted, is_short=unmet > affordable(spending, money))
+        told += [of_money.model_copy(update={"percent": each}) for each in due]
+        budget = replace(budget, spending=replace(spending, alerted=(*spending.alerted, *due)))
+    return budget, tuple(told)
+
+
+def _due(spent: int, limit: int, told: tuple[int, ...], *, is_short: bool) -> list[int]:
+    found = [each for each in ALERTS_PERCENT if limit and 100 * spent >= each * limit]
+    return [each for each in ([*found, SPENT_PERCENT] if is_short else found) if each not in told]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final
@@ -16,14 +18,16 @@ from libs.common.decision import Line
 from libs.common.events.route import RequestUsage
 from libs.common.events.usage import Meter
 from libs.common.units import DAY_MS, MINUTE_MS
-from services.metering.core.accounts import Flaw, parked_account, root_of
+from services.metering.core.accounts import Flaw, parked_account, root_of, slice_account
 from services.metering.core.labels import Labels, text_of
+from services.metering.core.money import COUNTED
 
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 TOKENS_MAX: Final = 100_000_000  # No engine has a context near it; a larger count is a fault, not a bill.
+SLICE: Final = re.compile(r"(?P<budget>[^@]+)@\d{4}-\d{2}")
 BYTES_MAX: Final = 1 << 40  # Of one answer; what we relay is far below.
 FIELDS: Final = tuple((name, f'"{name}":') for name in sorted(RequestUsage.model_fields))
-LATER: Final = frozenset({'"cached_prompt_tokens":', '"reasoning_tokens":', '"egress_bytes":'})
+LATER: Final = frozenset({'"cached_prompt_tokens":', '"reasoning_tokens":', '"egress_bytes":', '"slices":'})
 TIME_MAX_MS: Final = 1 << 52  # Year 144,000; keeps every time within the exact integers of any reader of our JSON.
 FUTURE_MAX_MS: Final = 5 * MINUTE_MS  # What routers' clocks may be ahead of ours (and what billing systems accept).
 # A journal outlives the boots of its router, so a report may be older than the boot that sends it; but not older than
@@ -45,7 +49,16 @@ def flaw_of(usage: RequestUsage) -> Flaw | None:
         return Flaw.TOO_LARGE
     if thought > completion or (cached > prompt and usage.prompt_tokens is not None):  # A part is more than the whole.
         return Flaw.TOO_LARGE
+    if usage.slices and not _are_own(usage, usage.slices):
+        return Flaw.FOREIGN
     return Flaw.ENDED_BEFORE_STARTED if ended_ms < started_ms else None
+
+
+def _are_own(usage: RequestUsage, slices: Sequence[str]) -> bool:
+    """Whether these are of budgets of its tenant and project, each once."""
+    own = (usage.tenant_id, f"{usage.tenant_id}.{usage.project_id}")
+    found = [SLICE.fullmatch(each) for each in slices]
+    return len({*slices}) == len(slices) and all(each and each["budget"] in own for each in found)
 
 
 @lru_cache(maxsize=4096)
@@ -97,7 +110,23 @@ def lines_of(usage: RequestUsage, *, now_ms: int, is_foreign: bool = False) -> t
     ):
         if detail:
             lines.append(Line(name + meter, account, meter, detail, at_ms, content, conflict, labels, given=first))
+    if usage.slices:
+        lines += _sliced(usage, usage.slices, lines)
     return tuple(lines)
+
+
+def _sliced(usage: RequestUsage, slices: Iterable[str], lines: Sequence[Line]) -> list[Line]:
+    """Its tokens once more, in the account of each budget that it was served from."""
+    labels = _labels(usage.model, 0, usage.tier, "", "")
+    return [
+        replace(
+            line, id=f"slice/{usage.request_id}/{name}/{line.meter}", account=slice_account(name), labels=labels,
+            given=lines[0].id,
+        )
+        for name in slices
+        for line in lines
+        if line.meter in COUNTED
+    ]  # fmt: skip
 
 
 def garbage_line(text: str) -> Line:
@@ -119,6 +148,11 @@ def _labels(model: str, generation: int, tier: str, region: str, key: str) -> st
     return text_of(Labels(model=model, generation=generation, tier=tier, region=region, key=key))
 
 
+def _plain(value: object) -> object:
+    """A number as it is, and a list of names as JSON has it."""
+    return f"[{','.join(map(quoted, value))}]" if isinstance(value, tuple) else value
+
+
 def content_of(usage: RequestUsage) -> bytes:
     """A report as the ledger keeps it: the same bytes for the same report, also if a build without the later fields
     entered it and one that has them is told of it again.
@@ -127,7 +161,7 @@ def content_of(usage: RequestUsage) -> bytes:
     """
     said = vars(usage)
     parts = [
-        f"{name}{quoted(each) if each.__class__ is str else 'null' if each is None else each}"
+        f"{name}{quoted(each) if each.__class__ is str else 'null' if each is None else _plain(each)}"
         for name, each in [(begin, said[field]) for field, begin in FIELDS]
         if each is not None or name not in LATER
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from libs.common.clock import Clock
 from libs.common.store.port import Store
+from services.metering.core.rating import PriceBook
 from services.metering.core.windows import Windows
 from services.metering.shell.purse import Limits
 
@@ -18,3 +19,4 @@ class Ports:
     clock: Clock
     windows: Windows = field(default_factory=Windows)
     limits: Limits = field(default_factory=Limits)  # Of budgets, as they are set.
+    prices: PriceBook | None = None  # What tokens of budgets in money cost.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -11,37 +12,73 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.route import BudgetDrawn
 from libs.common.events.tables import QuotaEntry
+from libs.common.store.port import Store
 from libs.common.telemetry.logging import fields
+from libs.common.units import DAY_MS
+from services.metering.core.accounts import slice_account
 from services.metering.core.budgets import Drawn, key_of
+from services.metering.core.money import Money, money_of
+from services.metering.core.rating import PriceBook
 
 log = logging.getLogger(__name__)
+
+BUDGET: Final = "budget"
+FOREVER_MS: Final = DAY_MS << 20  # Whole days, so that sums of days answer.
 
 
 class Limits:
     """The budgets that were set, as the bucket `quotas` tells them."""
 
     def __init__(self) -> None:
-        self._limits: dict[str, int] = {}
+        self._entries: dict[str, QuotaEntry] = {}
 
     def change(self, key: str, value: bytes | None) -> None:
         """A key of the bucket was set or deleted. A value that we can't read changes nothing."""
         try:
-            limit = None if value is None else QuotaEntry.model_validate_json(value).tokens_per_month
+            entry = None if value is None else QuotaEntry.model_validate_json(value)
         except ValidationError:
             log.warning("quota is unreadable; kept the one before", extra=fields(reason=key))
             return
-        if limit is None:
-            self._limits.pop(key, None)
+        if entry is None:
+            self._entries.pop(key, None)
         else:
-            self._limits[key] = limit
+            self._entries[key] = entry
 
     def of(self, budget: str) -> int | None:
         """The limit of a budget; None if none is set."""
-        return self._limits.get(budget)
+        entry = self._entries.get(budget)
+        return None if entry is None else entry.tokens_per_month
+
+    def nano_of(self, budget: str) -> int | None:
+        """The limit of a budget in money; None if none is set."""
+        entry = self._entries.get(budget)
+        return None if entry is None else entry.money_per_month_nano
+
+
+class Purses:
+    """Draws, taken with what a decision on them needs: limits, and of budgets in money the ledger and the prices."""
+
+    def __init__(self, limits: Limits, store: Store, prices: PriceBook | None) -> None:
+        self._limits = limits
+        self._store = store
+        self._prices = prices
 
     def drawn_on(self, envelope: Envelope) -> Mapping[str, Event]:
         """The draw for each budget in its period, with the limits that hold now."""
         news = envelope.data
         assert isinstance(news, BudgetDrawn), envelope
-        drawn = Drawn(news=news, limits={each.budget: self.of(each.budget) for each in news.draws})
+        limits = {each.budget: self._limits.of(each.budget) for each in news.draws}
+        money = {each.budget: found for each in news.draws if (found := self.money_of(each.budget, each.period))}
+        drawn = Drawn(news=news, limits=limits, money=money)
         return {key_of(each): drawn for each in news.draws}
+
+    def money_of(self, budget: str, period: str) -> Money | None:
+        """A budget in money as it is now, by what the ledger has of it; None if it has no such limit.
+
+        What the ledger has grows only: read before the decision, it may be too little, which is too careful.
+        """
+        limit = self._limits.nano_of(budget)
+        if limit is None:
+            return None
+        sums = self._store.sums(from_ms=0, to_ms=FOREVER_MS, under=slice_account(f"{budget}@{period}"))
+        return money_of(limit, sums, self._prices)

@@ -17,7 +17,7 @@ from libs.common.errors import Invalid
 from libs.common.events.usage import Meter as Meters
 from libs.common.keys import Keyring
 from libs.common.store.port import Entry, Store, Sum
-from services.metering.core.accounts import accounts_of, is_parked, parts_of
+from services.metering.core.accounts import accounts_of, is_aside, parts_of
 from services.metering.core.breakdown import By, broken_down, interval_ms, read_by
 from services.metering.core.costs import costs_of
 from services.metering.core.rating import PriceBook
@@ -108,7 +108,7 @@ class Reader:
         until_ms = FOREVER_MS if to_ms is None else to_ms
         for root in roots:
             found = self._store.sums(from_ms=from_ms, to_ms=until_ms, under=root, every_ms=interval_ms(by))
-            yield from (each for each in found if not is_parked(each.account))
+            yield from (each for each in found if not is_aside(each.account))
 
     def ledger(self, tenant: str, endpoint: str, *, from_ms: int, to_ms: int | None, limit: int) -> LedgerView:
         """About ``limit`` lines of an endpoint."""

@@ -24,6 +24,11 @@ class Held:
     slices: tuple[tuple[str, str], ...]
     tokens: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The slices as a bill says them."""
+        return tuple(f"{budget}@{period}" for budget, period in self.slices)
+
 
 @dataclass(frozen=True, slots=True)
 class Short:

@@ -66,10 +66,13 @@ class Admitted(msgspec.Struct, frozen=True):
     key_id: str
     api: str
     started_ms: int
+    slices: tuple[str, ...] | None = None
 
 
-def admit(entry: RouteEntry, key: KeyEntry, *, request_id: str, api: str, now_ms: int) -> Admitted:
-    """A request of ``key`` for the endpoint behind ``entry``."""
+def admit(
+    entry: RouteEntry, key: KeyEntry, *, request_id: str, api: str, now_ms: int, slices: tuple[str, ...] | None = None
+) -> Admitted:
+    """A request of ``key`` for the endpoint behind ``entry``, served from these ``slices`` of budgets."""
     return Admitted(
         request_id=request_id,
         tenant_id=entry.tenant_id,
@@ -82,6 +85,7 @@ def admit(entry: RouteEntry, key: KeyEntry, *, request_id: str, api: str, now_ms
         key_id=key.key_id,
         api=api,
         started_ms=now_ms,
+        slices=slices,
     )
 
 
@@ -108,6 +112,7 @@ class Row(msgspec.Struct, frozen=True):
     cached_prompt_tokens: int | None = None
     reasoning_tokens: int | None = None
     egress_bytes: int | None = None
+    slices: tuple[str, ...] | None = None
 
 
 class Serving:
@@ -248,4 +253,5 @@ class Serving:
             cached_prompt_tokens=self.cached_tokens,
             # Of an answer that was cut short nobody says how much of what was delivered was thought.
             reasoning_tokens=self._reasoning if source is TokenSource.ENGINE_FINAL else None,
+            slices=admitted.slices,
         )

@@ -26,6 +26,7 @@ from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Entry
 from libs.common.units import SECOND_MS
+from services.metering.core.rating import PriceBook
 from services.metering.core.windows import Windows
 from services.metering.service import build
 from services.metering.shell.ports import Ports
@@ -51,12 +52,18 @@ class World:
         self.store = MemoryStore(on_commit=lambda moment: self.moment(moment))
         self.windows = windows
         self.limits = Limits()
+        self.prices: PriceBook | None = None
         self.service: Service = self.start()
 
     def start(self) -> Service:
         """A fresh process over what is stored."""
-        self.service = build(Ports(self.store, self.clock, self.windows, self.limits))
+        self.service = build(Ports(self.store, self.clock, self.windows, self.limits, self.prices))
         return self.service
+
+    def price(self, book: PriceBook) -> None:
+        """A fresh process with this price book."""
+        self.prices = book
+        self.start()
 
     def hear(self, *envelopes: Envelope) -> None:
         """Deliver events."""

@@ -33,6 +33,9 @@ class QuotaBody(Quota):
     requests_per_minute: int | None = Field(default=None, ge=0, le=COUNT_MAX)
     tokens_per_minute: int | None = Field(default=None, ge=0, le=COUNT_MAX)
     tokens_per_month: int | None = Field(default=None, ge=0, le=COUNT_MAX, description="A budget; never passed.")
+    money_per_month_nano: int | None = Field(
+        default=None, ge=0, le=COUNT_MAX, description="A budget for tokens, in billionths of the price book's currency."
+    )
 
     def quota(self) -> Quota:
         """The same as the contract's own record."""

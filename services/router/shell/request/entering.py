@@ -28,6 +28,11 @@ class Entered(msgspec.Struct):
     tokens_max: int | None = None
     held: Held | None = None
 
+    @property
+    def slices(self) -> tuple[str, ...] | None:
+        """What it holds of budgets, as its bill says it."""
+        return None if self.held is None else self.held.names
+
 
 def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask) -> Entered:
     """Count ``request`` as running. Raises HttpRefusal; then it is not, and holds nothing."""

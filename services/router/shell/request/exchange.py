@@ -46,7 +46,8 @@ class Exchange(Guest):
     ) -> None:
         super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
         target, entered, request_id, now_ms = self._target, self._entered, account.request_id, account.started_ms
-        self._serving = Serving(admit(target.entry, key, request_id=request_id, api=ask.api, now_ms=now_ms))
+        whose = admit(target.entry, key, request_id=request_id, api=ask.api, now_ms=now_ms, slices=entered.slices)
+        self._serving = Serving(whose)
         self._asking = Asking(gateway, self, target=target, ask=ask, account=account, tokens_max=entered.tokens_max)
         self._reply = Reply(client, account, entered=entered, serving=self._serving, keep_alive=keep_alive)
         if ask.stream:  # There is the one or the other.
