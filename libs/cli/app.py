@@ -12,6 +12,7 @@ import typer
 
 from libs.cli import (
     audit,
+    budgets,
     endpoints,
     events,
     keys,
@@ -188,6 +189,7 @@ def models(output: Output = OUTPUT) -> None:
     show(output, found, lambda: model_table(found["items"]))
 
 
+app.command(name="budgets")(budgets.budgets)
 app.command(name="quotas")(quotas.show_quotas)
 app.command(name="login")(signing_in.login)
 app.command(name="doctor")(examination.doctor)

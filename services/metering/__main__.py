@@ -28,11 +28,13 @@ from libs.common.units import HOUR_S, SECOND_MS
 from services.metering.service import build
 from services.metering.shell.accounting import Accounts
 from services.metering.shell.api import create_app
+from services.metering.shell.budgeting import Budgets
 from services.metering.shell.closing import Closing
 from services.metering.shell.export_worker import exports_of, keep_exporting
 from services.metering.shell.operating import Desk, operate
 from services.metering.shell.ports import Ports
 from services.metering.shell.prices import read_prices
+from services.metering.shell.purse import BUDGET, Purses
 from services.metering.shell.reconciling import findings, show
 from services.metering.shell.routes import Reader
 from services.metering.shell.settings import Settings
@@ -70,7 +72,8 @@ def serve(settings: Settings, ports: Ports) -> None:
     exports = exports_of(settings, ports.store, ports.clock)
     closing = Closing(ports.store, ports.clock, late_ms=settings.late_ms)
     find = partial(findings, ports, closing, exports)
-    app = create_app(Reader(ports.store, ring, ports.clock, prices), Accounts(closing, find, prices))
+    budgets = Budgets(ports.limits, Purses(ports.limits, ports.store, prices), service.runner(BUDGET), ports.clock)
+    app = create_app(Reader(ports.store, ring, ports.clock, prices), Accounts(closing, find, prices), budgets)
 
     async def answer() -> None:
         await web.serve(app, host=settings.http_host, port=settings.http_port)

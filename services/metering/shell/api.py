@@ -1,4 +1,4 @@
-"""The HTTP API of metering, joined: what was used, what was stated, and what differs."""
+"""The HTTP API of metering, joined: what was used, what was stated, what differs, and what is left."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from libs.common.errors import MillraceError
-from services.metering.shell import accounting, problems, routes
+from services.metering.shell import accounting, budgeting, problems, routes
 from services.metering.shell.accounting import Accounts
+from services.metering.shell.budgeting import Budgets
 from services.metering.shell.routes import Reader
 
 
-def create_app(reader: Reader, accounts: Accounts) -> FastAPI:
+def create_app(reader: Reader, accounts: Accounts, budgets: Budgets) -> FastAPI:
     """The ASGI app over a ledger and its books."""
     app = routed()
     app.state.reader = reader
     app.state.accounts = accounts
+    app.state.budgets = budgets
     app.add_exception_handler(MillraceError, problems.refused)
     app.add_exception_handler(RequestValidationError, problems.invalid)
     app.add_exception_handler(HTTPException, problems.no_route)
@@ -31,4 +33,5 @@ def routed() -> FastAPI:
     )
     app.include_router(routes.router())
     app.include_router(accounting.router())
+    app.include_router(budgeting.router())
     return app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import ValidationError
@@ -43,6 +43,10 @@ class Limits:
             self._entries.pop(key, None)
         else:
             self._entries[key] = entry
+
+    def names(self) -> Sequence[str]:
+        """The budgets that are set, in order of their names."""
+        return sorted(name for name, each in list(self._entries.items()) if each.tokens_per_month is not None)
 
     def of(self, budget: str) -> int | None:
         """The limit of a budget; None if none is set."""

@@ -137,3 +137,29 @@ class ReconciliationView(View):
     items: tuple[FindingView, ...]
     lasting: int
     has_provider: bool
+
+
+class BudgetView(View):
+    """A budget in a month. Tokens are counted as routers say they spent them, money as the ledger has the tokens.
+
+    Held is what routers may spend without asking again, in money at the dearest price. Null: it has no such limit.
+    """
+
+    tenant_id: str
+    project_id: str
+    period: str
+    tokens_limit: int | None
+    tokens_spent: int
+    tokens_held: int
+    money_limit_nano: int | None
+    money_spent_nano: int | None
+    money_held_nano: int | None
+    currency: str | None
+    is_priced: bool
+    alerted_percent: int
+
+
+class BudgetsView(View):
+    """The budgets that are set."""
+
+    items: tuple[BudgetView, ...]

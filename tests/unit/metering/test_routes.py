@@ -12,19 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.common.events.endpoint import Stage
-from libs.common.events.tables import KeyEntry
+from libs.common.events.route import BudgetDrawn, Draw
+from libs.common.events.tables import KeyEntry, QuotaEntry
 from libs.common.ids import SystemEntropy
 from libs.common.key_news import learn_key
 from libs.common.keys import Keyring, mint
 from services.metering.core.breakdown import By
+from services.metering.core.money import UNLIMITED
 from services.metering.core.rating import ANY, Article, Price, PriceBook
 from services.metering.shell.accounting import Accounts
 from services.metering.shell.api import create_app
+from services.metering.shell.budgeting import Budgets
 from services.metering.shell.closing import Closing
 from services.metering.shell.ports import Ports
+from services.metering.shell.purse import Purses
 from services.metering.shell.reconciling import findings
 from services.metering.shell.routes import Reader
-from tests.unit.metering.world import ENDPOINT, T0, World, batch, joined, requested, staged, usage
+from tests.unit.metering.world import ENDPOINT, T0, World, batch, envelope, joined, requested, staged, usage
 
 
 @dataclass
@@ -86,7 +90,9 @@ def over(api: Api, prices: PriceBook | None = None) -> httpx.AsyncClient:
     store, clock = api.world.store, api.world.clock
     closing = Closing(store, clock, late_ms=0)
     find = partial(findings, Ports(store, clock, api.world.windows), closing, ())
-    app = create_app(Reader(store, api.ring, clock, prices), Accounts(closing, find, prices))
+    runner = api.world.service.runner("budget")
+    budgets = Budgets(api.world.limits, Purses(api.world.limits, store, prices), runner, clock)
+    app = create_app(Reader(store, api.ring, clock, prices), Accounts(closing, find, prices), budgets)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://usage")
 
@@ -320,3 +326,52 @@ async def test_an_unknown_path_is_a_problem_too(api: Api) -> None:
     answer = await api.get("/v1/nothing", api.key())
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+PER_TOKEN = PriceBook("b", {Article("prompt_tokens"): Price(2), Article("completion_tokens"): Price(30)}, "EUR")
+
+
+async def test_budgets_are_told_with_what_is_spent_and_held_of_them(api: Api) -> None:
+    for name, entry in (
+        ("acme", QuotaEntry(tenant_id="acme", tokens_per_month=5000)),
+        (
+            "acme.main",
+            QuotaEntry(tenant_id="acme", project_id="main", tokens_per_month=UNLIMITED, money_per_month_nano=1_000_000),
+        ),
+        ("globex", QuotaEntry(tenant_id="globex", tokens_per_month=7)),
+    ):
+        api.world.limits.change(name, entry.model_dump_json().encode())
+    api.world.price(PER_TOKEN)
+    api.client = over(api, PER_TOKEN)
+    draws = tuple(
+        Draw(budget=name, period="2027-01", spent=15, returned=0, needs=400, wants=400)
+        for name in ("acme", "acme.main")
+    )
+    api.world.hear(envelope(BudgetDrawn(instance="r", boot_id="b", draws=draws), subject="r"))
+    slices = ("acme@2027-01", "acme.main@2027-01")
+    api.world.hear(batch([usage("sliced").model_copy(update={"slices": slices})], boot_seq=9))
+
+    found = (await api.get("/v1/budgets", api.key())).json()["items"]
+    totals_now = totals(await api.get("/v1/usage", api.key("", ("operate",))))
+
+    assert [
+        (each["project_id"], each["tokens_limit"], each["tokens_spent"], each["tokens_held"]) for each in found
+    ] == [
+        ("", 5000, 15, 385),
+        ("main", None, 15, 385),
+    ]
+    money = [found[1][f"money_{name}_nano"] for name in ("limit", "spent", "held")]
+    assert money == [1_000_000, 10 * 2 + 5 * 30, 385 * 30]
+    assert found[0]["money_limit_nano"] is None
+    assert totals_now[ENDPOINT, "prompt_tokens", ""] == 60, "the budget's own account is no usage"
+    assert not any(endpoint == "2027-01" for endpoint, _, _ in totals_now)
+
+
+async def test_without_a_price_book_a_budget_in_money_says_that_it_has_no_prices(api: Api) -> None:
+    entry = QuotaEntry(tenant_id="acme", tokens_per_month=UNLIMITED, money_per_month_nano=5)
+    api.world.limits.change("acme", entry.model_dump_json().encode())
+
+    found = (await api.get("/v1/budgets", api.key(), period="2026-02")).json()["items"]
+
+    assert [(each["period"], each["is_priced"], each["money_spent_nano"]) for each in found] == [("2026-02", False, 0)]
+    assert (await api.get("/v1/budgets", api.key(), period="now")).status_code == 422
