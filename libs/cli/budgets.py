@@ -40,7 +40,7 @@ def budgets_table(found: dict[str, Any]) -> Table | str:
 
 def _rows(each: dict[str, Any]) -> list[tuple[str, ...]]:
     whose = "/".join(filter(None, (each["tenant_id"], each["project_id"])))
-    found = []
+    found: list[tuple[str, ...]] = []
     if each["tokens_limit"] is not None:
         limit, spent, held = each["tokens_limit"], each["tokens_spent"], each["tokens_held"]
         figures = (f"{limit:,}", f"{spent:,}", _percent(spent, limit), f"{held:,}", f"{max(0, limit - spent - held):,}")

@@ -18,6 +18,7 @@ from libs.common.events.endpoint import (
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.route import BudgetDrawn, UsageReported
+from libs.common.events.runtime import ReplicasChanged, VolumeChanged
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
@@ -83,6 +84,8 @@ def meters(windows: Windows) -> Owned[Meter]:
             NodeJoined: its_subject,
             NodeUsed: its_subject,
             NodeReleased: its_subject,
+            ReplicasChanged: its_subject,
+            VolumeChanged: its_subject,
             UsageReported: partial(served, windows=windows),
             Screened: partial(served, windows=windows),
         },

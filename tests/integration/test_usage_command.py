@@ -25,9 +25,11 @@ from libs.common.keys import Keyring, mint
 from libs.common.units import DAY_MS
 from services.metering.shell.accounting import Accounts
 from services.metering.shell.api import create_app
+from services.metering.shell.budgeting import Budgets
 from services.metering.shell.closing import Closing
 from services.metering.shell.ports import Ports
 from services.metering.shell.prices import read_prices
+from services.metering.shell.purse import BUDGET, Purses
 from services.metering.shell.reconciling import findings
 from services.metering.shell.routes import Reader
 from tests.support.ports import free_port
@@ -77,7 +79,9 @@ def millrace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Millra
     reader = Reader(world.store, ring, world.clock, prices)
     closing = Closing(world.store, world.clock, late_ms=0)
     accounts = Accounts(closing, partial(findings, Ports(world.store, world.clock, world.windows), closing, ()), prices)
-    serving = loop.create_task(web.serve(create_app(reader, accounts), host="127.0.0.1", port=port))
+    purses = Purses(world.limits, world.store, prices)
+    budgets = Budgets(world.limits, purses, world.service.runner(BUDGET), world.clock)
+    serving = loop.create_task(web.serve(create_app(reader, accounts, budgets), host="127.0.0.1", port=port))
 
     def serve() -> None:
         with suppress(asyncio.CancelledError):

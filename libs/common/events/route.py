@@ -57,6 +57,7 @@ class RequestUsage(Contract):
     egress_bytes: int | None = Field(
         default=None, description="Bytes of the answer that the socket took; of one that is not streamed its length."
     )
+    adapter: str | None = Field(default=None, description="The adapter that answered; null: the model itself.")
     slices: tuple[str, ...] | None = Field(
         default=None, description="Budgets of whose slices it was served, each as <budget>@<month>; null: of none."
     )

@@ -72,7 +72,7 @@ class ReplicasChanged(Event):
     kind: ClassVar[str] = "runtime.replicas_changed"
     owner: ClassVar[Owner] = Owner.RUNTIME_DEPLOYER
     consumers: ClassVar[frozenset[Owner]] = frozenset(
-        {Owner.ENDPOINT_API, Owner.ROUTER, Owner.AUTOSCALER, Owner.CAPACITY_MANAGER}
+        {Owner.ENDPOINT_API, Owner.ROUTER, Owner.AUTOSCALER, Owner.CAPACITY_MANAGER, Owner.METERING}
     )
 
     desired: int
@@ -86,6 +86,16 @@ class ReplicasChanged(Event):
         default=False,
         description="A rollout is on its way: requests that find no replica are to be held until one is there.",
     )
+
+
+class VolumeChanged(Event):
+    """The endpoint's own volume has so many bytes from now on; 0: it is gone."""
+
+    kind: ClassVar[str] = "runtime.volume_changed"
+    owner: ClassVar[Owner] = Owner.RUNTIME_DEPLOYER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.METERING})
+
+    capacity_bytes: int = Field(ge=0)
 
 
 class RuntimeDegraded(Event):

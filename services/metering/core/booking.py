@@ -7,7 +7,7 @@ time that turns out to belong elsewhere are taken back by lines that name them, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +19,9 @@ from services.metering.core.accounts import NOBODY, Account, held_account, is_un
 from services.metering.core.labels import Labels, text_of
 from services.metering.core.lines import changed
 from services.metering.core.state import Dimensions, Meter, Node, Sale
+from services.metering.core.things import KEEP_MS as THINGS_KEEP_MS
+from services.metering.core.things import Thing, settled
+from services.metering.core.things import wanted as wanted_of
 from services.metering.core.timeline import (
     Span,
     UseSince,
@@ -38,6 +41,9 @@ NO_SALE: Final = -1  # What a node is booked to whose endpoint nobody asked for;
 KEEP_MS: Final = 30 * DAY_MS  # News later than this changes nothing by itself; bounds a long-lived endpoint's record.
 
 
+Wanted = Sequence[tuple[Node | Thing, tuple[Span, ...]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Booking:
     """The meter after it booked, the lines, and when there is more to book (None: nothing is held).
@@ -52,18 +58,26 @@ class Booking:
 
 
 def book(meter: Meter, windows: Windows) -> Booking:
-    """Book what was held up to `meter.now_ms`: nodes that went, whole; nodes still held, by closed windows."""
-    wanted = _wanted(meter)
+    """Book what was held up to `meter.now_ms`: what went, whole; what is still held, by closed windows."""
+    wanted: Wanted = (*_wanted(meter), *_things(meter))
     reach_ms = _reach(meter, wanted, windows)
     open_ms = windows.closed_until(reach_ms)
     nodes: list[Node] = []
+    things: list[Thing] = []
     entries: list[tuple[Line, Dimensions]] = []
-    for node, all_of_it in zip(meter.nodes, wanted, strict=True):
-        change = changed(node.booked, until(all_of_it, open_ms=open_ms, closed_ms=reach_ms), windows, again=node.again)
-        entries += [line for each in change.back for line in _lines(meter, node, each, -1)]
-        entries += [line for each in change.new for line in _lines(meter, node, each, 1)]
-        nodes.append(replace(node, booked=change.booked, again=node.again + bool(change.back)))
-    after = replace(meter, nodes=tuple(nodes), booked_ms=reach_ms)
+    for one, all_of_it in wanted:
+        change = changed(one.booked, until(all_of_it, open_ms=open_ms, closed_ms=reach_ms), windows, again=one.again)
+        again = one.again + bool(change.back)
+        parts = (*((each, -1) for each in change.back), *((each, 1) for each in change.new))
+        if isinstance(one, Node):
+            entries += [line for each, sign in parts for line in _lines(meter, one, each, sign)]
+            nodes.append(replace(one, booked=change.booked, again=again))
+        else:
+            entries += [_line(meter, one, each, sign) for each, sign in parts]
+            things.append(replace(one, booked=change.booked, again=again))
+    after = replace(
+        meter, nodes=tuple(nodes), things=replace(meter.things, booked=_kept(meter, things)), booked_ms=reach_ms
+    )
     return Booking(
         settle(after, windows),
         tuple(line for line, _ in entries),
@@ -90,6 +104,7 @@ def sales_of(meter: Meter) -> tuple[Sale, ...]:
 
 def settle(meter: Meter, windows: Windows) -> Meter:
     """Forget windows that are older than KEEP_MS: they are in the ledger, and stay as they are."""
+    meter = replace(meter, things=settled(meter.things, windows.start_of(max(0, meter.booked_ms - THINGS_KEEP_MS))))
     before_ms = windows.start_of(meter.booked_ms - KEEP_MS)
     if before_ms <= meter.settled_ms:
         return meter
@@ -113,7 +128,7 @@ def settle(meter: Meter, windows: Windows) -> Meter:
     return replace(meter, nodes=tuple(nodes), stages=stages, sales=sales, settled_ms=before_ms)
 
 
-def _wanted(meter: Meter) -> list[tuple[Span, ...]]:
+def _wanted(meter: Meter) -> list[tuple[Node, tuple[Span, ...]]]:
     if meter.dimensions is None:
         accounts: tuple[tuple[int, Account], ...] = ((0, Account.SERVING if meter.pool else Account.STRANDED),)
         sales = [(0, NO_SALE)]
@@ -121,24 +136,34 @@ def _wanted(meter: Meter) -> list[tuple[Span, ...]]:
         accounts = borders(meter.stages, ended_ms=ended_ms(meter))
         sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
     return [
-        apart(spans(held(each.happenings), by_use(accounts, each.uses), from_ms=meter.settled_ms), sales)
+        (each, apart(spans(held(each.happenings), by_use(accounts, each.uses), from_ms=meter.settled_ms), sales))
         for each in meter.nodes
     ]
 
 
-def _reach(meter: Meter, wanted: Iterable[tuple[Span, ...]], windows: Windows) -> int:
+def _things(meter: Meter) -> list[tuple[Thing, tuple[Span, ...]]]:
+    """Booked once it is known whose they are; until then they are only remembered."""
+    if meter.dimensions is None:
+        return []
+    sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
+    return [(each, wanted_of(meter.things, each, sales)) for each in meter.things.all]
+
+
+def _kept(meter: Meter, things: list[Thing]) -> tuple[Thing, ...]:
+    return (
+        meter.things.booked if meter.dimensions is None else tuple(each for each in things if each.booked or each.again)
+    )
+
+
+def _reach(meter: Meter, wanted: Wanted, windows: Windows) -> int:
     """Now; or less after a long outage, so that one commit books a bounded number of windows."""
-    unbooked = [
-        each.from_ms
-        for node, all_of_it in zip(meter.nodes, wanted, strict=True)
-        for each in without(all_of_it, node.booked)
-    ]
+    unbooked = [each.from_ms for one, all_of_it in wanted for each in without(all_of_it, one.booked)]
     begin_ms = max(meter.booked_ms, min(unbooked, default=meter.now_ms))
     return max(meter.booked_ms, min(meter.now_ms, begin_ms + CATCH_UP_MAX * windows.size_ms))
 
 
-def _next(meter: Meter, wanted: Iterable[tuple[Span, ...]], reach_ms: int, windows: Windows) -> int | None:
-    if not any(each.to_ms > reach_ms for all_of_it in wanted for each in all_of_it):
+def _next(meter: Meter, wanted: Wanted, reach_ms: int, windows: Windows) -> int | None:
+    if not any(each.to_ms > reach_ms for _, all_of_it in wanted for each in all_of_it):
         return None
     return meter.now_ms + 1 if reach_ms < meter.now_ms else windows.closes_next(meter.now_ms)
 
@@ -163,6 +188,25 @@ def _lines(meter: Meter, node: Node, span: Span, sign: int) -> list[tuple[Line, 
     return found
 
 
+def _line(meter: Meter, thing: Thing, span: Span, sign: int) -> tuple[Line, Dimensions]:
+    sold = _sold(meter, span.generation)
+    what = f"{thing.meter}:{thing.adapter}" if thing.adapter else str(thing.meter)
+    name = f"{sold.endpoint_id}/{what}/{span.again}/{span.from_ms}"
+    content = {
+        **_whose(sold),
+        "adapter": thing.adapter,
+        "count": span.gpu_count,
+        "from_ms": span.from_ms,
+        "to_ms": span.to_ms,
+        "corrects": f"held/{name}" if sign < 0 else None,
+    }
+    labels = replace(_labels(sold), adapter=thing.adapter)
+    quantity = sign * span.gpu_count * (span.to_ms - span.from_ms)
+    id_ = f"{'back' if sign < 0 else 'held'}/{name}"
+    line = Line(id_, sold.root, thing.meter, quantity, span.from_ms, _written(content), labels=text_of(labels))
+    return line, sold
+
+
 def _quantities(span: Span) -> tuple[tuple[MeterName, int], ...]:
     held_ms = span.to_ms - span.from_ms
     gpu_ms = ((MeterName.GPU_MS, span.gpu_count * held_ms),) if span.gpu_count else ()
@@ -171,6 +215,19 @@ def _quantities(span: Span) -> tuple[tuple[MeterName, int], ...]:
 
 def _content(sold: Dimensions, node: Node, span: Span, *, corrects: str | None) -> bytes:
     content = {
+        **_whose(sold),
+        "claim": node.claim,
+        "node_type": node.node_type,
+        "gpu_count": span.gpu_count,
+        "from_ms": span.from_ms,
+        "to_ms": span.to_ms,
+        "corrects": corrects,
+    }
+    return _written(content)
+
+
+def _whose(sold: Dimensions) -> dict[str, object]:
+    return {
         "tenant_id": sold.tenant_id,
         "project_id": sold.project_id,
         "endpoint_id": sold.endpoint_id,
@@ -179,23 +236,20 @@ def _content(sold: Dimensions, node: Node, span: Span, *, corrects: str | None) 
         "tier": sold.tier,
         "region": sold.region,
         "tenancy": sold.tenancy,
-        "claim": node.claim,
-        "node_type": node.node_type,
-        "gpu_count": span.gpu_count,
-        "from_ms": span.from_ms,
-        "to_ms": span.to_ms,
-        "corrects": corrects,
     }
+
+
+def _written(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _labels(sold: Dimensions, node: Node) -> Labels:
+def _labels(sold: Dimensions, node: Node | None = None) -> Labels:
     return Labels(
         model=sold.model,
         generation=sold.generation,
         tier=sold.tier,
         region=sold.region,
-        node_class=node.node_type,
+        node_class=node.node_type if node is not None else "",
         tenancy=sold.tenancy,
     )
 

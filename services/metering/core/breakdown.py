@@ -33,6 +33,7 @@ class By(StrEnum):
     REGION = "region"
     TENANCY = "tenancy"
     KEY = "key"
+    ADAPTER = "adapter"
     METER = "meter"
     ACCOUNT = "account"
     HOUR = "hour"
@@ -89,6 +90,7 @@ def said_of(found: Sum) -> dict[By, str]:
         By.REGION: labels.region,
         By.TENANCY: labels.tenancy,
         By.KEY: labels.key,
+        By.ADAPTER: labels.adapter,
         By.METER: found.meter,
         By.ACCOUNT: account,
         By.HOUR: start,

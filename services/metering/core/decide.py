@@ -5,6 +5,7 @@ Hearing only adds to what is known; `book` then makes the ledger agree with it, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar, Final
@@ -21,6 +22,7 @@ from libs.common.events.endpoint import (
 )
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
+from libs.common.events.runtime import ReplicasChanged, VolumeChanged
 from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
 from libs.common.runner import Woke
@@ -29,6 +31,7 @@ from services.metering.core.accounts import POOLED
 from services.metering.core.booking import NO_SALE, book
 from services.metering.core.intake import FUTURE_MAX_MS
 from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale, Window
+from services.metering.core.things import MIB, Roster, Things, VolumeSince, with_roster, with_volume
 from services.metering.core.timeline import Happening, StageSince, UseSince
 from services.metering.core.windows import Windows
 
@@ -167,6 +170,8 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
         case NodeUsed() as used:
             _check(envelope, used.at_ms, 0)
             return _used(meter, used.claim, UseSince(envelope.sequence, used.at_ms, used.use))
+        case ReplicasChanged() | VolumeChanged():
+            return replace(meter, things=_counted(meter.things, envelope))
         case Served() as served:
             return _served(meter, served, windows)
         case LedgerRead() as read:
@@ -195,6 +200,17 @@ def _requested(meter: Meter, envelope: Envelope, requested: EndpointRequested) -
     news = Sale(envelope.sequence, envelope.time_ms, sold)
     sales = tuple(sorted((*meter.sales, news), key=lambda each: each.sequence))
     return replace(meter, facts=meter.facts.learn(heard), sales=sales, dimensions=sales[-1].sold)
+
+
+def _counted(things: Things, envelope: Envelope) -> Things:
+    """With so many replicas and adapters, or so large a volume, since it was told."""
+    sequence, at_ms = envelope.sequence, envelope.time_ms
+    if isinstance(envelope.data, VolumeChanged):
+        return with_volume(things, VolumeSince(sequence, at_ms, -(-envelope.data.capacity_bytes // MIB)))
+    assert isinstance(envelope.data, ReplicasChanged), envelope
+    replicas = envelope.data.replicas
+    adapters = Counter(name for each in replicas for name in each.adapters)
+    return with_roster(things, Roster(sequence, at_ms, len(replicas), tuple(sorted(adapters.items()))))
 
 
 def _staged(meter: Meter, news: StageSince) -> Meter:

@@ -21,6 +21,7 @@ class Labels:
     node_class: str = ""
     tenancy: str = ""
     key: str = ""
+    adapter: str = ""
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,7 @@ from libs.common.events.usage import Meter as MeterName
 from libs.common.store.port import Attention
 from services.metering.core.accounts import root_of
 from services.metering.core.boots import Boots
+from services.metering.core.things import Things
 from services.metering.core.timeline import Happening, Span, StageSince, UseSince
 
 
@@ -75,7 +76,7 @@ class Node:
 class Meter:
     """An endpoint's GPU time, and which of its windows are to be told. `dimensions` are those of the newest sale.
 
-    `pool` is what it is if it is no endpoint but a cluster that endpoints share.
+    `pool` is what it is if it is no endpoint but a cluster that endpoints share. `things` are replicas and the like.
     `now_ms` is the latest time seen, `booked_ms` how far held time was looked at, `settled_ms` before which nothing
     changes any more. `marks` numbers what was marked.
     """
@@ -92,6 +93,7 @@ class Meter:
     settled_ms: int = 0
     marks: int = 0
     pool: Dimensions | None = None
+    things: Things = field(default_factory=Things)
 
     @property
     def due(self) -> tuple[Mark, ...]:

@@ -17,7 +17,9 @@ from services.metering.core.accounts import Account
 from services.metering.core.rating import ANY, NANO_PER_UNIT, Article, Price, PriceBook
 
 BYTES_MAX: Final = 1 << 20  # Written by hand; a megabyte of it is a mistake.
-PER: Final = MappingProxyType({"thousand": 1_000, "million": 1_000_000, "hour": HOUR_MS})
+PER: Final = MappingProxyType(
+    {"thousand": 1_000, "million": 1_000_000, "hour": HOUR_MS, "gib_hour": (1 << 10) * HOUR_MS}
+)
 HELD: Final = (Meter.GPU_MS, Meter.NODE_MS)
 METERS: Final = frozenset(
     {*(str(each) for each in Meter if each not in HELD), *(f"{meter}/{name}" for meter in HELD for name in Account)}
@@ -35,7 +37,7 @@ class _Entry(_Strict):
     model: Word = ANY
     tier: Word = ANY
     price: Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]  # A YAML number would be a float.
-    per: Annotated[int, Field(ge=1, le=10**12)] | Literal["thousand", "million", "hour"]
+    per: Annotated[int, Field(ge=1, le=10**12)] | Literal["thousand", "million", "hour", "gib_hour"]
 
 
 class _File(_Strict):
@@ -74,6 +76,10 @@ def read_prices(path: Path) -> PriceBook:
 def _wrong(entry: _Entry, *, known: bool) -> str:
     if entry.meter not in METERS:
         return f"there is no meter {entry.meter}; there are {', '.join(sorted(METERS))}"
-    if entry.per == "hour" and not entry.meter.startswith(HELD):
+    unit = entry.meter.partition("/")[0]
+    is_storage = unit.endswith("_mib_ms")
+    if entry.per == "gib_hour" and not is_storage:
+        return f"{entry.meter} is no storage: its price is not per gib_hour"
+    if entry.per == "hour" and (is_storage or not unit.endswith("_ms")):
         return f"{entry.meter} is not time: its price is not per hour"
     return f"two prices for {entry.meter} of model {entry.model} and tier {entry.tier}" if known else ""

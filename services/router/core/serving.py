@@ -66,11 +66,19 @@ class Admitted(msgspec.Struct, frozen=True):
     key_id: str
     api: str
     started_ms: int
+    adapter: str | None = None
     slices: tuple[str, ...] | None = None
 
 
 def admit(
-    entry: RouteEntry, key: KeyEntry, *, request_id: str, api: str, now_ms: int, slices: tuple[str, ...] | None = None
+    entry: RouteEntry,
+    key: KeyEntry,
+    *,
+    request_id: str,
+    api: str,
+    now_ms: int,
+    adapter: str | None = None,
+    slices: tuple[str, ...] | None = None,
 ) -> Admitted:
     """A request of ``key`` for the endpoint behind ``entry``, served from these ``slices`` of budgets."""
     return Admitted(
@@ -85,6 +93,7 @@ def admit(
         key_id=key.key_id,
         api=api,
         started_ms=now_ms,
+        adapter=adapter,
         slices=slices,
     )
 
@@ -112,6 +121,7 @@ class Row(msgspec.Struct, frozen=True):
     cached_prompt_tokens: int | None = None
     reasoning_tokens: int | None = None
     egress_bytes: int | None = None
+    adapter: str | None = None
     slices: tuple[str, ...] | None = None
 
 
@@ -253,5 +263,6 @@ class Serving:
             cached_prompt_tokens=self.cached_tokens,
             # Of an answer that was cut short nobody says how much of what was delivered was thought.
             reasoning_tokens=self._reasoning if source is TokenSource.ENGINE_FINAL else None,
+            adapter=admitted.adapter,
             slices=admitted.slices,
         )

@@ -113,7 +113,7 @@ class PodSeen(Contract):
 class ObjectSeen(Contract):
     """One object of ours: for which generation and from which content it was applied.
 
-    `refused` is why the cluster lets it have no pod more, where it says so.
+    `refused` is why the cluster lets it have no pod more, where it says so; `storage_bytes` is the size of a volume.
     """
 
     kind: Kind
@@ -122,6 +122,7 @@ class ObjectSeen(Contract):
     replicas: int | None = None
     deleting: bool = False
     refused: str = ""
+    storage_bytes: int | None = None
 
 
 class Observed(Internal):

@@ -74,6 +74,7 @@ class Runtime:
     reached, for operators. `extras` are the kinds of object that any of its templates asked for beyond those that all
     have: they are looked for until the end. `sleeps` while no replica is wanted, and until one that is wanted again
     is ready. `no_room_for` is the recipe whose first pod found no free GPU beside the replicas that serve.
+    `volume_told_bytes` is what its own volume was last told to have.
     `adapters_in_effect` are those of the last spec that was warm; `adapters_since_ms`: since when others are wanted.
     """
 
@@ -101,6 +102,7 @@ class Runtime:
     extras: tuple[Kind, ...] = ()
     adapters_in_effect: tuple[Adapter, ...] = ()
     adapters_since_ms: int = 0
+    volume_told_bytes: int = 0
 
     @property
     def model(self) -> str:

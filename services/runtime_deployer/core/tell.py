@@ -19,7 +19,9 @@ from libs.common.events.runtime import (
     RuntimeFailed,
     RuntimeRecovered,
     RuntimeRemoved,
+    VolumeChanged,
 )
+from services.runtime_deployer.core.observed import Kind
 from services.runtime_deployer.core.progress import replicas_of, steps_reached
 from services.runtime_deployer.core.state import Failure, ReplicasTold, Runtime, Told
 
@@ -34,10 +36,11 @@ def tell(runtime: Runtime, now_ms: int) -> Decision[Runtime]:
     runtime, steps = _steps(runtime)
     runtime, changed = _replicas(runtime)
     runtime, health = _health(runtime)
+    runtime, volume = _volume(runtime)
     runtime, removed = _removal(runtime)
     return Decision(
         runtime,
-        events=(*failed, *steps, *changed, *health, *removed),
+        events=(*failed, *steps, *changed, *health, *volume, *removed),
         generation=runtime.generation,
         wake_at_ms=_wake_at_ms(runtime),
     )
@@ -124,6 +127,17 @@ def _health(runtime: Runtime) -> Telling:
         facts = tuple(each for each in runtime.told_facts if each is not Fact.RUNTIME_DEGRADED)
         return replace(runtime, told=Told(runtime.run, facts)), (RuntimeRecovered(),)
     return runtime, ()
+
+
+def _volume(runtime: Runtime) -> Telling:
+    """What its own volume has, as far as the last look says: without a look at volumes, nothing."""
+    if runtime.seen is None or Kind.VOLUME_CLAIM not in runtime.seen.looked:
+        return runtime, ()
+    there = runtime.seen.has(Kind.VOLUME_CLAIM)
+    capacity_bytes = 0 if there is None else there.storage_bytes or 0
+    if capacity_bytes == runtime.volume_told_bytes:
+        return runtime, ()
+    return replace(runtime, volume_told_bytes=capacity_bytes), (VolumeChanged(capacity_bytes=capacity_bytes),)
 
 
 def _removal(runtime: Runtime) -> Telling:

@@ -23,6 +23,12 @@ from services.runtime_deployer.core.trouble import PULLS, UNAUTHORIZED
 # The kubelet goes to and fro between these two while an image can't be pulled; it is one condition.
 SAME_WAITING: Final = {"ErrImagePull": "ImagePullBackOff"}
 NO_ENTRY: Final = re.compile(r"\b40[13]\b|unauthorized|authorization failed|authentication required|denied", re.I)
+QUANTITY: Final = re.compile(r"([0-9]{1,18})([KMGTP]i|[kMGTP]|)")
+UNITS: Final = {
+    **{f"{letter}i": 1 << 10 * power for power, letter in enumerate("KMGTP", 1)},
+    **{letter: 1000**power for power, letter in enumerate("kMGTP", 1)},
+    "": 1,
+}
 MESSAGE_MAX: Final = 500  # Enough for a cause; a termination message may be a page of logs.
 
 Json = Mapping[str, Any]
@@ -39,7 +45,21 @@ def object_seen(kind: Kind, body: Json) -> ObjectSeen:
         replicas=_replicas(kind, body.get("spec") or {}),
         deleting="deletionTimestamp" in metadata,
         refused=_refused(body.get("status") or {}) if kind in WORKLOADS else "",
+        storage_bytes=_storage_bytes(body) if kind is Kind.VOLUME_CLAIM else None,
     )
+
+
+def _storage_bytes(body: Json) -> int:
+    """The size of a volume: what it got, or what it asked for while it has none."""
+    got = (body.get("status") or {}).get("capacity") or {}
+    asked = ((body.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return bytes_of(str(got.get("storage") or asked.get("storage") or "0"))
+
+
+def bytes_of(quantity: str) -> int:
+    """A size as Kubernetes writes it, like 100Gi; 0 for what is none."""
+    found = QUANTITY.fullmatch(quantity)
+    return int(found[1]) * UNITS[found[2]] if found else 0
 
 
 def is_foreign(kind: Kind, name: str, body: Json) -> bool:

@@ -11,13 +11,15 @@ from libs.common.events.route import RequestUsage
 from services.metering.core.intake import content_of, lines_of
 from tests.unit.metering.world import T0, usage
 
-LATER = {"cached_prompt_tokens", "reasoning_tokens", "egress_bytes"}
+LATER = {"cached_prompt_tokens", "reasoning_tokens", "egress_bytes", "slices", "adapter"}
 REPORTS = st.builds(
     RequestUsage,
     **{name: st.text() for name in ("request_id", "tenant_id", "model", "key_id", "finish", "region")},
     prompt_tokens=st.none() | st.integers(),
     first_token_ms=st.none() | st.integers(),
     cached_prompt_tokens=st.none() | st.integers(0, 9),
+    slices=st.none() | st.tuples(st.text(), st.text()),
+    adapter=st.none() | st.text(),
 )
 
 

@@ -39,6 +39,8 @@ def test_the_most_exact_price_counts() -> None:
         ('"0.05"', '"-1"', "prices.0.price"),
         ('"0.05", per: million', '"0.05", per: 0', "prices.0.per"),
         ('"0.05", per: million', '"0.05", per: hour', "not time"),
+        ('"0.05", per: million', '"0.05", per: gib_hour', "no storage"),
+        ('"0.00014", per: gib_hour', '"0.00014", per: hour', "not time"),
         ("meter: prompt_tokens, price", "meter: tokens, price", "no meter tokens"),
         ("gpu_ms/loading", "gpu_ms", "no meter gpu_ms;"),
         ("gpu_ms/serving, tier: h100", "gpu_ms/loading, tier: h100", "two prices for gpu_ms/loading"),

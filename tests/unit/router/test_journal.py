@@ -150,7 +150,7 @@ def test_a_row_is_what_is_reported_and_has_no_content_and_no_key() -> None:
         "request_id", "tenant_id", "project_id", "endpoint_id", "generation", "model", "tier", "region", "key_id",
         "api",
         "prompt_tokens", "completion_tokens", "token_source", "finish", "started_ms", "first_token_ms", "ended_ms",
-        "cached_prompt_tokens", "reasoning_tokens", "egress_bytes",
+        "cached_prompt_tokens", "reasoning_tokens", "egress_bytes", "adapter", "slices",
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
 from services.router.core.budgets import Held, Short
 from services.router.core.limits import Grant, Refused, rate_headers
+from services.router.core.serving import Admitted, admit
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
 from services.router.shell.engines.table import Cuttable
@@ -28,10 +29,17 @@ class Entered(msgspec.Struct):
     tokens_max: int | None = None
     held: Held | None = None
 
-    @property
-    def slices(self) -> tuple[str, ...] | None:
-        """What it holds of budgets, as its bill says it."""
-        return None if self.held is None else self.held.names
+    def admitted(self, key: KeyEntry, ask: openai.Ask, *, request_id: str, now_ms: int) -> Admitted:
+        """Who asked what: the part of its bill that is known now."""
+        return admit(
+            self.target.entry,
+            key,
+            request_id=request_id,
+            api=ask.api,
+            now_ms=now_ms,
+            adapter=ask.adapter or None,
+            slices=None if self.held is None else self.held.names,
+        )
 
 
 def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask) -> Entered:

@@ -17,7 +17,7 @@ from libs.common.telemetry.logging import fields
 from services.router.core import answers, http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, WholeAnswer
-from services.router.core.serving import Finish, Row, Serving, admit
+from services.router.core.serving import Finish, Row, Serving
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
 from services.router.shell.request.account import Account
@@ -46,8 +46,7 @@ class Exchange(Guest):
     ) -> None:
         super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
         target, entered, request_id, now_ms = self._target, self._entered, account.request_id, account.started_ms
-        whose = admit(target.entry, key, request_id=request_id, api=ask.api, now_ms=now_ms, slices=entered.slices)
-        self._serving = Serving(whose)
+        self._serving = Serving(entered.admitted(key, ask, request_id=request_id, now_ms=now_ms))
         self._asking = Asking(gateway, self, target=target, ask=ask, account=account, tokens_max=entered.tokens_max)
         self._reply = Reply(client, account, entered=entered, serving=self._serving, keep_alive=keep_alive)
         if ask.stream:  # There is the one or the other.

@@ -1,0 +1,153 @@
+"""Replicas, adapters and volumes: count times time, from facts alone, the same whatever the order they came in."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Final
+
+import pytest
+
+from libs.common.events.envelope import Envelope
+from libs.common.events.runtime import Replica, ReplicasChanged, VolumeChanged
+from libs.common.events.usage import Meter, UsageRecorded
+from services.metering.core.labels import labels_of
+from services.metering.core.state import Meter as MeterState
+from tests.unit.metering.world import ROOT, T0, World, deleted, envelope, requested
+
+MIB: Final = 1 << 20
+COUNTED: Final = (Meter.REPLICA_MS, Meter.ADAPTER_MS, Meter.VOLUME_MIB_MS)
+
+
+def replicas(*adapters: tuple[str, ...], at_ms: int, sequence: int) -> Envelope:
+    """There are these replicas from now on, each with these adapters loaded."""
+    there = tuple(
+        Replica(name=f"pod-{number}", url="http://10.0.0.1:8000", adapters=names)
+        for number, names in enumerate(adapters)
+    )
+    data = ReplicasChanged(desired=2, ready=len(there), replicas=there)
+    return envelope(data, sequence=sequence, at_ms=at_ms)
+
+
+def volume(capacity_bytes: int, *, at_ms: int, sequence: int) -> Envelope:
+    return envelope(VolumeChanged(capacity_bytes=capacity_bytes), sequence=sequence, at_ms=at_ms)
+
+
+LIFE: Final = (
+    requested(),
+    volume(3 * MIB + 1, at_ms=T0 + 100, sequence=1),
+    replicas((), at_ms=T0 + 1_000, sequence=2),
+    replicas(("fin",), ("fin", "law"), at_ms=T0 + 4_500, sequence=3),
+    replicas(("fin",), at_ms=T0 + 12_000, sequence=4),
+    replicas(at_ms=T0 + 21_250, sequence=5),
+    volume(0, at_ms=T0 + 22_000, sequence=6),
+)
+TRUTH: Final = {
+    (Meter.REPLICA_MS, ""): 3_500 + 2 * 7_500 + 9_250,
+    (Meter.ADAPTER_MS, "fin"): 2 * 7_500 + 9_250,
+    (Meter.ADAPTER_MS, "law"): 7_500,
+    (Meter.VOLUME_MIB_MS, ""): 4 * 21_900,
+}
+
+
+def lines(world: World) -> Counter[tuple[str, str]]:
+    """What the ledger adds up to, by meter and adapter."""
+    found = Counter[tuple[str, str]]()
+    for each in world.store.ledger.values():
+        if each.meter in COUNTED:
+            assert each.account == ROOT
+            found[each.meter, labels_of(each.labels).adapter] += each.quantity
+    return found
+
+
+def told(world: World) -> Counter[str]:
+    """What a billing system that keeps the last revision of each window has, by meter."""
+    last = {
+        (each.meter, each.window_start_ms): each.quantity
+        for each in world.told()
+        if isinstance(each, UsageRecorded) and each.meter in COUNTED
+    }
+    found = Counter[str]()
+    for (meter, _), quantity in last.items():
+        found[meter] += quantity
+    return found
+
+
+def test_replicas_adapters_and_volumes_are_counted_to_the_millisecond() -> None:
+    world = World()
+    for each in LIFE:
+        world.clock.advance(max(0, each.time_ms - world.clock.now_ms()))
+        world.hear(each)
+    world.pass_time(20)
+
+    assert lines(world) == TRUTH
+    assert told(world) == {
+        Meter.REPLICA_MS: 27_750, Meter.ADAPTER_MS: 24_250 + 7_500, Meter.VOLUME_MIB_MS: 4 * 21_900
+    }  # fmt: skip
+
+
+def test_what_still_runs_is_booked_window_by_window() -> None:
+    world = World()
+    world.hear(*LIFE[:4])
+    world.pass_time(23)
+
+    found = lines(world)
+
+    assert found[Meter.REPLICA_MS, ""] == 3_500 + 2 * 15_500, "up to the last window that has closed and settled"
+    assert found[Meter.VOLUME_MIB_MS, ""] == 4 * 19_900
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_order_in_which_news_comes_does_not_matter(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World()
+    for each in chance.sample([*LIFE, *LIFE[1:]], 2 * len(LIFE) - 1):
+        world.hear(each)
+        world.pass_time(chance.randint(0, 9))
+    world.pass_time(40)
+
+    assert +lines(world) == TRUTH
+    assert told(world) == Counter({Meter.REPLICA_MS: 27_750, Meter.ADAPTER_MS: 31_750, Meter.VOLUME_MIB_MS: 87_600})
+
+
+def test_a_change_of_the_model_divides_the_time_of_replicas() -> None:
+    world = World()
+    world.hear(requested(), replicas((), at_ms=T0, sequence=1))
+    world.pass_time(4)
+    world.hear(requested(at_ms=T0 + 4_000, sequence=2, generation=2, model="millrace/other"))
+    world.pass_time(20)
+
+    by_model = Counter[str]()
+    for each in world.lines(Meter.REPLICA_MS):
+        by_model[labels_of(each.labels).model] += each.quantity
+    assert by_model == {"millrace/ngram-1": 4_000, "millrace/other": 16_000}
+
+
+def test_what_nobody_asked_for_waits_until_it_is_known_whose_it_is() -> None:
+    world = World()
+    world.hear(replicas((), at_ms=T0, sequence=1))
+    world.pass_time(15)
+    before = lines(world)
+    world.hear(requested())
+    world.pass_time(10)
+
+    assert not before
+    assert lines(world)[Meter.REPLICA_MS, ""] == 20_000
+
+
+def test_days_of_changes_are_forgotten_and_stay_in_the_ledger() -> None:
+    world = World()
+    world.hear(requested())
+    for hour in range(0, 96, 2):
+        world.clock.advance(3_600_000)
+        world.hear(replicas((), ("a",), at_ms=world.clock.now_ms(), sequence=hour + 1))
+        world.clock.advance(3_600_000)
+        world.hear(replicas(at_ms=world.clock.now_ms(), sequence=hour + 2))
+        world.rest()
+    world.hear(deleted(at_ms=world.clock.now_ms(), sequence=200))
+    world.rest()
+
+    meter: MeterState | None = world.service.runner("meter").state("ep-one")
+    assert lines(world) == {(Meter.REPLICA_MS, ""): 48 * 7_200_000, (Meter.ADAPTER_MS, "a"): 48 * 3_600_000}
+    assert meter is not None
+    assert len(meter.things.rosters) <= 49, "one an hour, of two days"
