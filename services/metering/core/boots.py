@@ -53,6 +53,16 @@ class Boots:
         """Batches of ended boots that never came; their requests come again in batches of a later boot."""
         return sum(each.missing for each in self.boots[:-1])
 
+    @property
+    def incomplete_before(self) -> tuple[tuple[Boot, bool], ...]:
+        """The ended boots of which batches never came, and whether a boot after them has brought all of its own.
+
+        The journal outlives the boot: what was not confirmed is sent again in batches of the next one. So one that
+        brings all that it numbers makes good what those before it did not bring.
+        """
+        brings_all = [not each.missing for each in self.boots]
+        return tuple((each, any(brings_all[place + 1 :])) for place, each in enumerate(self.boots[:-1]) if each.missing)
+
 
 def merged(runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Inclusive runs, sorted, with those that touch or overlap made one."""

@@ -157,7 +157,26 @@ def _why(export: Export, window: Window) -> tuple[str, str, bool]:
 
 
 def routers(producers: Iterable[Producer]) -> tuple[Finding, ...]:
-    """Batches that routers numbered and that never came."""
+    """Batches that routers numbered and that never came: of those that run, and of boots that have ended."""
+    known = tuple(producers)
+    return (*_unheard(known), *(found for each in known for found in _ended(each)))
+
+
+def _ended(producer: Producer) -> Iterable[Finding]:
+    for boot, is_made_good in producer.boots.incomplete_before:
+        heard = sum(last - max(first, 1) + 1 for first, last in boot.runs if last >= 1)
+        yield Finding(
+            Side.ROUTERS, f"{producer.instance}, batches of its ended boot {boot.boot_id}", heard, heard + boot.missing,
+            cause="it was killed, or the bus lost them; a boot that ended sends nothing more",
+            repair="none: a later boot brings all that it numbers, and with it what was not confirmed before"
+            if is_made_good
+            else "start a router on its journal (its volume): it sends again what was not confirmed; a journal that is "
+            "lost with its disk is usage that nobody can bill",
+            is_passing=is_made_good,
+        )  # fmt: skip
+
+
+def _unheard(producers: Iterable[Producer]) -> tuple[Finding, ...]:
     return tuple(
         Finding(
             Side.ROUTERS, f"{each.instance}, batches missing", 0, each.boots.missing_now,

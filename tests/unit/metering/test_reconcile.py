@@ -100,6 +100,30 @@ def test_a_batch_that_never_came_is_found() -> None:
     assert (finding.side, finding.theirs) == (Side.ROUTERS, 2)
 
 
+def ended_boots(world: World) -> list[Finding]:
+    ports = Ports(world.store, world.clock, world.windows)
+    seen = findings(ports, Closing(world.store, world.clock, late_ms=0), (), LENT)
+    return [each for each in seen if "ended boot" in each.what]
+
+
+def test_what_a_boot_that_ended_did_not_bring_is_found_until_a_later_one_brings_it() -> None:
+    world = a_world()
+    world.hear(batch([usage("r9")], boot_id="killed", boot_seq=3, at_ms=T0 + 30_000))
+    world.hear(batch([usage("r10")], boot_id="half", boot_seq=2, at_ms=T0 + 40_000))
+    world.pass_time(20)
+
+    before = ended_boots(world)
+    world.hear(batch([usage("r8"), usage("r7")], boot_id="whole", boot_seq=1, at_ms=T0 + 50_000))
+    world.pass_time(20)
+    after = ended_boots(world)
+
+    (killed,) = before
+    assert (killed.ours, killed.theirs, killed.is_passing) == (1, 3, False)
+    assert "journal" in killed.repair
+    assert [(each.ours, each.theirs, each.is_passing) for each in after] == [(1, 3, True), (1, 2, True)]
+    assert all(each.cause and each.repair for each in after)
+
+
 def test_a_changed_statement_is_found() -> None:
     world = World()
     world.hear(batch([usage("r1")]))
