@@ -20,8 +20,8 @@ from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
 
 BY_HELP: Final = (
-    "Group by some of tenant, project, endpoint, model, generation, tier, class, region, tenancy, key, account, hour, "
-    "day; with commas."
+    "Group by some of tenant, project, endpoint, model, generation, tier, class, region, tenancy, key, adapter, "
+    "account, hour, day; with commas."
 )
 FROM_HELP: Final = "From this time on: RFC 3339, epoch ms, or so long ago, like 24h or 7d."
 TO_HELP: Final = "Up to this time, which is not included."
