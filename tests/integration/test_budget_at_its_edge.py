@@ -14,6 +14,7 @@ from libs.common.bus.port import bucket_put
 from libs.common.bus.server import NatsServer
 from libs.common.bus.streams import QUOTAS
 from libs.common.events.tables import QuotaEntry
+from services.metering.core.money import UNLIMITED
 from tests.integration.metered import Scene, put, until
 from tests.support.nats import nats_server
 from tests.support.web import NO_TLS
@@ -25,6 +26,15 @@ __all__ = ["nats_server"]
 LIMIT: Final = 20_000
 CLIENTS: Final = 8
 MAX_TOKENS: Final = 200
+PROMPT_NANO, COMPLETION_NANO = 50, 200  # Of a token; the dearest is the other one's fourfold.
+PRICES: Final = """
+version: 1
+id: test-1
+currency: EUR
+prices:
+  - { meter: prompt_tokens, price: "0.05", per: million }
+  - { meter: completion_tokens, price: "0.20", per: million }
+"""
 
 
 class Edge:
@@ -61,12 +71,21 @@ class Edge:
 
 @pytest.mark.chaos
 @pytest.mark.xdist_group("metered")
-async def test_a_budget_is_spent_to_its_end_and_never_beyond(nats_server: NatsServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_money", [False, True], ids=["tokens", "money"])
+async def test_a_budget_is_spent_to_its_end_and_never_beyond(
+    nats_server: NatsServer, tmp_path: Path, is_money: bool
+) -> None:
     scene = Scene(nats_server, tmp_path)
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    scene.metering.env["PRICES_FILE"] = str(tmp_path / "prices.yaml")
+    prices, limit = (1, 1), LIMIT
+    entry = QuotaEntry(tenant_id=TENANT, project_id=PROJECT, tokens_per_month=LIMIT)
+    if is_money:
+        prices, limit = (PROMPT_NANO, COMPLETION_NANO), LIMIT * COMPLETION_NANO
+        entry = entry.model_copy(update={"tokens_per_month": UNLIMITED, "money_per_month_nano": limit})
     async with running(Engine(tokens=1000, delay_s=0.001)) as engine:
         try:
             await scene.start(engine.url)
-            entry = QuotaEntry(tenant_id=TENANT, project_id=PROJECT, tokens_per_month=LIMIT)
             value = entry.model_dump_json().encode()
             quota = bucket_put(bucket=QUOTAS, key=f"{TENANT}.{PROJECT}", value=value, id="budget")
             await put(scene.client.jetstream().publish, quota)
@@ -86,12 +105,11 @@ async def test_a_budget_is_spent_to_its_end_and_never_beyond(nats_server: NatsSe
         finally:
             await scene.stop()
 
-    used = sums["prompt_tokens"] + sums["completion_tokens"]
-    print(f"{used} of {LIMIT} tokens used by {edge.served} answers; {len(edge.refusals)} were refused")
-    assert used <= LIMIT
-    assert edge.served * (PROMPT_TOKENS + MAX_TOKENS) <= used
-    assert (
-        used > LIMIT // 4
-    )  # What the dead router held is not spent by others: so much was in flight, and drawn ahead.
+    used = prices[0] * sums["prompt_tokens"] + prices[1] * sums["completion_tokens"]
+    print(f"{used} of {limit} used by {edge.served} answers; {len(edge.refusals)} were refused")
+    assert used <= limit
+    assert edge.served * (prices[0] * PROMPT_TOKENS + prices[1] * MAX_TOKENS) <= used
+    # What the dead router held is not spent by others: so much was in flight, and drawn ahead.
+    assert used > limit // 4
     error = json.loads(edge.refusals[-1].content)["error"]
     assert (error["code"], error["type"], error["param"]) == ("insufficient_quota", "insufficient_quota", None)

@@ -59,6 +59,8 @@ class Booking:
 
 def book(meter: Meter, windows: Windows) -> Booking:
     """Book what was held up to `meter.now_ms`: what went, whole; what is still held, by closed windows."""
+    if not meter.nodes and not meter.things.is_any:  # Most batches are of endpoints that nothing is booked for.
+        return Booking(settle(replace(meter, booked_ms=max(meter.booked_ms, meter.now_ms)), windows))
     wanted: Wanted = (*_wanted(meter), *_things(meter))
     reach_ms = _reach(meter, wanted, windows)
     open_ms = windows.closed_until(reach_ms)
@@ -104,7 +106,9 @@ def sales_of(meter: Meter) -> tuple[Sale, ...]:
 
 def settle(meter: Meter, windows: Windows) -> Meter:
     """Forget windows that are older than KEEP_MS: they are in the ledger, and stay as they are."""
-    meter = replace(meter, things=settled(meter.things, windows.start_of(max(0, meter.booked_ms - THINGS_KEEP_MS))))
+    things_ms = windows.start_of(max(0, meter.booked_ms - THINGS_KEEP_MS))
+    if meter.things.is_any and things_ms > meter.things.settled_ms:
+        meter = replace(meter, things=settled(meter.things, things_ms))
     before_ms = windows.start_of(meter.booked_ms - KEEP_MS)
     if before_ms <= meter.settled_ms:
         return meter

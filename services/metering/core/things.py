@@ -67,6 +67,11 @@ class Things:
     settled_ms: int = 0
 
     @property
+    def is_any(self) -> bool:
+        """Whether anything was heard, or booked."""
+        return bool(self.rosters or self.volumes or self.booked)
+
+    @property
     def all(self) -> tuple[Thing, ...]:
         """What is booked, and what was heard of and is not yet."""
         known = {each.place: each for each in self.booked}
@@ -98,8 +103,6 @@ def wanted(things: Things, thing: Thing, sales: Sequence[tuple[int, int]]) -> tu
 
 def settled(things: Things, before_ms: int) -> Things:
     """Forget what is older: it is in the ledger, and stays as it is."""
-    if before_ms <= things.settled_ms:
-        return things
     booked = (replace(each, booked=tuple(_clip(each.booked, before_ms))) for each in things.booked)
     return Things(
         rosters=_newest(things.rosters, before_ms),

@@ -11,8 +11,10 @@ import pytest
 from libs.common.events.envelope import Envelope
 from libs.common.events.runtime import Replica, ReplicasChanged, VolumeChanged
 from libs.common.events.usage import Meter, UsageRecorded
+from libs.common.units import HOUR_MS
 from services.metering.core.labels import labels_of
 from services.metering.core.state import Meter as MeterState
+from services.metering.core.windows import Windows
 from tests.unit.metering.world import ROOT, T0, World, deleted, envelope, requested
 
 MIB: Final = 1 << 20
@@ -136,12 +138,12 @@ def test_what_nobody_asked_for_waits_until_it_is_known_whose_it_is() -> None:
 
 
 def test_days_of_changes_are_forgotten_and_stay_in_the_ledger() -> None:
-    world = World()
+    world = World(Windows(size_ms=HOUR_MS, settle_ms=1_000))
     world.hear(requested())
     for hour in range(0, 96, 2):
-        world.clock.advance(3_600_000)
+        world.clock.advance(HOUR_MS)
         world.hear(replicas((), ("a",), at_ms=world.clock.now_ms(), sequence=hour + 1))
-        world.clock.advance(3_600_000)
+        world.clock.advance(HOUR_MS)
         world.hear(replicas(at_ms=world.clock.now_ms(), sequence=hour + 2))
         world.rest()
     world.hear(deleted(at_ms=world.clock.now_ms(), sequence=200))
