@@ -17,6 +17,9 @@ from libs.common.errors import Invalid
 from libs.common.events.event import Owner
 
 PROGRAM: Final = "services.capacity_manager.shell.holding"
+HARDWARE: Final = {
+    "available": "available", "off": "of them off", "coming": "coming", "in_use": "in use", "broken": "broken"
+}  # fmt: skip
 READ_S_MAX: Final = 120.0  # Three lists and one table.
 
 Changing = Annotated[
@@ -73,7 +76,7 @@ def _holdings(found: list[dict[str, Any]]) -> Table | str:
             f"{each['tenant_id']}/{each['project_id']}",
             each["stage"],
             each["why"],
-            each["node_type"],
+            each["node_type"] + (f" ({each['chosen']})" if each["chosen"] else ""),
             str(each["nodes"]) if each["nodes"] == each["wanted"] else f"{each['nodes']} of {each['wanted']}",
             each["gpus"],
             _since(each["since_ms"]),
@@ -109,16 +112,37 @@ def _classes(found: dict[str, Any]) -> Table:
     rows = [
         (
             each["name"],
+            _made_by(each),
             each["gpus"],
             sum(one["nodes"] for one in held[each["name"]]),
             "no limit" if each["free"] is None else each["free"],
+            _hardware(each["hardware"]),
             f"{each['cost']:,}",
             f"{sum(one['cost'] for one in held[each['name']]):,}",
         )
         for each in found["classes"]
     ]
-    columns = ("node type", "GPUs each", "nodes held", "free", "cost each", "cost held")
-    return table(columns, rows, whole=("node type",), right=columns[1:])
+    columns = ("node type", "made by", "GPUs each", "held", "free", "our machines", "cost each", "cost held")
+    return table(columns, rows, whole=("node type",), right=(*columns[2:5], *columns[6:]))
+
+
+def _made_by(each: dict[str, Any]) -> str:
+    parts = (
+        " ".join(filter(None, (each["provider"], f"({each['kind']})" if each["kind"] else ""))),
+        each["zone"],
+        f"rack {each['rack']}" if each["rack"] else "",
+        f"reservation {each['reservation']}" if each["reservation"] else "",
+    )
+    return ", ".join(filter(None, parts)) or "-"
+
+
+def _hardware(found: dict[str, Any] | None) -> str:
+    """Machines of our own: counted, not held."""
+    if found is None:
+        return "-"
+    counts = [f"{found[key]} {words}" for key, words in HARDWARE.items() if found[key]]
+    racks = f" in {', '.join(found['racks'])}" if found["racks"] else ""
+    return ", ".join(counts) + racks if counts else "none"
 
 
 def _orphans(found: list[dict[str, Any]]) -> Table:

@@ -23,6 +23,7 @@ class NodeTypeOption(BaseModel):
     cpus: int = 96
     memory_gib: int = 768
     regions: tuple[str, ...] = ("eu-1", "us-1")
+    properties: dict[str, str] = Field(default_factory=dict, description="More of them: rack, reservation, zone.")
 
 
 NODE_TYPES: Final = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,6 +10,7 @@ from libs.twin import kinds
 from libs.twin.answers import ApiError, Response, answer, no_such_path
 from libs.twin.discovery import discover
 from libs.twin.entitlements import Entitlements
+from libs.twin.joining import join_script
 from libs.twin.objects import Json, is_true, name_of
 from libs.twin.options import TwinOptions
 from libs.twin.platform_rules import PREFIX, allows_node_type
@@ -43,6 +45,10 @@ class PlatformFacade:
                 return answer(self._templates(project))
             case "GET", ["namespaces", namespace, "virtualclusterinstances", name, "resourceusage"]:
                 return answer(self._usage(namespace, name))
+            case "POST", ["namespaces", namespace, "virtualclusterinstances", name, "joinscript"]:
+                instance = self._rest.store.get(kinds.INSTANCES, namespace, name)
+                asked = json.loads(body or b"{}").get("spec") or {}
+                return answer(join_script(instance, self._options.loft_host, asked), 201)
         found = discover(path, kinds.PLATFORM_KINDS, self._options.kubernetes_version)
         if found is not None:
             return answer(found)

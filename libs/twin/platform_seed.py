@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.twin import kinds
+from libs.twin import hosts, kinds
 from libs.twin.objects import Json
 from libs.twin.options import NodeTypeOption, TwinOptions
 from libs.twin.store import Store
@@ -32,14 +32,20 @@ TEMPLATES: Final = {"inference-h100": ("metal3.gpu-h100", 64), "inference-l40s":
 def seed(store: Store, options: TwinOptions, now_ms: int) -> None:
     """Create them."""
     for provider in sorted({each.name.split(".")[0] for each in options.node_types}):
+        is_metal = provider == "metal3"
         spec: Json = {
             "displayName": provider,
             _block(provider): {
+                **({"clusterRef": {"cluster": hosts.CLUSTER, "namespace": hosts.NAMESPACE}} if is_metal else {}),
                 "nodeTypes": [
-                    {"name": each.name.split(".", 1)[1], "resources": _resources(each)}
+                    {
+                        "name": each.name.split(".", 1)[1],
+                        "resources": _resources(each),
+                        **({"bareMetalHosts": {"selector": hosts.selector_of(each)}} if is_metal else {}),
+                    }
                     for each in options.node_types
                     if each.name.startswith(f"{provider}.")
-                ]
+                ],
             },
         }
         status: Json = {"phase": "Available", "conditions": []}
@@ -74,6 +80,7 @@ def _node_type(option: NodeTypeOption) -> Json:
                 "topology.kubernetes.io/zone": "global",
                 "karpenter.sh/capacity-type": "on-demand",
                 "region": ",".join(option.regions),
+                **option.properties,
             },
         },
         "status": {

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from libs.common.clock import Clock
-from libs.twin import inventory, kinds
+from libs.twin import hosts, inventory, kinds
 from libs.twin.answers import (
     ApiError,
     Response,
@@ -31,6 +31,7 @@ from libs.twin.controllers.platform import PlatformControllers, place_of
 from libs.twin.controllers.worklist import Key, Worklist
 from libs.twin.engines_port import Engines
 from libs.twin.entitlements import Entitlements
+from libs.twin.joining import Machines
 from libs.twin.kube import KubeFacade, PodTarget
 from libs.twin.options import Faults, TwinOptions
 from libs.twin.platform import PlatformFacade
@@ -71,6 +72,8 @@ class World:
             self.store, options, self._rules, self._faults, self.tenants, self._make_cluster
         )
         self._due_ms: int | None = self.now_ms  # When something happens next by itself, if nothing else does.
+        self._hosts = hosts.Hosts(options)
+        self.machines = Machines(self.tenants, self._now)
         self._moving = Worklist()  # The tenant clusters in which something changed or is due.
         self.store.on_change = self._note
 
@@ -176,7 +179,10 @@ class World:
     def _note(self, change: Change) -> None:
         self._due_ms = self.now_ms
         self._sight.note(change)
+        if change.kind is kinds.NODE_CLAIMS:
+            self._hosts.note(change, self.now_ms)
         self._controllers.note(change)
+        self.machines.note(change)
         if change.kind is kinds.INSTANCES and change.verb == "DELETED":
             self._moving.at(place_of(change.new), None)
 
@@ -197,6 +203,8 @@ class World:
         if path.startswith(MANAGEMENT):
             true = self._platform.request(method, path.removeprefix(MANAGEMENT), query, headers, body)
             return spoiled(true, self.faults.answers)
+        if path.startswith(hosts.PREFIX):
+            return self._hosts.request(method, path.removeprefix(hosts.PREFIX), self.now_ms)
         if path.startswith(TENANT):
             facade, rest = self._tenant(path)
             return facade.request(method, rest, query, headers, body)

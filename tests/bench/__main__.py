@@ -20,6 +20,7 @@ from tests.bench import (
     router,
     scale,
     store,
+    twin_nodes,
 )
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
@@ -35,6 +36,7 @@ SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
         "catchup": catchup.measure,
         "scale": scale.measure,
         "capacity": capacity.measure,
+        "twin_nodes": twin_nodes.measure,
     }
 )
 

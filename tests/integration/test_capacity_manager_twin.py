@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from libs.common.clock import ManualClock, SystemClock
-from libs.common.events.capacity import CapacityFailed, CapacityWaiting, NodeJoined, NodeReleased
+from libs.common.events.capacity import CapacityFailed, CapacityWaiting, NodeJoined, NodeReleased, PoolDrawn
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
 from libs.common.service import Service
@@ -33,6 +33,7 @@ from libs.twin.world import World
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.lifecycle import Stage, attention_of, live_nodes, stage_of
 from services.capacity_manager.core.state import Claim
+from services.capacity_manager.core.warmth import Warm
 from services.capacity_manager.service import build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
@@ -425,6 +426,49 @@ def test_slow_deletes_are_waited_out_and_node_time_runs_until_the_nodes_are_gone
 
     (end,) = [each.data.at_ms for each in rig.told() if isinstance(each.data, NodeReleased)]
     assert end - asked_ms >= 50 * OPTIONS.scaled(OPTIONS.node_delete_ms)
+    assert_all_is_given_back(rig)
+
+
+def test_a_node_that_a_person_joined_is_let_go_before_its_cluster_goes_and_everything_else_with_it(
+    key_file: Path,
+) -> None:
+    rig = Rig(key_file)
+    rig.hear(requested())
+    rig.until(lambda: rig.stage() is Stage.HELD)
+    rig.world.machines.join(("mr-acme-prod", ENDPOINT), "box-1", gpus=4, profile="gpu")
+    rig.rest(for_ms=3_000)
+    assert "box-1" in [each["name"] for each in rig.inventory()["nodes"]]
+
+    rig.hear(deletion(), generation=2, sequence=2)
+    rig.hear(REMOVED, generation=2)
+    rig.until(lambda: rig.stage() is Stage.RELEASED)
+
+    assert rig.world.machines.dialing == set()
+    assert_all_is_given_back(rig)
+
+
+def test_warm_nodes_of_an_endpoint_s_own_cluster_serve_a_scale_up_that_finds_no_capacity(key_file: Path) -> None:
+    rig = Rig(key_file, rules=replace(RULES, warm={"h100-dedicated": Warm(1)}))
+    rig.hear(requested())
+    rig.until(lambda: joined(rig) == 2)
+    rig.rest(for_ms=2_000)
+    assert rig.store.counter(COUNTER) == 8
+    before = rig.writes()
+    rig.rest(for_ms=5_000)
+    assert rig.writes() == before, "a claim with a full stock is at rest"
+
+    rig.world.set_faults({"no_capacity": True})
+    rig.hear(scaled(2))
+    rig.until(lambda: rig.store.counter(COUNTER) == 16)
+    rig.rest(for_ms=3_000)
+
+    assert joined(rig) == 2
+    assert [(each.data.nodes, each.data.warm) for each in rig.told() if isinstance(each.data, PoolDrawn)] == [(1, 1)]
+    assert rig.reasons() == []
+    rig.hear(deletion(), generation=2, sequence=2)
+    rig.hear(REMOVED, generation=2)
+    rig.until(lambda: rig.stage() is Stage.RELEASED)
+    rig.world.set_faults({"no_capacity": False})
     assert_all_is_given_back(rig)
 
 

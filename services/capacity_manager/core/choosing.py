@@ -53,6 +53,7 @@ def _on(claim: Claim, chosen: NodeChoice) -> Placement:
 
 def _reject(on_it: Claim, chosen: NodeChoice, sight: NodeTypeSeen, seen: Observed) -> str | None:
     name = f"{chosen.node_type} in {chosen.region}" if chosen.region else chosen.node_type
+    name += f" ({sight.described})" if sight.described else ""
     if not sight.is_known:
         return f"{name} is not known to the Platform"
     assert on_it.placement is not None

@@ -184,9 +184,7 @@ def _reserve(claim: Claim, seen: Observed, events: tuple[Event, ...], terms: _Te
     )
     extra = wanted.gpus - (held.gpus if held else 0)
     counter = gpu_counter(tenant_id=claim.tenant_id, node_type=placement.node_type)
-    granted = replace(
-        claim, reservation=wanted, shrunk=None, quota_retry_at_ms=None, node_cost=_cost(claim, seen)
-    )  # fmt: skip
+    granted = replace(_described(claim, seen), reservation=wanted, shrunk=None, quota_retry_at_ms=None)
     granted, draws = drawn(granted, claim, now_ms=terms.now_ms)
     refused = replace(claim, quota_retry_at_ms=terms.now_ms + terms.rules.quota_retry_ms)
     why = Why(
@@ -201,8 +199,11 @@ def _reserve(claim: Claim, seen: Observed, events: tuple[Event, ...], terms: _Te
     )
 
 
-def _cost(claim: Claim, seen: Observed) -> int:
-    return seen.node_type.cost if seen.node_type is not None else claim.node_cost
+def _described(claim: Claim, seen: Observed) -> Claim:
+    """The claim with what is known of the nodes that it gets."""
+    if seen.node_type is None:
+        return claim
+    return replace(claim, node_cost=seen.node_type.cost, chosen=seen.node_type.described)
 
 
 def _refusal(claim: Claim, seen: Observed) -> Why | None:

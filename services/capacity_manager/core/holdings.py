@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from libs.common.events.endpoint import Placement
 from services.capacity_manager.core.lifecycle import Stage, live_nodes, stage_of
+from services.capacity_manager.core.node_kinds import Hardware, NodeKind
 from services.capacity_manager.core.placement import nodes_for, wanted_by
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
@@ -14,17 +15,29 @@ from services.capacity_manager.core.state import Claim
 
 @dataclass(frozen=True, slots=True)
 class NodeClass:
-    """A node type as the Platform tells of it. `free` is None without a limit; `cost` is in its units, per node."""
+    """A node type as the Platform tells of it. `free` is None without a limit; `cost` is in its units, per node.
+
+    `kind` says who makes such nodes; of our own metal, `hardware` is what stands behind it, where that may be seen.
+    """
 
     name: str
     gpus: int
     free: int | None
     cost: int
+    provider: str = ""
+    kind: NodeKind | None = None
+    rack: str = ""
+    reservation: str = ""
+    zone: str = ""
+    hardware: Hardware | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One claim. `wanted` and `nodes` differ while it grows or shrinks; `cost` is what its nodes are rated at."""
+    """One claim. `wanted` and `nodes` differ while it grows or shrinks; `cost` is what its nodes are rated at.
+
+    `chosen` says what they are: their provider, rack, reservation and the cost of each.
+    """
 
     endpoint_id: str
     tenant_id: str
@@ -37,6 +50,7 @@ class Holding:
     gpus: int
     since_ms: int | None
     cost: int
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +112,9 @@ def _holding(claim: Claim, classes: Mapping[str, NodeClass]) -> Holding:
         stage=stage_of(claim),
         why=_why(claim),
         node_type=node_type,
-        wanted=wanted_by(claim),
+        wanted=wanted_by(claim) + claim.warm,
         nodes=nodes,
+        chosen=claim.chosen,
         gpus=held.gpus if held else nodes * (machines.gpus_per_node if machines else 0),
         since_ms=held.since_ms if held else min((each.joined_at_ms or 0 for each in live_nodes(claim)), default=None),
         cost=nodes * _cost(node_type, classes),

@@ -77,6 +77,27 @@ class NodeTypeSeen(Contract):
     free: int | None
     gpus: int | None = None
     cost: int = 0
+    provider: str = ""
+    rack: str = ""
+    reservation: str = ""
+
+    @property
+    def described(self) -> str:
+        """Who makes it, where it stands, what it is reserved by and rated at, as far as the Platform says."""
+        parts = (
+            f"of {self.provider}" if self.provider else "",
+            f"rack {self.rack}" if self.rack else "",
+            f"reservation {self.reservation}" if self.reservation else "",
+            f"cost {self.cost:,} a node" if self.cost else "",
+        )
+        return ", ".join(filter(None, parts))
+
+
+class HandNode(Contract):
+    """A node inside the tenant cluster that a person joined: no claim stands for it."""
+
+    name: str
+    uid: str
 
 
 class GpuNode(Contract):
@@ -90,6 +111,7 @@ class Observed(Internal):
     """Everything of one claim that is on the Platform. None in `node_type` and `gpu_nodes`: not asked, or no answer.
 
     `classes` are the node types of all of the claim's classes, in their order, while it may still have any of them.
+    `by_hand` are looked for before the cluster is to go.
     """
 
     kind: ClassVar[str] = "internal.capacity_observed"
@@ -102,6 +124,7 @@ class Observed(Internal):
     node_type: NodeTypeSeen | None = None
     gpu_nodes: tuple[GpuNode, ...] | None = None
     classes: tuple[NodeTypeSeen, ...] = ()
+    by_hand: tuple[HandNode, ...] = ()
 
     @property
     def our_cluster(self) -> ClusterSeen | None:

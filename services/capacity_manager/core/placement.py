@@ -89,7 +89,7 @@ def shortage(extra: int, placement: Placement, seen: NodeTypeSeen) -> Why | None
         return None
     return Why(
         Reason.NO_CAPACITY,
-        f"{extra} more {_nodes(extra)} of type {placement.node_type} wanted, {seen.free} free; "
+        f"{extra} more {_nodes(extra)} of type {placement.node_type}{_about(seen)} wanted, {seen.free} free; "
         "it goes on as soon as capacity is given back or added",
     )
 
@@ -99,6 +99,10 @@ def too_small(placement: Placement, seen: NodeTypeSeen | None) -> str | None:
     if seen is None or seen.gpus is None or seen.gpus >= placement.gpus_per_node:
         return None
     return f"{placement.node_type} has {seen.gpus} GPUs a node, its tier counts on {placement.gpus_per_node}"
+
+
+def _about(seen: NodeTypeSeen) -> str:
+    return f" ({seen.described})" if seen.described else ""
 
 
 def _nodes(count: int) -> str:

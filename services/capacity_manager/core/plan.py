@@ -8,7 +8,7 @@ from libs.common.events.endpoint import NodeChoice, Placement
 from libs.common.ids import EndpointId, ProjectId, TenantId
 from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.lifecycle import reserved_nodes
-from services.capacity_manager.core.observed import ClusterSeen, Observed
+from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.placement import nodes_for, wanted_by
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import Home, home_of
@@ -99,7 +99,17 @@ class DeleteCluster:
     is_shared: bool = False  # Then only if nobody has a share in it.
 
 
-Action = EnsureProject | EnsureCluster | SetShare | SetWarm | DropShare | ResizeCluster | DeleteCluster
+@dataclass(frozen=True, slots=True)
+class LetNodeGo:
+    """Have exactly this node, which a person joined, leave the tenant cluster; its machine is its owner's."""
+
+    project: str
+    cluster: str
+    name: str
+    uid: str
+
+
+Action = LetNodeGo | EnsureProject | EnsureCluster | SetShare | SetWarm | DropShare | ResizeCluster | DeleteCluster
 
 
 def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
@@ -110,7 +120,7 @@ def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
     if cluster is not None and cluster.generation > claim.generation and not claim.is_orphan:
         return ()
     if claim.is_unwanted:
-        return _let_go(claim, cluster)
+        return _let_go(claim, observed)
     if claim.is_failed or claim.spec is None or claim.placement is None:
         return ()
     return (*_project(claim, observed), *_cluster(claim, observed))
@@ -122,13 +132,16 @@ def template_of(text: str) -> tuple[str, str]:
     return name, version
 
 
-def _let_go(claim: Claim, cluster: ClusterSeen | None) -> tuple[Action, ...]:
+def _let_go(claim: Claim, observed: Observed) -> tuple[Action, ...]:
+    cluster = observed.cluster
     if not claim.is_removable or cluster is None or cluster.is_deleting:
         return ()
     home = home_of(claim)
     if home.is_shared:  # The cluster itself is its pool's to keep or to delete.
         return (_share(claim, home, 0),) if cluster.share is not None else ()
-    return (DeleteCluster(home.project, home.cluster, cluster.uid),)
+    # Nodes that people joined first, or their kubelets would dial a control plane that is gone.
+    guests = tuple(LetNodeGo(home.project, home.cluster, each.name, each.uid) for each in observed.by_hand)
+    return (*guests, DeleteCluster(home.project, home.cluster, cluster.uid))
 
 
 def _project(claim: Claim, observed: Observed) -> tuple[Action, ...]:

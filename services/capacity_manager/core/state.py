@@ -96,7 +96,7 @@ class Claim:
     `found` are the machines of a cluster that stood on the Platform while nobody had asked for its endpoint.
     `classes` are those of the tier in their order, `passed_over` why it did not get the ones before its own.
     `warm` nodes of its cluster stand ready for replicas to come, `warm_wanted` are to, `warm_said` is the autoscaler's
-    word on that. `drawn` and `drawn_warm` are as a pool's.
+    word on that. `drawn` and `drawn_warm` are as a pool's. `chosen` says what its nodes are: provider, rack, cost.
     """
 
     id: EndpointId
@@ -127,6 +127,7 @@ class Claim:
     drawn_warm: int = 0
     idle: Idle = NEVER_IDLE
     node_cost: int = 0
+    chosen: str = ""
 
     @property
     def region(self) -> str:

@@ -11,7 +11,7 @@ from libs.common.errors import Rejected, Unavailable
 from libs.common.events.endpoint import NodeChoice
 from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.holdings import NodeClass
-from services.capacity_manager.core.observed import GpuNode, NodeTypeSeen, Observed, ProjectSeen
+from services.capacity_manager.core.observed import NodeTypeSeen, Observed, ProjectSeen
 from services.capacity_manager.core.orphans import Found, PoolStanding, Standing, Survey
 from services.capacity_manager.core.plan import (
     Action,
@@ -19,6 +19,7 @@ from services.capacity_manager.core.plan import (
     DropShare,
     EnsureCluster,
     EnsureProject,
+    LetNodeGo,
     ResizeCluster,
     SetShare,
     SetWarm,
@@ -28,7 +29,7 @@ from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import Home, home_of
-from services.capacity_manager.shell.platform import labels, readings, shares, sharing
+from services.capacity_manager.shell.platform import inside, labels, readings, shares, sharing
 from services.capacity_manager.shell.platform.client import PlatformClient, garbled
 from services.capacity_manager.shell.platform.publishing import Publisher
 from services.capacity_manager.shell.platform.refusals import is_already_there
@@ -124,14 +125,18 @@ class Platform:
             tenant_id=home.tenant_id, project_id=home.project_id, endpoint_id="" if home.is_shared else claim.id
         )
         sharer = claim.id if home.is_shared else ""
+        seen = readings.cluster_seen(instance, wanted=wanted, sharer=sharer) if instance else None
+        nodes = readings.nodes_seen(self._client.list(self._claims(project)), cluster=cluster)
+        is_ending = seen is not None and seen.is_ready and question.is_removable and not home.is_shared
         return Observed(
             question=question,
             project=project_seen,
-            cluster=readings.cluster_seen(instance, wanted=wanted, sharer=sharer) if instance else None,
-            nodes=readings.nodes_seen(self._client.list(self._claims(project)), cluster=cluster),
+            cluster=seen,
+            nodes=nodes,
             node_type=node_type,
             classes=classes,
-            gpu_nodes=self._gpu_nodes(project, cluster) if question.gpus and instance else None,
+            gpu_nodes=inside.gpu_nodes(self._client, project, cluster) if question.gpus and instance else None,
+            by_hand=inside.by_hand(self._client, project, cluster, (n.name for n in nodes)) if is_ending else (),
         )
 
     def _apply(self, action: Action) -> None:
@@ -142,6 +147,8 @@ class Platform:
                 self._ensure_cluster(action)
             case ResizeCluster():
                 self._resize(action)
+            case LetNodeGo():
+                inside.let_go(self._client, action)
             case SetShare():
                 sharing.set_share(self._client, self._instances(action.project), action)
             case SetWarm():
@@ -187,14 +194,6 @@ class Platform:
         own = (claim.placement.node_type,) if claim.placement is not None else ()
         names = dict.fromkeys((*own, *(each.node_type for each in classes)))
         return {name: readings.node_type_seen(self._client.get(NODE_TYPES, name)) for name in names}
-
-    def _gpu_nodes(self, project: str, cluster: str) -> tuple[GpuNode, ...] | None:
-        """The GPUs inside the tenant cluster; None if it does not answer, which must not hide the rest."""
-        path = f"/kubernetes/project/{project}/virtualcluster/{cluster}/api/v1/nodes"
-        try:
-            return readings.gpu_nodes(self._client.list(path))
-        except Unavailable:
-            return None
 
     def _ensure_project(self, wanted: EnsureProject) -> None:
         mine = labels.of_project(tenant_id=wanted.tenant_id, project_id=wanted.project_id)

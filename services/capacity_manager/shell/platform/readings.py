@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from services.capacity_manager.core.node_kinds import TenantNode
 from services.capacity_manager.core.observed import ClusterSeen, GpuNode, NodeSeen, NodeTypeSeen, ProjectSeen
 from services.capacity_manager.core.pools import PoolCluster
 from services.capacity_manager.core.reasons import Reason
@@ -19,6 +20,8 @@ Json = dict[str, Any]
 GPU: Final = "nvidia.com/gpu"
 QUANTITY: Final = "gpuQuantity"  # The variable of our cluster templates that sizes the static pool.
 NODE_TYPE: Final = "nodeType"
+RACK: Final = "rack"  # Properties that an operator gives a node type; the names are ours, as labels of hosts are.
+RESERVATION: Final = "reservation"
 
 # Reasons of TemplateResolved=False (platform.md 2.3): errors of configuration, before the first deploy.
 TEMPLATE_REFUSALS: Final = {
@@ -132,7 +135,16 @@ def node_type_seen(node_type: Json | None) -> NodeTypeSeen:
         free = None  # What an unlimited provider shows is not documented.
     else:
         free = max(0, int(capacity["total"] or 0) - int(capacity.get("claimed") or 0))
-    return NodeTypeSeen(is_known=True, free=free, gpus=gpus_of(node_type) or None, cost=cost_of(node_type))
+    about = properties_of(node_type)
+    return NodeTypeSeen(
+        is_known=True,
+        free=free,
+        gpus=gpus_of(node_type) or None,
+        cost=cost_of(node_type),
+        provider=str((node_type.get("spec") or {}).get("providerRef") or ""),
+        rack=about.get(RACK, ""),
+        reservation=about.get(RESERVATION, ""),
+    )
 
 
 def gpus_of(node_type: Json | None) -> int:
@@ -146,6 +158,28 @@ def cost_of(node_type: Json | None) -> int:
     found = node_type or {}
     rated, named = (found.get("status") or {}).get("cost"), (found.get("spec") or {}).get("cost")
     return whole(rated) or whole(named) or 0
+
+
+def properties_of(node_type: Json) -> Mapping[str, str]:
+    """What an operator wrote of a node type: `a,b` are several values, and `*` is any."""
+    return (node_type.get("spec") or {}).get("properties") or {}
+
+
+def tenant_nodes(nodes: Iterable[Json]) -> tuple[TenantNode, ...]:
+    """The nodes inside a tenant cluster, by name."""
+    found = []
+    for each in nodes:
+        marks = labels.of(each)
+        claim = marks.get("vcluster.com/nodeclaim", "") or marks.get("karpenter.sh/nodepool", "")
+        found.append(
+            TenantNode(
+                name=str(each["metadata"]["name"]),
+                uid=str(each["metadata"].get("uid", "")),
+                claim=claim,
+                node_type=marks.get("vcluster.com/node-type", ""),
+            )
+        )
+    return tuple(sorted(found, key=lambda node: node.name))
 
 
 def gpu_nodes(nodes: Iterable[Json]) -> tuple[GpuNode, ...]:

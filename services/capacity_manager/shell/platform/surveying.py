@@ -16,6 +16,7 @@ from services.capacity_manager.core.state import Machines
 from services.capacity_manager.core.tenancy import pool_id
 from services.capacity_manager.shell.platform import labels, readings, shares
 from services.capacity_manager.shell.platform.client import PlatformClient
+from services.capacity_manager.shell.platform.fleet import read_fleet
 
 Json = dict[str, Any]
 
@@ -54,9 +55,7 @@ class Surveyor:
 
     def classes(self) -> tuple[NodeClass, ...]:
         """Every node type, by name. Raises Unavailable."""
-        return tuple(
-            sorted((_class(each) for each in self._client.list(f"{GROUP}/nodetypes")), key=lambda one: one.name)
-        )
+        return read_fleet(self._client)
 
     def pool_found(self, each: PoolStanding) -> PoolFound | None:
         """A closer look at a shared cluster; None if it is there no more."""
@@ -101,15 +100,6 @@ class Surveyor:
         node_type = str(readings.parameters(instance).get(readings.NODE_TYPE) or "")
         machine = self._client.get(f"{GROUP}/nodetypes", node_type) if node_type else None
         return Machines(node_type, readings.gpus_of(machine)), readings.cost_of(machine)
-
-
-def _class(node_type: Json) -> NodeClass:
-    return NodeClass(
-        name=_name(node_type),
-        gpus=readings.gpus_of(node_type),
-        free=readings.node_type_seen(node_type).free,
-        cost=readings.cost_of(node_type),
-    )
 
 
 def _standing(each: Json, theirs: Mapping[str, str], project: str) -> Standing:
