@@ -5,6 +5,7 @@ Which of them a claim has is decided when the claim gets its type; the rest is r
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,7 +46,8 @@ class Hosts:
         self._options = options
         self._types = {each.name: each for each in options.node_types if each.name.startswith("metal3.")}
         self._hosts = {name: [_Host() for _ in range(each.capacity)] for name, each in self._types.items()}
-        self._of_claim: dict[str, _Host] = {}
+        self._of_claim: dict[str, int] = {}
+        self._free = {name: [(0, number) for number in range(len(each))] for name, each in self._hosts.items()}
 
     def note(self, change: Change, now_ms: int) -> None:
         """Take in a change of a node claim: it gets a machine with its type, and gives it back when it goes."""
@@ -53,19 +55,18 @@ class Hosts:
         node_type = claim["spec"].get("typeRef") or ""
         if node_type not in self._hosts:
             return
+        free, number = self._free[node_type], self._of_claim.get(uid_of(claim))
         if change.verb == "DELETED":
-            host = self._of_claim.pop(uid_of(claim), None)
-            if host is not None:
-                host.claim, host.free_ms = None, now_ms + self._options.scaled(DEPROVISION_MS)
+            if number is not None:
+                free_ms = now_ms + self._options.scaled(DEPROVISION_MS)
+                self._hosts[node_type][self._of_claim.pop(uid_of(claim))] = _Host(free_ms=free_ms)
+                heapq.heappush(free, (free_ms, number))
             return
-        host = self._of_claim.get(uid_of(claim))
-        if host is None:
-            free = (each for each in self._hosts[node_type] if each.claim is None)
-            host = min(free, key=lambda each: each.free_ms, default=None)
-            if host is None:
+        if number is None:
+            if not free:
                 return  # More claims than machines: a limit was lowered under them.
-            self._of_claim[uid_of(claim)] = host
-        host.claim = claim
+            number = self._of_claim[uid_of(claim)] = heapq.heappop(free)[1]
+        self._hosts[node_type][number].claim = claim
 
     def request(self, method: str, path: str, now_ms: int) -> Response:
         """Answer a read of BareMetalHosts. Raises ApiError."""
