@@ -17,9 +17,7 @@ from libs.common.errors import Invalid
 from libs.common.events.event import Owner
 
 PROGRAM: Final = "services.capacity_manager.shell.holding"
-HARDWARE: Final = {
-    "available": "available", "off": "of them off", "coming": "coming", "in_use": "in use", "broken": "broken"
-}  # fmt: skip
+HARDWARE: Final = (("available", "available"), ("coming", "coming"), ("in_use", "in use"), ("broken", "broken"))
 READ_S_MAX: Final = 120.0  # Three lists and one table.
 
 Changing = Annotated[
@@ -140,9 +138,10 @@ def _hardware(found: dict[str, Any] | None) -> str:
     """Machines of our own: counted, not held."""
     if found is None:
         return "-"
-    counts = [f"{found[key]} {words}" for key, words in HARDWARE.items() if found[key]]
-    racks = f" in {', '.join(found['racks'])}" if found["racks"] else ""
-    return ", ".join(counts) + racks if counts else "none"
+    off = f" ({found['off']} off)" if found["off"] else ""
+    counts = [f"{found[key]} {words}" + (off if key == "available" else "") for key, words in HARDWARE if found[key]]
+    racks = f"{', '.join(found['racks'])}: " if found["racks"] else ""
+    return racks + ", ".join(counts) if counts else "none"
 
 
 def _orphans(found: list[dict[str, Any]]) -> Table:
