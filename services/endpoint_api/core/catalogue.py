@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from libs.common.events.endpoint import REPLICAS_MAX, Adapter, EndpointSpec, NodeChoice, Placement
+from services.endpoint_api.core.fit import Fit, Shape, fit
 from services.endpoint_api.core.refusal import FieldRefused
 
 EVERY_TIER: Final = "*"
@@ -68,14 +69,16 @@ class Model:
     surfaces: tuple[str, ...] = ()
     adapters_max: int = 0
     adapter_rank_max: int = 0
+    shape: Shape | None = None  # None: nobody reckons whether it fits.
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All tiers and models, in the order of the files."""
+    """All tiers and models, in the order of the files, and how much memory a GPU has, by node type."""
 
     tiers: tuple[Tier, ...]
     models: tuple[Model, ...]
+    gpu_memory_mib: Mapping[str, int] = field(default_factory=dict)
 
     def for_tenant(self, entitled: Collection[str]) -> Catalogue:
         """What a tenant may buy that is ``entitled`` to these tiers (`*`: all), and nothing that hints at the rest."""
@@ -83,7 +86,20 @@ class Catalogue:
         tiers = tuple(each for each in self.tiers if each.open or every or each.name in entitled)
         names = {each.name for each in tiers}
         models = (replace(each, tiers=tuple(t for t in each.tiers if t in names)) for each in self.models)
-        return Catalogue(tiers, tuple(each for each in models if each.tiers))
+        return Catalogue(tiers, tuple(each for each in models if each.tiers), self.gpu_memory_mib)
+
+    def fit_of(self, model: Model, tier: Tier, node_type: str = "") -> Fit | None:
+        """The reckoning of a replica on the tier's nodes, or on another class; None where the figures are not known."""
+        memory_mib = self.gpu_memory_mib.get(node_type or tier.node_type)
+        if model.shape is None or memory_mib is None:
+            return None
+        gpus = tier.gpus_per_replica
+        return fit(model.shape, context_tokens=model.context_tokens, gpus=gpus, memory_mib=memory_mib)
+
+    def has_room(self, model: Model, tier: Tier, node_type: str = "") -> bool:
+        """Whether it fits as far as is known."""
+        found = self.fit_of(model, tier, node_type)
+        return found is None or found.holds
 
     def resolve(self, spec: EndpointSpec) -> Placement:
         """What the spec is pinned to. Raises FieldRefused naming the field and listing what exists."""
@@ -96,7 +112,11 @@ class Catalogue:
         if spec.region not in tier.regions:
             raise _refused("region", "unknown_region", f"{tier.name} is not sold in that region", tier.regions)
         if tier.name not in model.tiers:
-            raise _refused("tier", "model_does_not_fit", f"{model.id} does not fit {tier.name}", model.tiers)
+            what = f"{model.id} is not sold on {tier.name}"
+            raise _refused("tier", "model_does_not_fit", what, self._roomy(model, spec.region))
+        found = self.fit_of(model, tier)
+        if found is not None and not found.holds:
+            raise _too_large(model, tier, found, self._roomy(model, spec.region))
         if spec.scaling.max > tier.replicas_max:
             message = f"{tier.name} allows at most {tier.replicas_max} replicas an endpoint"
             raise FieldRefused("spec.scaling.max", message, code="too_many_replicas")
@@ -104,7 +124,17 @@ class Catalogue:
             what = f"{tier.name} has no such template"
             raise _refused("template", "unknown_template", what, tier.runtime_templates)
         _check_adapters(spec.adapters, model)
-        return _placement(tier, model, spec.template or tier.runtime_templates[0])
+        placement = _placement(tier, model, spec.template or tier.runtime_templates[0])
+        roomy = tuple(each for each in tier.fallbacks if self.has_room(model, tier, each.node_type))
+        return placement.model_copy(update={"fallbacks": roomy})
+
+    def _roomy(self, model: Model, region: str) -> list[str]:
+        """The tiers in a region on which a model is sold, and fits."""
+        return [
+            each.name
+            for each in self.tiers
+            if each.name in model.tiers and region in each.regions and self.has_room(model, each)
+        ]
 
     def contradictions(self) -> Iterator[str]:
         """What can't be true of this catalogue, one line each; none if it is sound."""
@@ -117,6 +147,14 @@ class Catalogue:
             for missing in sorted(set(model.tiers) - names):
                 yield f"model {model.id}: there is no tier {missing}"
             yield from _repeated(f"model {model.id}: tier", model.tiers)
+
+
+def _too_large(model: Model, tier: Tier, found: Fit, roomy: Sequence[str]) -> FieldRefused:
+    """With the numbers, and with what would fit."""
+    shorter = f"; a model of {found.tokens} tokens of context would fit" if found.tokens else ""
+    what = f"{model.id} does not fit {tier.name}: {found.words}{shorter}"
+    others = ", ".join(roomy) or "none"
+    return FieldRefused("spec.tier", f"{what}; tiers that have room: {others}", code="model_does_not_fit")
 
 
 def _placement(tier: Tier, model: Model, template: str) -> Placement:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
@@ -10,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from libs.common.errors import Invalid
 from libs.common.events.endpoint import ADAPTER_RANK_MAX, ADAPTERS_MAX, NodeChoice
+from libs.common.model_files import ModelFile, read_model_files
 from services.endpoint_api.core.catalogue import Catalogue, Model, Tier
+from services.endpoint_api.core.fit import Shape
 
 BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it is a mistake.
 
@@ -72,6 +76,17 @@ class _TierEntry(_Strict):
     fallbacks: tuple[_FallbackEntry, ...] = ()
 
 
+class _ShapeEntry(_Strict):
+    """What decides the memory that a model takes."""
+
+    parameters: int = Field(ge=1)
+    dtype: Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]
+    layers: int = Field(ge=1, le=1000)
+    kv_heads: int = Field(ge=1, le=1000)
+    head_dim: int = Field(ge=1, le=10_000)
+    kv_dtype: Literal["bf16", "fp16", "fp8"] = "bf16"
+
+
 class _ModelEntry(_Strict):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=128)]
     description: Words
@@ -82,11 +97,13 @@ class _ModelEntry(_Strict):
     surfaces: tuple[Surface, ...] = ()
     adapters_max: int = Field(default=0, ge=0, le=ADAPTERS_MAX)
     adapter_rank_max: int = Field(default=0, ge=0, le=ADAPTER_RANK_MAX)
+    shape: _ShapeEntry | None = None
 
 
 class _TierFile(_Strict):
     version: Literal[1]
     tiers: tuple[_TierEntry, ...] = Field(min_length=1)
+    gpu_memory_mib: dict[NodeType, Annotated[int, Field(ge=1)]] = {}
 
 
 class _ModelFile(_Strict):
@@ -99,13 +116,15 @@ FileT = TypeVar("FileT", _TierFile, _ModelFile)
 
 def read_catalogue(directory: Path) -> Catalogue:
     """The catalogue in ``directory``. Raises Invalid: one line, with the file and what is wrong in it."""
-    tiers = _read(directory / "tiers.yaml", _TierFile).tiers
+    sold = _read(directory / "tiers.yaml", _TierFile)
     models = _read(directory / "models.yaml", _ModelFile).models
     catalogue = Catalogue(
-        tuple(_tier(each) for each in tiers),
-        tuple(Model(**each.model_dump()) for each in models),
+        tuple(_tier(each) for each in sold.tiers),
+        tuple(_model(each) for each in models),
+        MappingProxyType(sold.gpu_memory_mib),
     )
-    wrong = "; ".join(catalogue.contradictions())
+    files = read_model_files(directory).values()
+    wrong = "; ".join((*catalogue.contradictions(), *_unlike(catalogue, files)))
     if wrong:
         raise Invalid(f"catalogue {directory}: {wrong}")
     return catalogue
@@ -114,6 +133,22 @@ def read_catalogue(directory: Path) -> Catalogue:
 def _tier(entry: _TierEntry) -> Tier:
     plain = entry.model_dump(exclude={"warm", "fallbacks"})
     return Tier(**plain, fallbacks=tuple(NodeChoice(**each.model_dump()) for each in entry.fallbacks))
+
+
+def _model(entry: _ModelEntry) -> Model:
+    shape = Shape(**entry.shape.model_dump()) if entry.shape is not None else None
+    return Model(**entry.model_dump(exclude={"shape"}), shape=shape)
+
+
+def _unlike(catalogue: Catalogue, files: Collection[ModelFile]) -> Iterator[str]:
+    """Where the catalogue and the files of models' weights say different things of one model."""
+    for model in catalogue.models:
+        own = [each for each in files if each.model == model.id]
+        pinned = next((each for each in own if each.digest == model.digest), None)
+        if own and pinned is None:
+            yield f"model {model.id}: no file in models/ has its digest {model.digest}"
+        if pinned is not None and pinned.size_bytes != model.size_bytes:
+            yield f"model {model.id}: size_bytes is {model.size_bytes}, its file in models/ makes {pinned.size_bytes}"
 
 
 def _read(path: Path, kind: type[FileT]) -> FileT:
