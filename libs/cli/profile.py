@@ -228,6 +228,7 @@ def programs(home: Home, settings: LocalSettings, nats: Program) -> tuple[Progra
     twin = (
         *(python, "-m", "libs.twin", "--port", str(ports.twin), "--access-key-file", str(home.twin_key)),
         *("--time-scale", str(settings.twin.time_scale), "--tokens-per-second", str(settings.twin.tokens_per_second)),
+        *("--volumes-dir", str(home.path / "volumes")),
     )
     return (
         nats,
@@ -259,19 +260,16 @@ def database_url(home: Home, settings: LocalSettings, service: Owner) -> str:
 def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, str]]:
     ports, templates = settings.ports, os.environ.get("MILLRACE_RUNTIME_TEMPLATES_DIR")
     twin = f"http://127.0.0.1:{ports.twin}"
-    platform = {"MILLRACE_PLATFORM_URL": twin, "MILLRACE_PLATFORM_KEY_FILE": str(home.twin_key)}
+    catalogue = {"MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE))}
+    platform = {"MILLRACE_PLATFORM_URL": twin, "MILLRACE_PLATFORM_KEY_FILE": str(home.twin_key), **catalogue}
     return {
         Owner.ENDPOINT_API: {
             "MILLRACE_HTTP_PORT": str(ports.endpoint_api),
             "MILLRACE_BOOTSTRAP_FILE": str(home.bootstrap),
-            "MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE)),
+            **catalogue,
             "MILLRACE_WEBHOOKS_TO_LOOPBACK": "true",  # Everything is on this machine, receivers too.
         },
-        Owner.CAPACITY_MANAGER: {
-            **platform,
-            "MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE)),
-            "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s),
-        },
+        Owner.CAPACITY_MANAGER: {**platform, "MILLRACE_CONFIRM_GONE_S": str(settings.services.confirm_gone_s)},
         Owner.RUNTIME_DEPLOYER: {**platform, **({"MILLRACE_TEMPLATES_DIR": templates} if templates else {})},
         Owner.ROUTER: {
             "MILLRACE_HTTP_PORT": str(ports.router),

@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
-from libs.model_fetch.fetching import SPAN_BYTES, WORKERS, Effort, Fetch
+from libs.model_fetch.fetching import PAUSE_S, SPAN_BYTES, WORKERS, Effort, Fetch
 from libs.model_fetch.manifest import Manifest, parse
 from libs.model_fetch.progress import Progress
 from libs.model_fetch.readers import HUB, DirectoryReader, HubReader, Reader, S3Reader
@@ -121,7 +121,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--span-bytes", type=int, default=SPAN_BYTES)
     parser.add_argument("--idle-s", type=float, default=IDLE_S)
-    parser.add_argument("--pause-s", type=float, default=Effort.pause_s)
+    parser.add_argument("--pause-s", type=float, default=PAUSE_S)
     return parser.parse_args(argv)
 
 

@@ -35,6 +35,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tokens-per-second", type=float, help="of the model servers; 0 is as fast as possible")
     parser.add_argument("--seed", type=int, help="varies addresses, uids and made-up names; default: by chance")
     parser.add_argument("--log-dir", type=Path, help="where the engines' output goes; default: nowhere")
+    parser.add_argument("--volumes-dir", type=Path, help="where pods keep volumes, and models are fetched to")
     return parser.parse_args(argv)
 
 
@@ -54,7 +55,7 @@ def options_of(args: argparse.Namespace) -> TwinOptions:
 async def run(args: argparse.Namespace, options: TwinOptions) -> None:
     """Serve until SIGTERM or SIGINT."""
     clock = SystemClock()
-    world = World(clock, options, SubprocessEngines(clock, args.log_dir))
+    world = World(clock, options, SubprocessEngines(clock, args.log_dir, args.volumes_dir))
     serving = asyncio.create_task(serve(world, host=args.host, port=args.port))
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, serving.cancel)

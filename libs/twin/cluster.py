@@ -55,6 +55,11 @@ class Cluster:
             self.rules.default(kinds.NAMESPACES, namespace)
             self.store.create(kinds.NAMESPACES, namespace, now_ms())
 
+    def log(self, namespace: str, name: str, container: str, lines: str) -> str:
+        """What a container of a pod wrote. Raises ApiError if there is no such pod."""
+        pod = self.store.get(kinds.PODS, namespace, name)
+        return self.kubelet.log_of(pod, container, lines, self._now_ms())
+
     def step(self, now_ms: int) -> int | None:
         """Run the controllers until none has anything to do; gives the time of their next work."""
         at_rest = self.store.version == self._rest_version

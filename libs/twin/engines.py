@@ -59,9 +59,10 @@ class _Run:
 class SubprocessEngines:
     """The `Engines` port on this machine."""
 
-    def __init__(self, clock: Clock, log_dir: Path | None = None) -> None:
+    def __init__(self, clock: Clock, log_dir: Path | None = None, volumes_dir: Path | None = None) -> None:
         self._clock = clock
         self._log_dir = log_dir
+        self._volumes_dir = volumes_dir
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -155,6 +156,10 @@ class SubprocessEngines:
             if run.process.poll() is None
         )
 
+    def volumes(self) -> Path | None:
+        """Where the volumes of pods are on this machine; None where they are only told of."""
+        return self._volumes_dir
+
     def close(self) -> None:
         """End everything at once."""
         self._ended.set()
@@ -163,6 +168,8 @@ class SubprocessEngines:
             self.forget(key)
 
     def _log_of(self, launch: Launch) -> contextlib.AbstractContextManager[int | IO[bytes]]:
+        if launch.log:
+            return Path(launch.log).open("ab")
         if self._log_dir is None:
             return contextlib.nullcontext(subprocess.DEVNULL)
         self._log_dir.mkdir(parents=True, exist_ok=True)

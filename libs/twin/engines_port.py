@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from libs.twin.answers import Response
@@ -23,6 +24,7 @@ class Launch:
     probe_path: str = ""  # Empty: healthy as soon as it runs.
     load_ms: int = 0
     tokens_per_second: float = 0.0
+    log: str = ""  # A file for what it writes; empty: where its kind usually does.
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ class Engines(Protocol):
 
     def running(self) -> tuple[EngineProcess, ...]:
         """Everything that runs now."""
+
+    def volumes(self) -> Path | None:
+        """Where the volumes of pods are on this machine; None where they are only told of."""
 
     def close(self) -> None:
         """End everything at once."""

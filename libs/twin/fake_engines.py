@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from libs.twin.answers import Response, answer, unavailable
@@ -136,6 +137,10 @@ class FakeEngines:
     def launches(self) -> tuple[Launch, ...]:
         """What was started and not forgotten yet, for tests to look at."""
         return tuple(run.launch for _, run in sorted(self._runs.items()))
+
+    def volumes(self) -> Path | None:
+        """None: nothing here touches a disk."""
+        return None
 
     def close(self) -> None:
         """End everything at once."""

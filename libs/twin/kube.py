@@ -44,7 +44,10 @@ class KubeFacade:
         if target.kind is kinds.PODS and target.subresource == "eviction" and method == "POST":
             return self._evict(target.namespace, target.name)
         if target.kind is kinds.PODS and target.subresource == "log":
-            return Response(200, {"content-type": "text/plain"}, b"")
+            text = self._cluster.log(
+                target.namespace, target.name, query.get("container", ""), query.get("tailLines", "")
+            )
+            return Response(200, {"content-type": "text/plain"}, text.encode())
         return self.rest.request(method, path, query, headers, body)
 
     def proxied(self, path: str, query: Mapping[str, str]) -> PodTarget | None:

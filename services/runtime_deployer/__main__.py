@@ -22,6 +22,7 @@ from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
 from services.runtime_deployer.shell.settings import Settings
 from services.runtime_deployer.shell.templates import load_templates
+from services.runtime_deployer.shell.weights import load_weights
 
 COUNT_EVERY_S = 5.0  # How old the gauges of runtimes may be.
 
@@ -42,7 +43,7 @@ def main() -> int:
 
 
 def open_ports(settings: Settings) -> Ports:
-    """The real world. Raises Invalid if a template file is wrong."""
+    """The real world. Raises Invalid if the file of a template or a model is wrong."""
     connections = open_connections(settings)
     clusters = KubernetesClusters(
         connections, timeout_s=settings.kubernetes_timeout_s, warm_up_timeout_s=settings.warm_up_timeout_s
@@ -52,6 +53,7 @@ def open_ports(settings: Settings) -> Ports:
         clock=SystemClock(),
         clusters=clusters,
         templates=load_templates(settings.templates_dir),
+        weights=load_weights(settings.catalogue_dir) if settings.catalogue_dir is not None else {},
         resync_ms=round(settings.resync_s * SECOND_MS),
     )
 

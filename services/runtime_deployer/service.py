@@ -26,6 +26,7 @@ from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_
 from services.runtime_deployer.core.plan import plan
 from services.runtime_deployer.core.state import RUNTIME, Runtime
 from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.core.weights import Weights
 from services.runtime_deployer.shell.ports import Ports
 
 LIVE: Final = "live"
@@ -50,20 +51,20 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = Mappin
 
 def build(ports: Ports) -> Service:
     """The service on these ports."""
-    runner = Runner(owned(ports.templates), store=ports.store, clock=ports.clock)
+    runner = Runner(owned(ports.templates, ports.weights), store=ports.store, clock=ports.clock)
     reconciler = Reconciler(
         runner, ports.clusters, plan, store=ports.store, clock=ports.clock, resync_ms=ports.resync_ms
     )
     return Service(Owner.RUNTIME_DEPLOYER, ports.store, (runner,), (reconciler,))
 
 
-def owned(templates: Mapping[str, Template]) -> Owned[Runtime]:
+def owned(templates: Mapping[str, Template], weights: Mapping[str, Weights]) -> Owned[Runtime]:
     """The one kind of thing that the service owns."""
     return Owned(
         kind=RUNTIME,
         state=Runtime,
         empty=lambda key: Runtime(EndpointId(key)),
-        decide=decider(templates),
+        decide=decider(templates, weights),
         hears=HEARS,
         scope=lambda runtime: REMOVED if stage_of(runtime) is Stage.REMOVED else LIVE,
         attention=attention_of,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from libs.twin.options import DEFAULT_KEY, TwinOptions
 from libs.twin.world import World
 from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
 from services.runtime_deployer.core.state import Runtime
+from services.runtime_deployer.core.weights import Weights
 from services.runtime_deployer.service import build
 from services.runtime_deployer.shell.connections import Connections
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
@@ -72,6 +73,7 @@ class Bench:
     told: list[Envelope] = field(default_factory=list)
     crashes: int = 0
     step_ms: int = 500
+    weights: Mapping[str, Weights] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.world = World(self.clock, self.options, self.engines)
@@ -84,7 +86,7 @@ class Bench:
         connections = Connections(
             "https://twin", lambda: DEFAULT_KEY, rest=lambda _configuration: WorldRest(self.world, self.crash)
         )
-        self.service = build(Ports(self.store, self.clock, KubernetesClusters(connections), TEMPLATES))
+        self.service = build(Ports(self.store, self.clock, KubernetesClusters(connections), TEMPLATES, self.weights))
 
     def ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
         """Ask the twin as an operator would."""

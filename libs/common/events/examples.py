@@ -109,6 +109,7 @@ def _of_runtimes() -> Iterator[Event]:
     yield runtime.CacheWarmed(replicas=(_replica(),))
     yield runtime.ReplicasChanged(desired=2, ready=1, replicas=(_replica(),))
     yield runtime.VolumeChanged(capacity_bytes=200 << 30)
+    yield runtime.ModelProgressed(bytes_done=8_031_000_000, bytes_total=16_062_000_000)
     yield runtime.RuntimeDegraded(reason="NoReadyReplica", message="0 of 1 replicas are ready; one is restarting.")
     yield runtime.RuntimeRecovered()
     yield runtime.RuntimeFailed(reason="CrashLoopBackOff", message="The engine ended 5 times with exit code 1.")

@@ -46,6 +46,17 @@ class ModelDownloaded(Event):
     fact: ClassVar[Fact | None] = Fact.MODEL_DOWNLOADED
 
 
+class ModelProgressed(Event):
+    """More of the weights is on a replica's volume; told in steps of a twentieth while they are downloaded."""
+
+    kind: ClassVar[str] = "runtime.model_progressed"
+    owner: ClassVar[Owner] = Owner.RUNTIME_DEPLOYER
+    consumers: ClassVar[frozenset[Owner]] = TO_API
+
+    bytes_done: int = Field(ge=0, description="Of the replica that is furthest.")
+    bytes_total: int = Field(ge=1)
+
+
 class ModelLoaded(Event):
     """The engine says that it is healthy: the model is in GPU memory."""
 

@@ -7,12 +7,13 @@ from typing import Final
 
 from libs.twin import kinds, pods
 from libs.twin.controllers.due import Due
+from libs.twin.controllers.fetching import Fetches, tail
 from libs.twin.controllers.launching import (
     images_of,
-    init_course,
     init_of,
     launch_of,
     pre_stop_ms,
+    pull_error,
     pull_ms,
     stuck_at_ms,
 )
@@ -46,6 +47,7 @@ class Kubelet:
         self._faults = faults
         self._address_of = address_of
         self._recorder = Recorder(store, "kubelet")
+        self._fetches = Fetches(engines, options, faults)
         self._runs: dict[str, PodRun] = {}
         self._images: set[tuple[str, str]] = set()
         self._stopping: set[str] = set()
@@ -65,13 +67,18 @@ class Kubelet:
                 due.at(run.until_ms)
                 due.at(run.stop_at_ms)
                 due.at(run.check_ms)
-                if run.engine_key is not None:
-                    due.at(self._engines.next_look_ms(run.engine_key, now_ms))
+                for key in filter(None, (run.engine_key, run.fetch_key)):
+                    due.at(self._engines.next_look_ms(key, now_ms))
 
     def engine_of(self, pod: Json) -> tuple[str, str] | None:
         """Key and address of the engine that runs in a pod; None if none does."""
         run = self._runs.get(uid_of(pod))
         return None if run is None or run.engine_key is None else (run.engine_key, run.address)
+
+    def log_of(self, pod: Json, container: str, lines: str, now_ms: int) -> str:
+        """What an init container wrote; of the others nothing is kept here."""
+        run = self._runs.get(uid_of(pod))
+        return "" if run is None else tail(self._fetches.log(pod, run, container, now_ms), lines)
 
     def close(self, now_ms: int) -> None:
         """Every node is gone: so is all that ran."""
@@ -120,6 +127,7 @@ class Kubelet:
         if run.phase is Phase.RUNNING and run.index >= len(init_of(pod)):
             self._watch_engine(pod, run, now_ms)
             return
+        self._fetches.look(run, now_ms)
         if run.until_ms is None or now_ms < run.until_ms:
             return
         match run.phase:
@@ -138,8 +146,7 @@ class Kubelet:
         for image in images_of(pod, run):
             if (run.node, image) in self._images:
                 continue
-            message = f'Pulling image "{image}"'
-            self._recorder.record(kinds.PODS, pod, "Pulling", message, now_ms)
+            self._recorder.record(kinds.PODS, pod, "Pulling", f'Pulling image "{image}"', now_ms)
             run.phase, run.image = Phase.PULLING, image
             if not run.pull_failures:  # Else a kubelet goes on saying why the last try failed.
                 is_first = run.index in (0, len(init_of(pod)))
@@ -162,12 +169,7 @@ class Kubelet:
 
     def _pull_failed(self, pod: Json, run: PodRun, image: str, now_ms: int) -> None:
         run.pull_failures += 1
-        why = (
-            "unexpected status from HEAD request: 401 Unauthorized"
-            if self._faults().unauthorized_pulls
-            else "not found"
-        )
-        error = f'failed to pull and unpack image "{image}": failed to resolve reference: {why}'
+        error = pull_error(image, self._faults())
         self._recorder.record(
             kinds.PODS, pod, "Failed", f'Failed to pull image "{image}": {error}', now_ms, warning=True
         )
@@ -184,8 +186,7 @@ class Kubelet:
         if run.index < len(init):
             container = init[run.index]
             run.of(container).started_ms = now_ms
-            duration_ms, run.exit_code = init_course(container, self._options, self._faults())
-            run.until_ms = now_ms + duration_ms
+            self._fetches.start(self._store, pod, run, container, now_ms)
             self._recorder.record(kinds.PODS, pod, "Started", f"Started container {container['name']}", now_ms)
             return
         for container in pod["spec"]["containers"]:
@@ -201,8 +202,7 @@ class Kubelet:
     def _init_ended(self, pod: Json, run: PodRun, now_ms: int) -> None:
         container = init_of(pod)[run.index]
         record = run.of(container)
-        why = "" if run.exit_code == 0 else "model digest does not match the manifest"
-        record.finished = termination(record, run.exit_code, now_ms, why)
+        record.finished = termination(record, run.exit_code, now_ms, run.said)
         record.finished["containerID"] = container_id(pod, container, record)
         if run.exit_code == 0:
             record.is_done = True
@@ -271,22 +271,22 @@ class Kubelet:
             pod = self._store.edit(kinds.PODS, pod, lambda fresh: write_status(fresh, run, now_ms))
         if run.engine_key is not None:
             if run.stop_at_ms is not None and now_ms >= run.stop_at_ms:
-                grace_s = int(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-                self._engines.stop(
-                    run.engine_key, grace_ms=max(0, 1000 * grace_s - pre_stop_ms(pod, self._options)), now_ms=now_ms
-                )
+                grace_ms = 1000 * int(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+                left_ms = max(0, grace_ms - pre_stop_ms(pod, self._options))
+                self._engines.stop(run.engine_key, grace_ms=left_ms, now_ms=now_ms)
                 run.stop_at_ms = None
             if self._engines.exit_code(run.engine_key, now_ms) is None:
                 return
             self._engines.forget(run.engine_key)
             run.engine_key = None
-        del self._runs[run.uid]
+        self._fetches.forget(self._runs.pop(run.uid))
         if pod["metadata"].get("finalizers"):
             self._store.edit(kinds.PODS, pod, lambda fresh: fresh["metadata"].update(deletionGracePeriodSeconds=0))
         else:
             self._store.remove(kinds.PODS, pod)
 
     def _kill(self, run: PodRun, now_ms: int) -> None:
+        self._fetches.forget(run)
         if run.engine_key is not None:
             self._engines.stop(run.engine_key, grace_ms=0, now_ms=now_ms)
             self._stopping.add(run.engine_key)

@@ -35,6 +35,12 @@ def pull_ms(image: str, options: TwinOptions) -> int:
     return options.scaled(options.fetch_image_pull_ms if small else options.image_pull_ms)
 
 
+def pull_error(image: str, faults: Faults) -> str:
+    """What a registry's refusal looks like."""
+    why = "unexpected status from HEAD request: 401 Unauthorized" if faults.unauthorized_pulls else "not found"
+    return f'failed to pull and unpack image "{image}": failed to resolve reference: {why}'
+
+
 def init_course(container: Json, options: TwinOptions, faults: Faults) -> tuple[int, int]:
     """How long an init container runs, and how it ends. One that fetches no model does nothing, well."""
     args = (*(container.get("command") or ()), *(container.get("args") or ()))

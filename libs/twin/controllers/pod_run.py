@@ -47,6 +47,8 @@ class PodRun:
     engine_key: str | None = None
     is_ready: bool = False
     exit_code: int = 0
+    said: str = ""  # By the init container that ended last.
+    fetch_key: str | None = None  # Of an init container that is a process.
     stop_at_ms: int | None = None
     was_ready: bool = False
     unhealthy_ms: int | None = None

@@ -72,7 +72,8 @@ REASONS: Final[Mapping[str, tuple[Code, str]]] = MappingProxyType(
             ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"), (Code.CONFIGURATION, US)
         ),
         **dict.fromkeys(("DigestMismatch", "SizeMismatch"), (Code.MODEL_DAMAGED, US)),
-        "ModelFetchFailed": (Code.MODEL_MISSING, RUNTIME),
+        **dict.fromkeys(("ModelFetchFailed", "SourceUnreachable"), (Code.MODEL_MISSING, RUNTIME)),
+        **dict.fromkeys(("SourceForbidden", "SourceInvalid"), (Code.CONFIGURATION, US)),
         "ModelNotFound": (Code.MODEL_MISSING, YOU),
         "AdapterRefused": (Code.MODEL_MISSING, YOU),
         "ModelGated": (Code.MODEL_GATED, YOU),
@@ -162,7 +163,8 @@ def _other_regions(spec: EndpointSpec, sold: Catalogue) -> Iterator[Offer]:
 def _other_tiers(spec: EndpointSpec, sold: Catalogue) -> Iterator[Offer]:
     model = _model(spec, sold)
     for tier in sold.tiers:
-        fits = model is not None and tier.name in model.tiers and spec.scaling.max <= tier.replicas_max
+        is_sold = model is not None and tier.name in model.tiers and sold.has_room(model, tier)
+        fits = is_sold and spec.scaling.max <= tier.replicas_max
         if fits and tier.name != spec.tier and spec.region in tier.regions:
             yield Offer("create_anew", f"create it on {tier.name} in {spec.region}", {"tier": tier.name})
 

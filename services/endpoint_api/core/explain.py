@@ -8,9 +8,11 @@ from typing import Final
 from libs.common.events.endpoint import Stage
 from libs.common.events.event import Owner
 from libs.common.events.facts import Fact
+from libs.common.units import GIB, MIB
 from services.endpoint_api.core.lifecycle import LIFECYCLE, SERVED
-from services.endpoint_api.core.state import Endpoint, Words
+from services.endpoint_api.core.state import Download, Endpoint, Words
 
+AWAITING_MODEL: Final = "AwaitingRuntimeModelDownloaded"
 BY_CAPACITY_MANAGER: Final = frozenset(fact for fact in Fact if fact.value.startswith("capacity."))
 
 
@@ -72,8 +74,23 @@ def _why_waiting(endpoint: Endpoint) -> Why:
         return Why(said.reason, said.message, owed_by)
     owed = _next(endpoint)
     assert owed is not None, f"{endpoint.stage} waits for nobody and has no text"
+    download = download_of(endpoint)
+    if owed.fact is Fact.MODEL_DOWNLOADED and download is not None:
+        return Why(AWAITING_MODEL, _downloading(download), owed_by)
     words = owed.fact.value.replace(".", " ").replace("_", " ")
     return Why(f"Awaiting{words.title().replace(' ', '')}", f"{owed_by} is at work; next: {words}", owed_by)
+
+
+def download_of(endpoint: Endpoint) -> Download | None:
+    """How far the download of what is wanted now is; None where that was not told."""
+    said = endpoint.download
+    return said if said is not None and said.generation >= endpoint.floors.of(Fact.MODEL_DOWNLOADED) else None
+
+
+def _downloading(download: Download) -> str:
+    done, total = download.bytes_done, download.bytes_total
+    unit, name = (GIB, "GiB") if total >= GIB else (MIB, "MiB")
+    return f"{100 * done // total} % of the model is there, {done / unit:.1f} of {total / unit:.1f} {name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from libs.common.events.capacity import CapacityFailed, CapacityWaiting
 from libs.common.events.envelope import Envelope
 from libs.common.events.route import RoutePublished
-from libs.common.events.runtime import ReplicasChanged, RuntimeDegraded, RuntimeFailed
+from libs.common.events.runtime import ModelProgressed, ReplicasChanged, RuntimeDegraded, RuntimeFailed
 from libs.common.events.scale import ScaleDecided
-from services.endpoint_api.core.state import Endpoint, Figure, Words
+from services.endpoint_api.core.state import Download, Endpoint, Figure, Words
 
 
 def hear(endpoint: Endpoint, envelope: Envelope) -> Endpoint:
@@ -42,6 +42,9 @@ def _note(endpoint: Endpoint, envelope: Envelope) -> Endpoint:
     match envelope.data:
         case CapacityWaiting() as waiting if _is_newer(envelope, endpoint.waiting):
             return replace(endpoint, waiting=_words(envelope, waiting.reason, waiting.message))
+        case ModelProgressed() as progressed if _is_newer(envelope, endpoint.download):
+            done, total = progressed.bytes_done, progressed.bytes_total
+            return replace(endpoint, download=Download(done, total, envelope.generation, envelope.sequence))
         case ReplicasChanged() as changed if _is_newer(envelope, endpoint.ready):
             return replace(endpoint, ready=Figure(changed.ready, envelope.sequence))
         case ScaleDecided() as scaled if _is_newer(envelope, endpoint.decided):
@@ -50,7 +53,7 @@ def _note(endpoint: Endpoint, envelope: Envelope) -> Endpoint:
             return endpoint
 
 
-def _is_newer(envelope: Envelope, known: Words | Figure | None) -> bool:
+def _is_newer(envelope: Envelope, known: Words | Figure | Download | None) -> bool:
     return known is None or envelope.sequence > known.sequence
 
 

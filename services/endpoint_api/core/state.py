@@ -84,6 +84,16 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """How far the model's download is; the highest sequence counts."""
+
+    bytes_done: int
+    bytes_total: int
+    generation: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Good:
     """A spec that was ready, with its placement: what an update that fails goes back to."""
 
@@ -123,6 +133,7 @@ class Endpoint:
     is_going_back: bool = False
     held: Holding | None = None
     asked_ms: int = 0
+    download: Download | None = None
 
     @property
     def is_requested(self) -> bool:

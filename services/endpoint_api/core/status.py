@@ -9,7 +9,7 @@ from pydantic import Field
 from libs.common.events.endpoint import EndpointSpec, Stage
 from libs.common.events.facts import Fact
 from services.endpoint_api.core.conditions import ConditionView, conditions_of, created_ms, observed_generation
-from services.endpoint_api.core.explain import deadline_ms, url_of, why
+from services.endpoint_api.core.explain import deadline_ms, download_of, url_of, why
 from services.endpoint_api.core.lifecycle import HALTED
 from services.endpoint_api.core.operations import is_cancellable, progress
 from services.endpoint_api.core.outlook import CauseView, StageEtaView, WhyView
@@ -59,6 +59,9 @@ class StageView(View):
     eta_p90_ms: int | None = Field(description="The same of nine tenths.")
     reason: str = Field(description="Of the present stage only, as are the next three.")
     message: str
+    progress: float | None = Field(
+        default=None, ge=0, le=1, description="The part of the present stage that is done, where its worker says so."
+    )
     waiting_on: str = Field(description="The service that must act next; empty if none.")
     deadline: str | None = Field(description="When the wait has taken too long.")
 
@@ -228,9 +231,17 @@ def _stage(endpoint: Endpoint, visit: Visit, present: StageEtaView | None, now_m
         eta_p90_ms=known.eta_p90_ms if known else None,
         reason=said.reason if said else "",
         message=said.message if said else "",
+        progress=_progress(endpoint) if is_current else None,
         waiting_on=said.waiting_on if said else "",
         deadline=rfc3339_or_none(deadline_ms(endpoint)) if is_current else None,
     )
+
+
+def _progress(endpoint: Endpoint) -> float | None:
+    download = download_of(endpoint)
+    if endpoint.stage is not Stage.DOWNLOADING_MODEL or download is None:
+        return None
+    return round(download.bytes_done / download.bytes_total, 3)
 
 
 def _replicas(endpoint: Endpoint, spec: EndpointSpec) -> ReplicasView:

@@ -6,7 +6,7 @@ Telling looks only at the state, never at the event, so that any order of the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from libs.common.decision import Decide, Decision
 from libs.common.desire import begins_anew
@@ -32,26 +32,36 @@ from services.runtime_deployer.core.state import Cluster, Decided, Failure, Runt
 from services.runtime_deployer.core.tell import tell
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import UPDATE_PATIENCE_MS, refusal_of, trouble_of
+from services.runtime_deployer.core.weights import Weights
 
 # A refusal of anything else (a look, a delete) fails nothing: it is tried again.
 FATAL: frozenset[str] = frozenset({Check.__name__, Apply.__name__, WarmUp.__name__, ChangeAdapter.__name__})
 
 
-def decider(templates: Mapping[str, Template]) -> Decide[Runtime]:
-    """The decision function of an operator's set of templates, by `<name>@<version>`."""
+@dataclass(frozen=True, slots=True)
+class _Offers:
+    """What an operator's files had at the start."""
+
+    templates: Mapping[str, Template]
+    weights: Mapping[str, Weights]
+
+
+def decider(templates: Mapping[str, Template], weights: Mapping[str, Weights] | None = None) -> Decide[Runtime]:
+    """The decision function of an operator's templates, by `<name>@<version>`, and models' weights, by digest."""
+    offers = _Offers(templates, weights or {})
 
     def decide(runtime: Runtime, envelope: Envelope, now_ms: int) -> Decision[Runtime]:
-        runtime = _take_in(runtime, envelope, now_ms, templates)
+        runtime = _take_in(runtime, envelope, now_ms, offers)
         runtime = _intend(runtime, now_ms)
         return tell(runtime, now_ms)
 
     return decide
 
 
-def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, templates: Mapping[str, Template]) -> Runtime:
+def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, offers: _Offers) -> Runtime:
     match envelope.data:
         case EndpointRequested() as request:
-            return _requested(runtime, envelope, request, templates, now_ms)
+            return _requested(runtime, envelope, request, offers, now_ms)
         case GpuReady() as ready:
             learned = _learn(runtime, envelope)
             if learned is runtime:
@@ -92,10 +102,10 @@ def _requested(
     runtime: Runtime,
     envelope: Envelope,
     request: EndpointRequested,
-    templates: Mapping[str, Template],
+    offers: _Offers,
     now_ms: int,
 ) -> Runtime:
-    """Take a request in. The template's text is pinned: editing the file later changes nothing that runs."""
+    """Take a request in. Texts of template and weights are pinned: editing files later changes nothing that runs."""
     before = runtime.facts.of(Fact.REQUESTED)
     learned = _learn(runtime, envelope)
     if learned is runtime:
@@ -106,15 +116,17 @@ def _requested(
         learned = replace(learned, seen=seen, removing_since_ms=0)
         if before is None or envelope.generation > before.generation + 1 or not _goes_on(runtime, request):
             learned = _anew(learned)
-    template = _pinned(runtime, request) or templates.get(request.placement.runtime_template)
+    template = _pinned(runtime, request) or offers.templates.get(request.placement.runtime_template)
     if request.spec.adapters != runtime.adapters:
         learned = replace(learned, adapters_since_ms=now_ms)
+    learned = _ended(learned)
     return replace(
-        _ended(learned),
+        learned,
         tenant_id=request.tenant_id,
         spec=request.spec,
         placement=request.placement,
         template=template,
+        weights=_weights(runtime, request, offers, is_anew=learned.begun != runtime.begun),
         extras=_extras(runtime, template),
     )
 
@@ -129,6 +141,14 @@ def _pinned(runtime: Runtime, request: EndpointRequested) -> Template | None:
         runtime.placement.runtime_template == request.placement.runtime_template
     )
     return runtime.template if is_same else None
+
+
+def _weights(runtime: Runtime, request: EndpointRequested, offers: _Offers, *, is_anew: bool) -> Weights | None:
+    """What a run began with stays; the next takes what the operator's file says by then, so that it can be mended."""
+    digest = request.placement.model_digest
+    is_same = runtime.placement is not None and runtime.placement.model_digest == digest
+    known = runtime.weights if is_same else None
+    return offers.weights.get(digest, known) if is_anew or not is_same else known
 
 
 def _goes_on(runtime: Runtime, request: EndpointRequested) -> bool:

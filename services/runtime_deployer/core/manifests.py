@@ -18,6 +18,7 @@ from services.runtime_deployer.core.observed import Kind
 from services.runtime_deployer.core.pod import GPUS, Json, pod_spec
 from services.runtime_deployer.core.state import Runtime
 from services.runtime_deployer.core.templates import Template, Workload
+from services.runtime_deployer.core.weights import egress_port
 
 NAMESPACE: Final = "inference"
 MANAGER: Final = "millrace"
@@ -184,7 +185,8 @@ def _disruption_budget(runtime: Runtime, _template: Template) -> Json:
 
 def _network_policy(runtime: Runtime, template: Template) -> Json:
     names: Json = {"ports": [{"port": DNS_PORT, "protocol": each} for each in ("UDP", "TCP")]}
-    storage: Json = {"ports": [{"port": each, "protocol": "TCP"} for each in template.egress_ports]}
+    ports = dict.fromkeys((*template.egress_ports, *filter(None, (egress_port(runtime.weights),))))
+    storage: Json = {"ports": [{"port": each, "protocol": "TCP"} for each in ports]}
     spec: Json = {
         "podSelector": _selector(runtime),
         "policyTypes": ["Ingress", "Egress"],
@@ -217,7 +219,7 @@ def _deployment(runtime: Runtime, template: Template) -> Json:
         "strategy": {"type": "RollingUpdate", "rollingUpdate": _steps(surges=runtime.surges)},
         "template": {
             "metadata": _pod_metadata(runtime),
-            "spec": pod_spec(runtime.endpoint_id, runtime.placement, runtime.model, template),
+            "spec": pod_spec(runtime.endpoint_id, runtime.placement, runtime.model, template, runtime.weights),
         },
     }
     return {"spec": spec}
@@ -231,7 +233,7 @@ def _inference_service(runtime: Runtime, template: Template) -> Json:
         "maxReplicas": max(1, runtime.replicas_wanted),
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": _steps(surges=runtime.surges)},
         **_pod_metadata(runtime),
-        **pod_spec(runtime.endpoint_id, runtime.placement, runtime.model, template),
+        **pod_spec(runtime.endpoint_id, runtime.placement, runtime.model, template, runtime.weights),
     }
     return {"spec": {"predictor": predictor}}
 

@@ -73,6 +73,13 @@ class AdapterSeen(Contract):
     source: str
 
 
+class FetchSeen(Contract):
+    """How far a fetch says it is, in steps, so that a look is not another one for every byte."""
+
+    bytes_done: int
+    bytes_total: int
+
+
 class PodSeen(Contract):
     """One pod of the endpoint. `ready` is Kubernetes' word; `warmed`: it answered a real request since it started.
 
@@ -93,6 +100,7 @@ class PodSeen(Contract):
     init: tuple[ContainerSeen, ...] = ()
     containers: tuple[ContainerSeen, ...] = ()
     adapters: tuple[AdapterSeen, ...] = ()
+    fetched: FetchSeen | None = None
 
     @property
     def engine(self) -> ContainerSeen | None:

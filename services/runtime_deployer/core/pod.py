@@ -13,6 +13,16 @@ from libs.common.events.endpoint import Placement
 from libs.common.ids import EndpointId
 from services.runtime_deployer.core.observed import ENGINE, FETCH, KSERVE_ENGINE
 from services.runtime_deployer.core.templates import PROBE_PERIOD_S, Template, Workload
+from services.runtime_deployer.core.weights import (
+    FETCH_COMMAND,
+    MANIFEST,
+    Weights,
+    fetch_args,
+    fetch_secrets,
+    model_path,
+    source_mounts,
+    source_volumes,
+)
 
 Json = dict[str, JsonValue]
 
@@ -56,8 +66,10 @@ WRITTEN: Final = frozenset(
 )
 
 
-def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> Json:
-    """What runs on the node for one replica."""
+def pod_spec(
+    endpoint_id: EndpointId, placement: Placement, model: str, template: Template, weights: Weights | None = None
+) -> Json:
+    """What runs on the node for one replica. Without ``weights`` the fetch's image knows where the model is."""
     words = {
         "{model}": model,
         "{digest}": placement.model_digest,
@@ -81,10 +93,11 @@ def pod_spec(endpoint_id: EndpointId, placement: Placement, model: str, template
         "tolerations": [
             {"key": each.key, "operator": "Exists", "effect": each.effect} for each in template.tolerations
         ],
-        "initContainers": [_image(template), _fetch(template, words)],
-        "containers": [_engine(placement, template, words)],
+        "initContainers": [_image(template), _fetch(template, words, weights)],
+        "containers": [_engine(placement, template, words, model_path(weights, placement.model_digest))],
         "volumes": [
             {"name": "models", **_models(endpoint_id, placement, template)},
+            *source_volumes(weights),
             {"name": "scratch", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{template.shared_memory_gib}Gi"}},
         ],
@@ -104,9 +117,11 @@ def _gpu_claim(endpoint_id: EndpointId) -> Json:
     return {"name": GPUS, "resourceClaimTemplateName": endpoint_id}
 
 
-def recipe_of(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> str:
+def recipe_of(
+    endpoint_id: EndpointId, placement: Placement, model: str, template: Template, weights: Weights | None = None
+) -> str:
     """A short name for all that a pod is made of: the same text, the same name, whatever the generation."""
-    text = json.dumps(pod_spec(endpoint_id, placement, model, template), sort_keys=True)
+    text = json.dumps(pod_spec(endpoint_id, placement, model, template, weights), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:RECIPE_CHARS]
 
 
@@ -121,20 +136,31 @@ def _image(template: Template) -> Json:
     }
 
 
-def _fetch(template: Template, words: Mapping[str, str]) -> Json:
+def _fetch(template: Template, words: Mapping[str, str], weights: Weights | None) -> Json:
+    ours: Json = {"args": _fill(template.fetch_args, words)}
+    if weights is not None:
+        ours = {
+            "command": [*FETCH_COMMAND],
+            "args": [*_fill(template.fetch_args, words), *fetch_args(weights)],
+            "env": [{"name": MANIFEST, "value": weights.manifest}],
+        }
     return {
         "name": FETCH,
         "image": template.fetch_image,
-        "args": _fill(template.fetch_args, words),
-        **({"envFrom": [{"secretRef": {"name": template.model_secret}}]} if template.model_secret else {}),
+        **ours,
+        **fetch_secrets((template.model_secret, weights.secret if weights is not None else "")),
         "resources": _little(),
         "securityContext": _confined(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "models", "mountPath": MODELS}, {"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [
+            {"name": "models", "mountPath": MODELS},
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
+            *source_mounts(weights),
+        ],
     }
 
 
-def _engine(placement: Placement, template: Template, words: Mapping[str, str]) -> Json:
+def _engine(placement: Placement, template: Template, words: Mapping[str, str], path: Json) -> Json:
     own: Json = {"args": _fill(template.engine_args, words)}
     if template.engine_command:
         own["command"] = _fill(template.engine_command, words)
@@ -165,7 +191,7 @@ def _engine(placement: Placement, template: Template, words: Mapping[str, str]) 
         "readinessProbe": _probe(template, period_s=READY_PERIOD_S, failures=READY_FAILURES),
         "livenessProbe": _probe(template, period_s=LIVE_PERIOD_S, failures=LIVE_FAILURES),
         "volumeMounts": [
-            {"name": "models", "mountPath": MODELS, "readOnly": True},
+            {"name": "models", "mountPath": MODELS, "readOnly": True, **path},
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         ],

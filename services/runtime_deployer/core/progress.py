@@ -8,7 +8,7 @@ from libs.common.events.facts import Fact
 from libs.common.events.runtime import Replica
 from services.runtime_deployer.core.adapters import has_all, offered
 from services.runtime_deployer.core.manifests import workload_of
-from services.runtime_deployer.core.observed import PodSeen
+from services.runtime_deployer.core.observed import FetchSeen, PodSeen
 from services.runtime_deployer.core.state import Runtime
 
 STEPS: Final = (Fact.IMAGE_PULLED, Fact.MODEL_DOWNLOADED, Fact.MODEL_LOADED, Fact.CACHE_WARMED)
@@ -77,6 +77,12 @@ def replicas_of(runtime: Runtime) -> tuple[Replica, ...]:
         for each in serving
     )
     return tuple(sorted(named, key=lambda each: each.name))
+
+
+def fetched_of(runtime: Runtime) -> FetchSeen | None:
+    """How far the furthest replica of what is wanted is with its download; None if none says so."""
+    said = [each.fetched for each in pods_of(runtime) if each.fetched is not None]
+    return max(said, key=lambda each: each.bytes_done, default=None)
 
 
 def _reached(pod: PodSeen, runtime: Runtime) -> int:

@@ -14,6 +14,7 @@ from services.runtime_deployer.core.observed import Kind, Observed
 from services.runtime_deployer.core.pod import recipe_of
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import Trouble
+from services.runtime_deployer.core.weights import Weights
 
 RUNTIME: Final = "runtime"  # What its record is called in the store.
 
@@ -65,6 +66,14 @@ class ReplicasTold:
 
 
 @dataclass(frozen=True, slots=True)
+class DownloadTold:
+    """How much of its model the present run is said to have."""
+
+    generation: int = 0
+    bytes_done: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """What runs, or should, for one endpoint.
 
@@ -76,6 +85,7 @@ class Runtime:
     is ready. `no_room_for` is the recipe whose first pod found no free GPU beside the replicas that serve.
     `volume_told_bytes` is what its own volume was last told to have.
     `adapters_in_effect` are those of the last spec that was warm; `adapters_since_ms`: since when others are wanted.
+    `weights` is where its model is, if an operator's file says so; pinned as the template is.
     """
 
     endpoint_id: EndpointId
@@ -103,6 +113,8 @@ class Runtime:
     adapters_in_effect: tuple[Adapter, ...] = ()
     adapters_since_ms: int = 0
     volume_told_bytes: int = 0
+    weights: Weights | None = None
+    download_told: DownloadTold = DownloadTold()
 
     @property
     def model(self) -> str:
@@ -147,7 +159,7 @@ class Runtime:
         """What the pods that are wanted are made of; empty while that is not known."""
         if self.placement is None or self.template is None:
             return ""
-        return recipe_of(self.endpoint_id, self.placement, self.model, self.template)
+        return recipe_of(self.endpoint_id, self.placement, self.model, self.template, self.weights)
 
     @property
     def is_withdrawn(self) -> bool:

@@ -13,6 +13,7 @@ from libs.common.events.runtime import (
     ImagePulled,
     ModelDownloaded,
     ModelLoaded,
+    ModelProgressed,
     Replica,
     ReplicasChanged,
     RuntimeDegraded,
@@ -22,8 +23,8 @@ from libs.common.events.runtime import (
     VolumeChanged,
 )
 from services.runtime_deployer.core.observed import Kind
-from services.runtime_deployer.core.progress import replicas_of, steps_reached
-from services.runtime_deployer.core.state import Failure, ReplicasTold, Runtime, Told
+from services.runtime_deployer.core.progress import fetched_of, replicas_of, steps_reached
+from services.runtime_deployer.core.state import DownloadTold, Failure, ReplicasTold, Runtime, Told
 
 Telling = tuple[Runtime, tuple[Event, ...]]
 
@@ -33,6 +34,7 @@ _SILENT: Final = "no replica is ready"
 def tell(runtime: Runtime, now_ms: int) -> Decision[Runtime]:
     """The decision that follows from the state: what is told now, and when the clock should look again."""
     runtime, failed = _failure(runtime, now_ms)
+    runtime, progress = _download(runtime)
     runtime, steps = _steps(runtime)
     runtime, changed = _replicas(runtime)
     runtime, health = _health(runtime)
@@ -40,7 +42,7 @@ def tell(runtime: Runtime, now_ms: int) -> Decision[Runtime]:
     runtime, removed = _removal(runtime)
     return Decision(
         runtime,
-        events=(*failed, *steps, *changed, *health, *volume, *removed),
+        events=(*failed, *progress, *steps, *changed, *health, *volume, *removed),
         generation=runtime.generation,
         wake_at_ms=_wake_at_ms(runtime),
     )
@@ -82,6 +84,18 @@ def _steps(runtime: Runtime) -> Telling:
     if runtime.has_served and runtime.adapters_in_effect != runtime.adapters:
         runtime = replace(runtime, adapters_in_effect=runtime.adapters)
     return runtime, tuple(events)
+
+
+def _download(runtime: Runtime) -> Telling:
+    """How far the model's download is, as often as a look shows more: in steps, and only until it is there."""
+    fetched = fetched_of(runtime)
+    if fetched is None or not runtime.is_wanted or {Fact.MODEL_DOWNLOADED, Fact.RUNTIME_FAILED} & {*runtime.told_facts}:
+        return runtime, ()
+    told = runtime.download_told
+    if told.generation == runtime.run and fetched.bytes_done <= told.bytes_done:
+        return runtime, ()
+    runtime = replace(runtime, download_told=DownloadTold(runtime.run, fetched.bytes_done))
+    return runtime, (ModelProgressed(bytes_done=fetched.bytes_done, bytes_total=fetched.bytes_total),)
 
 
 def _step_event(step: Fact, replicas: tuple[Replica, ...]) -> Event:

@@ -33,7 +33,17 @@ UPDATE_PATIENCE_MS: Final = 30 * SECOND_MS  # There is something to go back to, 
 REFUSED_PATIENCE_MS: Final = 5 * MINUTE_MS  # What another endpoint gives back, or an operator raises, may let it in.
 SAID: Final = {"digest does not match": "DigestMismatch"}  # The same, from a container that only says it in words.
 # What a model fetch may report that no second try can change.
-FINAL_FETCH: Final = frozenset({"DigestMismatch", "ModelNotFound", "ModelGated", "SizeMismatch", "DiskTooSmall"})
+FINAL_FETCH: Final = frozenset(
+    {
+        "DigestMismatch",
+        "ModelNotFound",
+        "ModelGated",
+        "SizeMismatch",
+        "DiskTooSmall",
+        "SourceForbidden",
+        "SourceInvalid",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from services.runtime_deployer.core.plan import (
 from services.runtime_deployer.core.state import Cluster, Runtime
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.connections import APPLY, Connections, Reply
+from services.runtime_deployer.shell.fetches import with_fetches
 from services.runtime_deployer.shell.pods import adapters_seen, is_foreign, number, object_seen, pod_seen
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,8 @@ class KubernetesClusters:
             if key[1] not in names:
                 del self._warmed[key]
         return tuple(
-            each.model_copy(update={"warmed": self._warmed.get((cluster, each.name)) == each.warm_key}) for each in pods
+            each.model_copy(update={"warmed": self._warmed.get((cluster, each.name)) == each.warm_key})
+            for each in with_fetches(self._connections, cluster, PODS, pods)
         )
 
     def _with_adapters(self, state: Runtime, cluster: Cluster, pods: tuple[PodSeen, ...]) -> tuple[PodSeen, ...]:

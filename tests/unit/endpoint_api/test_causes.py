@@ -9,6 +9,7 @@ import pytest
 
 from libs.common.events import capacity, runtime
 from libs.common.events.endpoint import Scaling
+from libs.model_fetch.reasons import Reason as Fetched
 from services.capacity_manager.core.reasons import Reason
 from services.endpoint_api.core.causes import REASONS, Code, causes_of, code_of
 from services.endpoint_api.core.decide import decide
@@ -20,7 +21,15 @@ from tests.unit.endpoint_api.given import CATALOGUE, NOW, PROGRESS, an_endpoint,
 SAID_IN_CODE: Final = frozenset(
     {"CrashLoopBackOff", "ModelFetchFailed", "OOMKilled", "NoReplicaReady", "TemplateUnknown"}
 )
-TOLD: Final = {*map(str, Reason), *PATIENCE_MS, *FINAL_FETCH, *SAID.values(), *SAID_IN_CODE, "DeadlinePassed"}
+TOLD: Final = {
+    *map(str, Reason),
+    *PATIENCE_MS,
+    *FINAL_FETCH,
+    *SAID.values(),
+    *map(str, Fetched),
+    *SAID_IN_CODE,
+    "DeadlinePassed",
+}
 
 
 @pytest.mark.parametrize("reason", sorted(TOLD))

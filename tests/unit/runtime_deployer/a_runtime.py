@@ -32,6 +32,7 @@ from services.runtime_deployer.core.observed import ObjectSeen as ObjectSeen
 from services.runtime_deployer.core.pod import recipe_of
 from services.runtime_deployer.core.state import Runtime
 from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.core.weights import Weights
 from services.runtime_deployer.shell.settings import TEMPLATES_DIR
 from services.runtime_deployer.shell.templates import load_templates
 
@@ -232,11 +233,12 @@ class Scene:
     wake_at_ms: int | None = None
     now_ms: int = NOW_MS
     templates: dict[str, Template] = field(default_factory=lambda: dict(TEMPLATES))
+    weights: dict[str, Weights] = field(default_factory=dict)
 
     def hear(self, *envelopes: Envelope) -> Scene:
         """Decide on each in turn."""
         for envelope in envelopes:
-            decision = decider(self.templates)(self.runtime, envelope, self.now_ms)
+            decision = decider(self.templates, self.weights)(self.runtime, envelope, self.now_ms)
             self.runtime, self.wake_at_ms = decision.state, decision.wake_at_ms
             self.events += decision.events
             self.generations += [decision.generation] * len(decision.events)

@@ -1,0 +1,75 @@
+"""Where the weights of a model come from, and what a pod has for it: the fetch, its volumes, the engine's view."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import JsonValue
+
+from libs.model_fetch.sources import Scheme, parse_source
+
+Json = dict[str, JsonValue]
+
+FETCH_COMMAND: Final = ("python", "-m", "libs.model_fetch")
+MANIFEST: Final = "MILLRACE_MODEL_MANIFEST"  # Read by libs/model_fetch.
+MOUNTED: Final = "/source"  # As libs/model_fetch has it.
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A revision of a model, pinned like the text of a template: where it is, by which Secret, its manifest."""
+
+    source: str
+    manifest: str
+    endpoint: str = ""
+    region: str = ""
+    secret: str = ""
+
+
+def fetch_args(weights: Weights) -> list[JsonValue]:
+    """What the fetch is told beyond what its template says."""
+    named = (("--source", weights.source), ("--endpoint", weights.endpoint), ("--region", weights.region))
+    return [text for name, value in named if value for text in (name, value)]
+
+
+def fetch_secrets(names: Sequence[str]) -> Json:
+    """Credentials as environment; what is named twice counts once."""
+    references: list[JsonValue] = [{"secretRef": {"name": each}} for each in dict.fromkeys(filter(None, names))]
+    return {"envFrom": references} if references else {}
+
+
+def egress_port(weights: Weights | None) -> int | None:
+    """The port of a source that an operator's file names; None where it is the usual one."""
+    if weights is None or not weights.endpoint:
+        return None
+    parts = urllib.parse.urlsplit(weights.endpoint)
+    return parts.port or (80 if parts.scheme == "http" else 443)
+
+
+def source_volumes(weights: Weights | None) -> list[JsonValue]:
+    """The volume that weights are read from, where that is one."""
+    source = parse_source(weights.source) if weights is not None else None
+    if source is not None and source.scheme is Scheme.CLAIM:
+        return [{"name": "source", "persistentVolumeClaim": {"claimName": source.place, "readOnly": True}}]
+    if source is not None and source.scheme is Scheme.DIRECTORY:
+        return [{"name": "source", "hostPath": {"path": source.path, "type": "Directory"}}]
+    return []
+
+
+def source_mounts(weights: Weights | None) -> list[JsonValue]:
+    """Where the fetch sees it."""
+    source = parse_source(weights.source) if weights is not None else None
+    if source is not None and source.scheme is Scheme.CLAIM:
+        return [{"name": "source", "mountPath": MOUNTED, "readOnly": True}]
+    if source is not None and source.scheme is Scheme.DIRECTORY:
+        return [{"name": "source", "mountPath": source.path, "readOnly": True}]
+    return []
+
+
+def model_path(weights: Weights | None, digest: str) -> Json:
+    """The part of the models' volume that an engine sees: its model alone, which is there only when it is whole."""
+    is_fetched = weights is not None and parse_source(weights.source).scheme is not Scheme.BAKED
+    return {"subPath": digest.replace(":", "-")} if is_fetched else {}
