@@ -18,7 +18,7 @@ from tests.integration.kube.crds import definitions
 from tests.integration.kube.deployer import ANY, Deployer
 from tests.integration.kube.running import Kube, http_client
 from tests.unit.runtime_deployer.a_runtime import TEMPLATES
-from tests.unit.runtime_deployer.tiers import rendered, tiers
+from tests.unit.runtime_deployer.tiers import SOURCES, rendered, tiers
 
 pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube")]
 
@@ -56,6 +56,14 @@ def test_every_object_of_a_template_passes_a_dry_run_in_every_tier(operator: Dep
 
     for manifest in owned:
         assert operator.ask("GET", f"{PATHS[manifest.kind]}/{manifest.name}").status == 404, "it was a dry run"
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES))
+@pytest.mark.parametrize("template", ["vllm@1", "vllm-openai@1", "kserve-vllm@1"])
+def test_a_pod_that_fetches_from_any_source_passes_a_dry_run(operator: Deployer, template: str, source: str) -> None:
+    _, *owned = rendered(tiers()["h100-dedicated"], template, weights=SOURCES[source])
+
+    KubernetesClusters(operator.connections).apply(Check(ANY, tuple(owned)))
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))

@@ -9,8 +9,11 @@ import yaml
 
 from libs.common.events.endpoint import Placement
 from libs.common.units import GIB
-from services.runtime_deployer.core.manifests import Manifest, render
+from libs.model_fetch.manifest import File, Manifest
+from services.runtime_deployer.core.manifests import Manifest as Object
+from services.runtime_deployer.core.manifests import render
 from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.core.weights import Weights
 from tests.unit.runtime_deployer.a_runtime import TEMPLATES, Scene, gpu_ready, requested
 
 CATALOGUE: Final = Path(__file__).parents[3] / "deploy" / "catalogue" / "tiers.yaml"
@@ -21,15 +24,32 @@ def tiers() -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in yaml.safe_load(CATALOGUE.read_text())["tiers"]}
 
 
-def rendered(tier: dict[str, Any], template: str, templates: dict[str, Template] | None = None) -> tuple[Manifest, ...]:
+FILES: Final = Manifest((File("config.json", 855, "b" * 64), File("model.safetensors", 40 * GIB - 855, "c" * 64)))
+PINNED: Final = FILES.digest
+SOURCES: Final = {
+    "s3": Weights("s3://models/llama", FILES.text, endpoint="https://s3.example.com:9000", region="eu-1", secret="s3"),
+    "hub": Weights("hf://o/n@v1", FILES.text, secret="hub"),
+    "claim": Weights("pvc://weights/llama", FILES.text),
+    "directory": Weights("file:///mnt/models/llama", FILES.text),
+    "image": Weights("baked:///opt/llama", FILES.text),
+}
+
+
+def rendered(
+    tier: dict[str, Any],
+    template: str,
+    templates: dict[str, Template] | None = None,
+    weights: Weights | None = None,
+) -> tuple[Object, ...]:
     """Every object of an endpoint of that tier with a model of 40 GiB."""
     kept = ("tenancy", "node_type", "gpus_per_node", "gpus_per_replica", "cluster_template", "price_class")
     placement = Placement(
         **{each: tier[each] for each in kept},
         runtime_template=template,
-        model_digest="sha256:" + "a" * 64,
+        model_digest="sha256:" + "a" * 64 if weights is None else PINNED,
         model_size_bytes=40 * GIB,
     )
     known = templates or dict(TEMPLATES)
-    scene = Scene(templates=known).hear(requested(placement=placement), gpu_ready())
+    files = {PINNED: weights} if weights is not None else {}
+    scene = Scene(templates=known, weights=files).hear(requested(placement=placement), gpu_ready())
     return render(scene.runtime, known[template])
