@@ -89,12 +89,12 @@ class Fetch:
 
     def _survey(self, file: File) -> list[Span]:
         """The spans of a file that are still to be brought."""
-        present = set(self._volume.present(file))
-        spans = list(self._spans(file))
-        missing = (
-            [] if Span(file.path, 0, file.size_bytes) in present else [each for each in spans if each not in present]
-        )
-        self._progress.kept(sum(each.end - each.start for each in spans if each not in set(missing)))
+        present = frozenset(self._volume.present(file))
+        if Span(file.path, 0, file.size_bytes) in present:
+            self._progress.kept(file.size_bytes)
+            return []
+        missing = [each for each in self._spans(file) if each not in present]
+        self._progress.kept(file.size_bytes - sum(each.end - each.start for each in missing))
         return missing
 
     def _spans(self, file: File) -> Iterator[Span]:
