@@ -137,7 +137,7 @@ class Fetch:
             raise FetchFailed(
                 Reason.UNREACHABLE, f"{broken}; tried {attempts} times: check the source and the way to it"
             )
-        self._stopped.wait(min(PAUSE_MAX_S, self._effort.pause_s * 2 ** (attempts - 1)))
+        self._stopped.wait(pause_s(attempts, broken, self._effort))
         self._check_stopped()
 
     def _verify(self, file: File) -> None:
@@ -173,6 +173,11 @@ class Fetch:
     def _check_stopped(self) -> None:
         if self._stopped.is_set():
             raise Interrupted("another part failed")
+
+
+def pause_s(attempts: int, broken: Interrupted, effort: Effort) -> float:
+    """How long to wait before another try: longer each time, and no less than the source asks for."""
+    return max(broken.retry_after_s, min(PAUSE_MAX_S, effort.pause_s * 2 ** (attempts - 1)))
 
 
 def _write_all(descriptor: int, block: bytes, at: int) -> None:

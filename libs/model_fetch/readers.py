@@ -18,7 +18,7 @@ from libs.model_fetch.manifest import SHA256, File
 from libs.model_fetch.reasons import FetchFailed, Interrupted, Reason
 from libs.model_fetch.signing import Credentials, quoted, signed
 from libs.model_fetch.sources import Source
-from libs.model_fetch.web import BLOCK_BYTES, Web, is_for_later, span
+from libs.model_fetch.web import BLOCK_BYTES, Web, is_for_later, retry_after_s, span
 
 REDIRECTS_MAX: Final = 5
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -66,7 +66,7 @@ class S3Reader:
         code = found[1] if found else f"HTTP {status}"
         self.web.drop()
         if is_for_later(status) or code in ("SlowDown", "RequestTimeout"):
-            return Interrupted(f"s3://{key}: {code}")
+            return Interrupted(f"s3://{key}: {code}", retry_after_s=retry_after_s(response))
         if status == 404:
             return FetchFailed(Reason.NOT_FOUND, f"s3://{key} is not there ({code}): mend the source or upload it")
         if status in (401, 403):
@@ -109,7 +109,8 @@ class HubReader:
         self._web.said(response)
         self._web.drop()
         if self._located.pop(file.path, None) is not None or is_for_later(response.status):
-            raise Interrupted(f"{file.path}: HTTP {response.status}")  # A signed address ends after minutes.
+            what = f"{file.path}: HTTP {response.status}"  # A signed address ends after minutes.
+            raise Interrupted(what, retry_after_s=retry_after_s(response))
         raise self._refusal(response, file)
 
     def _proof(self, url: str) -> dict[str, str]:

@@ -40,4 +40,8 @@ class FetchFailed(Exception):
 
 
 class Interrupted(Exception):
-    """A read ended early or not at all: worth another try from where it stopped."""
+    """A read ended early or not at all: worth another try from where it stopped, after `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

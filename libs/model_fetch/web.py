@@ -17,6 +17,7 @@ from libs.model_fetch.reasons import FetchFailed, Interrupted, Reason
 BLOCK_BYTES: Final = 256 * 1024
 SAID_BYTES_MAX: Final = 8 * 1024  # Of an error's body: enough for its words.
 CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+RETRY_AFTER_MAX_S: Final = 300.0  # The hub's windows of so many requests are five minutes long.
 LATER: Final = frozenset({408, 425, 429})  # And everything from 500 on.
 
 Connection = http.client.HTTPConnection
@@ -114,6 +115,12 @@ class Web:
 def span(file: File, start: int, end: int) -> dict[str, str]:
     """The header that asks for these bytes; none if that is the whole file."""
     return {} if (start, end) == (0, file.size_bytes) else {"range": f"bytes={start}-{end - 1}"}
+
+
+def retry_after_s(response: http.client.HTTPResponse) -> float:
+    """How long a source asks us to wait; 0 if it does not say, or says a date."""
+    said = response.getheader("retry-after", "")
+    return min(float(said), RETRY_AFTER_MAX_S) if said.isdecimal() else 0.0
 
 
 def is_for_later(status: int) -> bool:

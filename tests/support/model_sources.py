@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         shelf.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         if shelf.unavailable:
             shelf.unavailable -= 1
-            self._say(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+            self._say(503, {"retry-after": "0"}, b"<Error><Code>SlowDown</Code></Error>")
         elif self.path in shelf.answers:
             self._say(*shelf.answers[self.path])
         elif self.path in shelf.files:
