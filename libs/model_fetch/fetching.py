@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from libs.model_fetch.manifest import File, Manifest
+from libs.model_fetch.manifest import File, Manifest, short
 from libs.model_fetch.progress import Progress
 from libs.model_fetch.readers import Reader
 from libs.model_fetch.reasons import FetchFailed, Interrupted, Reason
@@ -148,7 +148,9 @@ class Fetch:
         found = digest_of(path, file)
         if found != file.sha256:
             self._volume.discard(file)
-            what = f"{file.path} is sha256:{found or 'of another size'}, the manifest says sha256:{file.sha256}"
+            what = (
+                f"{file.path} is {short(found) if found else 'of another size'}, the manifest says {short(file.sha256)}"
+            )
             raise FetchFailed(
                 Reason.DIGEST_MISMATCH, f"{what}: the source is damaged, or the manifest is of another revision"
             )

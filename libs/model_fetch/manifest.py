@@ -15,6 +15,7 @@ BYTES_MAX: Final = 96 * 1024  # It rides in the pod as one variable, and Linux t
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 PATH: Final = re.compile(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*")
 PATH_CHARS_MAX: Final = 200
+SHORT_CHARS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,11 @@ def problems(files: Iterable[File]) -> Iterator[tuple[str, str]]:
             yield f"files.{place}.path", f"{each.path} is a file and a directory of others"
     if len(Manifest(files).text.encode()) > BYTES_MAX:
         yield "files", f"take more than {BYTES_MAX} bytes to write down: merge small files"
+
+
+def short(sha256: str) -> str:
+    """The beginning of a digest: enough to tell two apart by eye, and to search for."""
+    return f"sha256:{sha256[:SHORT_CHARS]}…"
 
 
 def _file_problems(field: str, file: File) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from libs.common.clock import Clock
-from libs.model_fetch.manifest import SHA256, File
+from libs.model_fetch.manifest import SHA256, File, short
 from libs.model_fetch.reasons import FetchFailed, Interrupted, Reason
 from libs.model_fetch.signing import Credentials, quoted, signed
 from libs.model_fetch.sources import Source
@@ -127,7 +127,7 @@ class HubReader:
             raise FetchFailed(Reason.SIZE_MISMATCH, what)
         sha256 = response.getheader("x-linked-etag", "").removeprefix("W/").strip('"')
         if SHA256.fullmatch(sha256) is not None and sha256 != file.sha256:
-            what = f"{file.path} is sha256:{sha256} on the hub, the manifest says sha256:{file.sha256}"
+            what = f"{file.path} is {short(sha256)} on the hub, the manifest says {short(file.sha256)}"
             raise FetchFailed(Reason.DIGEST_MISMATCH, what)
 
     def _refusal(self, response: http.client.HTTPResponse, file: File) -> FetchFailed:

@@ -201,8 +201,9 @@ def _telling(_spec: EndpointSpec, _sold: Catalogue) -> Iterator[Offer]:
 
 
 def _other_models(spec: EndpointSpec, sold: Catalogue) -> Iterator[Offer]:
+    tier = _tier(spec, sold)
     for model in sold.models:
-        if model.id != spec.model and spec.tier in model.tiers:
+        if model.id != spec.model and tier is not None and tier.name in model.tiers and sold.has_room(model, tier):
             yield Offer("change_spec", f"use {model.id}", {"model": model.id})
 
 

@@ -90,7 +90,7 @@ def download_of(endpoint: Endpoint) -> Download | None:
 def _downloading(download: Download) -> str:
     done, total = download.bytes_done, download.bytes_total
     unit, name = (GIB, "GiB") if total >= GIB else (MIB, "MiB")
-    return f"{100 * done // total} % of the model is there, {done / unit:.1f} of {total / unit:.1f} {name}"
+    return f"{round(100 * done / total)} % of the model is there, {done / unit:.1f} of {total / unit:.1f} {name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,9 @@ def _crashing(container: ContainerSeen) -> Trouble | None:
     reason = _reason(container)
     if container.restarts < CRASHES_MAX and reason not in FINAL_FETCH:
         return None
+    named = NAMED.match(container.message)
+    if named is not None:
+        return Trouble(reason, container.message[named.end() :], 0)
     ended = f"{container.name} ended with exit code {container.exit_code} after {container.restarts} restarts"
     return Trouble(reason, f"{ended}: {container.message or container.reason or 'it said nothing'}", 0)
 
