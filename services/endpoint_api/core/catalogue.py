@@ -143,6 +143,10 @@ class Catalogue:
         for tier in self.tiers:
             yield from tier.contradictions()
         names = {each.name for each in self.tiers}
+        known = {tier.node_type for tier in self.tiers}
+        known |= {each.node_type for tier in self.tiers for each in tier.fallbacks}
+        for unknown in sorted(set(self.gpu_memory_mib) - known):
+            yield f"gpu_memory_mib: no tier has nodes of type {unknown}"
         for model in self.models:
             for missing in sorted(set(model.tiers) - names):
                 yield f"model {model.id}: there is no tier {missing}"

@@ -114,6 +114,12 @@ def test_a_shape_and_the_memory_of_gpus_are_read(tmp_path: Path) -> None:
     assert read.gpu_memory_mib["metal3.gpu-h100"] == H100_MIB
 
 
+def test_memory_of_nodes_that_no_tier_has_is_a_mistake() -> None:
+    wrong = replace(CATALOGUE, gpu_memory_mib={"metal3.gpu-h10": H100_MIB})
+
+    assert list(wrong.contradictions()) == ["gpu_memory_mib: no tier has nodes of type metal3.gpu-h10"]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
