@@ -32,9 +32,6 @@ TERMINATED: Final = 143
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """Fetch; the exit code."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: os._exit(TERMINATED)
-    )  # The first process of a container has to ask for it.
     args = _arguments(argv)
     try:
         told = _fetch(args, env)
@@ -138,4 +135,6 @@ def _tell(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
+    # The first process of a container is not ended by a signal that it did not ask for.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     sys.exit(main(sys.argv[1:], os.environ))

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -86,13 +85,6 @@ class Box:
 
     def content(self) -> dict[str, bytes]:
         return {path: (self.whole / path).read_bytes() for path in CONTENT}
-
-
-@pytest.fixture(autouse=True)
-def _our_own_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -370,3 +362,15 @@ def test_progress_is_said_in_lines_while_bytes_come(box: Box, s3: Shelf) -> None
     assert {each["bytes_total"] for each in said} == {WHOLE.size_bytes}
     assert s3.released.is_set()
     assert (said[-1]["state"], done[-1]) == ("done", WHOLE.size_bytes)
+
+
+def test_a_fetch_that_is_told_to_stop_stops_at_once(box: Box, s3: Shelf) -> None:
+    s3.held_at_bytes = 5 * SPAN_BYTES
+    process = box.start(SOURCE, "--endpoint", s3.url)
+    assert process.stdout is not None
+    process.stdout.readline()  # It said something: it is past its start.
+
+    process.terminate()
+
+    assert process.wait(timeout=DEADLINE_S) == 143
+    process.communicate()
