@@ -48,7 +48,15 @@ def _fetch(args: argparse.Namespace, env: Mapping[str, str]) -> str:
     try:
         source = parse_source(args.source)
         if source.scheme is Scheme.BAKED:
-            return json.dumps({"state": "done", "cache": "baked", "bytes_fetched": 0})
+            return json.dumps(
+                {
+                    "state": "done",
+                    "cache": "baked",
+                    "bytes_done": args.size_bytes,
+                    "bytes_total": args.size_bytes,
+                    "bytes_fetched": 0,
+                }
+            )
         manifest = _manifest(args, env)
     except Invalid as wrong:
         raise FetchFailed(Reason.INVALID, str(wrong)) from wrong
@@ -64,7 +72,7 @@ def _fetch(args: argparse.Namespace, env: Mapping[str, str]) -> str:
     with Progress(manifest.size_bytes, say) as progress:
         was_there = Fetch(volume, _reader(source, args, env), progress, effort).run()
     progress.state = "done"
-    return progress.line(cache="hit" if was_there else "miss", path=str(volume.whole))
+    return progress.line(cache="hit" if was_there else "miss")
 
 
 def _manifest(args: argparse.Namespace, env: Mapping[str, str]) -> Manifest:

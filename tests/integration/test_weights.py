@@ -13,7 +13,7 @@ import pytest
 
 from libs.common.clock import SystemClock
 from libs.common.events.endpoint import Placement
-from libs.common.events.runtime import ModelProgressed, RuntimeFailed
+from libs.common.events.runtime import ModelDownloaded, ModelProgressed, RuntimeFailed
 from libs.model_fetch.manifest import File, Manifest
 from libs.twin.engines import SubprocessEngines
 from libs.twin.engines_port import Launch
@@ -110,6 +110,8 @@ def test_a_model_is_fetched_from_where_its_file_says_before_it_is_loaded(
         bench.until_stage(Stage.SERVING)
 
     assert [each for each in bench.kinds if each in STEPS] == list(STEPS)
+    downloaded = next(each.data for each in bench.told if isinstance(each.data, ModelDownloaded))
+    assert downloaded.bytes_fetched == len(WEIGHTS)
     (found,) = (tmp_path / "volumes").glob("pods/*/models/sha256-*/model.bin")
     assert found.read_bytes() == WEIGHTS
     (pod,) = bench.pods

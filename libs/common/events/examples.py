@@ -104,7 +104,7 @@ def _of_capacity() -> Iterator[Event]:
 
 def _of_runtimes() -> Iterator[Event]:
     yield runtime.ImagePulled()
-    yield runtime.ModelDownloaded()
+    yield runtime.ModelDownloaded(bytes_fetched=16_062_000_000)
     yield runtime.ModelLoaded()
     yield runtime.CacheWarmed(replicas=(_replica(),))
     yield runtime.ReplicasChanged(desired=2, ready=1, replicas=(_replica(),))

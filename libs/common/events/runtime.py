@@ -45,6 +45,12 @@ class ModelDownloaded(Event):
     consumers: ClassVar[frozenset[Owner]] = TO_API
     fact: ClassVar[Fact | None] = Fact.MODEL_DOWNLOADED
 
+    bytes_fetched: int | None = Field(
+        default=None,
+        ge=0,
+        description="What came from the model's source; 0: all of it was on the volume. Null: the fetch does not say.",
+    )
+
 
 class ModelProgressed(Event):
     """More of the weights is on a replica's volume; told in steps of a twentieth while they are downloaded."""

@@ -74,10 +74,14 @@ class AdapterSeen(Contract):
 
 
 class FetchSeen(Contract):
-    """How far a fetch says it is, in steps, so that a look is not another one for every byte."""
+    """How far a fetch says it is, in steps, so that a look is not another one for every byte.
+
+    `bytes_fetched`, once it ended well: what came from the source. The rest was on the volume.
+    """
 
     bytes_done: int
     bytes_total: int
+    bytes_fetched: int | None = None
 
 
 class PodSeen(Contract):

@@ -14,7 +14,6 @@ from libs.common.events.runtime import (
     ModelDownloaded,
     ModelLoaded,
     ModelProgressed,
-    Replica,
     ReplicasChanged,
     RuntimeDegraded,
     RuntimeFailed,
@@ -80,7 +79,7 @@ def _steps(runtime: Runtime) -> Telling:
     for step in steps_reached(runtime):
         if step not in runtime.told_facts:
             runtime = _note(runtime, step)
-            events.append(_step_event(step, replicas_of(runtime)))
+            events.append(_step_event(step, runtime))
     if runtime.has_served and runtime.adapters_in_effect != runtime.adapters:
         runtime = replace(runtime, adapters_in_effect=runtime.adapters)
     return runtime, tuple(events)
@@ -98,15 +97,17 @@ def _download(runtime: Runtime) -> Telling:
     return runtime, (ModelProgressed(bytes_done=fetched.bytes_done, bytes_total=fetched.bytes_total),)
 
 
-def _step_event(step: Fact, replicas: tuple[Replica, ...]) -> Event:
+def _step_event(step: Fact, runtime: Runtime) -> Event:
     if step is Fact.CACHE_WARMED:
-        return CacheWarmed(replicas=replicas)
+        return CacheWarmed(replicas=replicas_of(runtime))
+    if step is Fact.MODEL_DOWNLOADED:
+        fetched = fetched_of(runtime)
+        return ModelDownloaded(bytes_fetched=fetched.bytes_fetched if fetched is not None else None)
     return _PLAIN_STEPS[step]()
 
 
 _PLAIN_STEPS: Final[dict[Fact, type[Event]]] = {
     Fact.IMAGE_PULLED: ImagePulled,
-    Fact.MODEL_DOWNLOADED: ModelDownloaded,
     Fact.MODEL_LOADED: ModelLoaded,
 }
 
