@@ -179,7 +179,7 @@ class Fetch:
 
 def pause_s(attempts: int, broken: Interrupted, effort: Effort) -> float:
     """How long to wait before another try: longer each time, and no less than the source asks for."""
-    return max(broken.retry_after_s, min(PAUSE_MAX_S, effort.pause_s * 2 ** (attempts - 1)))
+    return max(broken.retry_after_s, min(PAUSE_MAX_S, effort.pause_s * 2.0 ** (attempts - 1)))
 
 
 def _write_all(descriptor: int, block: bytes, at: int) -> None:
