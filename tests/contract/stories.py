@@ -248,6 +248,18 @@ def broken_model() -> Stage:
     return stage
 
 
+def downloaded() -> Stage:
+    """A model so large that it is seen how much of it is there; comes up, and is deleted."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (ROOT / "deploy" / "catalogue").iterdir():
+            (Path(folder) / file.name).write_text(file.read_text().replace("1073741824", "1099511627776"))
+        stage = Stage(Path(folder))
+    endpoint_id = stage.create(spec={**SPEC, "model": "millrace/ngram-1-large"})
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
 def reached() -> Stage:
     """A frontend asks over the bus; of two webhooks one is tried, the other's receiver is gone; a key is rotated."""
     stage = Stage()
@@ -314,6 +326,7 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "shared": shared,
     "no_template": no_template,
     "broken_model": broken_model,
+    "downloaded": downloaded,
     "changed": changed,
     "reached": reached,
     "spent": spent,
