@@ -98,6 +98,7 @@ def plan(answer: Json) -> Table:
             ("change", CHANGES.get(answer["change"], answer["change"])),
             ("model", f"{spec['model']}, run by {placement['template']}"),
             ("where", f"{where}, price class {placement['price_class']}"),
+            *_memory(answer),
             ("replicas", f"{scaling['min']} to {scaling['max']}, {scaling['target_concurrency']} requests each"),
             ("holds", _holds(answer)),
             ("generation", answer["generation"]),
@@ -105,6 +106,13 @@ def plan(answer: Json) -> Table:
             ("ready", _ready(answer)),
         ]
     )
+
+
+def _memory(answer: Json) -> Iterator[tuple[str, str]]:
+    """What a GPU would hold, where that is known: services of before do not say."""
+    if found := answer.get("memory"):
+        needed, usable = (f"{found[each] / 1024:.1f} GiB" for each in ("needed_mib", "usable_mib"))
+        yield "memory", f"{needed} of {usable} of each GPU, for requests of up to {found['longest_tokens']} tokens"
 
 
 def _ready(answer: Json) -> str:

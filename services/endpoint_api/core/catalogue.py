@@ -96,6 +96,12 @@ class Catalogue:
         gpus = tier.gpus_per_replica
         return fit(model.shape, context_tokens=model.context_tokens, gpus=gpus, memory_mib=memory_mib)
 
+    def reckoned(self, spec: EndpointSpec) -> Fit | None:
+        """The reckoning of what is asked for; None where the figures, or the names, are not known."""
+        model = next((each for each in self.models if each.id == spec.model), None)
+        tier = next((each for each in self.tiers if each.name == spec.tier), None)
+        return self.fit_of(model, tier) if model is not None and tier is not None else None
+
     def has_room(self, model: Model, tier: Tier, node_type: str = "") -> bool:
         """Whether it fits as far as is known."""
         found = self.fit_of(model, tier, node_type)

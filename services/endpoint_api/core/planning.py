@@ -12,6 +12,7 @@ from libs.common.events.facts import Fact
 from libs.common.units import SECOND_MS
 from services.endpoint_api.core import eta
 from services.endpoint_api.core.changes import kind_of_change
+from services.endpoint_api.core.fit import Fit
 from services.endpoint_api.core.forgetting import Change
 from services.endpoint_api.core.lifecycle import CREATING, SERVING
 from services.endpoint_api.core.quotas import Holding
@@ -31,6 +32,16 @@ class PlacementView(View):
     gpus_per_replica: int
     template: str = Field(description="The runtime recipe that it is pinned to.")
     model_digest: str
+
+
+class MemoryView(View):
+    """What one GPU of a replica would hold, in MiB."""
+
+    needed_mib: int
+    usable_mib: int
+    weights_mib: int
+    cache_mib: int = Field(description="For one request of the model's whole context.")
+    longest_tokens: int = Field(description="The longest request that would fit.")
 
 
 class HoldingView(View):
@@ -58,10 +69,19 @@ class PlanView(View):
         default=None, description="Half of the like were ready in so many seconds; null if too little was seen."
     )
     ready_in_s_p90: float | None = Field(default=None, description="The same of nine tenths.")
+    memory: MemoryView | None = Field(
+        default=None, description="Null where the catalogue does not say what the model takes or its GPUs have."
+    )
 
 
 def plan_view(
-    before: Endpoint, decision: Decision[Endpoint], verb: str, *, learned: eta.Learned, now_ms: int
+    before: Endpoint,
+    decision: Decision[Endpoint],
+    verb: str,
+    *,
+    learned: eta.Learned,
+    now_ms: int,
+    reckoned: Fit | None = None,
 ) -> PlanView:
     """The plan that a decision is."""
     after = decision.state
@@ -88,6 +108,17 @@ def plan_view(
         held_after=_held(after.held),
         ready_in_s_p50=_seconds(ready.p50_ms),
         ready_in_s_p90=_seconds(ready.p90_ms),
+        memory=_memory(reckoned) if reckoned is not None else None,
+    )
+
+
+def _memory(found: Fit) -> MemoryView:
+    return MemoryView(
+        needed_mib=found.needed_mib,
+        usable_mib=found.usable_mib,
+        weights_mib=found.weights_mib,
+        cache_mib=found.cache_mib,
+        longest_tokens=found.tokens,
     )
 
 

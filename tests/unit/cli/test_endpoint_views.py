@@ -16,6 +16,7 @@ from services.endpoint_api.core.planning import PlanView
 from tests.unit.cli.endpoints_shown import each_took, explained, shown
 from tests.unit.cli.test_output import drawn
 from tests.unit.endpoint_api.given import NOW, PROGRESS, SPEC, TEARDOWN, Stand, a_caller, tellings
+from tests.unit.endpoint_api.test_fit import LLAMA_8B, SPEC_OF_IT, sold
 from tests.unit.endpoint_api.test_living import pause, resume
 
 NO_CAPACITY: Final = capacity.CapacityWaiting(reason="NoCapacity", message="all L40S nodes of eu-1 are taken")
@@ -120,3 +121,12 @@ def test_a_plan_is_read_without_braces() -> None:
     assert "holds       1 replica and 1 GPU of the quota; now nothing" in said[0]
     assert said[1][-2:] == ["stages      pausing, paused", "ready       no: it comes to rest"]
     assert said[2][-2:] == ["stages      none: it is done at once", "ready       as it is now"]
+
+
+def test_a_plan_says_what_a_gpu_would_hold_where_that_is_known() -> None:
+    stand = Stand(catalogue=sold(LLAMA_8B))
+    told = stand.api.endpoints.create(Ask(a_caller(), "d", "d", dry_run=True), name="chat", spec=SPEC_OF_IT)
+
+    said = drawn(plan(told.model_dump(mode="json")))
+
+    assert "memory      18.0 GiB of 40.5 GiB of each GPU, for requests of up to 192768 tokens" in said

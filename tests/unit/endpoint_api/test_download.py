@@ -10,6 +10,7 @@ from libs.common.events.envelope import Envelope
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.causes import causes_of
 from services.endpoint_api.core.explain import why
+from services.endpoint_api.core.planning import PlanView
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Endpoint
 from services.endpoint_api.core.status import OperationView
@@ -24,7 +25,7 @@ from tests.unit.endpoint_api.given import (
     tellings,
     told,
 )
-from tests.unit.endpoint_api.test_fit import LLAMA_70B, SPEC_OF_IT, sold
+from tests.unit.endpoint_api.test_fit import LLAMA_8B, LLAMA_70B, SPEC_OF_IT, sold
 
 UP_TO_IMAGE = PROGRESS[:6]
 GIB = 1 << 30
@@ -91,6 +92,17 @@ def test_a_model_that_is_gated_says_what_to_do() -> None:
 
     assert (cause.code, cause.waiting_on, cause.message) == ("model_gated", "you", message)
     assert cause.offers[0].message == "use millrace/ngram-1-large"
+
+
+def test_a_dry_run_says_what_each_gpu_would_hold() -> None:
+    stand = Stand(catalogue=sold(LLAMA_8B))
+
+    told = stand.api.endpoints.create(Ask(a_caller(), "c", "c", dry_run=True), name="chat", spec=SPEC_OF_IT)
+
+    assert isinstance(told, PlanView)
+    assert told.memory is not None
+    assert (told.memory.weights_mib, told.memory.cache_mib, told.memory.needed_mib) == (15_317, 1024, 18_389)
+    assert told.memory.longest_tokens > 8192
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

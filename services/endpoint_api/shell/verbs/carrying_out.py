@@ -63,4 +63,6 @@ class Hand:
                         "it would pass a quota", counter=each.counter, wanted=each.amount, limit=each.limit
                     )
         learned = self._learner.recall().of(decision.state)
-        return plan_view(before, decision, verb, learned=learned, now_ms=now_ms)
+        spec = decision.state.spec
+        reckoned = self._ports.catalogue.reckoned(spec) if spec is not None else None
+        return plan_view(before, decision, verb, learned=learned, now_ms=now_ms, reckoned=reckoned)
