@@ -92,7 +92,7 @@ def measure() -> Section:
         title="A fleet on one laptop",
         question="What does the twin need for so many GPU nodes? CPU-seconds from the request of their clusters until "
         "every node offers its GPUs, of a minute of its time in which nothing happens, and until all is given back.",
-        columns=("nodes", "to boot", "a node", "a minute at rest", "to give back", "memory", "a node"),
+        columns=("nodes", "to boot", "a node", "a minute at rest", "to give back", "memory", "memory a node"),
         rows=tuple(_row(size) for size in SIZES),
         notes=(
             f"Clusters of {PER_CLUSTER} nodes; boots take the twin's five minutes of a clock that is moved by hand.",

@@ -18,8 +18,10 @@ from typing import Any, Final, TypeVar
 import pytest
 
 from libs.common.errors import MillraceError, Rejected, Unavailable
+from services.capacity_manager.core.node_kinds import NodeKind
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.platform.adapter import MANAGEMENT, NODE_TYPES, PROJECTS
+from services.capacity_manager.shell.platform.fleet import read_fleet
 
 Json = dict[str, Any]
 Test = TypeVar("Test", bound=Callable[..., None])
@@ -401,6 +403,31 @@ class PlatformPromises:
         except MillraceError:
             return
         assert found is None, "an object in a namespace that is not there"
+
+    @promise(Learnt.SOURCE)
+    def test_a_node_type_names_its_provider_which_says_by_one_block_what_kind_its_nodes_are(self, ours: Ours) -> None:
+        named = {each.name: each for each in read_fleet(ours.client)}[ours.scene.node_type]
+
+        assert named.provider == ours.scene.node_type.partition(".")[0]
+        assert named.kind in (NodeKind.OWNED_METAL, NodeKind.CLOUD)
+
+    @promise(Learnt.DOCS)
+    def test_behind_a_type_of_owned_metal_stand_as_many_machines_as_it_counts(self, ours: Ours) -> None:
+        metal = [each for each in read_fleet(ours.client) if each.kind is NodeKind.OWNED_METAL]
+        if not metal:
+            pytest.skip("this Platform has no machines of its own")
+        for each in metal:
+            found, there = each.hardware, ours.client.get(NODE_TYPES, each.name)
+            assert found is not None, f"the machines of {each.name} can't be seen"
+            assert there is not None
+            whole = found.available + found.coming + found.in_use + found.broken
+            assert whole == there["status"]["capacity"]["total"]
+
+    @promise(Learnt.SOURCE)
+    def test_a_tenant_cluster_gives_out_a_command_that_joins_a_machine_by_hand(self, ours: Ours) -> None:
+        body = {"apiVersion": API, "kind": "VirtualClusterInstanceJoinScript", "spec": {}}
+
+        assert ours.client.create(f"{ours.instances}/{ours.cluster}/joinscript", body)["status"]["joinCommand"]
 
     @promise(Learnt.SOURCE)
     def test_node_environments_can_be_listed(self, ours: Ours) -> None:
