@@ -9,6 +9,7 @@ from typing import Any, Final
 from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUse, NodeUsed, PoolDrawn
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
+from libs.common.events.scale import PoolInputs, PoolTargeted
 from libs.common.ids import EndpointId, EventId, ProjectId, TenantId
 from libs.common.runner import Woke
 from libs.common.units import MINUTE_MS
@@ -17,7 +18,9 @@ from services.capacity_manager.core.orphans import Caution, PoolStanding, stray_
 from services.capacity_manager.core.plan import DeleteCluster, DropShare, SetWarm
 from services.capacity_manager.core.pool_decide import decider, planner
 from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray
+from services.capacity_manager.core.tenancy import pool_id
 from services.capacity_manager.core.warmth import Warm
+from services.capacity_manager.service import its_endpoint, its_pool
 from tests.unit.capacity_manager.builders import NOW, a_node
 
 RULES: Final = PoolRules(confirm_gone_ms=30_000, grace_ms=10 * MINUTE_MS, warm={"l40s-shared": Warm(2, 0)})
@@ -52,8 +55,8 @@ class PoolBench:
     def __post_init__(self) -> None:
         self.take(FOUND)
 
-    def take(self, data: Event) -> None:
-        envelope = Envelope(EventId(f"e{self.now_ms}"), data, "sc-a", self.now_ms)
+    def take(self, data: Event, *, sequence: int = 0) -> None:
+        envelope = Envelope(EventId(f"e{self.now_ms}"), data, "sc-a", self.now_ms, sequence=sequence)
         decision = decider(self.rules)(self.pool, envelope, self.now_ms)
         self.pool, self.wake_at_ms = decision.state, decision.wake_at_ms
         self.told += decision.events
@@ -105,6 +108,34 @@ def test_warm_nodes_are_made_up_to_the_target_where_there_is_room_and_never_ahea
     assert bench.see(a_cluster("ep-a", quantity=1), free=2) == (SetWarm("mr-pool", "sc-a", 2),)
     assert bench.see(a_cluster("ep-a", quantity=1), free=1) == ()
     assert bench.see(a_cluster("ep-a", quantity=4, warm=3)) == (SetWarm("mr-pool", "sc-a", 2),)
+
+
+def test_the_autoscaler_s_word_is_the_target_within_the_tier_also_if_it_came_before_the_cluster_was_found() -> None:
+    rules = replace(RULES, warm={"l40s-shared": Warm(target=1, floor=0, ceiling=4)})
+    inputs = PoolInputs(window_ms=1, draws=1, at_once=3, boot_ms=1)
+    bench = PoolBench(rules=rules)
+    bench.pool = Pool("sc-a")
+    bench.take(PoolTargeted(nodes=3, reason="r", inputs=inputs), sequence=7)
+    bench.take(PoolTargeted(nodes=1, reason="older", inputs=inputs), sequence=6)
+
+    bench.take(FOUND)
+
+    assert bench.see(a_cluster("ep-a", quantity=1), free=9) == (SetWarm("mr-pool", "sc-a", 3),)
+    bench.take(PoolTargeted(nodes=9, reason="r", inputs=inputs), sequence=8)
+    assert bench.see(a_cluster("ep-a", quantity=4, warm=3), free=9) == (SetWarm("mr-pool", "sc-a", 4),)
+    assert bench.see(a_cluster(quantity=3, warm=3)) == (SetWarm("mr-pool", "sc-a", 0),), (
+        "while nobody is in it: the floor"
+    )
+
+
+def test_a_target_goes_to_the_pool_or_to_the_claim_that_it_is_about_and_to_nothing_else() -> None:
+    told = PoolTargeted(nodes=3, reason="r", inputs=PoolInputs(window_ms=1, draws=1, at_once=3, boot_ms=1))
+    subjects = ("sc-l40s-shared-eu-1", pool_id(project="mr-acme-prod", cluster="sc-a"), "ep-7f3akq2xpd")
+
+    found = [Envelope(EventId("e"), told, each, NOW) for each in subjects]
+
+    assert [its_pool(each) for each in found] == [(subjects[0],), (subjects[1],), ()]
+    assert [its_endpoint(each) for each in found] == [(), (), (subjects[2],)]
 
 
 def test_an_empty_cluster_waits_for_the_next_one_and_goes_when_nobody_came() -> None:
