@@ -29,7 +29,7 @@ from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import Home, home_of
-from services.capacity_manager.shell.platform import inside, labels, readings, shares, sharing
+from services.capacity_manager.shell.platform import guests, labels, readings, shares, sharing
 from services.capacity_manager.shell.platform.client import PlatformClient, garbled
 from services.capacity_manager.shell.platform.publishing import Publisher
 from services.capacity_manager.shell.platform.refusals import is_already_there
@@ -135,8 +135,8 @@ class Platform:
             nodes=nodes,
             node_type=node_type,
             classes=classes,
-            gpu_nodes=inside.gpu_nodes(self._client, project, cluster) if question.gpus and instance else None,
-            by_hand=inside.by_hand(self._client, project, cluster, (n.name for n in nodes)) if is_ending else (),
+            gpu_nodes=guests.gpu_nodes(self._client, project, cluster) if question.gpus and instance else None,
+            by_hand=guests.by_hand(self._client, project, cluster, (n.name for n in nodes)) if is_ending else (),
         )
 
     def _apply(self, action: Action) -> None:
@@ -148,7 +148,7 @@ class Platform:
             case ResizeCluster():
                 self._resize(action)
             case LetNodeGo():
-                inside.let_go(self._client, action)
+                guests.let_go(self._client, action)
             case SetShare():
                 sharing.set_share(self._client, self._instances(action.project), action)
             case SetWarm():
