@@ -39,21 +39,24 @@ class Afterwards(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """What we may do with nodes of a kind. By which thing they are given back, and what then becomes of the machine."""
+    """What we may do with nodes of a kind. By which thing they are given back, and what then becomes of the machine.
+
+    `is_replaced`: its pool makes another for one whose Node is deleted, so that deleting it gives nothing back.
+    """
 
     gives_back: str
     afterwards: Afterwards
     may_resize_pool: bool
-    may_delete_node: bool
+    is_replaced: bool
     may_delete_claim: bool = False
     may_delete_machine: bool = False
 
 
 HANDLING: Final[Mapping[NodeKind, Handling]] = MappingProxyType(
     {
-        NodeKind.OWNED_METAL: Handling("pool", Afterwards.AVAILABLE, may_resize_pool=True, may_delete_node=False),
-        NodeKind.CLOUD: Handling("pool", Afterwards.DESTROYED, may_resize_pool=True, may_delete_node=False),
-        NodeKind.BY_HAND: Handling("node", Afterwards.KEPT, may_resize_pool=False, may_delete_node=True),
+        NodeKind.OWNED_METAL: Handling("pool", Afterwards.AVAILABLE, may_resize_pool=True, is_replaced=True),
+        NodeKind.CLOUD: Handling("pool", Afterwards.DESTROYED, may_resize_pool=True, is_replaced=True),
+        NodeKind.BY_HAND: Handling("node", Afterwards.KEPT, may_resize_pool=False, is_replaced=False),
     }
 )
 OWNED: Final = frozenset({"metal3", "bcm"})

@@ -50,9 +50,10 @@ def test_the_block_of_a_provider_says_which_kind_its_nodes_are(block: str, kind:
     assert kind_of({"displayName": "x", block: None}) is None
 
 
-def test_no_claim_and_no_machine_is_ever_ours_to_delete_and_only_a_node_joined_by_hand_is_let_go_itself() -> None:
+def test_no_claim_and_no_machine_is_ever_ours_to_delete_and_only_a_node_joined_by_hand_goes_by_its_node() -> None:
     assert not any(each.may_delete_claim or each.may_delete_machine for each in HANDLING.values())
-    assert [kind for kind, each in HANDLING.items() if each.may_delete_node] == [NodeKind.BY_HAND]
+    assert [kind for kind, each in HANDLING.items() if each.gives_back == "node"] == [NodeKind.BY_HAND]
+    assert [kind for kind, each in HANDLING.items() if not each.is_replaced] == [NodeKind.BY_HAND]
     assert [kind for kind, each in HANDLING.items() if each.may_resize_pool] == [NodeKind.OWNED_METAL, NodeKind.CLOUD]
     assert [each.afterwards for each in HANDLING.values()] == [
         Afterwards.AVAILABLE,
