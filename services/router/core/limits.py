@@ -6,14 +6,16 @@ second late, never early. A request reserves its tokens at admission (prompt est
 is settled with what it used; what it used beyond its reservation is owed, and counts from then on. So tokens pass the
 limit by no more than estimates were too low. A request that would fit if it generated less is granted what there is,
 and generates no more. A place at once is held from `reserve` to `settle`. A request that is refused takes nothing.
+
+All that is known of a bucket is a row of numbers, so that the workers of a router can have them in memory that they
+share (shell/limits/shared_limits.py), and a request that has room costs a look-up of each row and some additions.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -22,6 +24,15 @@ from libs.common.units import SECOND_MS
 WINDOW_S: Final = 60
 FREES_S: Final = 1  # When to ask again for one of the places at once: nobody knows, and a second is a request's length.
 IDLE_MAX: Final = 4096  # Buckets kept before those without anything in their window are dropped.
+RING: Final = 64  # Slots of a window; more than it has, and a power of two.
+
+# Cells of a row: the newest slot; of requests and of tokens each the sum of the window, the oldest slot that may hold
+# any, and the slots themselves; then how many each worker has running.
+NEWEST: Final = 0
+REQUESTS: Final = 1
+TOKENS: Final = REQUESTS + 2 + RING
+RUNNING: Final = TOKENS + 2 + RING
+OLDEST, SLOTS = 1, 2  # From where a kind's cells begin.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,58 +77,61 @@ class Refused:
     tokens_left: Room | None = None
 
 
-class Window:
-    """What was taken in the last minute, by slots; oldest first."""
+class Rows(Protocol):
+    """Where the rows are: of this process alone, or shared."""
 
-    __slots__ = ("_slots", "total")
+    cells: MutableSequence[int]
+
+    def find(self, name: str) -> int | None:
+        """Where the row of ``name`` begins."""
+
+    def claim(self, name: str, *, slot: int) -> int:
+        """The same, a row of zeros if there was none; one that no window of ``slot`` needs may be given away."""
+
+
+class OwnRows:
+    """Rows of this process alone."""
 
     def __init__(self) -> None:
-        self._slots: deque[list[int]] = deque()
-        self.total = 0
+        self.cells: list[int] = []
+        self._at: dict[str, int] = {}
+        self._free: list[int] = []
 
-    def expire(self, slot: int) -> None:
-        """Forget what no window that ends in ``slot`` touches."""
-        while self._slots and self._slots[0][0] < slot - WINDOW_S:
-            self.total -= self._slots.popleft()[1]
+    def find(self, name: str) -> int | None:
+        """Where the row of ``name`` begins."""
+        return self._at.get(name)
 
-    def add(self, slot: int, amount: int) -> None:
-        """Take in the newest slot."""
-        if not self._slots or self._slots[-1][0] != slot:
-            self._slots.append([slot, 0])
-        self._slots[-1][1] += amount
-        self.total += amount
+    def claim(self, name: str, *, slot: int) -> int:
+        """The same, a row of zeros if there was none."""
+        if name in self._at:
+            return self._at[name]
+        if len(self._at) >= IDLE_MAX:
+            self._drop_idle(slot)
+        zeros = [0] * (RUNNING + 1)
+        if not self._free:
+            self._free.append(len(self.cells))
+            self.cells.extend(zeros)
+        self._at[name] = at = self._free.pop()
+        self.cells[at : at + len(zeros)] = zeros
+        return at
 
-    def give_back(self, slot: int, amount: int) -> None:
-        """Take less in a slot; without effect once it is forgotten."""
-        for each in self._slots:
-            if each[0] == slot:
-                each[1] -= amount
-                self.total -= amount
-
-    def free_in_s(self, slot: int, amount: int) -> int:
-        """In how many seconds at least ``amount`` of it is forgotten."""
-        for at, held in self._slots:
-            amount -= held
-            if amount <= 0:
-                return at + WINDOW_S + 1 - slot
-        return WINDOW_S
+    def _drop_idle(self, slot: int) -> None:
+        for name, at in list(self._at.items()):
+            if self.cells[at + NEWEST] < slot - WINDOW_S and not self.cells[at + RUNNING]:
+                self._free.append(self._at.pop(name))
 
 
 class MinuteLimits:
-    """The windows of every bucket in use. Not thread-safe: called from the event loop alone.
+    """The limits of every bucket in use. Not thread-safe: called from the event loop alone.
 
-    What is given says where they are, if not in this process alone (shell/limits/shared_limits.py).
+    Where ``rows`` are shared by several ``workers``, ``own`` is the number of this one.
     """
 
-    def __init__(
-        self,
-        requests: dict[str, Window] | None = None,
-        tokens: dict[str, Window] | None = None,
-        running: dict[str, int] | None = None,
-    ) -> None:
-        self._requests = {} if requests is None else requests
-        self._tokens = {} if tokens is None else tokens
-        self._running = {} if running is None else running
+    def __init__(self, rows: Rows | None = None, *, own: int = 0, workers: int = 1) -> None:
+        self._rows = OwnRows() if rows is None else rows
+        self._cells = self._rows.cells
+        self._own = RUNNING + own
+        self._workers = workers
         self._slot = 0
 
     def reserve(
@@ -127,60 +141,126 @@ class MinuteLimits:
 
         `now_ms` is of a steady clock.
         """
-        limits, slot, running = tuple(limits), self._advance(now_ms), self._running
-        for each in limits:
-            if each.at_once is not None and running.get(each.bucket, 0) >= each.at_once:
+        slot, least = self._advance(now_ms), tokens if least is None or least > tokens else least
+        cells, find, rows = self._cells, self._rows.find, list[tuple[Limit, int]]()
+        scarce = scarcest = None  # The row with the least left of requests, and of tokens.
+        for limit in limits:
+            at = find(limit.bucket)
+            if at is None or cells[at] < slot:
+                at = self._renewed(limit.bucket, slot)
+            rows.append((limit, at))
+            if limit.at_once is not None and self._running(at) >= limit.at_once:
                 return Refused("concurrency", FREES_S)
-        grant = self._take(limits, slot, tokens, tokens if least is None else min(least, tokens))
-        if isinstance(grant, Grant):
-            for bucket in grant.at_once:
-                running[bucket] = running.get(bucket, 0) + 1
-        return grant
+            if limit.requests is not None:
+                left = limit.requests - cells[at + REQUESTS]
+                if scarce is None or left < scarce[0]:
+                    scarce = (left, limit.requests, at + REQUESTS)
+            if limit.tokens is not None:
+                left = limit.tokens - cells[at + TOKENS]
+                if scarcest is None or left < scarcest[0]:
+                    scarcest = (left, limit.tokens, at + TOKENS)
+        if (scarce is not None and scarce[0] < 1) or (scarcest is not None and scarcest[0] < least):
+            return self._refused(rows, least)
+        if scarcest is not None and scarcest[0] < tokens:
+            tokens = scarcest[0]
+        return self._take(rows, tokens, self._room(scarce, 1), self._room(scarcest, tokens))
 
-    def _take(self, limits: Sequence[Limit], slot: int, tokens: int, least: int) -> Grant | Refused:
-        requests = _tightest(self._requests, [(each.bucket, each.requests) for each in limits], slot, 1)
-        spending = _tightest(self._tokens, [(each.bucket, each.tokens) for each in limits], slot, least)
-        if requests is not None and requests.remaining < 1:
-            return _refused("requests", requests, 1, requests, spending)
-        if spending is not None:
-            if spending.remaining < least:
-                return _refused("tokens", spending, least, requests, spending)
-            tokens = min(tokens, spending.remaining)
-        buckets = [each.bucket for each in limits if each.requests is not None or each.tokens is not None]
-        for bucket in buckets:
-            _window(self._requests, bucket).add(slot, 1)
-            _window(self._tokens, bucket).add(slot, tokens)
-        at_once = [each.bucket for each in limits if each.at_once is not None]
-        return Grant(tuple(buckets), slot, tokens, tuple(at_once), _less(requests, 1), _less(spending, tokens))
+    def _take(self, rows: Sequence[tuple[Limit, int]], tokens: int, requests: Room | None, left: Room | None) -> Grant:
+        """First the sum, then the slot: who dies in between has left too little room, never too much."""
+        cells, ring, at_once = self._cells, SLOTS + self._slot % RING, list[str]()
+        for limit, at in rows:
+            cells[at + REQUESTS] += 1
+            cells[at + REQUESTS + ring] += 1
+            cells[at + TOKENS] += tokens
+            cells[at + TOKENS + ring] += tokens
+            if limit.at_once is not None:
+                cells[at + self._own] += 1
+                at_once.append(limit.bucket)
+        return Grant(tuple([each[0].bucket for each in rows]), self._slot, tokens, tuple(at_once), requests, left)
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
-        for bucket in grant.at_once:
-            self._running[bucket] -= 1
-            if not self._running[bucket]:
-                del self._running[bucket]
-        slot, unused = self._advance(now_ms), grant.tokens - tokens
+        slot, unused, cells = self._advance(now_ms), grant.tokens - tokens, self._cells
         for bucket in grant.buckets:
-            window = self._tokens.get(bucket)
-            if unused > 0 and window is not None:
-                window.give_back(grant.slot, unused)
-            elif unused < 0:
-                _window(self._tokens, bucket).add(slot, -unused)
+            at = self._rows.find(bucket)
+            if at is None or cells[at] < slot:
+                at = self._renewed(bucket, slot)
+            then = grant.slot if unused > 0 else slot
+            if then >= cells[at] - WINDOW_S:  # Else it is forgotten.
+                cells[at + TOKENS] -= unused
+                cells[at + TOKENS + SLOTS + then % RING] -= unused
+        for bucket in grant.at_once:
+            at = self._rows.find(bucket)
+            if at is not None and cells[at + self._own]:
+                cells[at + self._own] -= 1
 
     def _advance(self, now_ms: int) -> int:
         slot = now_ms // SECOND_MS
         if slot > self._slot:
             self._slot = slot
-            for windows in (self._requests, self._tokens):
-                if len(windows) > IDLE_MAX:
-                    self._drop_idle(windows)
         return self._slot
 
-    def _drop_idle(self, windows: dict[str, Window]) -> None:
-        for bucket, window in list(windows.items()):
-            window.expire(self._slot)
-            if not window.total:
-                del windows[bucket]
+    def _renewed(self, bucket: str, slot: int) -> int:
+        """The row without what no window of ``slot`` touches; counted anew, should a worker have died counting."""
+        cells, at = self._cells, self._rows.claim(bucket, slot=slot)
+        newest = cells[at + NEWEST]
+        if slot > newest:
+            for kind in (at + REQUESTS, at + TOKENS):
+                for gone in range(max(newest - WINDOW_S, slot - WINDOW_S - RING), slot - WINDOW_S):
+                    cells[kind + SLOTS + gone % RING] = 0
+                cells[kind] = sum(cells[kind + SLOTS : kind + SLOTS + RING])
+                cells[kind + OLDEST] = max(cells[kind + OLDEST], slot - WINDOW_S)
+            cells[at + NEWEST] = slot
+        return at
+
+    def _running(self, at: int) -> int:
+        return sum(self._cells[at + RUNNING : at + RUNNING + self._workers])
+
+    def _room(self, found: tuple[int, int, int] | None, amount: int) -> Room | None:
+        """What is left of a limit when ``amount`` is taken, and when the first of what is held is forgotten."""
+        if found is None:
+            return None
+        left, limit, kind = found
+        cells, oldest = self._cells, self._cells[kind + OLDEST]
+        if left >= limit:
+            return Room(limit, left - amount, WINDOW_S)
+        while oldest < self._slot and not cells[kind + SLOTS + oldest % RING]:
+            oldest += 1
+        cells[kind + OLDEST] = oldest
+        return Room(limit, left - amount, oldest + WINDOW_S + 1 - self._slot)
+
+    def _refused(self, rows: Sequence[tuple[Limit, int]], least: int) -> Refused:
+        """Say why: requests before tokens; of the rooms too small, the one to wait for longest."""
+        requests = self._tightest([(each.requests, at + REQUESTS) for each, at in rows], 1)
+        tokens = self._tightest([(each.tokens, at + TOKENS) for each, at in rows], least)
+        if requests is not None and requests.remaining < 1:
+            return Refused("requests", _after_s(requests, 1), requests, tokens)
+        assert tokens is not None, "one of the two has no room"
+        return Refused("tokens", _after_s(tokens, least), requests, tokens)
+
+    def _tightest(self, limits: Iterable[tuple[int | None, int]], amount: int) -> Room | None:
+        rooms = [
+            Room(limit, max(0, limit - self._cells[kind]), self._free_in_s(kind, self._cells[kind] + amount - limit))
+            for limit, kind in limits
+            if limit is not None
+        ]
+        short = [each for each in rooms if each.remaining < amount]
+        if short:
+            return max(short, key=lambda each: (amount > each.limit, each.reset_s))
+        return min(rooms, key=lambda each: each.remaining, default=None)
+
+    def _free_in_s(self, kind: int, amount: int) -> int:
+        """In how many seconds at least ``amount``, or the first of what there is, is forgotten."""
+        amount = max(1, amount)
+        for slot in range(self._slot - WINDOW_S, self._slot + 1):
+            amount -= self._cells[kind + SLOTS + slot % RING]
+            if amount <= 0:
+                return slot + WINDOW_S + 1 - self._slot
+        return WINDOW_S
+
+
+def _after_s(room: Room, amount: int) -> int | None:
+    return None if amount > room.limit else max(1, room.reset_s)
 
 
 def rate_headers(said: Grant | Refused) -> bytes:
@@ -197,44 +277,3 @@ _REQUESTS_LEFT: Final = (
     b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %ds\r\n"
 )
 _TOKENS_LEFT: Final = _REQUESTS_LEFT.replace(b"requests", b"tokens")
-
-
-def _window(windows: dict[str, Window], bucket: str) -> Window:
-    return windows.get(bucket) or windows.setdefault(bucket, Window())
-
-
-def _tightest(
-    windows: dict[str, Window], limits: Sequence[tuple[str, int | None]], slot: int, amount: int
-) -> Room | None:
-    """The tightest room; of those too small for ``amount``, the one to wait for longest."""
-    least, tightest, count = -1, None, 0
-    for bucket, limit in limits:
-        if limit is None:
-            continue
-        window = windows.get(bucket) or Window()
-        window.expire(slot)
-        left = limit - window.total
-        if left < amount:
-            return _longest(windows, limits, slot, amount)
-        if tightest is None or left < least:
-            least, tightest, count = left, window, limit
-    return None if tightest is None else Room(count, least, tightest.free_in_s(slot, 1))
-
-
-def _longest(windows: dict[str, Window], limits: Sequence[tuple[str, int | None]], slot: int, amount: int) -> Room:
-    """Of the rooms too small for ``amount``, the one to wait for longest."""
-    short: list[Room] = []
-    for bucket, limit in limits:
-        window = windows.get(bucket) or Window()
-        window.expire(slot)
-        if limit is not None and (over := window.total + amount - limit) > 0:
-            short.append(Room(limit, max(0, limit - window.total), window.free_in_s(slot, over)))
-    return max(short, key=lambda each: (amount > each.limit, each.reset_s))
-
-
-def _refused(what: str, room: Room, amount: int, requests: Room | None, tokens: Room | None) -> Refused:
-    return Refused(what, None if amount > room.limit else max(1, room.reset_s), requests, tokens)
-
-
-def _less(room: Room | None, amount: int) -> Room | None:
-    return None if room is None else Room(room.limit, room.remaining - amount, room.reset_s)

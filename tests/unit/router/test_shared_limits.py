@@ -11,9 +11,9 @@ from multiprocessing.synchronize import Barrier
 import pytest
 
 from libs.common.errors import Unavailable
-from services.router.core.limits import Grant, Limit, MinuteLimits, Refused
+from services.router.core.limits import RUNNING, Grant, Limit, MinuteLimits, Refused
 from services.router.core.refusals import HttpRefusal
-from services.router.shell.limits.shared_limits import RUNNING, SharedLimits, a_board, forget
+from services.router.shell.limits.shared_limits import SharedLimits, a_board, forget
 from services.router.shell.workers import counters as boards
 from services.router.shell.workers.counters import Board
 
@@ -121,7 +121,7 @@ def test_what_a_dead_worker_had_running_is_over_and_what_it_admitted_still_count
     limits = [SharedLimits(board, worker=each, workers=2) for each in range(2)]
     for _ in range(9):
         limits[1].reserve(TEN, tokens=1, now_ms=1_000_000)
-    at = board.find("r|endpoint/a")
+    at = board.find("endpoint/a")
     assert at is not None
     board.cells[at + RUNNING + 1] = 5
 

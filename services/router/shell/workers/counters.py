@@ -35,7 +35,7 @@ class Board:
         self._rows = rows
         self.cells = memoryview(mmap.mmap(-1, self._width * rows * 8)).cast("q")
         self._lock = os.memfd_create("router-board")
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, int, int]] = {}  # Where each lies, and the two halves of its hash.
 
     def __enter__(self) -> Board:
         """Keep all others out. Raises Unavailable if one of them stays in."""
@@ -56,10 +56,10 @@ class Board:
 
     def find(self, name: str) -> int | None:
         """Where the cells of ``name`` begin."""
-        at = self._known.get(name)
+        known = self._known.get(name)
+        if known is not None and self.cells[known[0] - 2] == known[1] and self.cells[known[0] - 1] == known[2]:
+            return known[0]
         high, low = _key(name)
-        if at is not None and self.cells[at - 2] == high and self.cells[at - 1] == low:
-            return at
         for at in self._places(high):
             if self.cells[at - 2] == high and self.cells[at - 1] == low:
                 return self._remember(name, at)
@@ -97,7 +97,7 @@ class Board:
     def _remember(self, name: str, at: int) -> int:
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
-        self._known[name] = at
+        self._known[name] = (at, self.cells[at - 2], self.cells[at - 1])
         return at
 
 
