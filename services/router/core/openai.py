@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from services.router.core.refusals import HttpRefusal, model_not_found
-from services.router.core.surface import ALLOWED, KNOWN, NEEDED, OUTPUTS, PROMPTS, READERS, UNSEEN, Api
+from services.router.core.surface import ALLOWED, DROPPED, KNOWN, NEEDED, OURS, OUTPUTS, PROMPTS, READERS, Api
 
 DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, which are owed once the engine counts them.
@@ -25,7 +25,7 @@ MANY: Final = ("prompt", "input")  # Where there may be several prompts, each wi
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A request for a model: what we read of it, and the rest as it came. `model` is `<endpoint>[/<adapter>]`.
+    """A request for a model: what we read of it, and its fields as they came. `model` is `<endpoint>[/<adapter>]`.
 
     `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers
     has at most `most`. So it may use `reservation` in all; with fewer than `least` it makes no sense.
@@ -75,24 +75,33 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     endpoint, _, adapter = model.partition("/")
     if host and endpoint != host:
         raise model_not_found(model)
-    prompt, choices = _prompt_bytes(raw) // BYTES_PER_TOKEN + 1, fields.n or 1
-    most = 0 if api is Api.EMBEDDINGS else fields.most or COMPLETION_TOKENS
+    session = tier = ""
+    if not DROPPED.isdisjoint(raw):
+        session, tier = _text(raw, "prompt_cache_key"), _text(raw, "service_tier")
+        for name in DROPPED:
+            raw.pop(name, None)
+    prompt = 1
+    for name in PROMPTS:
+        if name in raw:
+            prompt += memoryview(raw[name]).nbytes // BYTES_PER_TOKEN
+    choices, most = fields.n or 1, 0 if api is Api.EMBEDDINGS else fields.most or COMPLETION_TOKENS
+    few = max(CLAMPED_TOKENS_MIN, fields.min_tokens) if fields.min_tokens else CLAMPED_TOKENS_MIN
     return Ask(
         api,
         model,
         bool(fields.stream),
         options is not None and bool(options.include_usage),
         options is not None and bool(options.continuous_usage_stats),
-        {name: value for name, value in raw.items() if name not in UNSEEN},
+        raw,
         endpoint,
         adapter,
-        _text(raw, "prompt_cache_key"),
-        _text(raw, "service_tier") in BATCH_TIERS,
+        session,
+        tier in BATCH_TIERS,
         prompt_estimate=prompt,
         most=most,
         choices=choices,
         reservation=prompt + most * choices,
-        least=prompt + min(max(CLAMPED_TOKENS_MIN, fields.min_tokens or 0), most) * choices,
+        least=prompt + (few if few < most else most) * choices,
     )
 
 
@@ -103,7 +112,7 @@ def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_m
     """
     parts: list[bytes | msgspec.Raw] = [b'{"model":%s' % msgspec.json.encode(ask.adapter or engine_model)]
     for name, value in ask.rest.items():
-        if tokens_max is None or name not in OUTPUTS:
+        if name not in OURS and (tokens_max is None or name not in OUTPUTS):
             parts += (_BEFORE[name], value)
     if tokens_max is not None:
         name = "max_output_tokens" if ask.api is Api.RESPONSES else "max_tokens"
@@ -133,10 +142,6 @@ def prompt_bytes(ask: Ask) -> bytes | memoryview:
 def clamped(ask: Ask, granted: int) -> int:
     """How many tokens each answer may have if so many were granted, fewer than it may use."""
     return (granted - ask.prompt_estimate) // ask.choices
-
-
-def _prompt_bytes(raw: Mapping[str, msgspec.Raw]) -> int:
-    return sum([memoryview(raw[name]).nbytes for name in PROMPTS if name in raw])
 
 
 def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:
@@ -192,21 +197,17 @@ _NO_MARKS: Final = bytes(each for each in range(256) if each not in b"[]{}")
 
 def _check_depth(body: bytes) -> None:
     """Of a text without escapes every other part between quotes is outside of strings; the rest is counting."""
-    if _has_few(body, b"{") and _has_few(body, b"["):
+    for mark in (b"{", b"["):
+        at, few = body.find(mark), DEPTH_MAX // 2  # To `count` them would read all of the body slowly.
+        while at >= 0 and few:
+            at, few = body.find(mark, at + 1), few - 1
+        if at >= 0:
+            break
+    else:
         return
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     depth = 0
-    for mark in b"".join(plain.split(b'"')[::2]).translate(None, _NO_MARKS):
-        depth += 1 if mark in b"[{" else -1
+    for each in b"".join(plain.split(b'"')[::2]).translate(None, _NO_MARKS):
+        depth += 1 if each in b"[{" else -1
         if depth > DEPTH_MAX:
             raise HttpRefusal(400, f"The request body is nested deeper than {DEPTH_MAX} levels.")
-
-
-def _has_few(body: bytes, mark: bytes) -> bool:
-    """Whether ``body`` has so few of the mark that it can't be nested too deep; `count` would read all of it slowly."""
-    at = -1
-    for _ in range(DEPTH_MAX // 2 + 1):
-        at = body.find(mark, at + 1)
-        if at < 0:
-            return True
-    return False

@@ -77,7 +77,6 @@ NEEDED: Final[Mapping[Api, str]] = MappingProxyType(
 # Known to OpenAI's clients, without meaning for an engine: taken, not forwarded.
 DROPPED: Final = frozenset({"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 OURS: Final = frozenset({"model", "stream", "stream_options"})  # Written by us into what the engine reads.
-UNSEEN: Final = OURS | DROPPED  # What of a client's request no engine reads.
 KNOWN: Final[Mapping[Api, frozenset[str]]] = MappingProxyType({api: names | DROPPED for api, names in ALLOWED.items()})
 PROMPTS: Final = ("messages", "prompt", "input", "instructions", "tools")  # What an engine reads as the prompt.
 OUTPUTS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")  # What bounds the answer.
