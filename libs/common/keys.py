@@ -103,6 +103,14 @@ class Keyring:
             return None
         return entry if not networks or is_within(address, networks) else None
 
+    def holds(self, entry: KeyEntry, *, now_ms: int) -> bool:
+        """Whether what `check` found is what it would find now, for the same key from the same address.
+
+        Whatever is said of a key makes another entry of it, so nothing need be hashed or compared again.
+        """
+        held = self._held.get(entry.key_id)
+        return held is not None and held[0] is entry and (entry.expires_at_ms is None or now_ms < entry.expires_at_ms)
+
 
 def networks_of(blocks: Iterable[str]) -> tuple[Network, ...]:
     """CIDR blocks as networks. Raises ValueError for one that is none, or has bits beyond its prefix."""

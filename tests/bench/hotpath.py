@@ -34,6 +34,10 @@ COUNTED: Final = 200  # Requests whose calls are counted.
 class NoTime(Pressure):
     """A process that is overloaded."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_over = True
+
     def admits(self, *, turn_s: float, now_s: float) -> bool:
         super().admits(turn_s=turn_s, now_s=now_s)
         return False

@@ -20,17 +20,16 @@ Marks = tuple[int, ...]
 
 def marks(prompt: bytes | memoryview, *, session: str = "", adapter: str = "") -> Marks:
     """The marks of a prompt, longest first. A session is a mark of its own; an adapter is where all of them begin."""
-    found = []
-    seen = crc32(adapter.encode())
+    found: Marks = ()
+    seen = first = crc32(adapter.encode()) if adapter else 0
     if adapter:
-        found.append(seen << 5)
-    for depth in range(1, min(len(prompt) // BLOCK_BYTES, BLOCKS_MAX) + 1):
-        seen = crc32(prompt[(depth - 1) * BLOCK_BYTES : depth * BLOCK_BYTES], seen)
-        found.append(seen << 5 | depth)
-    if session:
-        found.append(crc32(session.encode(), crc32(adapter.encode())) << 5 | SESSION)
-    found.reverse()
-    return tuple(found)
+        found = (seen << 5,)
+    depth, end, length = 1, BLOCK_BYTES, len(prompt)
+    while end <= length and depth <= BLOCKS_MAX:
+        seen = crc32(prompt[end - BLOCK_BYTES : end], seen)
+        found = (seen << 5 | depth, *found)
+        depth, end = depth + 1, end + BLOCK_BYTES
+    return (crc32(session.encode(), first) << 5 | SESSION, *found) if session else found
 
 
 class Memory:

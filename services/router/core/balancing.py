@@ -48,18 +48,25 @@ def choose(
 ) -> AnyReplica:
     """The replica to use; ``draw`` is a large random number, ``preferred`` the one that remembers the prompt."""
     assert replicas, "a choice needs replicas"
-    if len(replicas) == 1:
-        return replicas[0]
-    group = _of_a_weight(replicas, draw)
-    least = min([each.load for each in group])
+    group, equals = replicas, [replicas[0]]
+    weight, least = equals[0].weight, equals[0].load
+    for each in replicas[1:]:
+        if each.weight != weight:
+            group = _of_a_weight(replicas, draw)
+            least = min([one.load for one in group])
+            equals = [one for one in group if one.load == least]
+            break
+        if each.load < least:
+            least, equals = each.load, [each]
+        elif each.load == least:
+            equals.append(each)
     if preferred is not None and preferred.load <= least + rules.affinity_slack and preferred in group:
         return preferred
     if rules.zone:
         near = [each for each in group if each.zone == rules.zone]
         nearest = min([each.load for each in near], default=least)
         if near and nearest <= least + rules.zone_slack:
-            group, least = near, nearest
-    equals = [each for each in group if each.load == least]
+            equals = [each for each in near if each.load == nearest]
     return equals[draw % len(equals)]
 
 
@@ -72,10 +79,7 @@ def drawn(seed: int, count: int) -> int:
 
 
 def _of_a_weight(replicas: Sequence[AnyReplica], draw: int) -> Sequence[AnyReplica]:
-    """All of them if they weigh the same; else those of one weight, in proportion to what they weigh together."""
-    first = replicas[0].weight
-    if all([each.weight == first for each in replicas]):
-        return replicas
+    """Those of one weight, in proportion to what they weigh together; all if they weigh nothing."""
     total = sum(each.weight for each in replicas)
     if total == 0:
         return replicas

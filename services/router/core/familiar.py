@@ -36,6 +36,11 @@ class Familiar(msgspec.Struct, frozen=True, gc=False):
         length = int(digits)
         return (end + len(self.after), length) if length <= BODY_BYTES_MAX else None
 
+    def whole_body(self, data: bytes) -> bytes | None:
+        """The body, if ``data`` is this head with a whole body, and no more than that."""
+        found = self.body_of(data)
+        return None if found is None or found[0] + found[1] != len(data) else data[found[0] :]
+
 
 def familiar(data: bytes, head: Head) -> Familiar | None:
     """What ``data`` began with, which was parsed as ``head``; None if its like may mean something else next time."""

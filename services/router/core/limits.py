@@ -194,6 +194,11 @@ class MinuteLimits:
             if at is not None and cells[at + self._own]:
                 cells[at + self._own] -= 1
 
+    def running(self, bucket: str) -> int:
+        """How many requests hold a place of it."""
+        at = self._rows.find(bucket)
+        return 0 if at is None else self._running(at)
+
     def _advance(self, now_ms: int) -> int:
         slot = now_ms // SECOND_MS
         if slot > self._slot:

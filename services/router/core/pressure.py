@@ -21,11 +21,11 @@ TURN_LEAST: Final = 64  # Requests of a turn that are always served: a process t
 class Pressure:
     """What is known of the turns so far. Called from the event loop alone, for every request that begins."""
 
-    __slots__ = ("_ended_s", "_is_over", "_served", "_since_s", "_turn_s")
+    __slots__ = ("_ended_s", "_served", "_since_s", "_turn_s", "is_over")
 
     def __init__(self) -> None:
         self._turn_s = self._ended_s = 0.0
-        self._is_over = False  # Whether requests come faster than they can be served,
+        self.is_over = False  # Whether requests come faster than they can be served,
         self._since_s = 0.0  # and when a turn last said that it is as we think.
         self._served = 0  # In this turn.
 
@@ -34,7 +34,7 @@ class Pressure:
         if turn_s != self._turn_s:
             self._begin(turn_s)
         self._served += 1
-        return not self._is_over or self._served <= TURN_LEAST or now_s - turn_s < TURN_S
+        return not self.is_over or self._served <= TURN_LEAST or now_s - turn_s < TURN_S
 
     def ended(self, now_s: float) -> None:
         """The turn in which the last request was read is over: all that had come with it is handled."""
@@ -44,8 +44,8 @@ class Pressure:
         """Look at the turn that ended; what it says must hold for a while before we believe it."""
         lasted_s, then_s = self._ended_s - self._turn_s, turn_s - self._ended_s
         was_long = lasted_s >= SHORT_S and then_s < IDLE_TIMES * lasted_s
-        if was_long is self._is_over:
+        if was_long is self.is_over:
             self._since_s = turn_s
         elif turn_s - self._since_s >= STANDING_S:
-            self._is_over, self._since_s = was_long, turn_s
+            self.is_over, self._since_s = was_long, turn_s
         self._turn_s, self._served = turn_s, 0

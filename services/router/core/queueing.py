@@ -61,11 +61,11 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._lanes: dict[bool, OrderedDict[str, deque[Waiter[T]]]] = {False: OrderedDict(), True: OrderedDict()}
-        self._count = 0
+        self.count = 0  # How many wait.
 
     def __len__(self) -> int:
         """How many wait."""
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Waiter[T]]:
         """All who wait, lane by lane."""
@@ -80,13 +80,13 @@ class FairQueue(Generic[T]):
         if now_s + wait_s > waiter.deadline_s:
             return Turned.LATE, waiter
         turned = None
-        if self._count >= waiting_max:
+        if self.count >= waiting_max:
             turned = self._make_room(waiter)
             if turned[1] is waiter:
                 return turned
             self.remove(turned[1])
         self._lanes[waiter.is_batch].setdefault(waiter.lane, deque()).append(waiter)
-        self._count += 1
+        self.count += 1
         return turned
 
     def take(self, now_s: float) -> Waiter[T] | None:
@@ -106,7 +106,7 @@ class FairQueue(Generic[T]):
         lanes = self._lanes[waiter.is_batch]
         lanes.setdefault(waiter.lane, deque()).appendleft(waiter)
         lanes.move_to_end(waiter.lane, last=False)
-        self._count += 1
+        self.count += 1
 
     def remove(self, waiter: Waiter[T]) -> bool:
         """It waits no longer; whether it did."""
@@ -115,7 +115,7 @@ class FairQueue(Generic[T]):
         if lane is None or waiter not in lane:
             return False
         lane.remove(waiter)
-        self._count -= 1
+        self.count -= 1
         if not lane:
             del lanes[waiter.lane]
         return True
@@ -131,7 +131,7 @@ class FairQueue(Generic[T]):
         """All of them; nobody waits any longer."""
         found = list(self)
         self._lanes = {False: OrderedDict(), True: OrderedDict()}
-        self._count = 0
+        self.count = 0
         return found
 
     def _make_room(self, newcomer: Waiter[T]) -> tuple[Turned, Waiter[T]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
+from libs.common.events.tables import KeyEntry
 from libs.common.keys import address_of, is_within
 from libs.common.telemetry.logging import fields
 from services.router.core import http_rules, openai, proxy_protocol, refusals
@@ -81,14 +82,32 @@ class ClientConnection(asyncio.Protocol):
             if not data:
                 return
         intake = self._intake
+        if self._exchange is None and (known := intake.recognise(data)) is not None:
+            self._repeat(*known)
+            return
         if intake.is_between:
             self._is_shed = not self._gateway.shedding.admits()
-            if self._is_shed and self._exchange is None and intake.knows_whole(data):
-                self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.NOTHING]
-                self.write(self._gateway.shedding.answer(self._gateway.request_id()))
-                return
         intake.feed(data)
         self._next()
+
+    def _repeat(self, head: Head, body: bytes) -> None:
+        """A request whose head is the one before's: what is new are its body, its time, and perhaps its key."""
+        gateway, key = self._gateway, self._intake.known_key
+        if not gateway.shedding.admits():
+            self._deadline_s = gateway.now_s() + WAIT_S[Reading.NOTHING]
+            self.write(gateway.shedding.answer(gateway.request_id()))
+            return
+        self._is_shed, now_ms = False, gateway.clock.now_ms()
+        if key is None or not gateway.keyring.holds(key, now_ms=now_ms):
+            try:
+                key = self._intake.known_key = self._edge.judge(head, self._peer)
+            except HttpRefusal as refusal:
+                self._intake.stop(refusal)
+                self._refuse_and_close(refusal)
+                return
+        else:
+            gateway.key_use.note(key.key_id, now_ms)
+        self._handle(head, body, key, gateway.account(head, now_ms))
 
     def _read_preface(self, data: bytes) -> bytes:
         """Learn who the client is from the load balancer; returns what comes after."""
@@ -193,8 +212,10 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive or self._gateway.is_stopping:
             self._close()
             return
-        self._deadline_s = self._gateway.now_s() + WAIT_S[self._intake.reading]
-        self._next()
+        intake = self._intake
+        self._deadline_s = self._gateway.now_s() + WAIT_S[intake.reading]
+        if not intake.is_idle:
+            self._next()
 
     def abort(self) -> None:
         """Give the connection up, with what is unsent."""
@@ -227,7 +248,7 @@ class ClientConnection(asyncio.Protocol):
         intake = self._intake
         while self._exchange is None and self.is_open:
             if intake.ready:
-                self._handle(intake.ready.popleft())
+                self._take(intake.ready.popleft())
             elif intake.broken is not None:
                 self._refuse_and_close(intake.broken)
                 return
@@ -241,18 +262,20 @@ class ClientConnection(asyncio.Protocol):
             self._reading = intake.reading
             self._deadline_s = self._gateway.now_s() + WAIT_S[self._reading]
 
-    def _handle(self, incoming: Incoming) -> None:
+    def _take(self, incoming: Incoming) -> None:
         head = incoming.head
         assert head is not None
-        account = self._gateway.account(head)
+        self._handle(head, incoming.body(), incoming.key, self._gateway.account(head))
+
+    def _handle(self, head: Head, body: bytes, key: KeyEntry | None, account: Account) -> None:
         self._wants_head_only = head.method == "HEAD"
         try:
-            self._route(incoming, head, account)
+            self._route(head, body, key, account)
         except HttpRefusal as refusal:
             self._turn_away(refusal, account, keep_alive=head.keep_alive)
             self.over(keep_alive=head.keep_alive)
 
-    def _route(self, incoming: Incoming, head: Head, account: Account) -> None:
+    def _route(self, head: Head, body: bytes, key: KeyEntry | None, account: Account) -> None:
         api = PATHS.get(head.path)
         if head.method == "OPTIONS":
             methods = self._edge.methods(head.path)
@@ -261,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
             self.over(keep_alive=head.keep_alive)
             return
         if api is None:
-            found = self._edge.lookup(head, incoming.key)
+            found = self._edge.lookup(head, key)
             self._answer(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
             account.looked_up()
             self.over(keep_alive=head.keep_alive)
@@ -270,10 +293,11 @@ class ClientConnection(asyncio.Protocol):
             raise refusals.stopping()
         if self._is_shed:
             raise self._gateway.shedding.refusal()
-        assert incoming.key is not None
-        ask = openai.read(api, incoming.body(), host=endpoint_of(head.host, self._gateway.domain))
+        assert key is not None
+        domain = self._gateway.domain
+        ask = openai.read(api, body, host=endpoint_of(head.host, domain) if domain else "")
         self._exchange = exchange = Exchange(
-            self._gateway, self, ask=ask, key=incoming.key, account=account, keep_alive=head.keep_alive
+            self._gateway, self, ask=ask, key=key, account=account, keep_alive=head.keep_alive
         )
         exchange.start()
 

@@ -53,7 +53,9 @@ class Incoming(msgspec.Struct):
 class Intake:
     """The reading half of a connection."""
 
-    __slots__ = ("_familiar", "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "ready")
+    __slots__ = (
+        "_familiar", "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "known_key", "ready",
+    )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
         self.ready: deque[Incoming] = deque()
@@ -64,6 +66,7 @@ class Intake:
         self._unread_bytes = 0  # Fed since the last head was whole.
         self._judged = 0  # Heads that were parsed.
         self._familiar: Familiar | None = None
+        self.known_key: KeyEntry | None = None  # Who sent the head that is familiar.
 
     @property
     def reading(self) -> Reading:
@@ -87,9 +90,9 @@ class Intake:
     def _recognised(self, head: Head, data: bytes, begin: int, length: int) -> bytes:
         """A head that came before, and its body or the beginning of it; returns what comes after."""
         try:
-            key = self._judge(head)  # Anew: a key may have ended.
+            key = self.known_key = self._judge(head)  # Anew: a key may have ended.
         except HttpRefusal as refusal:
-            self._break(refusal)
+            self.stop(refusal)
             return b""
         incoming = Incoming(head=head, key=key, owed=length)
         rest = self._read_owed(incoming, data[begin:])
@@ -117,9 +120,9 @@ class Intake:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._break(HttpRefusal(400, "The request is not valid HTTP/1.1."))
+            self.stop(HttpRefusal(400, "The request is not valid HTTP/1.1."))
         if self.reading is Reading.HEAD and self._unread_bytes > 2 * http_rules.HEAD_BYTES_MAX:
-            self._break(http_rules.head_too_large())
+            self.stop(http_rules.head_too_large())
         if begins and self._judged == judged + 1 and self.broken is None:
             self._learn(data)
 
@@ -127,17 +130,28 @@ class Intake:
         """The one head that was read here began with ``data``; the next may be the same."""
         incoming = self._incoming or (self.ready[-1] if self.ready else None)
         if incoming is not None and incoming.head is not None:
-            self._familiar = familiar(data, incoming.head)
+            self._familiar, self.known_key = familiar(data, incoming.head), incoming.key
 
     @property
     def is_between(self) -> bool:
         """Whether what comes next begins a request."""
         return self._incoming is None
 
-    def knows_whole(self, data: bytes) -> bool:
-        """Whether ``data`` is a request that need not be parsed, and no more than that."""
-        found = None if self._familiar is None or self.ready else self._familiar.body_of(data)
-        return found is not None and sum(found) == len(data)
+    def recognise(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The head and the body of a request that need not be parsed, if ``data`` is one and no more than that.
+
+        Whether `known_key` is still good is for the caller to see.
+        """
+        known = self._familiar
+        if known is None or self._incoming is not None or self.ready or self.broken is not None:
+            return None
+        body = known.whole_body(data)
+        return None if body is None else (known.head, body)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is read, waits or is wrong."""
+        return self._incoming is None and not self.ready and self.broken is None
 
     def wants_continue(self) -> bool:
         """Whether the client waits to be told to send its body; True once."""
@@ -147,7 +161,8 @@ class Intake:
         incoming.awaits_continue = False
         return True
 
-    def _break(self, refusal: HttpRefusal) -> None:
+    def stop(self, refusal: HttpRefusal) -> None:
+        """Read no more; this is why."""
         self.broken = self.broken or refusal
         self._incoming = None
 
@@ -185,7 +200,7 @@ class Intake:
             incoming.key = self._judge(incoming.head)
             self._judged += 1
         except HttpRefusal as refusal:
-            self._break(refusal)
+            self.stop(refusal)
             return
         incoming.awaits_continue = incoming.head.expects_continue
 
@@ -197,7 +212,7 @@ class Intake:
         incoming.body_bytes += len(body)
         incoming.parts.append(body)
         if incoming.body_bytes > http_rules.BODY_BYTES_MAX:
-            self._break(refusals.too_large(http_rules.BODY_BYTES_MAX))
+            self.stop(refusals.too_large(http_rules.BODY_BYTES_MAX))
 
     def on_message_complete(self) -> None:
         """A request is whole."""
@@ -210,7 +225,7 @@ class Intake:
         if self.ready:
             waiting_bytes = sum(each.body_bytes for each in self.ready)
             if len(self.ready) >= PIPELINED_MAX or waiting_bytes > http_rules.BODY_BYTES_MAX:
-                self._break(HttpRefusal(400, "Too many requests at once on one connection; wait for an answer."))
+                self.stop(HttpRefusal(400, "Too many requests at once on one connection; wait for an answer."))
                 return
         incoming.awaits_continue = False
         self.ready.append(incoming)

@@ -30,6 +30,8 @@ class Shedding:
 
     def admits(self) -> bool:
         """Whether the request that begins now is served."""
+        if self._turn_s and not self._pressure.is_over:
+            return True  # Only a turn that begins finds out otherwise.
         now_s = time.monotonic()
         if not self._turn_s:
             self._turn_s = now_s

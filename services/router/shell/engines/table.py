@@ -42,7 +42,8 @@ class RouteTable:
         self._salt_of = salt_of
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
-        self._by_name: dict[tuple[str, str, str], dict[str, Target]] = {}
+        self._bearers: dict[tuple[str, str, str], dict[str, Target]] = {}
+        self._by_name: dict[tuple[str, str, str], Target] = {}  # Of the bearers of a name the one put up last.
         self._running: dict[str, set[Cuttable]] = {}
         self._cut: dict[str, int] = {}
         self._lost: set[str] = set()
@@ -60,40 +61,42 @@ class RouteTable:
             return
         with self._lock:
             target = self._targets.pop(endpoint_id, None)
-            if target is not None and (entry is None or _name(entry) != _name(target.entry)):
-                self._forget_name(target.entry)
+            if target is not None:
+                self._name(target.entry, None)
             if entry is not None:
                 if target is None:
                     target = Target(entry, seed=self.seed, cache_salt=self._salt_of(entry.tenant_id))
                 else:
                     target.change(entry)
                 self._targets[endpoint_id] = target
-                self._by_name.setdefault(_name(entry), {})[endpoint_id] = target
+                self._name(entry, target)
+            elif not self._running.get(endpoint_id):
+                self._running.pop(endpoint_id, None)
             count = len(self._targets)
         metrics.ROUTES.set(count)
         if target is not None:
             changed, is_routed = target, entry is not None
             self.post(lambda: self.on_change(changed, is_routed))
 
-    def _forget_name(self, entry: RouteEntry) -> None:
-        bearers = self._by_name[_name(entry)]
-        bearers.pop(entry.endpoint_id, None)
-        if not bearers:
-            del self._by_name[_name(entry)]
-
-    def _named(self, tenant_id: str, project_id: str, name: str) -> Target | None:
-        """The one put up last, should two bear a name for a moment: the other is on its way out."""
-        bearers = self._by_name.get((tenant_id, project_id, name))
-        if not bearers:
-            return None
-        if len(bearers) == 1:
-            return next(iter(bearers.values()))
-        return max(bearers.values(), key=lambda each: (each.entry.published_at_ms, each.entry.endpoint_id))
+    def _name(self, entry: RouteEntry, target: Target | None) -> None:
+        """The endpoint bears this name, or no longer. Should two for a moment, one of them is on its way out."""
+        name = (entry.tenant_id, entry.project_id, entry.name)
+        bearers = self._bearers.setdefault(name, {})
+        if target is None:
+            bearers.pop(entry.endpoint_id, None)
+        else:
+            bearers[entry.endpoint_id] = target
+        if bearers:
+            last = max(bearers.values(), key=lambda each: (each.entry.published_at_ms, each.entry.endpoint_id))
+            self._by_name[name] = last
+        else:
+            del self._bearers[name]
+            self._by_name.pop(name, None)
 
     def find(self, *, tenant_id: str, project_id: str, name: str) -> RouteEntry | None:
         """The route that this name has for this project."""
         with self._lock:
-            target = self._named(tenant_id, project_id, name)
+            target = self._by_name.get((tenant_id, project_id, name))
         return target.entry if target else None
 
     def of_project(self, *, tenant_id: str, project_id: str) -> list[RouteEntry]:
@@ -111,18 +114,23 @@ class RouteTable:
         One that is paused lets nothing in: it is found, and the request is not counted.
         """
         with self._lock:
-            target = self._named(tenant_id, project_id, name)
+            target = self._by_name.get((tenant_id, project_id, name))
             if target is not None and not target.entry.paused:
-                self._running.setdefault(target.entry.endpoint_id, set()).add(request)
+                endpoint_id = target.entry.endpoint_id
+                running = self._running.get(endpoint_id)
+                if running is None:
+                    self._running[endpoint_id] = running = set()
+                running.add(request)
         return target
 
     def leave(self, request: Cuttable, endpoint_id: str) -> None:
         """It runs no longer."""
         with self._lock:
-            running = self._running.get(endpoint_id, set())
-            running.discard(request)
-            if not running:
-                self._running.pop(endpoint_id, None)
+            running = self._running.get(endpoint_id)
+            if running is not None:
+                running.discard(request)
+                if not running and endpoint_id not in self._targets:
+                    del self._running[endpoint_id]
 
     def held(self, endpoint_id: str) -> RouteEntry | None:
         """The route as requests see it."""
@@ -181,7 +189,3 @@ class RouteTable:
         for each in running:
             self._cut[endpoint_id] = self._cut.get(endpoint_id, 0) + 1
             each.cut()
-
-
-def _name(entry: RouteEntry) -> tuple[str, str, str]:
-    return (entry.tenant_id, entry.project_id, entry.name)

@@ -44,12 +44,14 @@ class Seat:
         """A request goes there."""
         self.outstanding += 1
         self.load += UNREAD_LOAD
-        self.health.dispatched(now_s)
+        if self.health.out_until_s:
+            self.health.dispatched(now_s)
 
     def answered(self) -> None:
         """Its first token came."""
         self.load -= UNREAD_LOAD - GENERATING_LOAD
-        self.health.answered()
+        if self.health.failures or self.health.times_out:
+            self.health.answered()
 
     def given_back(self, *, answered: bool) -> None:
         """It is over."""
@@ -123,30 +125,35 @@ class Target:
     ) -> Seat | None:
         """The replica for the next request, None if all have as much as they may; ``avoid`` if there is no other."""
         seats: Sequence[Seat] = self.seats
-        if adapter:
-            seats = [each for each in seats if adapter in each.adapters]
-        if len(seats) > 1:
-            if avoid is not None:
-                seats = [each for each in seats if each is not avoid] or seats
-            if any([each.health.failures or each.health.times_out for each in seats]):
-                seats = usable(seats, now_s)
-        if outstanding_max is not None:
-            seats = [each for each in seats if each.outstanding < outstanding_max]
-        if not seats:
-            return None
-        if len(seats) == 1:
-            return seats[0]
+        for each in seats:
+            health, is_full = each.health, outstanding_max is not None and each.outstanding >= outstanding_max
+            if is_full or adapter or avoid or health.failures or health.times_out:
+                seats = self._fit(now_s=now_s, avoid=avoid, outstanding_max=outstanding_max, adapter=adapter)
+                break
+        if len(seats) < 2:
+            return seats[0] if seats else None
         self.draws += 1
         name = self.memory.recall(prompt) if prompt else ""
-        preferred = _named(seats, name) if name else None
+        preferred = None
+        for each in seats if name else ():
+            if each.name == name:
+                preferred = each
+                break
         chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), preferred=preferred, rules=rules)
         if prompt:
             self.memory.learn(prompt, chosen.name)
         return chosen
 
-
-def _named(seats: Sequence[Seat], name: str) -> Seat | None:
-    for each in seats:
-        if each.name == name:
-            return each
-    return None
+    def _fit(self, *, now_s: float, avoid: Seat | None, outstanding_max: int | None, adapter: str) -> Sequence[Seat]:
+        """Those that may take the request."""
+        seats: Sequence[Seat] = self.seats
+        if adapter:
+            seats = [each for each in seats if adapter in each.adapters]
+        if len(seats) > 1:
+            if avoid is not None:
+                seats = [each for each in seats if each is not avoid] or seats
+            if not all([each.health.is_well for each in seats]):
+                seats = usable(seats, now_s)
+        if outstanding_max is not None:
+            seats = [each for each in seats if each.outstanding < outstanding_max]
+        return seats

@@ -43,8 +43,7 @@ class WaitingRoom:
         if len(target.seats) > 1:
             prompt = affinity.marks(openai.prompt_bytes(ask), session=ask.session, adapter=ask.adapter)
         now_s = self._now_s()
-        held = Held(request, prompt, ask.adapter)
-        seat = None if target.queue else self._free(target, now_s, held)
+        seat = None if target.queue.count else self._free(target, now_s, prompt, ask.adapter)
         if seat is not None:
             request.seated(seat)
             return
@@ -53,6 +52,7 @@ class WaitingRoom:
             request.turned_away(refusals.no_replica())
             return
         wait_s = self._places.wake_s if is_asleep else self._places.queue_s
+        held = Held(request, prompt, ask.adapter)
         self._queue(target, Waiter(held, lane, now_s + wait_s, ask.is_batch), now_s)
 
     def leave(self, request: Waits) -> None:
@@ -69,7 +69,7 @@ class WaitingRoom:
         now_s, before, self._serving = self._now_s(), self._serving, target
         passed_over: list[Waiter[Held]] = []
         while (waiter := target.queue.take(now_s)) is not None:
-            seat = self._free(target, now_s, waiter.request)
+            seat = self._free(target, now_s, waiter.request.prompt, waiter.request.adapter)
             if seat is not None:
                 self._called(waiter).seated(seat)
                 continue
@@ -117,13 +117,14 @@ class WaitingRoom:
         if is_first and not target.seats:
             self.on_asleep()
 
-    def _free(self, target: Target, now_s: float, held: Held) -> Seat | None:
+    def _free(self, target: Target, now_s: float, prompt: affinity.Marks, adapter: str) -> Seat | None:
+        places = self._places
         seat = target.choose(
             now_s=now_s,
-            outstanding_max=self._places.outstanding_max,
-            prompt=held.prompt,
-            adapter=held.adapter,
-            rules=self._places.rules,
+            outstanding_max=places.outstanding_max,
+            prompt=prompt,
+            adapter=adapter,
+            rules=places.rules,
         )
         if seat is not None:
             seat.taken(now_s)

@@ -33,13 +33,16 @@ class Account:
         "started_ms", "trace",
     )  # fmt: skip
 
-    def __init__(self, books: Books, *, request_id: str, client_id: str = "", traceparent: str = "") -> None:
+    def __init__(
+        self, books: Books, started_ms: int, request_id: str, client_id: str = "", traceparent: str = ""
+    ) -> None:
         self._books = books
-        self.started_ms = books.clock.now_ms()
+        self.started_ms = started_ms
         self._asked_ms = NOT_ASKED
         self.request_id = request_id
         self.shown_id = client_id or request_id
-        self.trace: Trace | None = books.tracer.begin(traceparent)
+        tracer = books.tracer
+        self.trace: Trace | None = tracer.begin(traceparent) if traceparent or tracer.is_on else None
         self._replica = ""
         self._cached_tokens: int | None = None
         self._status, self._code = CLIENT_LEFT, ""

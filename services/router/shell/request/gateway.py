@@ -97,13 +97,13 @@ class Gateway:
         self._refused += 1
         return refusals.spread(refusal, draw=balancing.drawn(self.table.seed, self._refused))
 
-    def account(self, head: Head | None = None) -> Account:
-        """What will be told of a request; ``head`` is None where none could be read."""
+    def account(self, head: Head | None = None, now_ms: int | None = None) -> Account:
+        """What will be told of a request that came ``now_ms``; ``head`` is None where none could be read."""
+        began_ms = self.clock.now_ms() if now_ms is None else now_ms
+        request_id = f"req-{self._boot_id}-{next(self._counter):x}"
         if head is None:
-            return Account(self.books, request_id=self.request_id())
-        return Account(
-            self.books, request_id=self.request_id(), client_id=head.request_id, traceparent=head.traceparent
-        )
+            return Account(self.books, began_ms, request_id)
+        return Account(self.books, began_ms, request_id, head.request_id, head.traceparent)
 
     def admit(self, bearer: str, peer: str = "", forwarded_for: str = "") -> KeyEntry:
         """Whose key it is, if it may be used from there. Raises HttpRefusal."""

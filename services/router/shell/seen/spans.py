@@ -30,6 +30,7 @@ class Tracer:
 
     def __init__(self, *, url: str = "", ratio: float = 0.0) -> None:
         self._url = url
+        self.is_on = bool(url)  # Else only who says that it is traced itself is.
         self._ratio = ratio if url else 0.0
         self._chance = random.Random()  # noqa: S311 - ids of traces are no secrets.
         self._waiting: deque[Span] = deque(maxlen=WAITING_MAX)
