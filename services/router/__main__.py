@@ -94,9 +94,8 @@ def work(settings: RouterSettings, team: Team | None, number: int) -> int:
 async def serve(settings: RouterSettings, team: Team | None, number: int) -> None:
     """Join everything and run it."""
     boot_id = SystemEntropy().token_bytes(5).hex()
-    journal = LogUsageJournal(
-        settings.usage_db, post=asyncio.get_running_loop().call_soon_threadsafe, waits_for_disk=settings.usage_sync
-    )
+    loop = asyncio.get_running_loop()
+    journal = LogUsageJournal(settings.usage_db, loop=loop, waits_for_disk=settings.usage_sync)
     metrics.RECOVERED.inc(journal.recover())
     if not number:
         metrics.RECOVERED.inc(adopt(journal, settings.usage_db, workers=settings.worker_count))

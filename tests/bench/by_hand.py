@@ -142,7 +142,7 @@ class Bench:
 def a_bench(state: Path) -> Bench:
     """The router's data plane as it is shipped, but for the disk's own time: rows are written, and not waited for."""
     loop = asyncio.get_running_loop()
-    journal = LogUsageJournal(str(state / "usage.db"), post=loop.call_soon_threadsafe, waits_for_disk=False)
+    journal = LogUsageJournal(str(state / "usage.db"), loop=loop, waits_for_disk=False)
     table = RouteTable()
     key = KeyEntry(key_id=KEY.key_id, sha256=KEY.sha256, tenant_id="acme", project_id="main", scopes=("inference",))
     gateway = Gateway(

@@ -104,8 +104,8 @@ async def a_scene(
 ) -> AsyncIterator[Scene]:
     """A running edge in front of the engines at ``urls``; ``trusted``: only these connect, with a PROXY header."""
     if journal is None:
-        post = asyncio.get_running_loop().call_soon_threadsafe
-        journal = LogUsageJournal(str(journal_path), post=post) if journal_path else MemoryUsageJournal("b1")
+        loop = asyncio.get_running_loop()
+        journal = LogUsageJournal(str(journal_path), loop=loop) if journal_path else MemoryUsageJournal("b1")
     ring = keys.Keyring({KEY.key_id: key_entry(KEY), OTHER_KEY.key_id: key_entry(OTHER_KEY, tenant="ten-b")})
     table = RouteTable()
     gateway = Gateway(keyring=ring, table=table, journal=journal, clock=SystemClock(), boot_id="boot1", limits=limits)

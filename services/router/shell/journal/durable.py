@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from libs.common.errors import Unavailable
 
@@ -52,6 +53,8 @@ class Durable:
 
 def kept() -> Durable:
     """One that is kept already."""
-    done = Durable()
-    done.settle()
-    return done
+    return _KEPT
+
+
+_KEPT: Final = Durable()
+_KEPT.settle()

@@ -9,11 +9,13 @@ next start pours what it finds. What is in both is sent twice, and counted once:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -42,7 +44,8 @@ _encode: Final = msgspec.json.Encoder().encode
 class LogUsageJournal:
     """A journal in files beside ``path``, which is the SQLite file.
 
-    ``post`` runs something where those who wait for the disk live; without it they are told in the journal's thread.
+    ``loop`` is where those who wait for the disk live: all who begin to wait in one turn of it share a sync. Without
+    one, they are told in the journal's thread.
     ``waits_for_disk``: False where the disk goes with the machine anyway; then a row is durable once it is appended.
     """
 
@@ -50,12 +53,13 @@ class LogUsageJournal:
         self,
         path: str,
         *,
-        post: Callable[[Callable[[], None]], object] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
         waits_for_disk: bool = True,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._path = Path(path)
-        self._post = post or (lambda job: job())
+        self._post: Callable[[Callable[[], None]], object] = loop.call_soon_threadsafe if loop else lambda job: job()
+        self._soon: Callable[[Callable[[], None]], object] = loop.call_soon if loop else lambda job: job()
         self._waits = waits_for_disk
         self._segment_bytes = segment_bytes
         self._guard = only_one(self._path)
@@ -127,7 +131,7 @@ class LogUsageJournal:
         self._waiters.append(waiter)
         if not self._sync_is_asked:
             self._sync_is_asked = True
-            self._jobs.put(self._sync)
+            self._soon(lambda: self._jobs.put(self._sync))
         return waiter
 
     def _turn(self, record_bytes: int) -> None:
@@ -182,9 +186,10 @@ class LogUsageJournal:
         error: BaseException | None = self._broken
         if error is None:
             try:
-                with metrics.JOURNAL_SECONDS.time():
-                    for each in segments:
-                        each.sync()
+                began_s = time.perf_counter()
+                for each in segments:
+                    each.sync()
+                metrics.JOURNAL_SECONDS.observe(time.perf_counter() - began_s)
             except OSError as wrong:  # What the disk has now, nobody knows, and a second try would not say: stop here.
                 error = self._broken = wrong
         if waiters:

@@ -18,6 +18,7 @@ from typing import Final
 from libs.common.errors import Rejected, Unavailable
 
 FRAME: Final = struct.Struct("<II")  # Length and CRC-32 of what follows; a length of 0 is the end.
+FRAME_BYTES: Final = FRAME.size
 
 
 class Segment:
@@ -37,12 +38,12 @@ class Segment:
 
     def append(self, record: bytes) -> bool:
         """Add a record if it fits, and the end after it; one that is cut short by our death is not read."""
-        begin = self._at + FRAME.size
-        end = begin + len(record)
-        if end + FRAME.size > self.size_bytes:
+        begin, length = self._at + FRAME_BYTES, len(record)
+        end = begin + length
+        if end + FRAME_BYTES > self.size_bytes:
             return False
         self._map[begin:end] = record
-        FRAME.pack_into(self._map, self._at, len(record), zlib.crc32(record))
+        FRAME.pack_into(self._map, self._at, length, zlib.crc32(record))
         self._at = end
         return True
 
