@@ -12,6 +12,7 @@ from libs.common.errors import Unavailable
 from libs.common.events.endpoint import Limits as EndpointLimits
 from libs.common.events.runtime import Replica
 from services.router.core.ejection import FAILURES_MAX
+from services.router.core.limits import MinuteLimits
 from services.router.core.serving import Row
 from services.router.shell.engines.waiting import Places
 from services.router.shell.journal.memory import MemoryUsageJournal
@@ -177,7 +178,8 @@ async def test_who_waits_is_told_when_there_is_nothing_to_wait_for(end: str) -> 
         expected = {"deleted": b"404", "paused": b"503", "stopped": b"503", "client left": b""}[end]
         assert expected in seen
         assert scene.journal.backlog() == 0
-        assert not scene.gateway.limiter._running, "its place is free again"  # type: ignore[attr-defined]
+        assert isinstance(scene.gateway.limiter, MinuteLimits)
+        assert scene.gateway.limiter.running(f"endpoint/{ENDPOINT}") == 0, "its place is free again"
 
 
 async def test_a_request_that_asks_for_more_than_is_left_gets_a_shorter_answer() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from services.router.core.responses import Response
-from services.router.core.sse import BadUpstream, Choice, Kind, Piece, Usage
+from services.router.core.sse import BadUpstream, Choice, Usage
 from services.router.core.surface import Api
 
 
@@ -23,8 +23,8 @@ class _Embeddings(msgspec.Struct):
     usage: Usage | None = None
 
 
-def read_answer(api: Api, body: bytes) -> Piece:
-    """Understand a whole answer. Raises BadUpstream, also for one that can't be billed."""
+def read_answer(api: Api, body: bytes) -> tuple[Usage, str | None]:
+    """What a whole answer says of the bill, and why it ended. Raises BadUpstream, also for one that can't be billed."""
     try:
         usage, reason = _READERS[api](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -34,7 +34,7 @@ def read_answer(api: Api, body: bytes) -> Piece:
         raise BadUpstream("the engine's answer does not say its usage, so it can not be billed")
     if api is Api.EMBEDDINGS:
         usage = Usage(usage.prompt_tokens, 0, usage.prompt_tokens_details)  # Nothing is generated.
-    return Piece(Kind.FINAL_USAGE, body, usage=usage, finish_reason=reason)
+    return usage, reason
 
 
 _COMPLETION: Final = msgspec.json.Decoder(_Completion)

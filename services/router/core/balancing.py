@@ -48,25 +48,22 @@ def choose(
 ) -> AnyReplica:
     """The replica to use; ``draw`` is a large random number, ``preferred`` the one that remembers the prompt."""
     assert replicas, "a choice needs replicas"
-    group, equals = replicas, [replicas[0]]
-    weight, least = equals[0].weight, equals[0].load
-    for each in replicas[1:]:
+    group, weight, least = replicas, replicas[0].weight, replicas[0].load
+    for each in replicas:
         if each.weight != weight:
             group = _of_a_weight(replicas, draw)
             least = min([one.load for one in group])
-            equals = [one for one in group if one.load == least]
             break
         if each.load < least:
-            least, equals = each.load, [each]
-        elif each.load == least:
-            equals.append(each)
+            least = each.load
     if preferred is not None and preferred.load <= least + rules.affinity_slack and preferred in group:
         return preferred
     if rules.zone:
         near = [each for each in group if each.zone == rules.zone]
         nearest = min([each.load for each in near], default=least)
         if near and nearest <= least + rules.zone_slack:
-            equals = [each for each in near if each.load == nearest]
+            group, least = near, nearest
+    equals = [each for each in group if each.load == least]
     return equals[draw % len(equals)]
 
 

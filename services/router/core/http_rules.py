@@ -192,10 +192,13 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def upstream_request(*, path: str, host: str, request_id: str, body: bytes, traceparent: str = "") -> bytes:
-    """The request that the engine reads: nothing in it is copied from the client's head."""
+def upstream_head(*, path: str, host: str) -> bytes:
+    """How every request of a kind to one replica begins: nothing in it is copied from a client's head."""
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\naccept: */*\r\nx-request-id: "
+    return head.encode()
+
+
+def upstream_request(head: bytes, request_id: str, body: bytes, traceparent: str = "") -> bytes:
+    """The request that the engine reads."""
     trace = b"traceparent: %s\r\n" % traceparent.encode() if traceparent else b""
-    return (
-        b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\naccept: */*\r\n"
-        b"x-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s"
-    ) % (path.encode(), host.encode(), request_id.encode(), trace, len(body), body)
+    return b"%s%s\r\n%scontent-length: %d\r\n\r\n%s" % (head, request_id.encode(), trace, len(body), body)

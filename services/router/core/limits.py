@@ -33,6 +33,8 @@ REQUESTS: Final = 1
 TOKENS: Final = REQUESTS + 2 + RING
 RUNNING: Final = TOKENS + 2 + RING
 OLDEST, SLOTS = 1, 2  # From where a kind's cells begin.
+PLENTY: Final = 1 << 62  # Left where nothing is limited.
+NONE: Final = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,14 @@ class Room(msgspec.Struct, frozen=True, gc=False):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """A request was admitted: what it holds, and the tightest of the limits that it passed.
+    """A request was admitted under these limits, and the tightest of them. It holds a place of those that count them.
 
-    `tokens` may be fewer than it asked for: then that is all that it may use. `at_once` are the buckets it runs in.
+    `tokens` may be fewer than it asked for: then that is all that it may use.
     """
 
-    buckets: tuple[str, ...]
+    limits: Sequence[Limit]
     slot: int
     tokens: int
-    at_once: tuple[str, ...] = ()
     requests_left: Room | None = None
     tokens_left: Room | None = None
 
@@ -135,75 +136,66 @@ class MinuteLimits:
         self._slot = 0
 
     def reserve(
-        self, limits: Iterable[Limit], *, tokens: int, now_ms: int, least: int | None = None
+        self, limits: Sequence[Limit], *, tokens: int, now_ms: int, least: int | None = None
     ) -> Grant | Refused:
         """Admit one request of ``tokens`` under all of ``limits``, or none; of fewer, but ``least``, if need be.
 
         `now_ms` is of a steady clock.
         """
-        slot, least = self._advance(now_ms), tokens if least is None or least > tokens else least
-        cells, find, rows = self._cells, self._rows.find, list[tuple[Limit, int]]()
-        scarce = scarcest = None  # The row with the least left of requests, and of tokens.
+        slot = self._slot = max(self._slot, now_ms // SECOND_MS)
+        least = tokens if least is None or least > tokens else least
+        cells, find, rows = self._cells, self._rows.find, list[int]()
+        requests_left = tokens_left = PLENTY  # What the limit with the least has left,
+        of_requests = of_tokens = NONE  # and that limit, and where it is counted.
         for limit in limits:
             at = find(limit.bucket)
             if at is None or cells[at] < slot:
                 at = self._renewed(limit.bucket, slot)
-            rows.append((limit, at))
+            rows.append(at)
             if limit.at_once is not None and self._running(at) >= limit.at_once:
                 return Refused("concurrency", FREES_S)
-            if limit.requests is not None:
-                left = limit.requests - cells[at + REQUESTS]
-                if scarce is None or left < scarce[0]:
-                    scarce = (left, limit.requests, at + REQUESTS)
-            if limit.tokens is not None:
-                left = limit.tokens - cells[at + TOKENS]
-                if scarcest is None or left < scarcest[0]:
-                    scarcest = (left, limit.tokens, at + TOKENS)
-        if (scarce is not None and scarce[0] < 1) or (scarcest is not None and scarcest[0] < least):
-            return self._refused(rows, least)
-        if scarcest is not None and scarcest[0] < tokens:
-            tokens = scarcest[0]
-        return self._take(rows, tokens, self._room(scarce, 1), self._room(scarcest, tokens))
+            if limit.requests is not None and limit.requests - cells[at + REQUESTS] < requests_left:
+                requests_left, of_requests = limit.requests - cells[at + REQUESTS], (limit.requests, at + REQUESTS)
+            if limit.tokens is not None and limit.tokens - cells[at + TOKENS] < tokens_left:
+                tokens_left, of_tokens = limit.tokens - cells[at + TOKENS], (limit.tokens, at + TOKENS)
+        if requests_left < 1 or tokens_left < least:
+            return self._refused(limits, rows, least)
+        if tokens_left < tokens:
+            tokens = tokens_left
+        rooms = self._room(requests_left, 1, *of_requests), self._room(tokens_left, tokens, *of_tokens)
+        self._take(limits, rows, tokens)
+        return Grant(limits, slot, tokens, *rooms)
 
-    def _take(self, rows: Sequence[tuple[Limit, int]], tokens: int, requests: Room | None, left: Room | None) -> Grant:
+    def _take(self, limits: Sequence[Limit], rows: Sequence[int], tokens: int) -> None:
         """First the sum, then the slot: who dies in between has left too little room, never too much."""
-        cells, ring, at_once = self._cells, SLOTS + self._slot % RING, list[str]()
-        for limit, at in rows:
+        cells, ring, own = self._cells, SLOTS + self._slot % RING, self._own
+        for at in rows:
             cells[at + REQUESTS] += 1
             cells[at + REQUESTS + ring] += 1
             cells[at + TOKENS] += tokens
             cells[at + TOKENS + ring] += tokens
+        for limit, at in zip(limits, rows, strict=True):
             if limit.at_once is not None:
-                cells[at + self._own] += 1
-                at_once.append(limit.bucket)
-        return Grant(tuple([each[0].bucket for each in rows]), self._slot, tokens, tuple(at_once), requests, left)
+                cells[at + own] += 1
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
-        slot, unused, cells = self._advance(now_ms), grant.tokens - tokens, self._cells
-        for bucket in grant.buckets:
-            at = self._rows.find(bucket)
+        slot, unused, cells = max(self._slot, now_ms // SECOND_MS), grant.tokens - tokens, self._cells
+        then = grant.slot if unused > 0 else slot
+        for limit in grant.limits:
+            at = self._rows.find(limit.bucket)
             if at is None or cells[at] < slot:
-                at = self._renewed(bucket, slot)
-            then = grant.slot if unused > 0 else slot
+                at = self._renewed(limit.bucket, slot)
             if then >= cells[at] - WINDOW_S:  # Else it is forgotten.
                 cells[at + TOKENS] -= unused
                 cells[at + TOKENS + SLOTS + then % RING] -= unused
-        for bucket in grant.at_once:
-            at = self._rows.find(bucket)
-            if at is not None and cells[at + self._own]:
+            if limit.at_once is not None and cells[at + self._own]:
                 cells[at + self._own] -= 1
 
     def running(self, bucket: str) -> int:
         """How many requests hold a place of it."""
         at = self._rows.find(bucket)
         return 0 if at is None else self._running(at)
-
-    def _advance(self, now_ms: int) -> int:
-        slot = now_ms // SECOND_MS
-        if slot > self._slot:
-            self._slot = slot
-        return self._slot
 
     def _renewed(self, bucket: str, slot: int) -> int:
         """The row without what no window of ``slot`` touches; counted anew, should a worker have died counting."""
@@ -221,23 +213,23 @@ class MinuteLimits:
     def _running(self, at: int) -> int:
         return sum(self._cells[at + RUNNING : at + RUNNING + self._workers])
 
-    def _room(self, found: tuple[int, int, int] | None, amount: int) -> Room | None:
+    def _room(self, left: int, amount: int, limit: int, kind: int) -> Room | None:
         """What is left of a limit when ``amount`` is taken, and when the first of what is held is forgotten."""
-        if found is None:
+        if left == PLENTY:
             return None
-        left, limit, kind = found
-        cells, oldest = self._cells, self._cells[kind + OLDEST]
         if left >= limit:
             return Room(limit, left - amount, WINDOW_S)
+        cells, oldest = self._cells, self._cells[kind + OLDEST]
         while oldest < self._slot and not cells[kind + SLOTS + oldest % RING]:
             oldest += 1
         cells[kind + OLDEST] = oldest
         return Room(limit, left - amount, oldest + WINDOW_S + 1 - self._slot)
 
-    def _refused(self, rows: Sequence[tuple[Limit, int]], least: int) -> Refused:
+    def _refused(self, limits: Sequence[Limit], rows: Sequence[int], least: int) -> Refused:
         """Say why: requests before tokens; of the rooms too small, the one to wait for longest."""
-        requests = self._tightest([(each.requests, at + REQUESTS) for each, at in rows], 1)
-        tokens = self._tightest([(each.tokens, at + TOKENS) for each, at in rows], least)
+        both = list(zip(limits, rows, strict=True))
+        requests = self._tightest([(each.requests, at + REQUESTS) for each, at in both], 1)
+        tokens = self._tightest([(each.tokens, at + TOKENS) for each, at in both], least)
         if requests is not None and requests.remaining < 1:
             return Refused("requests", _after_s(requests, 1), requests, tokens)
         assert tokens is not None, "one of the two has no room"

@@ -78,18 +78,18 @@ class Measure:
 
     def note(self, bill: Row, *, queue_ms: int, cached_tokens: int) -> None:
         """One more request."""
-        self.finishes[bill.finish] = self.finishes.get(bill.finish, 0) + 1
+        finishes, tokens, first_ms = self.finishes, bill.completion_tokens, bill.first_token_ms
+        finishes[bill.finish] = finishes[bill.finish] + 1 if bill.finish in finishes else 1
         self.prompt_tokens += bill.prompt_tokens or 0
-        self.completion_tokens += bill.completion_tokens
+        self.completion_tokens += tokens
         self.cached_tokens += cached_tokens
         self.queue.add(queue_ms / 1000)
         self.duration.add((bill.ended_ms - bill.started_ms) / 1000)
-        first_ms = bill.first_token_ms
         if first_ms is None:
             return
         self.first_token.add((first_ms - bill.started_ms) / 1000)
-        if bill.completion_tokens > 1:
-            self.per_token.add((bill.ended_ms - first_ms) / 1000 / (bill.completion_tokens - 1))
+        if tokens > 1:
+            self.per_token.add((bill.ended_ms - first_ms) / 1000 / (tokens - 1))
 
     def merge(self, other: Measure) -> None:
         """What another measured as well."""

@@ -36,7 +36,7 @@ class Ask(msgspec.Struct, frozen=True):
     stream: bool
     wants_usage: bool
     wants_running_usage: bool
-    rest: Mapping[str, msgspec.Raw]
+    rest: dict[str, msgspec.Raw]
     endpoint: str
     adapter: str
     session: str = ""  # What the client says to send to the same replica (OpenAI's prompt_cache_key).

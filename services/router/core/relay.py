@@ -49,6 +49,22 @@ class StreamedAnswer:
 
     def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
         """What to send for ``data``, the socket's offset being ``at``; then look at `broken`."""
+        if self.has_begun and not self._is_of_items and self._splitter.is_between:
+            ask = self._ask
+            found = sse.read_plain(data, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
+            if found is not None:
+                event, usage = found
+                framed = b"%x\r\n%s\r\n" % (len(event), event)
+                running = prompt_tokens = None
+                if usage is not None:
+                    running, prompt_tokens = usage.completion_tokens, usage.prompt_tokens
+                self._serving.relayed(
+                    at + len(framed), pieces=1, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms
+                )
+                return framed
+        return self._feed(data, at, now_ms)
+
+    def _feed(self, data: bytes, at: int, now_ms: int) -> bytes:
         out: list[bytes] = []
         try:
             for event in self._splitter.feed(data):
@@ -129,11 +145,9 @@ def _take_last_word(serving: Serving, usage: sse.Usage | None) -> None:
 class WholeAnswer:
     """An answer that is not streamed: kept until it is whole and billed."""
 
-    __slots__ = ("_api", "_parts", "_read_bytes", "_serving")
+    __slots__ = ("_parts", "_read_bytes")
 
-    def __init__(self, api: Api, serving: Serving) -> None:
-        self._api = api
-        self._serving = serving
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._read_bytes = 0
 
@@ -144,11 +158,14 @@ class WholeAnswer:
             raise sse.BadUpstream("the engine's answer is larger than we read")
         self._parts.append(data)
 
-    def end(self) -> bytes:
-        """The body for the client, after its usage was taken. Raises BadUpstream if it has none."""
-        body = b"".join(self._parts)
-        piece = answers.read_answer(self._api, body)
-        if piece.finish_reason:
-            self._serving.finish_reason(piece.finish_reason)
-        _take_last_word(self._serving, piece.usage)
-        return body
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(self._parts)
+
+
+def take_answer(api: Api, body: bytes, serving: Serving) -> None:
+    """Take the usage of a whole answer. Raises BadUpstream if it has none."""
+    usage, reason = answers.read_answer(api, body)
+    if reason:
+        serving.finish_reason(reason)
+    _take_last_word(serving, usage)

@@ -19,7 +19,6 @@ It is a mutable object, unlike our records: this is touched for every token.
 
 from __future__ import annotations
 
-from collections import deque
 from enum import StrEnum
 from typing import Final
 
@@ -82,20 +81,9 @@ def admit(
 ) -> Admitted:
     """A request of ``key`` for the endpoint behind ``entry``, served from these ``slices`` of budgets."""
     return Admitted(
-        request_id=request_id,
-        tenant_id=entry.tenant_id,
-        project_id=entry.project_id,
-        endpoint_id=entry.endpoint_id,
-        generation=entry.generation,
-        model=entry.model,
-        tier=entry.tier,
-        region=entry.region,
-        key_id=key.key_id,
-        api=api,
-        started_ms=now_ms,
-        adapter=adapter,
-        slices=slices,
-    )
+        request_id, entry.tenant_id, entry.project_id, entry.endpoint_id, entry.generation, entry.model, entry.tier,
+        entry.region, key.key_id, api, now_ms, adapter, slices,
+    )  # fmt: skip
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -129,13 +117,16 @@ class Serving:
     """One request as the bill sees it."""
 
     __slots__ = (
-        "_checkpoint_ms", "_checkpointed", "_counted_by_engine", "_delivered", "_final", "_finish", "_first_token_ms",
-        "_marks", "_over", "_prompt_tokens", "_reasoning", "_relayed", "admitted", "cached_tokens",
+        "_checkpoint_ms", "_checkpointed", "_counted_by_engine", "_delivered", "_end", "_end_tokens", "_final",
+        "_finish", "_first_token_ms", "_marks", "_over", "_prompt_tokens", "_reasoning", "_relayed", "_taken",
+        "admitted", "cached_tokens",
     )  # fmt: skip
 
     def __init__(self, admitted: Admitted) -> None:
         self.admitted = admitted
-        self._marks: deque[tuple[int, int]] = deque()
+        self._marks: list[tuple[int, int]] = []  # Where content ended that was not taken, and its tokens;
+        self._end = self._end_tokens = 0  # and the newest.
+        self._taken = 0  # The offset that the socket has taken.
         self._relayed = 0
         self._delivered = 0
         self._checkpointed = 0
@@ -183,13 +174,23 @@ class Serving:
                 self._relayed = running
         if self._relayed and self._first_token_ms is None:
             self._first_token_ms = now_ms
-        self._marks.append((end, self._relayed))
+        if self._end > self._taken:
+            self._marks.append((self._end, self._end_tokens))  # The client does not keep up.
+        self._end, self._end_tokens = end, self._relayed
 
     def sent(self, offset: int, now_ms: int) -> Row | None:
         """The socket took everything up to ``offset``. Returns the checkpoint to commit if one is due."""
-        marks = self._marks
-        while marks and marks[0][0] <= offset:
-            self._delivered = marks.popleft()[1]
+        self._taken, marks = offset, self._marks
+        if self._end <= offset:
+            self._delivered = self._end_tokens
+            if marks:
+                marks.clear()
+        else:
+            taken = 0
+            while taken < len(marks) and marks[taken][0] <= offset:
+                self._delivered = marks[taken][1]
+                taken += 1
+            del marks[:taken]
         fresh = self._delivered - self._checkpointed
         if fresh < DUE_TOKENS and not (fresh and now_ms - self._checkpoint_ms >= CHECKPOINT_MS):
             return None
@@ -218,51 +219,34 @@ class Serving:
             self.cached_tokens = cached
         self._final, self._reasoning = completion_tokens, reasoning
 
-    def completed(self, now_ms: int) -> Row:
+    def completed(self, now_ms: int, *, egress_bytes: int | None = None) -> Row:
         """The bill of a whole answer; commit it before the terminal frame."""
-        self._end()
-        if self._first_token_ms is None and self._final:
-            self._first_token_ms = now_ms
-        if self._final is not None:
-            return self._record(self._final, TokenSource.ENGINE_FINAL, self._finish, now_ms)
-        assert not self._marks, "an answer is complete only when all of it was sent"
-        return self._record(self._delivered, self._running_source(), self._finish, now_ms)
-
-    def interrupted(self, finish: Finish, now_ms: int) -> Row:
-        """The bill of an answer that was cut short: what was delivered."""
-        self._end()
-        return self._record(self._delivered, self._running_source(), finish, now_ms)
-
-    def _end(self) -> None:
         assert not self._over, f"{self.admitted.request_id} was billed already"
         self._over = True
+        if self._final is not None:
+            if self._first_token_ms is None and self._final:
+                self._first_token_ms = now_ms
+            return self._record(self._final, TokenSource.ENGINE_FINAL, self._finish, now_ms, egress_bytes)
+        assert self._end <= self._taken, "an answer is complete only when all of it was sent"
+        return self._record(self._delivered, self._running_source(), self._finish, now_ms, egress_bytes)
+
+    def interrupted(self, finish: Finish, now_ms: int, *, egress_bytes: int | None = None) -> Row:
+        """The bill of an answer that was cut short: what was delivered."""
+        assert not self._over, f"{self.admitted.request_id} was billed already"
+        self._over = True
+        return self._record(self._delivered, self._running_source(), finish, now_ms, egress_bytes)
 
     def _running_source(self) -> TokenSource:
         return TokenSource.ENGINE_RUNNING if self._counted_by_engine else TokenSource.CHECKPOINT
 
-    def _record(self, tokens: int, source: TokenSource, finish: Finish, ended_ms: int) -> Row:
-        admitted = self.admitted
+    def _record(
+        self, tokens: int, source: TokenSource, finish: Finish, ended_ms: int, egress_bytes: int | None = None
+    ) -> Row:
+        of, started_ms = self.admitted, self.admitted.started_ms
         return Row(
-            request_id=admitted.request_id,
-            tenant_id=admitted.tenant_id,
-            project_id=admitted.project_id,
-            endpoint_id=admitted.endpoint_id,
-            generation=admitted.generation,
-            model=admitted.model,
-            tier=admitted.tier,
-            region=admitted.region,
-            key_id=admitted.key_id,
-            api=admitted.api,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=tokens,
-            token_source=source,
-            finish=finish,
-            started_ms=admitted.started_ms,
-            first_token_ms=self._first_token_ms,
-            ended_ms=ended_ms if ended_ms > admitted.started_ms else admitted.started_ms,
-            cached_prompt_tokens=self.cached_tokens,
+            of.request_id, of.tenant_id, of.project_id, of.endpoint_id, of.generation, of.model, of.tier, of.region,
+            of.key_id, of.api, self._prompt_tokens, tokens, source, finish, started_ms, self._first_token_ms,
+            ended_ms if ended_ms > started_ms else started_ms, self.cached_tokens,
             # Of an answer that was cut short nobody says how much of what was delivered was thought.
-            reasoning_tokens=self._reasoning if source is TokenSource.ENGINE_FINAL else None,
-            adapter=admitted.adapter,
-            slices=admitted.slices,
-        )
+            self._reasoning if source is TokenSource.ENGINE_FINAL else None, egress_bytes, of.adapter, of.slices,
+        )  # fmt: skip

@@ -120,6 +120,11 @@ class Splitter:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins an event."""
+        return not self._rest
+
     def feed(self, data: bytes) -> list[bytes]:
         """The events that ``data`` completes, each with its blank line. Raises BadUpstream for an endless one."""
         if not self._rest and b"\r" not in data and data.find(b"\n\n") == len(data) - 2 > 0:
@@ -133,6 +138,31 @@ class Splitter:
         if len(self._rest) > EVENT_BYTES_MAX:
             raise BadUpstream("an event of the engine's stream is larger than we read")
         return [each + b"\n\n" for each in events if each]
+
+
+def read_plain(data: bytes, *, wants_usage: bool, wants_running_usage: bool) -> tuple[bytes, Usage | None] | None:
+    """What the client sees of one event of one piece of text and no more, as nearly all are, and its count.
+
+    None for whatever else ``data`` may be: it is read with more care.
+    """
+    if not data.startswith(b"data: {") or data.find(b"\n\n") != len(data) - 2 or b"\r" in data:
+        return None
+    try:
+        said = _EVENT.decode(data[6:])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    choices, usage = said.choices, said.usage
+    if len(choices) != 1 or said.error is not msgspec.UNSET:
+        return None
+    choice = choices[0]
+    text = choice.text if choice.delta is None else choice.delta.content or choice.delta.reasoning_content
+    if choice.finish_reason is not None or not text:
+        return None
+    if usage is None or wants_running_usage:
+        return data, usage
+    if usage.prompt_tokens_details is not None:
+        return None
+    return _without_usage(data[6:-2], as_null=wants_usage), usage
 
 
 def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) -> Piece:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.router.core import openai, sse
 from services.router.core.http_rules import LAST_CHUNK
 from services.router.core.openai import Ask
-from services.router.core.relay import StreamedAnswer, WholeAnswer
+from services.router.core.relay import StreamedAnswer, WholeAnswer, take_answer
 from services.router.core.serving import Serving
 from services.router.core.surface import Api
 from tests.unit.router.engine import usage
@@ -143,8 +143,8 @@ def test_any_bytes_are_an_event_or_a_named_refusal(data: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"choices":[]}', b'{"choices":[],"usage":null}', b"[" * 100_000])
 def test_an_answer_that_can_not_be_billed_is_not_given(body: bytes) -> None:
-    answer = WholeAnswer(Api.CHAT, a_serving())
+    answer = WholeAnswer()
     answer.feed(body)
 
     with pytest.raises(sse.BadUpstream):
-        answer.end()
+        take_answer(Api.CHAT, answer.body(), a_serving())

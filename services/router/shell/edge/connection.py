@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from libs.common.events.tables import KeyEntry
 from libs.common.keys import address_of, is_within
@@ -18,6 +18,7 @@ from services.router.core.refusals import HttpRefusal
 from services.router.core.surface import PATHS
 from services.router.shell import metrics
 from services.router.shell.edge.intake import Incoming, Intake, Reading
+from services.router.shell.edge.outgoing import Outgoing
 from services.router.shell.request.account import Account
 from services.router.shell.request.exchange import Exchange
 
@@ -26,24 +27,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long we wait for the rest of what has begun; NOTHING: how long a client's pool may hold a silent connection.
+SILENT_S: Final = 75.0  # How long a client's pool may hold a connection on which nothing happens.
+# How long we wait for the rest of what has begun.
 WAIT_S: Final[Mapping[Reading, float]] = MappingProxyType(
-    {Reading.NOTHING: 75.0, Reading.HEAD: 10.0, Reading.BODY: 60.0}
+    {Reading.NOTHING: SILENT_S, Reading.HEAD: 10.0, Reading.BODY: 60.0}
 )
 LINGER_S: Final = 1.0  # After a refusal: time for the client to read it before the socket goes.
-WRITE_BUFFER_BYTES: Final = 64 * 1024  # A reader this far behind makes us pause the engine's stream.
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(Outgoing):
     """One client."""
 
     __slots__ = (
-        "_deadline_s", "_drained", "_edge", "_exchange", "_gateway", "_intake", "_is_aborted", "_is_lingering",
-        "_is_lost", "_is_shed", "_peer", "_preface", "_reading", "_sent", "_transport", "_wants_head_only", "is_open",
-        "is_paused", "written",
+        "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_lingering", "_is_shed", "_peer", "_preface",
+        "_reading", "_wants_head_only",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
+        super().__init__()
         self._edge = edge
         self._gateway = edge.gateway
         self._peer = ""
@@ -52,24 +53,16 @@ class ClientConnection(asyncio.Protocol):
         self._intake = Intake(lambda head: edge.judge(head, self._peer))
         self._reading = Reading.HEAD
         self._exchange: Exchange | None = None
-        self._is_lingering = self._is_aborted = self._is_lost = False
+        self._is_lingering = False
         self._is_shed = False  # Whether the next request is refused because this process is overloaded.
         self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.HEAD]
-        self._sent = 0
-        self._drained: Callable[[], None] | None = None
-        self.written = 0
-        self.is_open = False
-        self.is_paused = False
 
     # The transport's callbacks.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
-        # uvloop's transports are such without saying so: an isinstance would be wrong.
-        self._transport = transport = cast(asyncio.Transport, transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        super().connection_made(transport)
         self._peer = (transport.get_extra_info("peername") or ("",))[0]
-        self.is_open = True
         if not self._edge.add(self):
             self._refuse_and_close(refusals.stopping())
 
@@ -134,11 +127,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        if exc is None and not self._is_aborted:
-            self._sent = self.written  # An orderly close comes after the last byte.
-        self._is_lost = True
-        self.is_open = False
-        self._drained = None
+        super().connection_lost(exc)
         self._edge.remove(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -147,7 +136,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not keep up."""
-        self.is_paused = True
+        super().pause_writing()
         if self._exchange is not None:
             self._exchange.client_paused(True)
 
@@ -156,36 +145,9 @@ class ClientConnection(asyncio.Protocol):
         self.is_paused = False
         if self._exchange is not None:
             self._exchange.client_paused(False)
-        drained, self._drained = self._drained, None
-        if drained is not None:
-            self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-            drained()
+        super().resume_writing()
 
     # What a request does with its client.
-
-    def write(self, data: bytes) -> None:
-        """Hand bytes to the socket."""
-        if self.is_open and data:
-            self._transport.write(data)
-            self.written += len(data)
-
-    def sent(self) -> int:
-        """How many bytes the socket has taken."""
-        if not self._is_lost and self._sent != self.written:
-            taken = self.written - self._transport.get_write_buffer_size()
-            if taken > self._sent:
-                self._sent = taken
-        return self._sent
-
-    def when_drained(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when the socket has taken all that was written."""
-        if not self.is_open:
-            return
-        if self._transport.get_write_buffer_size() == 0:
-            then()
-            return
-        self._drained = then
-        self._transport.set_write_buffer_limits(high=0)  # Now `resume_writing` means: empty.
 
     def refuse(self, refusal: HttpRefusal, *, request_id: str, keep_alive: bool) -> None:
         """Answer with an error."""
@@ -213,16 +175,11 @@ class ClientConnection(asyncio.Protocol):
             self._close()
             return
         intake = self._intake
+        if intake.is_idle:
+            self._deadline_s = self._gateway.now_s() + SILENT_S
+            return
         self._deadline_s = self._gateway.now_s() + WAIT_S[intake.reading]
-        if not intake.is_idle:
-            self._next()
-
-    def abort(self) -> None:
-        """Give the connection up, with what is unsent."""
-        self.sent()
-        self.is_open = False
-        self._is_aborted = True
-        self._transport.abort()
+        self._next()
 
     # The clock, and the end of the process.
 
@@ -248,7 +205,7 @@ class ClientConnection(asyncio.Protocol):
         intake = self._intake
         while self._exchange is None and self.is_open:
             if intake.ready:
-                self._take(intake.ready.popleft())
+                self._take(intake.ready.pop(0))
             elif intake.broken is not None:
                 self._refuse_and_close(intake.broken)
                 return

@@ -6,7 +6,6 @@ the parser's callbacks; they only collect.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
@@ -58,14 +57,14 @@ class Intake:
     )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
-        self.ready: deque[Incoming] = deque()
+        self.ready: list[Incoming] = []
         self.broken: HttpRefusal | None = None  # To be said after what is ready; then the connection ends.
         self._judge = judge
         self._parser = httptools.HttpRequestParser(self)
         self._incoming: Incoming | None = None
         self._unread_bytes = 0  # Fed since the last head was whole.
         self._judged = 0  # Heads that were parsed.
-        self._familiar: Familiar | None = None
+        self._familiar: Familiar[Head] | None = None
         self.known_key: KeyEntry | None = None  # Who sent the head that is familiar.
 
     @property
@@ -145,8 +144,8 @@ class Intake:
         known = self._familiar
         if known is None or self._incoming is not None or self.ready or self.broken is not None:
             return None
-        body = known.whole_body(data)
-        return None if body is None else (known.head, body)
+        found = known.body_of(data)
+        return None if found is None or found[0] + found[1] != len(data) else (known.head, data[found[0] :])
 
     @property
     def is_idle(self) -> bool:

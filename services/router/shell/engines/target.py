@@ -11,9 +11,10 @@ from libs.common.events.tables import RouteEntry
 from services.router.core import affinity, balancing
 from services.router.core.balancing import GENERATING_LOAD, UNREAD_LOAD, Rules
 from services.router.core.ejection import Health, usable
+from services.router.core.http_rules import upstream_head
 from services.router.core.queueing import FairQueue, ServiceTime
 from services.router.core.refusals import HttpRefusal
-from services.router.core.surface import Api, surfaces_of
+from services.router.core.surface import ENGINE_PATHS, Api, surfaces_of
 
 
 class Seat:
@@ -23,7 +24,7 @@ class Seat:
     """
 
     __slots__ = (
-        "adapters", "address", "authority", "health", "load", "model", "name", "outstanding", "url", "weight", "zone",
+        "adapters", "address", "heads", "health", "load", "model", "name", "outstanding", "url", "weight", "zone",
     )  # fmt: skip
 
     def __init__(self, replica: Replica) -> None:
@@ -33,7 +34,8 @@ class Seat:
         self.model = replica.model
         self.adapters = replica.adapters
         self.address = (parts.hostname or "", parts.port or 80)
-        self.authority = f"{self.address[0]}:{self.address[1]}"  # What the engine reads as Host.
+        authority = f"{self.address[0]}:{self.address[1]}"  # What the engine reads as Host.
+        self.heads = {api: upstream_head(path=path, host=authority) for api, path in ENGINE_PATHS.items()}
         self.weight = replica.weight
         self.zone = replica.zone
         self.outstanding = 0

@@ -8,6 +8,7 @@ from typing import Final, Protocol, cast
 
 import httptools
 
+from services.router.core.familiar import Familiar, learned
 from services.router.shell.engines.target import Seat
 
 IDLE_MAX_S: Final = 4.0  # vLLM and uvicorn close at 5 s; we must be first, or a request meets a closing socket.
@@ -16,6 +17,8 @@ IDLE_PER_REPLICA_MAX: Final = 64
 WRITE_BUFFER_BYTES: Final = 256 * 1024
 HEADERS_MAX: Final = 128
 CONTENT_TYPE: Final = b"content-type"
+OK: Final = 200
+LUCK: Final = 8  # Heads differ by their date, once a second; those of an engine that always differ are only parsed.
 
 
 class Asker(Protocol):
@@ -29,6 +32,9 @@ class Asker(Protocol):
 
     def upstream_complete(self) -> None:
         """All of it came; the connection is no longer the asker's."""
+
+    def upstream_whole(self, content_type: bytes, body: bytes) -> None:
+        """A good answer came, all of it at once; the connection is no longer the asker's."""
 
     def upstream_lost(self, reason: str) -> None:
         """The connection broke, or what came is not HTTP; nothing more will come."""
@@ -46,6 +52,9 @@ class Nobody:
     def upstream_complete(self) -> None:
         """Not heard."""
 
+    def upstream_whole(self, content_type: bytes, body: bytes) -> None:
+        """Not heard."""
+
     def upstream_lost(self, reason: str) -> None:
         """Not heard."""
 
@@ -57,14 +66,14 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to one replica, with at most one request on it."""
 
     __slots__ = (
-        "_asker", "_bodies", "_complete", "_content_type", "_has_head", "_headers", "_keeps_alive", "_parser", "_pool",
-        "_status", "_told_head", "_transport", "address", "idle_since_s", "is_fresh",
+        "_asker", "_bodies", "_body", "_complete", "_content_type", "_familiar", "_has_head", "_headers", "_is_fed",
+        "_keeps_alive", "_luck", "_parser", "_pool", "_status", "_told_head", "_transport", "address", "idle_since_s",
+        "is_closing", "is_paused",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, address: tuple[str, int]) -> None:
         self._pool = pool
         self.address = address
-        self.is_fresh = True  # Never answered yet: a failure is the replica's, not that of a stale connection.
         self.idle_since_s = 0.0
         self._transport: asyncio.Transport | None = None
         self._asker: Asker | None = None
@@ -75,35 +84,47 @@ class UpstreamConnection(asyncio.Protocol):
         self._has_head = False
         self._told_head = False
         self._complete = self._keeps_alive = False
-        self._bodies: list[bytes] = []
+        self._body = b""  # What was read of the body by one read,
+        self._bodies: list[bytes] = []  # and more of it where it came in several chunks.
+        self._familiar: Familiar[bytes] | None = None  # The head of the last good answer, and its content type.
+        self._luck = LUCK  # How often one more head may be learned before one comes that is known.
+        self._is_fed = False  # Whether the parser has read of this answer.
+        self.is_closing = True  # Whether it is of no more use.
+        self.is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The replica accepted."""
         # uvloop's transports are such without saying so: an isinstance would be wrong.
         self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.is_closing = False
 
     def ask(self, asker: Asker, request: bytes) -> None:
         """Send a request; ``asker`` hears the answer."""
         assert self._transport is not None
         assert self._asker is None
         self._asker = asker
-        self._reset()
+        self._headers, self._content_type, self._status, self._is_fed = 0, b"", 0, False
+        self._has_head = self._told_head = self._complete = self._keeps_alive = False
+        self._body = b""
         self._transport.write(request)
 
     def pause(self) -> None:
         """The client does not keep up: read no more."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self.is_closing:
+            self.is_paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self.is_paused and self._transport is not None and not self.is_closing:
+            self.is_paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
         """Break it off: the engine stops generating when its client is gone."""
         self._asker = None
+        self.is_closing = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -111,17 +132,20 @@ class UpstreamConnection(asyncio.Protocol):
         """The asker has all it needs; what is left of the answer is dropped, and the connection kept."""
         self._asker = NOBODY
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether it is of no more use."""
-        return self._transport is None or self._transport.is_closing()
-
     def data_received(self, data: bytes) -> None:
         """Parse, then tell: nothing of ours runs inside the parser."""
         asker = self._asker
         if asker is None:
             self.abort()  # Nobody asked: an engine that speaks unasked is not trusted with the next request.
             return
+        is_first, self._is_fed = not self._is_fed, True
+        if is_first and self._familiar is not None:
+            found = self._familiar.body_of(data)
+            if found is not None and found[0] + found[1] == len(data):
+                self._asker, self._luck = None, LUCK
+                self._pool.give_back(self, reusable=True)
+                asker.upstream_whole(self._familiar.head, data[found[0] :])
+                return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -130,15 +154,22 @@ class UpstreamConnection(asyncio.Protocol):
         if self._headers > HEADERS_MAX:
             self._fail(asker, "too many headers")
             return
-        self._tell(asker)
+        if is_first and self._complete and self._status == OK and self._keeps_alive and self._luck:
+            self._familiar = learned(data, self._content_type, body_bytes=len(self._body))
+            self._luck -= 1
+        if self._told_head and self._body and not self._complete and not self._bodies:
+            body, self._body = self._body, b""
+            asker.upstream_body(body)
+        else:
+            self._tell(asker)
 
     def _tell(self, asker: Asker) -> None:
         if self._has_head and not self._told_head:
             self._told_head = True
             asker.upstream_head(self._status, self._content_type)
-        if self._bodies and self._asker is asker:
-            bodies, self._bodies = self._bodies, []
-            body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
+        if self._body and self._asker is asker:
+            body, self._body = b"".join((self._body, *self._bodies)), b""
+            self._bodies.clear()
             asker.upstream_body(body)
         last, done = self._asker, self._complete  # Perhaps no longer the asker: it may have let go.
         if done and last is not None:
@@ -152,26 +183,22 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The engine closes; what it still owed never comes."""
+        self.is_closing = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        asker, self._asker = self._asker, None
+        asker, self._asker, self.is_closing = self._asker, None, True
         del self._parser  # It knows us: a circle that only the garbage collector would find.
         self._pool.forget(self)
         if asker is not None:
             asker.upstream_lost("connection closed" if exc is None else type(exc).__name__)
-
-    def _reset(self) -> None:
-        self._headers, self._content_type, self._status = 0, b"", 0
-        self._has_head = self._told_head = self._complete = self._keeps_alive = False
-        self._bodies = []
 
     # What the parser calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
         self._headers += 1
-        if len(name) == len(CONTENT_TYPE) and name.lower() == CONTENT_TYPE and not self._has_head:
+        if name.lower() == CONTENT_TYPE and not self._has_head:
             self._content_type = value
 
     def on_headers_complete(self) -> None:
@@ -182,7 +209,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, without its framing."""
-        self._bodies.append(body)
+        if self._body:
+            self._bodies.append(body)
+        else:
+            self._body = body
 
     def on_message_complete(self) -> None:
         """The answer, or an interim one, is whole."""
@@ -216,16 +246,17 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The answer on it ended."""
-        self._ending.pop(connection, None)
+        if self._ending:
+            self._ending.pop(connection, None)
         idle = self._idle.get(connection.address)
         if idle is None:
             self._idle[connection.address] = idle = deque()
         if not reusable or connection.is_closing or len(idle) >= IDLE_PER_REPLICA_MAX:
             connection.abort()
             return
-        connection.is_fresh = False
         connection.idle_since_s = self._loop.time()
-        connection.resume()
+        if connection.is_paused:
+            connection.resume()
         idle.append(connection)
 
     def let_finish(self, connection: UpstreamConnection) -> None:

@@ -12,7 +12,7 @@ from services.router.shell import metrics
 from services.router.shell.seen.access_log import AccessLog, Line
 from services.router.shell.seen.spans import Tracer
 
-NOT_ASKED: Final = -1
+OK: Final = 200
 CLIENT_LEFT: Final = 499  # nginx's word for who left before an answer began.
 
 
@@ -29,7 +29,7 @@ class Account:
     """One request. `request_id` is ours, and that of the bill; `shown_id` is what its client calls it."""
 
     __slots__ = (
-        "_asked_ms", "_books", "_cached_tokens", "_code", "_replica", "_row", "_status", "request_id", "shown_id",
+        "_books", "_cached_tokens", "_code", "_queue_ms", "_replica", "_row", "_status", "request_id", "shown_id",
         "started_ms", "trace",
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ class Account:
     ) -> None:
         self._books = books
         self.started_ms = started_ms
-        self._asked_ms = NOT_ASKED
+        self._queue_ms = 0  # How long it waited until an engine was asked.
         self.request_id = request_id
         self.shown_id = client_id or request_id
         tracer = books.tracer
@@ -48,21 +48,15 @@ class Account:
         self._status, self._code = CLIENT_LEFT, ""
         self._row: Row | None = None
 
-    def asked(self, replica: str) -> None:
+    def asked(self, replica: str, now_ms: int) -> None:
         """An engine is being asked; of two tries the last one counts."""
-        self._asked_ms = self._books.clock.now_ms()
+        self._queue_ms = now_ms - self.started_ms if now_ms > self.started_ms else 0
         self._replica = replica
 
     @property
     def is_billed(self) -> bool:
         """Whether its bill is written."""
         return self._row is not None
-
-    @property
-    def queue_ms(self) -> int:
-        """How long it waited until an engine was asked."""
-        until_ms = self._books.clock.now_ms() if self._asked_ms == NOT_ASKED else self._asked_ms
-        return until_ms - self.started_ms if until_ms > self.started_ms else 0
 
     def answered(self, place: bytes, cached_tokens: int | None) -> bytes:
         """Its answer begins: the receipt, a header that says how it is served, as a dictionary of RFC 9651.
@@ -74,7 +68,7 @@ class Account:
         self._status = 200
         cached = b"" if cached_tokens is None else b", cached_tokens=%d" % cached_tokens
         return b'millrace-receipt: id="%s"%s, queue_ms=%d%s\r\n' % (
-            self.request_id.encode(), place, self.queue_ms, cached,
+            self.request_id.encode(), place, self._queue_ms, cached,
         )  # fmt: skip
 
     def refused(self, refusal: HttpRefusal) -> str:
@@ -87,7 +81,7 @@ class Account:
     def billed(self, row: Row, cached_tokens: int | None) -> None:
         """Its bill is written."""
         self._row, self._cached_tokens = row, cached_tokens
-        metrics.MEASURES.note(row, queue_ms=self.queue_ms, cached_tokens=cached_tokens or 0)
+        metrics.MEASURES.note(row, queue_ms=self._queue_ms, cached_tokens=cached_tokens or 0)
 
     def looked_up(self) -> None:
         """It was answered without an engine."""
@@ -95,28 +89,34 @@ class Account:
         self._status = 200
         self.over()
 
-    def over(self) -> None:
+    def over(self, now_ms: int | None = None) -> None:
         """It has ended."""
         books = self._books
         if not books.log.is_on and self.trace is None:
             return
-        now_ms = books.clock.now_ms()
+        if now_ms is None:
+            now_ms = books.clock.now_ms()
         if books.log.is_on:
-            self._write(self._row, now_ms)
+            row, is_plain = self._row, self.shown_id == self.request_id and self.trace is None and not self._code
+            if row is not None and is_plain and self._status == OK:
+                cached, queue_ms = self._cached_tokens, self._queue_ms
+                books.log.plain(row, replica=self._replica, cached=cached, queue_ms=queue_ms, now_ms=now_ms)
+            else:
+                self._write(row, now_ms)
         if self.trace is not None and self.trace.is_sampled and self._row is not None:
             books.tracer.note(self._span(self.trace, self._row, now_ms))
 
     def _write(self, row: Row | None, now_ms: int) -> None:
         line = Line(
-            time=self._books.log.moment(now_ms),
-            message="refused" if row is None and self._status >= 400 else "served",
-            request_id=self.request_id,
-            client_request_id="" if self.shown_id == self.request_id else self.shown_id,
-            trace_id=self.trace.trace if self.trace else "",
-            status=self._status,
-            code=self._code,
-            duration_ms=now_ms - self.started_ms,
+            self._books.log.moment(now_ms),
+            "refused" if row is None and self._status >= 400 else "served",
+            self.request_id,
         )
+        if self.shown_id != self.request_id:
+            line.client_request_id = self.shown_id
+        if self.trace is not None:
+            line.trace_id = self.trace.trace
+        line.status, line.code, line.duration_ms = self._status, self._code, now_ms - self.started_ms
         if row is None:
             self._books.log.unbilled(line)
             return
@@ -124,7 +124,7 @@ class Account:
         line.tenant_id, line.project_id = row.tenant_id, row.project_id
         line.endpoint_id, line.key_id, line.replica = row.endpoint_id, row.key_id, self._replica
         line.prompt_tokens, line.completion_tokens = row.prompt_tokens, row.completion_tokens
-        line.cached_tokens, line.queue_ms = self._cached_tokens, self.queue_ms
+        line.cached_tokens, line.queue_ms = self._cached_tokens, self._queue_ms
         if row.first_token_ms is not None:
             line.first_token_ms = row.first_token_ms - row.started_ms
         self._books.log.served(line)
@@ -152,6 +152,6 @@ class Account:
                 "millrace.endpoint_id": row.endpoint_id,
                 "millrace.tenant_id": row.tenant_id,
                 "millrace.replica": self._replica,
-                "millrace.queue_ms": self.queue_ms,
+                "millrace.queue_ms": self._queue_ms,
             },
         )

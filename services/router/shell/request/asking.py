@@ -12,7 +12,6 @@ from typing import Final, Protocol
 from libs.common.telemetry.logging import fields
 from libs.common.units import MIB
 from services.router.core import http_rules, openai
-from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
 from services.router.shell.engines.target import Seat, Target
 from services.router.shell.engines.upstream import UpstreamConnection
@@ -38,6 +37,9 @@ class Hearer(Protocol):
 
     def answer_ends(self) -> None:
         """The body is whole."""
+
+    def answer_is(self, body: bytes) -> None:
+        """The body is whole, and all that came."""
 
     def engine_refused(self, status: int, body: bytes) -> None:
         """The engine says that the request is at fault."""
@@ -108,8 +110,12 @@ class Asking:
         if seat is not None:
             self.was_retired = seat not in self._target.seats
             seat.given_back(answered=self._has_content)
-            if self._target.queue:
+            if self._target.queue.count:
                 self._gateway.waiting.serve(self._target)
+
+    def forget(self) -> None:
+        """It is over: what was asked knows its hearer no more, so nothing is left for the garbage collector."""
+        del self._hearer
 
     def timed_out(self) -> None:
         """It was silent for too long, which counts against the replica."""
@@ -153,17 +159,11 @@ class Asking:
             cache_salt=target.cache_salt,
             tokens_max=self._tokens_max,
         )
-        path = ENGINE_PATHS[self._ask.api]
+        head = seat.heads[self._ask.api]
         account, trace = self._account, self._account.trace
-        account.asked(seat.name)
-        request = http_rules.upstream_request(
-            path=path,
-            host=seat.authority,
-            request_id=account.request_id,
-            body=body,
-            traceparent=trace.traceparent if trace else "",
-        )
-        connection.ask(self, request)
+        account.asked(seat.name, self._gateway.clock.now_ms())
+        traceparent = trace.traceparent if trace else ""
+        connection.ask(self, http_rules.upstream_request(head, account.request_id, body, traceparent))
 
     def _try_failed(self, reason: str) -> None:
         failed = self._seat
@@ -218,10 +218,14 @@ class Asking:
 
     def upstream_body(self, data: bytes) -> None:
         """More of its answer, or of why there is none."""
+        if self._has_content:
+            self._hearer.answer_continues(data)
+            return
         if self._status == 200:
-            if not self._has_content and self._seat is not None:
+            if self._seat is not None:
                 self._has_content = True
                 self._seat.answered()
+                self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
             self._hearer.answer_continues(data)
             return
         self._error.append(data)
@@ -245,6 +249,20 @@ class Asking:
             self._hearer.engine_refused(self._status, b"".join(self._error))
         else:
             self._try_failed(f"status {self._status}")
+
+    def upstream_whole(self, content_type: bytes, body: bytes) -> None:
+        """All of it came at once, and the connection is back in the pool."""
+        self._status = 200
+        if self._ask.stream or self._seat is None:
+            self.upstream_head(200, content_type)
+            self.upstream_body(body)
+            self.upstream_complete()
+            return
+        self._upstream, self._has_content = None, True
+        self._seat.answered()
+        self._note_end()
+        self.stop()
+        self._hearer.answer_is(body)
 
     def upstream_lost(self, reason: str) -> None:
         """The connection broke before the end of the answer."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
 from services.router.core.budgets import Held, Short
-from services.router.core.limits import Grant, Refused, rate_headers
+from services.router.core.limits import Grant, Limit, Refused, rate_headers
 from services.router.core.serving import Admitted, admit
 from services.router.core.surface import ENGINE_PATHS
 from services.router.shell import metrics
 from services.router.shell.engines.table import Cuttable
 from services.router.shell.engines.target import Target
+from services.router.shell.limits.budgets import Budgets
 from services.router.shell.request.gateway import Gateway
 
 
@@ -58,7 +61,12 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
             raise refusals.no_replica()
         if ask.adapter and target.seats and not target.has_adapter(ask.adapter):
             raise refusals.model_not_found(ask.model)
-        return _within_budgets(gateway, _within_limits(gateway, target, key, ask), ask)
+        terms = gateway.quotas.terms_of(target.entry)
+        limits = terms.limits if key.concurrency is None else gateway.quotas.limits_for(target.entry, key)
+        entered = _within_limits(gateway, target, limits, ask) if limits else Entered(target)
+        if terms.budgets and gateway.budgets is not None:
+            _within_budgets(gateway, gateway.budgets, entered, ask)
+        return entered
     except refusals.HttpRefusal:
         gateway.table.leave(request, target.entry.endpoint_id)
         raise
@@ -73,14 +81,11 @@ def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens
     if held is not None and gateway.budgets is not None:
         gateway.budgets.settle(held, tokens=used)
     if grant is not None:
-        gateway.limiter.settle(grant, tokens=used, now_ms=round(gateway.now_s() * 1000))
+        gateway.limiter.settle(grant, tokens=used, now_ms=int(gateway.now_s() * 1000))
 
 
-def _within_limits(gateway: Gateway, target: Target, key: KeyEntry, ask: openai.Ask) -> Entered:
-    limits = gateway.quotas.limits_for(target.entry, key)
-    if not limits:
-        return Entered(target)
-    now_ms = round(gateway.now_s() * 1000)  # The loop's clock: a wall clock that is set back would give nothing back.
+def _within_limits(gateway: Gateway, target: Target, limits: Sequence[Limit], ask: openai.Ask) -> Entered:
+    now_ms = int(gateway.now_s() * 1000)  # The loop's clock: a wall clock that is set back would give nothing back.
     said = gateway.limiter.reserve(limits, tokens=ask.reservation, least=ask.least, now_ms=now_ms)
     if isinstance(said, Refused):
         metrics.note_limited(said.what)
@@ -94,12 +99,9 @@ def _within_limits(gateway: Gateway, target: Target, key: KeyEntry, ask: openai.
     return Entered(target, said, headers, tokens_max)
 
 
-def _within_budgets(gateway: Gateway, entered: Entered, ask: openai.Ask) -> Entered:
-    entry = entered.target.entry
-    if gateway.budgets is None or not gateway.quotas.terms_of(entry).budgets:
-        return entered
+def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, ask: openai.Ask) -> None:
     most = ask.most if entered.tokens_max is None else entered.tokens_max
-    said = gateway.budgets.reserve(entry, tokens=openai.bound(ask, most))
+    said = budgets.reserve(entered.target.entry, tokens=openai.bound(ask, most))
     if isinstance(said, Short):
         settle(gateway, entered, ask, prompt_tokens=0, completion=0)
         metrics.note_limited("budget")
@@ -107,4 +109,3 @@ def _within_budgets(gateway: Gateway, entered: Entered, ask: openai.Ask) -> Ente
     if said is not None:
         entered.held = said
         entered.tokens_max = most or None  # What was reserved is all that it may generate.
-    return entered

@@ -6,26 +6,24 @@ The order of its steps is that of `core/serving.py`. Everything runs in the even
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Final
-
-import msgspec
 
 from libs.common.errors import Unavailable
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import answers, http_rules, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
-from services.router.core.relay import StreamedAnswer, WholeAnswer
-from services.router.core.serving import Finish, Row, Serving
+from services.router.core.relay import StreamedAnswer, WholeAnswer, take_answer
+from services.router.core.serving import Finish
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
+from services.router.shell.request import reply
 from services.router.shell.request.account import Account
 from services.router.shell.request.asking import Asking
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.request.guest import Guest
 from services.router.shell.request.phase import Phase
-from services.router.shell.request.reply import Reply
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +35,23 @@ class Exchange(Guest):
     """One request, from its admission to its bill."""
 
     __slots__ = (
-        "_asking", "_body_bytes", "_has_ended", "_held", "_is_committed", "_is_recorded", "_reply",
-        "_sent_before", "_serving", "_stream", "_whole",
+        "_asking", "_body", "_has_ended", "_held", "_is_recorded", "_stream", "_whole",
     )  # fmt: skip
 
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
         super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
-        target, entered, request_id, now_ms = self._target, self._entered, account.request_id, account.started_ms
-        self._serving = Serving(entered.admitted(key, ask, request_id=request_id, now_ms=now_ms))
+        target, entered = self._target, self._entered
         self._asking = Asking(gateway, self, target=target, ask=ask, account=account, tokens_max=entered.tokens_max)
-        self._reply = Reply(client, account, entered=entered, serving=self._serving, keep_alive=keep_alive)
         if ask.stream:  # There is the one or the other.
-            self._stream = StreamedAnswer(ask, self._serving, head=self._reply.stream_head)
+            head = partial(reply.stream_head, account, entered, self._serving, keep_alive)  # A method makes a circle.
+            self._stream = StreamedAnswer(ask, self._serving, head=head)
         else:
-            self._whole = WholeAnswer(ask.api, self._serving)
-        self._is_recorded = self._has_ended = self._is_committed = False
+            self._whole = WholeAnswer()
+        self._body = b""  # An answer that is not streamed, when all of it came.
+        self._is_recorded = self._has_ended = False
         self._held = b""  # Said by the engine before the first row was on disk.
-        self._sent_before, self._body_bytes = client.written, 0  # The latter of an answer that is not streamed.
 
     # What drives it: its place, the client, the clock, the control half.
 
@@ -71,8 +67,7 @@ class Exchange(Guest):
             self.turned_away(refusals.cannot_record())
             return
         self._phase = Phase.ASKING
-        self._total_s = self._gateway.now_s() + self._gateway.limits.total_s
-        self._wait_at_most(self._gateway.limits.total_s)
+        self._total_s = self._deadline_s = self._gateway.now_s() + self._gateway.limits.total_s
         if self._ask.stream:  # What is not has its first byte when it is whole, after its last row is on disk.
             self._wait_at_most(self._gateway.limits.first_byte_s)
             journal.on_disk().then(self._recorded)
@@ -147,11 +142,11 @@ class Exchange(Guest):
         if self._phase in (Phase.ENDING, Phase.OVER):
             return
         self._is_heard = True
+        if self._ask.stream:
+            self._relay(data)
+            return
         try:
-            if self._ask.stream:
-                self._relay(data)
-            else:
-                self._whole.feed(data)
+            self._whole.feed(data)
         except sse.BadUpstream as wrong:
             self.engine_failed(str(wrong))
 
@@ -161,13 +156,26 @@ class Exchange(Guest):
             return
         self._has_ended = True
         if not self._ask.stream:
-            self._answer()
+            self.answer_is(self._whole.body())
         elif not self._is_recorded:
             return  # Then.
         elif self._stream.has_end:
             self._settle()
         else:
             self.engine_failed("the stream ended without an end")
+
+    def answer_is(self, body: bytes) -> None:
+        """The answer that is not streamed: write its bill, and when that is durable give it out."""
+        if self._phase in (Phase.ENDING, Phase.OVER):
+            return
+        try:
+            take_answer(self._ask.api, body, self._serving)
+        except sse.BadUpstream as wrong:
+            self.engine_failed(str(wrong))
+            return
+        self._body = body
+        row = self._serving.completed(self._gateway.clock.now_ms(), egress_bytes=len(body))
+        self._commit(row, self._give_out)
 
     def engine_refused(self, status: int, body: bytes) -> None:
         """The request is at fault, says the engine; its words go to the client, in our shape."""
@@ -212,27 +220,20 @@ class Exchange(Guest):
         if self._is_committed or not self._client.is_open:
             return
         now_ms = self._gateway.clock.now_ms()
-        self._serving.sent(self._client.sent(), now_ms)
+        sent = self._client.sent()
+        self._serving.sent(sent, now_ms)
+        row = self._serving.completed(now_ms, egress_bytes=sent - self._sent_before)
+        self._commit(row, self._send_terminal_frame)
 
-        def terminal_frame() -> None:
-            self._client.write(self._stream.terminal_frame())
-            self._end(keep_alive=self._keep_alive)
+    def _send_terminal_frame(self) -> None:
+        self._is_answered = True
+        self._client.write(self._stream.terminal_frame())
+        self._end(keep_alive=self._keep_alive)
 
-        self._commit(self._serving.completed(now_ms), terminal_frame)
-
-    def _answer(self) -> None:
-        try:
-            body = self._whole.end()
-        except sse.BadUpstream as wrong:
-            self.engine_failed(str(wrong))
-            return
-
-        def whole() -> None:
-            self._reply.whole(body)
-            self._end(keep_alive=self._keep_alive)
-
-        self._body_bytes = len(body)
-        self._commit(self._serving.completed(self._gateway.clock.now_ms()), whole)
+    def _give_out(self) -> None:
+        self._is_answered = True
+        self._client.write(reply.whole(self._account, self._entered, self._serving, self._keep_alive, self._body))
+        self._end(keep_alive=self._keep_alive)
 
     def _cut_short(self, refusal: HttpRefusal, reason: str, finish: Finish = Finish.UPSTREAM_ERROR) -> None:
         """End it from our side: with an error status if the client has seen nothing, else with an error event."""
@@ -260,40 +261,13 @@ class Exchange(Guest):
         self._asking.stop()
 
         def send() -> None:
-            self._reply.refuse(refusal)
+            self._client.refuse(refusal, request_id=self._account.refused(refusal), keep_alive=self._keep_alive)
             self._end(keep_alive=self._keep_alive)
 
         self._bill(Finish.UPSTREAM_ERROR, send)
 
-    # The end.
-
-    def _bill(self, finish: Finish, then: Callable[[], None]) -> None:
-        now_ms = self._gateway.clock.now_ms()
-        self._serving.sent(self._client.sent(), now_ms)
-        self._commit(self._serving.interrupted(finish, now_ms), then)
-
-    def _commit(self, row: Row, then: Callable[[], None]) -> None:
-        self._is_committed = True
-        self._settle_limits(row.prompt_tokens, row.completion_tokens)
-        egress_bytes = self._body_bytes or self._client.sent() - self._sent_before
-        row = msgspec.structs.replace(row, egress_bytes=egress_bytes)
-        self._phase = Phase.ENDING
-        self._wait_at_most(self._gateway.limits.idle_s)
-
-        def durable(error: BaseException | None) -> None:
-            if error is not None:
-                # The row of the last checkpoint stands, and is billed after the next start.
-                log.error(
-                    "usage journal refused a bill", extra=fields(request_id=self._account.request_id, reason=str(error))
-                )
-                self._client.abort()
-                self._end(keep_alive=False)
-                return
-            self._account.billed(row, self._serving.cached_tokens)
-            self._gateway.on_finished()
-            then()
-
-        self._gateway.journal.finish(row).then(durable)
-
     def _stop(self) -> None:
         self._asking.stop()
+
+    def _let_go(self) -> None:
+        self._asking.forget()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 from libs.common.events.tables import KeyEntry
+from libs.common.telemetry.logging import fields
 from services.router.core import openai
 from services.router.core.refusals import HttpRefusal
+from services.router.core.serving import Finish, Row, Serving
 from services.router.shell import metrics
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
@@ -13,13 +18,16 @@ from services.router.shell.request.account import Account
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.request.phase import Phase
 
+log = logging.getLogger(__name__)
+
 
 class Guest:
     """What is the same of every request; what it does with its replica, says the one that inherits."""
 
     __slots__ = (
-        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_heard", "_keep_alive", "_lane",
-        "_phase", "_target", "_total_s",
+        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_answered", "_is_committed",
+        "_is_heard", "_keep_alive", "_lane", "_phase", "_row", "_sent_before", "_serving", "_target", "_then",
+        "_total_s",
     )  # fmt: skip
 
     def __init__(
@@ -32,10 +40,15 @@ class Guest:
         self._keep_alive = keep_alive
         self._lane = key.key_id
         self._phase = Phase.WAITING
+        self._is_answered = False  # Whether its engine has said all and is given back, and its bill is on disk.
         self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
         self._entered = entering.enter(gateway, self, key=key, ask=ask)
-        self._target = self._entered.target
-        gateway.load.began(self._target.entry.endpoint_id, account.started_ms)
+        self._target = target = self._entered.target
+        request_id, now_ms = account.request_id, account.started_ms
+        self._serving = Serving(self._entered.admitted(key, ask, request_id=request_id, now_ms=now_ms))
+        self._is_committed = False  # Whether its last row is written, or being written.
+        self._sent_before = client.written
+        gateway.load.began(target.entry.endpoint_id, now_ms)
         metrics.COUNTS.live += 1
         self._total_s = self._deadline_s = gateway.now_s() + gateway.limits.total_s
 
@@ -64,8 +77,39 @@ class Guest:
         """Let go of the replica."""
         raise NotImplementedError
 
-    def _settle_limits(self, prompt_tokens: int | None, completion: int) -> None:
-        entering.settle(self._gateway, self._entered, self._ask, prompt_tokens=prompt_tokens, completion=completion)
+    def _let_go(self) -> None:
+        """It is over: know nobody who knows us, so that nothing is left for the garbage collector."""
+        raise NotImplementedError
+
+    def _bill(self, finish: Finish, then: Callable[[], None]) -> None:
+        now_ms, sent = self._gateway.clock.now_ms(), self._client.sent()
+        self._serving.sent(sent, now_ms)
+        self._commit(self._serving.interrupted(finish, now_ms, egress_bytes=sent - self._sent_before), then)
+
+    def _commit(self, row: Row, then: Callable[[], None]) -> None:
+        gateway, self._phase, self._is_committed = self._gateway, Phase.ENDING, True
+        self._row, self._then = row, then
+        entering.settle(
+            gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
+        )
+        self._deadline_s, self._is_heard = gateway.now_s() + gateway.limits.idle_s, False
+        gateway.journal.finish(row).then(self._committed)
+
+    def _committed(self, error: BaseException | None) -> None:
+        """The last row is on disk, or never will be."""
+        if error is not None:
+            # The row of the last checkpoint stands, and is billed after the next start.
+            log.error(
+                "usage journal refused a bill", extra=fields(request_id=self._account.request_id, reason=str(error))
+            )
+            self._client.abort()
+            self._end(keep_alive=False)
+            return
+        then = self._then
+        del self._then  # It may know us.
+        self._account.billed(self._row, self._serving.cached_tokens)
+        self._gateway.on_finished()
+        then()
 
     def _wait_at_most(self, wait_s: float) -> None:
         self._deadline_s = self._gateway.now_s() + wait_s
@@ -76,12 +120,15 @@ class Guest:
             return
         self._phase = Phase.OVER
         gateway, endpoint_id = self._gateway, self._target.entry.endpoint_id
-        gateway.waiting.leave(self)
-        self._stop()
-        if not self._account.is_billed:
-            self._settle_limits(None, 0)  # What never came to a bill keeps its prompt.
+        now_ms = gateway.clock.now_ms()
+        if not self._is_answered:
+            gateway.waiting.leave(self)
+            self._stop()
+            if not self._account.is_billed:
+                entering.settle(gateway, self._entered, self._ask, prompt_tokens=None, completion=0)
         gateway.table.leave(self, endpoint_id)
-        gateway.load.ended(endpoint_id, gateway.clock.now_ms())
+        gateway.load.ended(endpoint_id, now_ms)
         metrics.COUNTS.live -= 1
-        self._account.over()
+        self._account.over(now_ms)
+        self._let_go()
         self._client.over(keep_alive=keep_alive)

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from libs.common.units import SECOND_MS
+from services.router.core.serving import Row
 from services.router.shell import metrics
 
 OFF: Final = ""
@@ -17,6 +18,7 @@ STDERR: Final = "-"
 STDERR_FD: Final = 2
 PERIOD_S: Final = 0.25
 WAITING_MAX: Final = 20_000  # Lines; a disk that stands still loses lines, which are counted, and never a request.
+WHOSE_MAX: Final = 4096  # Keys at replicas whose part of a line is kept.
 REFUSED_MAX: Final = 25  # Lines about refusals a period: 100 a second; a flood of bad keys is counted, not written.
 
 
@@ -47,6 +49,17 @@ class Line(msgspec.Struct, omit_defaults=True):
     duration_ms: int | None = None
 
 
+class Whose(msgspec.Struct, frozen=True):
+    """What many lines have in common."""
+
+    api: str
+    tenant_id: str
+    project_id: str
+    endpoint_id: str
+    key_id: str
+    replica: str
+
+
 class AccessLog:
     """Collects lines and writes them."""
 
@@ -57,10 +70,11 @@ class AccessLog:
         self._lines: list[bytes] = []
         self._refused = 0
         self._second, self._prefix = 0, ""
+        self._whose: dict[tuple[str, str, str, str], str] = {}
 
     def moment(self, now_ms: int) -> str:
         """A time as logs have it; of a second most is the same."""
-        second, ms = divmod(now_ms, SECOND_MS)
+        second, ms = now_ms // SECOND_MS, now_ms % SECOND_MS
         if second != self._second:
             self._second, self._prefix = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{self._prefix}.{ms:03}+00:00"
@@ -73,6 +87,30 @@ class AccessLog:
             metrics.LINES_LOST.inc()
             return
         self._lines.append(self._encoder.encode(line))
+
+    def plain(self, row: Row, *, replica: str, cached: int | None, queue_ms: int, now_ms: int) -> None:
+        """One that was served and of which nothing else is to be said: the same line, of text that is ready."""
+        common = self._whose.get((row.key_id, row.endpoint_id, replica, row.api)) or self._common(row, replica)
+        prompt = "" if row.prompt_tokens is None else f'"prompt_tokens":{row.prompt_tokens},'
+        in_cache = "" if cached is None else f'"cached_tokens":{cached},'
+        first = "" if row.first_token_ms is None else f'"first_token_ms":{row.first_token_ms - row.started_ms},'
+        line = (
+            f'{{"time":"{self.moment(now_ms)}","message":"served","request_id":"{row.request_id}","status":200,{common},'
+            f'"finish":"{row.finish}",{prompt}{in_cache}"completion_tokens":{row.completion_tokens},'
+            f'"queue_ms":{queue_ms},{first}"duration_ms":{now_ms - row.started_ms}}}'
+        )
+        if len(self._lines) < WAITING_MAX:
+            self._lines.append(line.encode())
+        else:
+            metrics.LINES_LOST.inc()
+
+    def _common(self, row: Row, replica: str) -> str:
+        if len(self._whose) >= WHOSE_MAX:
+            self._whose.clear()
+        whose = Whose(row.api, row.tenant_id, row.project_id, row.endpoint_id, row.key_id, replica)
+        text = self._encoder.encode(whose)[1:-1].decode()
+        self._whose[row.key_id, row.endpoint_id, replica, row.api] = text
+        return text
 
     def unbilled(self, line: Line) -> None:
         """One that did not; of these only so many a second are written."""
