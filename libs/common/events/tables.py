@@ -41,6 +41,7 @@ class RouteEntry(Contract):
     surfaces: tuple[str, ...] = Field(
         default=(), description="OpenAI calls that it answers, as in Placement; empty: chat and completions."
     )
+    interrupted: str = Field(default="delivered", description="What a stream owes that is cut short, as in Placement.")
     wakes: bool = Field(
         default=False, description="May sleep without replicas: requests are held while the first of them wakes it."
     )

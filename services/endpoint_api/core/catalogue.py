@@ -19,7 +19,8 @@ class Tier:
 
     The first of `runtime_templates` is what an endpoint gets that names none. `open`: every tenant may use it, else
     those that are entitled to it. `licences` are features of the Platform without which it can't be served. `fallbacks`
-    are classes of nodes that an endpoint gets, in this order, while there is no room of the first.
+    are classes of nodes that an endpoint gets, in this order, while there is no room of the first. `interrupted`: what
+    is billed of a stream whose client leaves, what was delivered or what was generated.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Tier:
     licences: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     fallbacks: tuple[NodeChoice, ...] = ()
+    interrupted: str = "delivered"
 
     def contradictions(self) -> Iterator[str]:
         """What can't be true of this tier."""
@@ -183,6 +185,7 @@ def _placement(tier: Tier, model: Model, template: str) -> Placement:
         adapters_max=model.adapters_max,
         adapter_rank_max=model.adapter_rank_max,
         fallbacks=tier.fallbacks,
+        interrupted=tier.interrupted,
     )
 
 

@@ -74,6 +74,7 @@ class _TierEntry(_Strict):
     command: tuple[str, ...] = ()
     warm: _WarmEntry | None = None
     fallbacks: tuple[_FallbackEntry, ...] = ()
+    interrupted: Literal["delivered", "generated"] = "delivered"
 
 
 class _ShapeEntry(_Strict):

@@ -99,6 +99,7 @@ def _endpoint(data: EndpointRequested) -> Endpoint:
         region=data.spec.region,
         limits=data.spec.limits,
         surfaces=data.placement.surfaces,
+        interrupted=data.placement.interrupted,
         wakes=data.spec.scaling.idle_to_zero_s is not None,
         adapters=tuple(each.name for each in data.spec.adapters),
     )
@@ -165,6 +166,7 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
         published_at_ms=route.entry.published_at_ms if route.entry else now_ms,
         limits=endpoint.limits,
         surfaces=endpoint.surfaces,
+        interrupted=endpoint.interrupted,
         paused=route.is_paused,
         wakes=endpoint.wakes,
         adapters=endpoint.adapters,

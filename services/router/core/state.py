@@ -51,6 +51,7 @@ class Endpoint:
     limits: Limits = field(default_factory=Limits)
     surfaces: tuple[str, ...] = ()
     wakes: bool = False
+    interrupted: str = "delivered"
     adapters: tuple[str, ...] = ()
 
 

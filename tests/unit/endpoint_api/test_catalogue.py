@@ -29,6 +29,13 @@ def test_an_accepted_spec_is_pinned_to_what_the_catalogue_says() -> None:
     assert placement.model_digest.startswith("sha256:")
 
 
+def test_what_a_cut_stream_owes_is_pinned_too() -> None:
+    tiers = tuple(replace(each, interrupted="generated") for each in CATALOGUE.tiers)
+
+    assert CATALOGUE.resolve(H100).interrupted == "delivered"
+    assert replace(CATALOGUE, tiers=tiers).resolve(H100).interrupted == "generated"
+
+
 @pytest.mark.parametrize(
     ("change", "field", "code", "listed"),
     [
@@ -118,6 +125,7 @@ CLOUD = {"node_type": "terraform.gpu-h100", "gpus_per_node": 8, "cluster_templat
         ("tiers", changed("tiers", replicas_max=65), "replicas_max is over 64"),
         ("tiers", changed("tiers", node_typ="x"), "tiers.0.node_typ"),
         ("tiers", changed("tiers", warm={"nodes": 2, "most": 1}), "most 1 is below nodes 2"),
+        ("tiers", changed("tiers", interrupted="never"), "tiers.0.interrupted"),
         ("tiers", changed("tiers", tenancy="vnode", warm={"nodes": 1, "floor": 2}), "floor 2 is above nodes 1"),
         ("tiers", changed("tiers", fallbacks=[{**CLOUD, "gpus_per_node": 2}]), "too few for a replica"),
         ("tiers", changed("tiers", fallbacks=[CLOUD, CLOUD]), "class terraform.gpu-h100 is there twice"),

@@ -28,7 +28,12 @@ def envelope(data: Event, *, generation: int = 1, sequence: int = 1, mark: str =
 
 
 def requested(
-    *, generation: int = 1, sequence: int = 1, model: str = "millrace/ngram-1", limits: Limits | None = None
+    *,
+    generation: int = 1,
+    sequence: int = 1,
+    model: str = "millrace/ngram-1",
+    limits: Limits | None = None,
+    interrupted: str = "delivered",
 ) -> Envelope:
     placement = Placement(
         tenancy="private_nodes",
@@ -40,6 +45,7 @@ def requested(
         model_digest="sha256:0",
         model_size_bytes=1,
         price_class="l40s",
+        interrupted=interrupted,
     )
     spec = EndpointSpec(model=model, tier="l40s-dedicated", region="eu-1", limits=limits or Limits())
     data = EndpointRequested(tenant_id=TENANT, project_id=PROJECT, name=NAME, spec=spec, placement=placement)

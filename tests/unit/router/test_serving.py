@@ -129,6 +129,35 @@ def test_pieces_count_where_the_engine_gives_no_count() -> None:
     assert (bill.completion_tokens, bill.token_source, bill.prompt_tokens) == (2, "checkpoint", None)
 
 
+@pytest.mark.parametrize(
+    ("policy", "finish", "tokens"),
+    [
+        ("generated", Finish.CLIENT_DISCONNECT, 30), ("generated", Finish.UPSTREAM_ERROR, 10),
+        ("generated", Finish.DRAIN_CUT, 10), ("delivered", Finish.CLIENT_DISCONNECT, 10),
+        ("unheard of", Finish.CLIENT_DISCONNECT, 10),
+    ],
+)  # fmt: skip
+def test_who_leaves_owes_what_was_generated_where_that_is_the_policy(policy: str, finish: Finish, tokens: int) -> None:
+    route = a_route([]).model_copy(update={"interrupted": policy})
+    serving = Serving(admit(route, key_entry(KEY), request_id="r", api="chat", now_ms=NOW))
+    for count in (10, 20, 30):
+        relay(serving, count * 100, count)
+    serving.sent(1500, NOW)
+
+    assert serving.interrupted(finish, NOW).completion_tokens == tokens
+
+
+def test_who_leaves_after_the_last_word_owes_what_that_says_by_that_policy() -> None:
+    route = a_route([]).model_copy(update={"interrupted": "generated"})
+    serving = Serving(admit(route, key_entry(KEY), request_id="r", api="chat", now_ms=NOW))
+    relay(serving, 100, 10)
+    serving.final(prompt_tokens=5, completion_tokens=12)
+
+    bill = serving.interrupted(Finish.CLIENT_DISCONNECT, NOW)
+
+    assert (bill.completion_tokens, bill.token_source) == (12, "engine_final")
+
+
 def test_a_request_is_billed_once() -> None:
     serving = a_serving()
     serving.interrupted(Finish.CLIENT_DISCONNECT, NOW)
