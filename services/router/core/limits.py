@@ -81,7 +81,9 @@ class Refused:
 class Rows(Protocol):
     """Where the rows are: of this process alone, or shared."""
 
-    cells: MutableSequence[int]
+    @property
+    def cells(self) -> MutableSequence[int] | memoryview[int]:
+        """All of them, one row after the other."""
 
     def find(self, name: str) -> int | None:
         """Where the row of ``name`` begins."""

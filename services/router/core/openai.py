@@ -80,10 +80,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
         session, tier = _text(raw, "prompt_cache_key"), _text(raw, "service_tier")
         for name in DROPPED:
             raw.pop(name, None)
-    prompt = 1
-    for name in PROMPTS:
-        if name in raw:
-            prompt += memoryview(raw[name]).nbytes // BYTES_PER_TOKEN
+    prompt = _prompt_tokens(raw)
     choices, most = fields.n or 1, 0 if api is Api.EMBEDDINGS else fields.most or COMPLETION_TOKENS
     few = max(CLAMPED_TOKENS_MIN, fields.min_tokens) if fields.min_tokens else CLAMPED_TOKENS_MIN
     return Ask(
@@ -142,6 +139,10 @@ def prompt_bytes(ask: Ask) -> bytes | memoryview:
 def clamped(ask: Ask, granted: int) -> int:
     """How many tokens each answer may have if so many were granted, fewer than it may use."""
     return (granted - ask.prompt_estimate) // ask.choices
+
+
+def _prompt_tokens(raw: Mapping[str, msgspec.Raw]) -> int:
+    return 1 + sum([memoryview(raw[name]).nbytes // BYTES_PER_TOKEN for name in PROMPTS if name in raw])
 
 
 def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:
