@@ -12,10 +12,22 @@ from typing import Final
 
 import msgspec
 
+from services.router.core import plain
 from services.router.core.refusals import HttpRefusal, model_not_found
-from services.router.core.surface import ALLOWED, DROPPED, KNOWN, NEEDED, OURS, OUTPUTS, PROMPTS, READERS, Api
+from services.router.core.surface import (
+    ALLOWED,
+    DEPTH_MAX,
+    DROPPED,
+    KNOWN,
+    NEEDED,
+    OURS,
+    OUTPUTS,
+    PROMPTS,
+    READERS,
+    Api,
+    Fields,
+)
 
-DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 BYTES_PER_TOKEN: Final = 4  # Of English prose; other text has more tokens, which are owed once the engine counts them.
 CLAMPED_TOKENS_MIN: Final = 16  # A limit with room for less refuses: an answer of a few words helps nobody.
 BATCH_TIERS: Final = frozenset({"flex", "batch"})
@@ -56,16 +68,10 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
 
     Raises HttpRefusal that names the field, and never carries its value.
     """
-    _check_depth(body)
-    try:
-        raw = _RAW.decode(body)
-        if not KNOWN[api].issuperset(raw) or NEEDED[api] not in raw or "model" not in raw:
-            _check_names(api, raw, host)
-        fields = READERS[api].decode(body)
-    except msgspec.ValidationError as wrong:
-        raise _invalid(str(wrong)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise HttpRefusal(400, "The request body is not valid JSON.") from None
+    fields: Fields | plain.Plain | None = plain.read(body) if api is Api.CHAT else None
+    raw = plain.fields_of(fields) if isinstance(fields, plain.Plain) else {}
+    if fields is None:
+        raw, fields = _read_with_care(api, body, host)
     options = fields.stream_options
     if options is not None and not fields.stream:
         raise HttpRefusal(
@@ -100,6 +106,20 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
         reservation=prompt + most * choices,
         least=prompt + (few if few < most else most) * choices,
     )
+
+
+def _read_with_care(api: Api, body: bytes, host: str) -> tuple[dict[str, msgspec.Raw], Fields]:
+    """The fields as they came, and what we read of them."""
+    _check_depth(body)
+    try:
+        raw = _RAW.decode(body)
+        if not KNOWN[api].issuperset(raw) or NEEDED[api] not in raw or "model" not in raw:
+            _check_names(api, raw, host)
+        return raw, READERS[api].decode(body)
+    except msgspec.ValidationError as wrong:
+        raise _invalid(str(wrong)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise HttpRefusal(400, "The request body is not valid JSON.") from None
 
 
 def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_max: int | None = None) -> bytes:

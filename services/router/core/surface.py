@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 TOKENS_MAX: Final = 131_072  # The longest context we sell; the engine has its own, lower limit.
 CHOICES_MAX: Final = 8
 INPUTS_MAX: Final = 2048  # OpenAI's own limit of texts in one request for embeddings.

@@ -20,7 +20,7 @@ from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer
 from services.router.core.serving import Finish, Serving
-from services.router.core.surface import Api, surfaces_of
+from services.router.core.surface import DEPTH_MAX, Api, surfaces_of
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.workers.secret import kept_secret
 from tests.unit.router.heard import NOW
@@ -218,4 +218,4 @@ def test_only_what_is_nested_too_deep_is_refused_whatever_strings_hold(text: str
     with pytest.raises(HttpRefusal) as refused:
         openai.read(Api.CHAT, body)
 
-    assert ("nested deeper" in str(refused.value)) is (depth + 4 > openai.DEPTH_MAX)
+    assert ("nested deeper" in str(refused.value)) is (depth + 4 > DEPTH_MAX)

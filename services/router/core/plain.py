@@ -1,0 +1,134 @@
+"""A chat request that says nothing unusual, as nearly all do: read in one pass over its text.
+
+Whatever is not plain (a field that we don't know, content that is no text, JSON that may be nested deep) is left to
+`openai.read`, which reads with more care and says what is wrong. So nothing is plain that would be refused there.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET
+
+from services.router.core.surface import CHOICES_MAX, DEPTH_MAX, TOKENS_MAX, StreamOptions, Tokens
+
+Passed = msgspec.Raw | msgspec.UnsetType  # As it came, or left out.
+QUOTE: Final = ord('"')
+NESTING: Final = b"[{"
+SHALLOW_BYTES: Final = 2 * DEPTH_MAX  # Each level has two brackets.
+NULL: Final = msgspec.Raw(b"null")
+
+
+class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """One of a conversation."""
+
+    role: str
+    content: Passed = UNSET
+    name: Passed = UNSET
+    tool_calls: Passed = UNSET
+    tool_call_id: Passed = UNSET
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True):
+    """Of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Tool(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What the model may call."""
+
+    type: Literal["function"]
+    function: Passed = UNSET
+
+
+class Plain(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The request."""
+
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    tools: list[Tool] | msgspec.UnsetType = UNSET
+    model: str = ""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
+    min_tokens: Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] | None = None
+    temperature: Passed = UNSET
+    top_p: Passed = UNSET
+    top_k: Passed = UNSET
+    stop: Passed = UNSET
+    seed: Passed = UNSET
+    user: Passed = UNSET
+    presence_penalty: Passed = UNSET
+    frequency_penalty: Passed = UNSET
+    tool_choice: Passed = UNSET
+    parallel_tool_calls: Passed = UNSET
+    response_format: Passed = UNSET
+
+    @property
+    def most(self) -> int | None:
+        """How many tokens the client lets each answer have; None if it does not say."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+_READ: Final = msgspec.json.Decoder(Plain)
+_PARTS: Final = msgspec.json.Decoder(list[Part])
+_NAMES: Final = (
+    "temperature", "top_p", "top_k", "stop", "seed", "user", "presence_penalty", "frequency_penalty", "tool_choice",
+    "parallel_tool_calls", "response_format",
+)  # fmt: skip
+_PASSED: Final = attrgetter(*_NAMES)
+_NOTHING: Final = (UNSET,) * len(_NAMES)
+_NO_OTHERS: Final = (UNSET,) * 3
+_COUNTS: Final = ("max_tokens", "max_completion_tokens", "n", "min_tokens")
+_COUNTED: Final = attrgetter(*_COUNTS)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def read(body: bytes) -> Plain | None:
+    """What the body says, if it is plain and names its model."""
+    try:
+        said = _READ.decode(body)
+        if not body.isascii():
+            str(body, "utf-8")  # Of texts that are passed on unread nobody else would say that they are none.
+        for each in said.messages:
+            content, others = each.content, (each.name, each.tool_calls, each.tool_call_id)
+            if content is not UNSET and memoryview(content)[0] != QUOTE and content != NULL:
+                _PARTS.decode(content)
+            if others != _NO_OTHERS and _is_deep(others):
+                return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if said.tools and _is_deep([each.function for each in said.tools]):
+        return None
+    passed = _PASSED(said)
+    return None if not said.model or (passed != _NOTHING and _is_deep(passed)) else said
+
+
+def fields_of(said: Plain) -> dict[str, msgspec.Raw]:
+    """What an engine may read of it, by name, as JSON."""
+    found = {"messages": msgspec.Raw(_encode(said.messages))}
+    passed = _PASSED(said)
+    for name, value in zip(_NAMES, passed, strict=True) if passed != _NOTHING else ():
+        if value is not UNSET:
+            found[name] = value
+    for name, count in zip(_COUNTS, _COUNTED(said), strict=True):
+        if count is not None:
+            found[name] = msgspec.Raw(b"%d" % count)
+    if said.tools is not UNSET:
+        found["tools"] = msgspec.Raw(_encode(said.tools))
+    return found
+
+
+def _is_deep(passed: tuple[Passed, ...] | list[Passed]) -> bool:
+    """Whether one of them may be nested deeper than we pass on."""
+    for each in passed:
+        if each is not UNSET and len(view := memoryview(each)) > SHALLOW_BYTES and view[0] in NESTING:
+            text = bytes(view)
+            if text.count(b"[") + text.count(b"{") > DEPTH_MAX // 2:
+                return True
+    return False
