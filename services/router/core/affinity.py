@@ -58,7 +58,8 @@ class Memory:
         """The replica was given the prompt."""
         known = self._known
         for mark in prompt:
-            known.pop(mark, None)
+            if mark in known:
+                del known[mark]  # It becomes the newest.
             known[mark] = replica
         while len(known) > self._known_max:
             del known[next(iter(known))]

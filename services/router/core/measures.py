@@ -83,11 +83,17 @@ class Measure:
         self.prompt_tokens += bill.prompt_tokens or 0
         self.completion_tokens += tokens
         self.cached_tokens += cached_tokens
-        self.queue.add(queue_ms / 1000)
-        self.duration.add((bill.ended_ms - bill.started_ms) / 1000)
+        queue, duration, first = self.queue, self.duration, self.first_token
+        queue_s, duration_s = queue_ms / 1000, (bill.ended_ms - bill.started_ms) / 1000
+        queue.counts[bisect_left(FIRST_TOKEN_S, queue_s)] += 1  # As `add` does, for every request.
+        queue.total += queue_s
+        duration.counts[bisect_left(DURATION_S, duration_s)] += 1
+        duration.total += duration_s
         if first_ms is None:
             return
-        self.first_token.add((first_ms - bill.started_ms) / 1000)
+        first_s = (first_ms - bill.started_ms) / 1000
+        first.counts[bisect_left(FIRST_TOKEN_S, first_s)] += 1
+        first.total += first_s
         if tokens > 1:
             self.per_token.add((bill.ended_ms - first_ms) / 1000 / (tokens - 1))
 
