@@ -1,19 +1,22 @@
 """What a request costs the router in its own process: every feature on, no sockets, counted in CPU time and in calls.
 
 The whole way of a request is driven by hand, from the client's bytes to the engine's and back, so that the figures
-hold still on a busy machine. ``python -m tests.bench.hotpath [request|chunk|strip|refusal|bill]`` profiles one of them.
+hold still on a busy machine. ``python -m tests.bench.hotpath [request|chunk|strip|refusal|bill]`` profiles one of them,
+``python -m tests.bench.hotpath stages`` counts the calls of a request by what they are for.
 """
 
 from __future__ import annotations
 
+import collections
 import cProfile
 import pstats
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import uvloop
@@ -29,6 +32,18 @@ TURNS: Final = 7
 REQUESTS: Final = 2000  # A turn.
 CHUNKS: Final = 5000
 COUNTED: Final = 200  # Requests whose calls are counted.
+STAGES: Final[Mapping[str, str]] = {  # By the modules in which a call is made.
+    "entering": "connection outgoing intake familiar gateway shedding pressure keys key_use client_address",
+    "the body": "openai plain surface",
+    "limits": "entering limits quotas budgets table",
+    "choice": "waiting target balancing affinity ejection queueing",
+    "the rows": "serving log segment durable finished",
+    "asking": "asking",
+    "the engine's answer": "upstream http_rules answers relay sse",
+    "the exchange": "guest exchange reply",
+    "telling": "account access_log measures metrics load spans",
+    "the clock": "clock",
+}
 
 
 class NoTime(Pressure):
@@ -155,6 +170,24 @@ def calls(run: Callable[[int], None], units: int) -> int:
     return count
 
 
+def by_stage(run: Callable[[int], None], units: int) -> Mapping[str, float]:
+    """How many calls each stage makes for one unit; the bench's own are left out."""
+    stage_of = {module: stage for stage, modules in STAGES.items() for module in modules.split()}
+    found: collections.Counter[str] = collections.Counter()
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        stage = stage_of.get(Path(frame.f_code.co_filename).stem)
+        if event in ("call", "c_call") and stage is not None:
+            found[stage] += 1
+
+    sys.setprofile(note)
+    try:
+        run(units)
+    finally:
+        sys.setprofile(None)
+    return {stage: found[stage] / units for stage in STAGES}
+
+
 def measure() -> Section:
     """The table."""
     rows = tuple(
@@ -178,6 +211,11 @@ async def profiled(name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="mr-bench-") as state:
         work = Work(a_bench(Path(state)))
         run = {"request": work.requests, "chunk": work.chunks, "strip": work.stripped, "refusal": work.refusals}
+        if name == "stages":
+            work.requests(COUNTED)
+            for stage, count in by_stage(work.requests, COUNTED).items():
+                print(f"{stage:20} {count:5.1f}")
+            return
         profile = cProfile.Profile()
         if name == "bill":
             work.requests(REQUESTS)

@@ -156,7 +156,7 @@ NOTES: Final = (
     " process tree, the kernel's part included (`schedstat`). Engine and load generator are C, on the other core.",
     "The router checks a key, counts three limits, writes the usage journal (synced before an answer ends), reports to"
     " a real broker, is confirmed, injects `include_usage` and takes it out again (strip mode); others pass bytes on.",
-    "Why goals are missed, says decision 21: calls of Python functions, of which a request has 217 where the goal has"
+    "Why goals are missed, says decision 21: calls of Python functions, of which a request has 213 where the goal has"
     " room for about a hundred; the disk, which an answer waits for; the control half, which is in the same process.",
 )
 
