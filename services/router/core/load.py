@@ -17,10 +17,13 @@ class _Gauge:
         self.in_flight = self.most = self.begun = self.area_ms = self.idle_reports = 0
         self.since_ms = now_ms
 
-    def until(self, now_ms: int) -> None:
+    def step(self, change: int, now_ms: int) -> None:
         if now_ms > self.since_ms:
             self.area_ms += self.in_flight * (now_ms - self.since_ms)
             self.since_ms = now_ms
+        self.in_flight += change
+        if self.in_flight > self.most:
+            self.most = self.in_flight
 
 
 class LoadMeter:
@@ -39,19 +42,12 @@ class LoadMeter:
         gauge = self._gauges.get(endpoint_id)
         if gauge is None:
             self._gauges[endpoint_id] = gauge = _Gauge(now_ms)
-        if now_ms > gauge.since_ms:
-            gauge.until(now_ms)
+        gauge.step(+1, now_ms)
         gauge.begun += 1
-        gauge.in_flight += 1
-        if gauge.in_flight > gauge.most:
-            gauge.most = gauge.in_flight
 
     def ended(self, endpoint_id: str, now_ms: int) -> None:
         """It is no longer."""
-        gauge = self._gauges[endpoint_id]
-        if now_ms > gauge.since_ms:
-            gauge.until(now_ms)
-        gauge.in_flight -= 1
+        self._gauges[endpoint_id].step(-1, now_ms)
 
     def in_flight(self, endpoint_id: str) -> int:
         """Requests of the endpoint in flight now."""
@@ -63,7 +59,7 @@ class LoadMeter:
         lasted_ms = max(1, now_ms - self.from_ms)
         loads = []
         for endpoint_id, gauge in sorted(self._gauges.items()):
-            gauge.until(now_ms)
+            gauge.step(0, now_ms)
             average = min(gauge.area_ms * 1000 // lasted_ms, gauge.most * 1000)
             loads.append(
                 EndpointLoad(

@@ -52,8 +52,7 @@ class Seat:
     def answered(self) -> None:
         """Its first token came."""
         self.load -= UNREAD_LOAD - GENERATING_LOAD
-        if self.health.failures or self.health.times_out:
-            self.health.answered()
+        self.health.answered()
 
     def given_back(self, *, answered: bool) -> None:
         """It is over."""
