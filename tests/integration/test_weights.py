@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +17,8 @@ import pytest
 from libs.common.clock import SystemClock
 from libs.common.events.endpoint import Placement
 from libs.common.events.runtime import ModelDownloaded, ModelProgressed, RuntimeFailed
-from libs.model_fetch.manifest import File, Manifest
+from libs.model_fetch.fetching import SPAN_BYTES, WORKERS
+from libs.model_fetch.manifest import File, Manifest, parse
 from libs.twin.engines import SubprocessEngines
 from libs.twin.engines_port import Launch
 from libs.twin.fake_engines import FakeEngines
@@ -50,6 +54,7 @@ class FetchingEngines(FakeEngines):
         self._volumes = volumes
         self._real = SubprocessEngines(SystemClock(), volumes_dir=volumes)
         self._fetches: set[str] = set()
+        self.while_it_runs: Callable[[int], None] = lambda _pid: None
 
     def volumes(self) -> Path | None:
         return self._volumes
@@ -67,6 +72,8 @@ class FetchingEngines(FakeEngines):
         give_up_s = time.monotonic() + DEADLINE_S
         while (code := self._real.exit_code(key, now_ms)) is None:
             assert time.monotonic() < give_up_s, "a fetch hangs"
+            for each in self._real.running():
+                self.while_it_runs(each.pid)
             time.sleep(0.01)
         return code
 
@@ -91,14 +98,15 @@ def engines(tmp_path: Path) -> Iterator[FetchingEngines]:
     found.close()
 
 
-def a_pinned_placement() -> Placement:
-    pinned = {"model_digest": MANIFEST.digest, "model_size_bytes": MANIFEST.size_bytes}
+def a_pinned_placement(manifest: Manifest = MANIFEST) -> Placement:
+    pinned = {"model_digest": manifest.digest, "model_size_bytes": manifest.size_bytes}
     return a_placement().model_copy(update=pinned)
 
 
 def a_bench(engines: FetchingEngines, weights: Weights) -> Bench:
-    bench = Bench(engines=engines, weights={MANIFEST.digest: weights})
-    bench.hear(requested(placement=a_pinned_placement()), cluster_ready(), gpu_ready())
+    manifest = parse(weights.manifest)
+    bench = Bench(engines=engines, weights={manifest.digest: weights})
+    bench.hear(requested(placement=a_pinned_placement(manifest)), cluster_ready(), gpu_ready())
     return bench
 
 
@@ -140,6 +148,34 @@ def test_a_fetch_that_no_second_try_can_mend_fails_the_endpoint_by_its_reason(
     told = next(each.data for each in bench.told if isinstance(each.data, RuntimeFailed))
     assert told.reason == reason
     assert words in told.message
+
+
+@pytest.mark.chaos
+def test_a_fetch_that_is_killed_is_started_again_in_its_pod_and_goes_on(
+    engines: FetchingEngines, tmp_path: Path
+) -> None:
+    content = random.Random(3).randbytes(10 * SPAN_BYTES)
+    manifest = Manifest((File("model.bin", len(content), hashlib.sha256(content).hexdigest()),))
+    shelf = Shelf({"/bucket/m/model.bin": content}, held_at_bytes=(WORKERS + 1) * SPAN_BYTES)
+
+    def kill_in_the_middle(pid: int) -> None:
+        journals = (tmp_path / "volumes").glob("pods/*/models/.journal-*")
+        if not shelf.released.is_set() and any(each.read_text() for each in journals):
+            os.kill(pid, signal.SIGKILL)
+            shelf.released.set()  # What comes after it is not held.
+
+    engines.while_it_runs = kill_in_the_middle
+    with served(shelf):
+        bench = a_bench(engines, Weights("s3://bucket/m", manifest.text, endpoint=shelf.url))
+        bench.until_stage(Stage.SERVING)
+
+    (pod,) = bench.pods
+    fetch = pod["status"]["initContainerStatuses"][1]
+    assert fetch["restartCount"] == 1
+    downloaded = next(each.data for each in bench.told if isinstance(each.data, ModelDownloaded))
+    assert downloaded.bytes_fetched is not None
+    assert downloaded.bytes_fetched <= len(content) - SPAN_BYTES
+    assert "runtime.failed" not in bench.kinds
 
 
 def test_a_download_tells_how_far_it_is() -> None:
