@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from libs.common.errors import Unavailable
@@ -19,23 +21,59 @@ STEPS: Final = 20  # Each is an event and a row of the journal; a customer wants
 DONE: Final = "done"  # As libs/model_fetch says it.
 LAST_LINE: Final = {"container": FETCH, "tailLines": "1", "limitBytes": "1000"}
 TIMEOUT_S: Final = 2.0  # A kubelet that is slow to tell a line holds up the look at everything else.
+SKIPPED: Final = 30  # Looks after one that was not answered: a node that died with a download must not cost 2 s a look.
+PODS_MAX: Final = 1_000  # Downloads at one time; beyond it the one that was asked least recently is forgotten.
 
 
-def with_fetches(connections: Connections, cluster: Cluster, path: str, pods: Iterable[PodSeen]) -> tuple[PodSeen, ...]:
-    """The pods with what their fetches say of themselves. ``path`` is where pods are."""
-    return tuple(
-        each.model_copy(update={"fetched": _said(connections, cluster, f"{path}/{each.name}/log", each.fetch)})
-        if each.fetch is not None and not each.terminating
-        else each
-        for each in pods
-    )
+@dataclass(slots=True)
+class _Heard:
+    seen: FetchSeen | None = None
+    skips: int = 0
 
 
-def _said(connections: Connections, cluster: Cluster, path: str, fetch: ContainerSeen) -> FetchSeen | None:
-    """While it runs, in its log; when it ended well, in its termination message, which costs no request."""
-    if fetch.is_done:
-        return fetch_seen(_parsed(fetch.message))
-    return _fetched(connections, cluster, path) if fetch.state is ContainerState.RUNNING else None
+class Fetches:
+    """What the fetches of pods say of themselves. A pod that can't be heard is left alone for a while."""
+
+    def __init__(self, connections: Connections, path: str) -> None:
+        self._connections = connections
+        self._path = path  # Where pods are.
+        self._heard: OrderedDict[tuple[Cluster, str], _Heard] = OrderedDict()
+
+    def add_to(self, cluster: Cluster, pods: Iterable[PodSeen]) -> tuple[PodSeen, ...]:
+        """The pods with what their fetches say."""
+        return tuple(
+            each.model_copy(update={"fetched": self._said(cluster, each, each.fetch)})
+            if each.fetch is not None and not each.terminating
+            else each
+            for each in pods
+        )
+
+    def _said(self, cluster: Cluster, pod: PodSeen, fetch: ContainerSeen) -> FetchSeen | None:
+        """While it runs, in its log; when it ended well, in its termination message, which costs no request."""
+        if fetch.is_done:
+            self._heard.pop((cluster, pod.uid), None)
+            return fetch_seen(_parsed(fetch.message))
+        return self._now(cluster, pod) if fetch.state is ContainerState.RUNNING else None
+
+    def _now(self, cluster: Cluster, pod: PodSeen) -> FetchSeen | None:
+        """What it says, or last said: nothing depends on it, so nothing waits for it twice."""
+        heard = self._heard.setdefault((cluster, pod.uid), _Heard())
+        self._heard.move_to_end((cluster, pod.uid))
+        if len(self._heard) > PODS_MAX:
+            self._heard.popitem(last=False)
+        if heard.skips:
+            heard.skips -= 1
+            return heard.seen
+        path = f"{self._path}/{pod.name}/log"
+        try:
+            reply = self._connections.ask(cluster, "GET", path, query=LAST_LINE, timeout_s=TIMEOUT_S)
+        except Unavailable as wrong:
+            log.info("fetch not heard", extra=fields(action=f"read {path}", reason=str(wrong)))
+            heard.skips = SKIPPED
+            return heard.seen
+        heard.skips = 0 if reply.is_ok else SKIPPED
+        heard.seen = fetch_seen(reply.body) or heard.seen
+        return heard.seen
 
 
 def _parsed(message: str) -> Mapping[str, Any]:
@@ -44,16 +82,6 @@ def _parsed(message: str) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _fetched(connections: Connections, cluster: Cluster, path: str) -> FetchSeen | None:
-    """What it says, if that can be had now: nothing depends on it."""
-    try:
-        reply = connections.ask(cluster, "GET", path, query=LAST_LINE, timeout_s=TIMEOUT_S)
-    except Unavailable as wrong:
-        log.info("fetch not heard", extra=fields(action=f"read {path}", reason=str(wrong)))
-        return None
-    return fetch_seen(reply.body) if reply.is_ok else None
 
 
 def fetch_seen(line: Mapping[str, Any]) -> FetchSeen | None:

@@ -29,7 +29,7 @@ from services.runtime_deployer.core.plan import (
 from services.runtime_deployer.core.state import Cluster, Runtime
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.connections import APPLY, Connections, Reply
-from services.runtime_deployer.shell.fetches import with_fetches
+from services.runtime_deployer.shell.fetches import Fetches
 from services.runtime_deployer.shell.pods import adapters_seen, is_foreign, number, object_seen, pod_seen
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class KubernetesClusters:
         adapter_timeout_s: float = 60.0,  # An engine fetches it first; a few hundred MB.
     ) -> None:
         self._connections = connections
+        self._fetches = Fetches(connections, PODS)
         self._timeout_s = timeout_s
         self._warm_up_timeout_s = warm_up_timeout_s
         self._adapter_timeout_s = adapter_timeout_s
@@ -125,7 +126,7 @@ class KubernetesClusters:
                 del self._warmed[key]
         return tuple(
             each.model_copy(update={"warmed": self._warmed.get((cluster, each.name)) == each.warm_key})
-            for each in with_fetches(self._connections, cluster, PODS, pods)
+            for each in self._fetches.add_to(cluster, pods)
         )
 
     def _with_adapters(self, state: Runtime, cluster: Cluster, pods: tuple[PodSeen, ...]) -> tuple[PodSeen, ...]:
