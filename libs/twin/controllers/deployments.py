@@ -160,17 +160,7 @@ class DeploymentController:
                 **fresh.get("status", {}),
                 "observedGeneration": fresh["metadata"]["generation"],
             }
-            counts = {
-                "replicas": len(pods),
-                "updatedReplicas": len(updated),
-                "readyReplicas": ready,
-                "availableReplicas": available,
-                "unavailableReplicas": max(0, wanted - available),
-            }
-            for key, count in counts.items():
-                status.pop(key, None)
-                if count:
-                    status[key] = count
+            _set_counts(status, len(pods), len(updated), ready, available, max(0, wanted - available))
             enough = available >= wanted - unavailable
             set_condition(
                 fresh, "Available", enough, now_ms, reason=f"MinimumReplicas{'A' if enough else 'Una'}vailable"
@@ -204,6 +194,15 @@ class DeploymentController:
             due.at(deadline_ms)
             return False
         return True
+
+
+def _set_counts(status: Json, *counts: int) -> None:
+    """None is told of what there is none of."""
+    for kind, count in zip(("", "updated", "ready", "available", "unavailable"), counts, strict=True):
+        key = f"{kind}Replicas" if kind else "replicas"
+        status.pop(key, None)
+        if count:
+            status[key] = count
 
 
 def _set_failure(deployment: Json, refused: str, now_ms: int) -> None:
