@@ -32,6 +32,7 @@ from tests.capacity.truth import ENDPOINT, quantity_of
 EVERY_STEPS: Final = 8  # Whole states are compared this often; each step would cost more than the run itself.
 SECOND_OF_THE_API_MS: Final = 1 * SECOND_MS  # The Platform's times have whole seconds.
 LOOKS: Final = (type_of(Observed), type_of(PoolSeen))
+SEEN_MS_MAX: Final = 12 * SECOND_MS  # Without trouble: two passes over what is at rest, and a step.
 NOTICED_MS_MAX: Final = 90 * SECOND_MS  # The longest backoff after an outage, and the next look.
 
 
@@ -69,15 +70,19 @@ class Checker:
             _insist(self._warm(run))
 
     def _warm(self, run: Run) -> Iterator[str]:
-        """Where nothing changed for long, as many nodes are told to stand warm as are beyond what is needed."""
+        """Where nothing changed for long, as many nodes are told to stand warm as are beyond what is needed.
+
+        Lives are short beside the longest backoff, so it is a run without trouble that this says much of.
+        """
         now_ms = run.clock.now_ms()
         refused_ms = run.refusing_ms[-1] if run.refusing_ms else 0
+        seen_within_ms = NOTICED_MS_MAX if run.is_troubled else SEEN_MS_MAX
         told: dict[str, tuple[Node, ...]] = {each.id: each.nodes for each in run.claims()}
         told |= {each.id: each.nodes for each in run.pools()}
         for subject, warm, sight in stocks_of(run):
             was, since_ms = self._still.get(subject, (None, now_ms))
             self._still[subject] = (sight, since_ms if was == sight else now_ms)
-            is_still = was == sight and now_ms > max(since_ms, refused_ms) + NOTICED_MS_MAX
+            is_still = was == sight and now_ms > max(since_ms, refused_ms) + seen_within_ms
             if is_still and warm_among(told.get(subject, ())) != warm:
                 yield f"what stands warm is told: {subject} has {warm}, not {warm_among(told.get(subject, ()))}"
 

@@ -10,12 +10,13 @@ import pytest
 from libs.common.clock import ManualClock
 from libs.common.units import SECOND_MS
 from tests.capacity import accounts
-from tests.capacity.bugs import BUGS, once_gone_is_gone, sees_all_nodes
+from tests.capacity.bugs import AT_PEACE, BUGS, once_gone_is_gone, sees_all_nodes
 from tests.capacity.checkers import Broken, Checker, at_rest, heard
 from tests.capacity.lives import one_life
 from tests.capacity.run import SHARE, Run, Spoil
 from tests.capacity.trouble import CALLS, ONCE, SPANS
 
+PEACEFUL = 14
 FEW = 12
 MANY = 200  # `python -m tests.capacity` plays the thousand.
 EVERY_FAULT = {*CALLS, *ONCE, *SPANS, "SIGKILL", "answer lost", SHARE}
@@ -74,6 +75,19 @@ def test_a_planted_bug_is_seen(name: str) -> None:
 
     with pytest.raises(AssertionError, match=broken):
         conserved_over(5, spoil)
+
+
+@pytest.mark.parametrize("name", [None, *AT_PEACE])
+def test_in_a_run_without_trouble_all_that_stands_warm_is_told_and_a_planted_bug_is_seen(name: str | None) -> None:
+    spoil, broken = AT_PEACE[name] if name else (lambda service: service, "")
+    run = Run(seed=2, endpoints=PEACEFUL, spoil=spoil, strangers=0, is_troubled=False)
+    if not broken:
+        conserved(run)
+        assert any(each.drawn_warm for each in run.claims()), "nobody ever drew on a warm node"
+        return
+
+    with pytest.raises(Broken, match=broken):
+        conserved(run)
 
 
 def test_a_machine_that_is_shown_again_and_counts_as_gone_all_the_same_is_seen() -> None:
