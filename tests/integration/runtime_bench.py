@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from libs.common.bus.port import Message
 from libs.common.clock import ManualClock
-from libs.common.events.envelope import Envelope, from_wire
+from libs.common.events.envelope import Envelope
+from libs.common.ids import EndpointId
 from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Attention
@@ -19,13 +19,13 @@ from libs.twin.fake_engines import FakeEngines
 from libs.twin.inprocess import WorldRest
 from libs.twin.options import DEFAULT_KEY, TwinOptions
 from libs.twin.world import World
-from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
-from services.runtime_deployer.core.state import Runtime
+from services.runtime_deployer.core.lifecycle import Stage, attention_of
 from services.runtime_deployer.core.weights import Weights
 from services.runtime_deployer.service import build
 from services.runtime_deployer.shell.connections import Connections
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
+from tests.integration.one_runtime import OneRuntime
 from tests.unit.runtime_deployer.a_runtime import ENDPOINT, PROJECT, TEMPLATES
 
 STEPS = ("runtime.image_pulled", "runtime.model_downloaded", "runtime.model_loaded", "runtime.cache_warmed")
@@ -60,7 +60,7 @@ class CrashAt:
 
 
 @dataclass(slots=True)
-class Bench:
+class Bench(OneRuntime):
     """A twin with one tenant cluster that has its GPUs, and a deployer that can be killed and started again."""
 
     crash: CrashAt = field(default_factory=lambda: CrashAt(0))
@@ -71,6 +71,7 @@ class Bench:
     store: MemoryStore = field(init=False)
     service: Service = field(init=False)
     told: list[Envelope] = field(default_factory=list)
+    endpoint: EndpointId = ENDPOINT
     crashes: int = 0
     step_ms: int = 500
     weights: Mapping[str, Weights] = field(default_factory=dict)
@@ -119,20 +120,6 @@ class Bench:
         self.until(lambda: self.stage is stage)
 
     @property
-    def runtime(self) -> Runtime:
-        state = self.service.runners[0].state(ENDPOINT)
-        assert isinstance(state, Runtime)
-        return state
-
-    @property
-    def stage(self) -> Stage:
-        return stage_of(self.runtime)
-
-    @property
-    def kinds(self) -> list[str]:
-        return [each.data.kind for each in self.told]
-
-    @property
     def pods(self) -> list[Any]:
         items: list[Any] = self.ask("GET", f"{INFERENCE}/pods")["items"]
         return items
@@ -171,12 +158,6 @@ class Bench:
 
     def _handle(self, envelope: Envelope) -> None:
         self.service.handle(envelope)
-
-    def _publish(self, messages: Sequence[Message]) -> int:
-        known = {each.id for each in self.told}
-        heard = [from_wire(each.headers, each.body) for each in messages]
-        self.told += [each for each in heard if each.id not in known]
-        return len(messages)
 
     def _survive(self, work: Callable[[], object]) -> None:
         while True:

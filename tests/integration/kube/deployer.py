@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final
 
-from libs.common.bus.port import Message
 from libs.common.clock import ManualClock
-from libs.common.events.envelope import Envelope, from_wire
+from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.ids import EndpointId
 from libs.common.service import Service
 from libs.common.store.memory import MemoryStore
-from services.runtime_deployer.core.lifecycle import Stage, stage_of
+from services.runtime_deployer.core.lifecycle import Stage
 from services.runtime_deployer.core.manifests import ENDPOINT, NAMESPACE
-from services.runtime_deployer.core.state import Cluster, Runtime
+from services.runtime_deployer.core.state import Cluster
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.service import build
 from services.runtime_deployer.shell.connections import JSON, Connections, Reply
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
 from tests.integration.kube.running import Kube
+from tests.integration.one_runtime import OneRuntime
 from tests.unit.runtime_deployer.a_runtime import TEMPLATES
 
 STEP_MS: Final = 500
@@ -39,7 +39,7 @@ _numbers = count(1)
 
 
 @dataclass(slots=True)
-class Deployer:
+class Deployer(OneRuntime):
     """One endpoint's life on a real cluster."""
 
     kube: Kube
@@ -84,20 +84,6 @@ class Deployer:
         self.until(lambda: self.stage is stage, stage)
         self.step()
 
-    @property
-    def runtime(self) -> Runtime:
-        state = self.service.runners[0].state(self.endpoint)
-        assert isinstance(state, Runtime)
-        return state
-
-    @property
-    def stage(self) -> Stage:
-        return stage_of(self.runtime)
-
-    @property
-    def kinds(self) -> list[str]:
-        return [each.data.kind for each in self.told]
-
     def last(self, kind: type[Event]) -> Any:
         """The last event of a kind that was told."""
         return next(each.data for each in reversed(self.told) if type(each.data) is kind)
@@ -130,9 +116,3 @@ class Deployer:
             for each in self.ask("GET", path).body["resources"]
             if each["namespaced"] and "list" in each["verbs"] and each["name"] not in RECORDS
         ]
-
-    def _publish(self, messages: Sequence[Message]) -> int:
-        known = {each.id for each in self.told}
-        heard = [from_wire(each.headers, each.body) for each in messages]
-        self.told += [each for each in heard if each.id not in known]
-        return len(messages)

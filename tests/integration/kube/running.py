@@ -49,17 +49,24 @@ def _absent(why: str) -> Path:
 @contextlib.contextmanager
 def running(directory: Path) -> Iterator[Kube]:
     """A Kubernetes until the end of the block. It ends with us, even if we are killed: it waits for our pipe's end."""
-    binary = found()
     where = ["-kubelet", KUBECONFIG] if KUBECONFIG else ["-dir", str(directory)]
+    with started(directory, *where) as kubeconfig:
+        yield Kube(kubeconfig, is_ours=not KUBECONFIG)
+
+
+@contextlib.contextmanager
+def started(directory: Path, *how: str) -> Iterator[Path]:
+    """The program until the end of the block, and the kubeconfig of the cluster that it is, or brings nodes to."""
+    binary = found()
     with (directory / "kube.log").open("wb") as log:
         process = subprocess.Popen(
-            [binary, *where, "-follow-stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            [binary, *how, "-follow-stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         )
         assert process.stdout is not None
         said = process.stdout.readline().strip()  # It gives up by itself, after minutes, if it can't start.
         try:
             assert said, f"no Kubernetes: {(directory / 'kube.log').read_text()[-2000:]}"
-            yield Kube(Path(said), is_ours=not KUBECONFIG)
+            yield Path(said)
         finally:
             process.terminate()
             process.wait(END_S)

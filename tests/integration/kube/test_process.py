@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,11 @@ import pytest
 from libs.common.bus.provision import provision
 from libs.common.bus.server import NatsServer
 from libs.common.units import MIB
-from tests.integration import test_runtime_deployer_process as twin_case
+from tests.integration.deployer_process import DeployerProcess, publish, told, until_told
 from tests.integration.kube.deployer import Deployer
 from tests.integration.kube.running import Kube
 from tests.integration.runtime_bench import STEPS
 from tests.support.nats import nats_server as nats_server
-from tests.support.ports import free_port
 from tests.unit.runtime_deployer.a_runtime import (
     ENDPOINT,
     a_placement,
@@ -30,50 +28,35 @@ from tests.unit.runtime_deployer.a_runtime import (
 pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube"), pytest.mark.timeout(600)]
 
 
-class Process(twin_case.Deployer):
-    """`python -m services.runtime_deployer` of the `kubernetes` profile: no Platform, one cluster."""
-
-    def __init__(self, *, kube: Kube, nats_url: str, directory: Path) -> None:
-        self.port = free_port()
-        self._log = directory / "deployer.log"
-        self._env = {
-            **os.environ,
-            "MILLRACE_KUBECONFIG": str(kube.kubeconfig),
-            "MILLRACE_NATS_URL": nats_url,
-            "MILLRACE_DATABASE_URL": f"sqlite:///{directory / 'deployer.db'}",
-            "MILLRACE_ADMIN_PORT": str(self.port),
-        }
-        self.process = self.start()
-
-
 @pytest.fixture
-def process(kube: Kube, nats_server: NatsServer, tmp_path: Path) -> Iterator[Process]:
+def process(kube: Kube, nats_server: NatsServer, tmp_path: Path) -> Iterator[DeployerProcess]:
     if not kube.is_ours:
         pytest.skip("the engines of a cluster that is not ours can't be reached through its API server")
-    started = Process(kube=kube, nats_url=nats_server.url, directory=tmp_path)
+    # The `kubernetes` profile: no Platform, one cluster.
+    started = DeployerProcess({"KUBECONFIG": str(kube.kubeconfig)}, nats_url=nats_server.url, directory=tmp_path)
     yield started
     if started.process.poll() is None:
         started.kill()
 
 
 async def test_a_life_on_a_real_kubernetes_with_a_power_cut_in_the_middle(
-    kube: Kube, nats_server: NatsServer, process: Process
+    kube: Kube, nats_server: NatsServer, process: DeployerProcess
 ) -> None:
     seen = Deployer(kube, endpoint=ENDPOINT)  # To look with: it is told of nothing and does nothing.
     await provision(nats_server.url)
     small = a_placement(gpus_per_replica=1).model_copy(update={"model_size_bytes": 64 * MIB})
-    await twin_case._publish(nats_server, requested(placement=small), gpu_ready())
-    await twin_case._until_told(nats_server, "runtime.image_pulled", process)
+    await publish(nats_server, requested(placement=small), gpu_ready())
+    await until_told(nats_server, "runtime.image_pulled", process)
 
     process.kill()
     process.start()
-    await twin_case._until_told(nats_server, "runtime.cache_warmed", process)
+    await until_told(nats_server, "runtime.cache_warmed", process)
     assert seen.objects()
 
-    await twin_case._publish(nats_server, deletion_requested(), withdrawn())
-    await twin_case._until_told(nats_server, "runtime.removed", process)
+    await publish(nats_server, deletion_requested(), withdrawn())
+    await until_told(nats_server, "runtime.removed", process)
 
-    kinds = [each.kind for each in await twin_case._told(nats_server)]
+    kinds = [each.kind for each in await told(nats_server)]
     assert [each for each in kinds if each in STEPS] == list(STEPS)
     assert kinds.count("runtime.removed") == 1
     assert seen.objects() == {}
