@@ -5,10 +5,15 @@ Unknown fields are refused, as by the published ones. What embeds a pod takes it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import httpx
+
+from services.runtime_deployer.shell.connections import APPLY
+from tests.integration.kube.deployer import Deployer
 
 Json = dict[str, Any]
 
@@ -16,6 +21,18 @@ TEXT: Final[Json] = {"type": "string"}
 TEXTS: Final[Json] = {"type": "object", "additionalProperties": TEXT}
 COUNT: Final[Json] = {"type": "integer", "format": "int32", "minimum": 0}
 EITHER: Final[Json] = {"x-kubernetes-int-or-string": True}
+PORT: Final[Json] = {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}
+HOST: Final[Json] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 253,
+    "pattern": r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+}
+FROM: Final[Json] = {"type": "string", "enum": ["All", "Selector", "Same"]}
+WAIT: Final[Json] = {"type": "string", "pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}
+# Without it an API server takes no definition in a group of Kubernetes' own; the published ones are approved.
+UNAPPROVED: Final[Json] = {"api-approved.kubernetes.io": "unapproved, for tests"}
+DEFINITIONS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 DURATION: Final[Json] = {
     "type": "string",
     "pattern": r"^(0|(([0-9]+)y)?(([0-9]+)w)?(([0-9]+)d)?(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?)$",
@@ -30,6 +47,35 @@ def definitions(http: httpx.Client) -> Iterator[Json]:
     schemas = http.get("/openapi/v3/api/v1").raise_for_status().json()["components"]["schemas"]
     pod = _inlined(schemas, schemas["io.k8s.api.core.v1.PodSpec"])
     yield _definition("serving.kserve.io", "v1beta1", "InferenceService", "inferenceservices", _inference_service(pod))
+
+
+def gateway_definitions() -> Iterator[Json]:
+    """Gateway API's Gateway and HTTPRoute."""
+    group = "gateway.networking.k8s.io"
+    yield _definition(group, "v1", "Gateway", "gateways", _gateway())
+    yield _definition(group, "v1", "HTTPRoute", "httproutes", _http_route())
+
+
+@contextmanager
+def installed(one: Deployer, wanted: Iterable[Json]) -> Iterator[None]:
+    """Have these kinds served, and take them back after; where a cluster has the published ones, these are better."""
+    made = []
+    for each in wanted:
+        name = each["metadata"]["name"]
+        if one.ask("GET", f"{DEFINITIONS}/{name}").is_ok:
+            continue
+        answer = one.ask("PATCH", f"{DEFINITIONS}/{name}", each, APPLY, fieldManager="operator")
+        assert answer.is_ok, answer
+        made.append(name)
+        one.until(partial(_is_established, one, name), f"{name} is served")
+    yield
+    for name in made:
+        one.ask("DELETE", f"{DEFINITIONS}/{name}")
+
+
+def _is_established(one: Deployer, name: str) -> bool:
+    conditions = one.ask("GET", f"{DEFINITIONS}/{name}").body.get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 def _definition(group: str, version: str, kind: str, plural: str, spec: Json) -> Json:
@@ -49,7 +95,7 @@ def _definition(group: str, version: str, kind: str, plural: str, spec: Json) ->
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
+        "metadata": {"name": f"{plural}.{group}", **({"annotations": UNAPPROVED} if group.endswith(".k8s.io") else {})},
         "spec": {
             "group": group,
             "scope": "Namespaced",
@@ -57,6 +103,39 @@ def _definition(group: str, version: str, kind: str, plural: str, spec: Json) ->
             "versions": [{**served, "schema": {"openAPIV3Schema": schema}}],
         },
     }
+
+
+def _record(required: Sequence[str] = (), **properties: Json) -> Json:
+    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {})}
+
+
+def _list(of: Json) -> Json:
+    return {"type": "array", "items": of}
+
+
+def _gateway() -> Json:
+    secret = _record(["name"], group=TEXT, kind=TEXT, name=TEXT, namespace=TEXT)
+    listener = _record(
+        ["name", "port", "protocol"],
+        name=TEXT,
+        hostname=HOST,
+        port=PORT,
+        protocol=TEXT,
+        tls=_record(mode={"type": "string", "enum": ["Terminate", "Passthrough"]}, certificateRefs=_list(secret)),
+        allowedRoutes=_record(namespaces={"type": "object", "properties": {"from": FROM}}),
+    )
+    return _record(["gatewayClassName", "listeners"], gatewayClassName=TEXT, listeners=_list(listener))
+
+
+def _http_route() -> Json:
+    parent = _record(["name"], group=TEXT, kind=TEXT, name=TEXT, namespace=TEXT, sectionName=TEXT, port=PORT)
+    match = {"type": "string", "enum": ["Exact", "PathPrefix", "RegularExpression"]}
+    rule = _record(
+        matches=_list(_record(path=_record(type=match, value=TEXT))),
+        backendRefs=_list(_record(["name"], group=TEXT, kind=TEXT, name=TEXT, namespace=TEXT, port=PORT, weight=COUNT)),
+        timeouts=_record(request=WAIT, backendRequest=WAIT),
+    )
+    return _record(parentRefs=_list(parent), hostnames=_list(HOST), rules=_list(rule))
 
 
 def _monitor(endpoints: str) -> Json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from pydantic import JsonValue
@@ -12,9 +11,8 @@ from pydantic import JsonValue
 from libs.common.errors import Rejected
 from services.runtime_deployer.core.plan import Apply, Check
 from services.runtime_deployer.core.templates import Template
-from services.runtime_deployer.shell.connections import APPLY
 from services.runtime_deployer.shell.kubernetes import PATHS, KubernetesClusters
-from tests.integration.kube.crds import definitions
+from tests.integration.kube.crds import definitions, installed
 from tests.integration.kube.deployer import ANY, Deployer
 from tests.integration.kube.running import Kube, http_client
 from tests.unit.runtime_deployer.a_runtime import TEMPLATES
@@ -22,27 +20,14 @@ from tests.unit.runtime_deployer.tiers import SOURCES, rendered, tiers
 
 pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube")]
 
-DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
 
 @pytest.fixture(scope="module")
 def operator(kube: Kube) -> Iterator[Deployer]:
     """An operator of a cluster in which KServe's and the Prometheus operator's kinds are installed."""
     one = Deployer(kube)
-    made = []
-    with http_client(kube.kubeconfig) as http:
-        for each in definitions(http):
-            name = each["metadata"]["name"]
-            if one.ask("GET", f"{DEFINITIONS}/{name}").is_ok:
-                continue  # The cluster of a KUBECONFIG has the published one: better.
-            answer = one.ask("PATCH", f"{DEFINITIONS}/{name}", each, APPLY, fieldManager="operator")
-            assert answer.is_ok, answer
-            made.append(name)
-            one.until(partial(_is_established, one, name), f"{name} is served")
-    KubernetesClusters(one.connections).apply(Apply(ANY, rendered(tiers()["h100-dedicated"], "vllm@1")[0]))
-    yield one
-    for name in made:
-        one.ask("DELETE", f"{DEFINITIONS}/{name}")
+    with http_client(kube.kubeconfig) as http, installed(one, definitions(http)):
+        KubernetesClusters(one.connections).apply(Apply(ANY, rendered(tiers()["h100-dedicated"], "vllm@1")[0]))
+        yield one
     one.connections.close()
 
 
@@ -89,8 +74,3 @@ def test_a_field_of_the_pod_inside_an_inference_service_is_judged_too(operator: 
 
     with pytest.raises(Rejected, match=r"predictor\.prioritClassName"):
         KubernetesClusters(operator.connections).apply(Check(ANY, tuple(owned)))
-
-
-def _is_established(operator: Deployer, name: str) -> bool:
-    conditions = operator.ask("GET", f"{DEFINITIONS}/{name}").body.get("status", {}).get("conditions") or ()
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
