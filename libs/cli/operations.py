@@ -53,6 +53,30 @@ def watch(operation_id: Id, output: Output = OUTPUT) -> None:
 
 @app.command()
 @one_line_errors
+def receipt(operation_id: Id, output: Output = OUTPUT) -> None:
+    """List the answers that the operation cut short when their time to drain was over; each is billed for what came."""
+    found = api().operations.get(operation_id)
+    show(output, {"streams_cut": found["streams_cut"], "items": found["receipt"]}, lambda: _receipt(found))
+
+
+@app.command()
+@one_line_errors
+def pause(operation_id: Id, output: Output = OUTPUT) -> None:
+    """Hold a rollout where it is: old and new replicas serve side by side until it is resumed or cancelled."""
+    found = api().operations.pause(operation_id)
+    show(output, found, lambda: _card(found))
+
+
+@app.command()
+@one_line_errors
+def resume(operation_id: Id, output: Output = OUTPUT) -> None:
+    """Let a rollout that was paused go on."""
+    found = api().operations.resume(operation_id)
+    show(output, found, lambda: _card(found))
+
+
+@app.command()
+@one_line_errors
 def cancel(operation_id: Id, output: Output = OUTPUT) -> None:
     """Undo what still runs: an update goes back to what ran before, a create is deleted."""
     found = api().operations.cancel(operation_id)
@@ -66,4 +90,16 @@ def _listing(operations: list[Json]) -> Table:
 
 
 def _card(operation: Json) -> Table:
-    return card([(name.replace("_", " "), value) for name, value in operation.items() if value not in (None, "")])
+    shown = [(name, value) for name, value in operation.items() if value not in (None, "") and name != "receipt"]
+    return card([(name.replace("_", " "), value) for name, value in shown])
+
+
+def _receipt(operation: Json) -> Table | str:
+    listed, count = operation["receipt"], operation["streams_cut"]
+    if not count:
+        return f"{operation['id']} cut nothing short"
+    fields = ("request_id", "completion_tokens", "cut_at")
+    rows = [[each[name] for name in fields] for each in listed]
+    if count > len(listed):
+        rows.append([f"and {count - len(listed)} more", "", ""])
+    return table(("request", "tokens delivered", "cut at"), rows, whole=("request",))

@@ -103,7 +103,7 @@ class Operations:
 
     def __init__(self, transport: Transport, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._transport = transport
-        self._pause = pause
+        self._sleep = pause
 
     def get(self, operation_id: str) -> Json:
         """How it stands."""
@@ -117,13 +117,21 @@ class Operations:
         """Undo what is still running."""
         return self._transport.call("POST", f"/v1/operations/{operation_id}/cancel")
 
+    def pause(self, operation_id: str) -> Json:
+        """Hold a rollout where it is."""
+        return self._transport.call("POST", f"/v1/operations/{operation_id}/pause")
+
+    def resume(self, operation_id: str) -> Json:
+        """Let a rollout that was paused go on."""
+        return self._transport.call("POST", f"/v1/operations/{operation_id}/resume")
+
     def wait(self, operation_id: str, *, timeout_s: float = 600.0) -> Json:
         """The operation at its end, whatever that is. Raises MillraceError after `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while (operation := self.get(operation_id))["status"] == "running":
             if time.monotonic() > deadline_s:
                 raise MillraceError(f"{operation_id} still runs after {timeout_s:.0f} s; it goes on without us")
-            self._pause(POLL_S)
+            self._sleep(POLL_S)
         return operation
 
 

@@ -31,6 +31,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tokens-per-second", type=float, default=60.0, help="per request; 0 is as fast as possible")
     parser.add_argument("--max-model-len", type=int, default=8192)
     parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--fails-after", type=int, default=None, help="answer so many requests, and 500 to all others")
     options, _ = parser.parse_known_args(argv)
     return options
 
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
             load_ms=options.load_ms,
             context_tokens=options.max_model_len,
             requests_max=options.max_num_seqs,
+            fails_after=options.fails_after,
         ),
         SystemClock(),
     )

@@ -23,14 +23,13 @@ from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.ids import SystemEntropy
 from libs.common.key_news import learn_key
-from libs.common.keys import Keyring
 from libs.common.process import Process
 from libs.common.store.memory import MemoryStore
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
-from services.router.core import balancing
+from services.router.core import balancing, probing
 from services.router.core.isolation import cache_salt
 from services.router.service import RouterService, build
 from services.router.shell import metrics
@@ -43,6 +42,7 @@ from services.router.shell.journal.orphans import adopt
 from services.router.shell.limits.budgets import Budgets
 from services.router.shell.limits.quotas import QuotaTable
 from services.router.shell.limits.shared_limits import SharedLimits
+from services.router.shell.outside import from_outside
 from services.router.shell.ports import Ports, UsageJournal
 from services.router.shell.request.account import Books
 from services.router.shell.request.gateway import Gateway, Limits
@@ -162,8 +162,7 @@ def gateway_of(
 ) -> Gateway:
     """What requests need beside their connections."""
     gateway = Gateway(
-        keyring=Keyring(),
-        table=RouteTable(partial(cache_salt, kept_secret(settings.salt_path, SystemEntropy()))),
+        table=RouteTable(partial(cache_salt, secret := kept_secret(settings.salt_path, SystemEntropy()))),
         journal=journal,
         clock=SystemClock(),
         boot_id=boot_id,
@@ -172,6 +171,7 @@ def gateway_of(
         trusted=trusted_proxies(settings.trusted_proxies),
     )
     gateway.books = books_of(settings, gateway.clock)
+    gateway.probed = partial(probing.opened, secret)
     gateway.domain = settings.endpoint_domain.lower()
     gateway.table.seed = int(boot_id, 16)
     if team is not None:
@@ -186,8 +186,8 @@ def service_of(settings: RouterSettings, gateway: Gateway, team: Team | None, nu
             name=Owner.ROUTER, store=MemoryStore(), runners=(), journal=gateway.journal, instance=settings.instance
         )
     table = gateway.table if team is None else TeamTable(team, gateway.table)
-    store = SqlStore(settings.database_url)
-    ports = Ports(store, gateway.clock, table, gateway.journal, settings.instance, settings.public_url)
+    store, outside = SqlStore(settings.database_url), from_outside(settings, gateway.clock)
+    ports = Ports(store, gateway.clock, table, outside, gateway.journal, settings.instance, settings.public_url)
     service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
     return service if team is None else replace(service, forward=partial(team.forward, settings.instance))
 

@@ -82,7 +82,12 @@ def build(ports: Ports, *, resync_ms: int = 5 * SECOND_MS) -> RouterService:
     """The router's control half over these ports."""
     runner = Runner(owned_routes(ports.public_url), store=ports.store, clock=ports.clock)
     reconciler = Reconciler(
-        runner, RoutesInPlace(ports.data_plane), plan, store=ports.store, clock=ports.clock, resync_ms=resync_ms
+        runner,
+        RoutesInPlace(ports.data_plane, ports.outside),
+        plan,
+        store=ports.store,
+        clock=ports.clock,
+        resync_ms=resync_ms,
     )
     return RouterService(
         name=Owner.ROUTER,

@@ -15,12 +15,13 @@ from libs.common.events.endpoint import (
 )
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
-from libs.common.events.route import RouteWithdrawn
+from libs.common.events.route import RouteWithdrawn, TrafficObserved
 from libs.common.events.scale import ScaleDecided
 from libs.common.ids import EndpointId
 from libs.common.reconciler import Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
+from services.runtime_deployer.core.canary import answered
 from services.runtime_deployer.core.decide import decider
 from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
 from services.runtime_deployer.core.plan import plan
@@ -32,20 +33,18 @@ from services.runtime_deployer.shell.ports import Ports
 LIVE: Final = "live"
 REMOVED: Final = "removed"
 
-HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = MappingProxyType(
-    {
-        kind: its_subject
-        for kind in (
-            EndpointRequested,
-            EndpointDeletionRequested,
-            EndpointFailed,
-            EndpointPauseRequested,
-            ClusterReady,
-            GpuReady,
-            RouteWithdrawn,
-            ScaleDecided,
-        )
-    }
+ABOUT_ONE: Final = (
+    EndpointRequested,
+    EndpointDeletionRequested,
+    EndpointFailed,
+    EndpointPauseRequested,
+    ClusterReady,
+    GpuReady,
+    RouteWithdrawn,
+    ScaleDecided,
+)
+HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str] | Mapping[str, Event]]]] = MappingProxyType(
+    {**dict.fromkeys(ABOUT_ONE, its_subject), TrafficObserved: answered}
 )
 
 

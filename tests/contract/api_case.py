@@ -33,6 +33,8 @@ class Given(StrEnum):
     NOTHING = "nothing"
     REQUESTED = "an endpoint `chat` that was asked for"
     READY = "`chat` serves"
+    ROLLING = "`chat` is being updated"
+    HELD = "an update of `chat` is paused"
     PAUSED = "`chat` is paused"
     DELETING = "`chat` is being deleted"
     FULL = "`chat`, and no room for another endpoint"
@@ -106,6 +108,11 @@ def on_chat(kind: type[cmd.Command], status: int, code: str = "", **more: Any) -
 def cancel(status: int, code: str = "", *, operation: str = "{operation}", **more: Any) -> Send:
     """A cancel; ``{operation}`` is the one that was made last."""
     return Send(cmd.CancelOperation, {"operation": operation}, status, code, **more)
+
+
+def hold(kind: type[cmd.Command], status: int, code: str = "", *, operation: str = "{operation}", **more: Any) -> Send:
+    """A pause or resume of an operation; ``{operation}`` is the one that was made last."""
+    return Send(kind, {"operation": operation}, status, code, **more)
 
 
 def revoke(status: int, code: str = "", *, key: str = "{key}", **more: Any) -> Send:

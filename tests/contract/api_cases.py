@@ -23,6 +23,7 @@ from tests.contract.api_case import (
     Send,
     cancel,
     create,
+    hold,
     on_chat,
     revoke,
     running,
@@ -30,6 +31,8 @@ from tests.contract.api_case import (
     update,
 )
 
+HELD: Final = (("status", "running"), ("paused", True))
+GOES_ON: Final = (("status", "running"), ("paused", False))
 ACCEPTED: Final = (
     Case("a create", Given.NOTHING, (create(202, says=running("create", 1)),), (REQUESTED,)),
     Case(
@@ -50,6 +53,9 @@ ACCEPTED: Final = (
     Case("a delete", Given.READY, (on_chat(cmd.DeleteEndpoint, 202, says=running("delete", 2)),), (DELETED,)),
     Case("a delete of what is being deleted", Given.DELETING, (on_chat(cmd.DeleteEndpoint, 202),), ()),
     Case("a cancel of a create", Given.REQUESTED, (cancel(202, says=(("verb", "create"),)),), (DELETED,)),
+    Case("a pause of a rollout", Given.ROLLING, (hold(cmd.PauseOperation, 202, says=HELD),), (REQUESTED,)),
+    Case("a pause of a rollout that is paused", Given.HELD, (hold(cmd.PauseOperation, 202, says=HELD),), ()),
+    Case("a resume of a rollout", Given.HELD, (hold(cmd.ResumeOperation, 202, says=GOES_ON),), (REQUESTED,)),
     Case("a revocation", Given.KEY, (revoke(200, says=(("name", "ci"),)),), ("key.revoked",)),
     Case(
         "a precondition that holds",
@@ -161,6 +167,15 @@ REFUSED: Final = (
         Case(f"{kind.kind} of what is being deleted", Given.DELETING, (on_chat(kind, 409, "being_deleted"),))
         for kind in ON_CHAT
         if kind is not cmd.DeleteEndpoint
+    ),
+    *(
+        Case(f"{kind.kind} {name}", given, (hold(kind, status, code, operation=operation),))
+        for kind in (cmd.PauseOperation, cmd.ResumeOperation)
+        for name, given, status, code, operation in (
+            ("of what has ended", Given.READY, 409, "operation_finished", "{operation}"),
+            ("of what replaces nothing", Given.REQUESTED, 409, "not_pausable", "{operation}"),
+            ("of nothing", Given.NOTHING, 404, "not_found", "op-aaaaaaaaaa-1"),
+        )
     ),
     Case("a cancel of what has ended", Given.READY, (cancel(409, "operation_finished"),)),
     Case("a cancel of a deletion", Given.DELETING, (cancel(409, "deletion_is_final"),)),

@@ -18,7 +18,7 @@ from libs.common.bus.streams import CMD, message_of
 from libs.common.events import command as cmd
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Owner
-from libs.common.events.route import BudgetDrawn, Draw
+from libs.common.events.route import BudgetDrawn, Draw, RequestUsage, UsageReported
 from libs.common.events.tables import QuotaEntry
 from libs.common.events.tenant import NO_LIMITS
 from libs.common.ids import event_id, short_id
@@ -41,10 +41,11 @@ from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
 from services.endpoint_api.shell.secrets import Secrets
 from services.endpoint_api.shell.sender import Sent
+from services.router.core.outside import Obstacle
 from services.router.shell.told.key_use import KeyUseReporter
 from tests.sim.customers import PROJECT, TENANT
 from tests.sim.faults import Faults
-from tests.sim.hosts import INSTANCE, ROOT, ApiHost
+from tests.sim.hosts import INSTANCE, ROOT, ApiHost, RouterHost
 from tests.sim.world import Simulation
 
 SEED: Final = 3  # Of the clients' chances; any does.
@@ -320,6 +321,65 @@ def spent() -> Stage:
     return stage
 
 
+def unseen() -> Stage:
+    """Is warm while its address has no name yet: waits, says why, and is ready when the name is there."""
+    stage = Stage()
+    router = stage.sim.hosts[Owner.ROUTER]
+    assert isinstance(router, RouterHost)
+    router.obstacle = Obstacle.NAME
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "publishing_route")
+    stage.rounds(5)
+    assert stage.ask("GET", f"/v1/endpoints/{endpoint_id}")["status"]["reason"] == "DnsNotReady"
+    router.obstacle = Obstacle.NONE
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
+def cut_short() -> Stage:
+    """A pause ends an answer at its drain deadline: the ledger has it, and the operation's receipt."""
+    stage = Stage()
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    made_ms = stage.sim.clock.now_ms()
+    operation = stage.ask("POST", f"/v1/endpoints/{endpoint_id}/pause")["id"]
+    stage.until_stage(endpoint_id, "paused")
+    answer = a_row("req-cut", tenant_id=TENANT, project_id=PROJECT, endpoint_id=endpoint_id, started_ms=made_ms)
+    news = UsageReported(instance="router-9", boot_id="b1", boot_seq=1, requests=(answer,))
+    told = Envelope(event_id("router-9", "usage", 1), news, subject="router-9", time_ms=stage.sim.clock.now_ms())
+    assert stage.sim.publish([message_of(told)]) == 1
+    stage.rounds(5)
+    assert stage.ask("GET", f"/v1/operations/{operation}")["receipt"][0]["request_id"] == "req-cut"
+    stage.ask("POST", f"/v1/endpoints/{endpoint_id}/resume")
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
+def a_row(request_id: str, *, tenant_id: str, project_id: str, endpoint_id: str, started_ms: int) -> RequestUsage:
+    """The bill of an answer of the first generation that was cut."""
+    return RequestUsage(
+        request_id=request_id,
+        tenant_id=tenant_id,
+        project_id=project_id,
+        endpoint_id=endpoint_id,
+        generation=1,
+        model="millrace/ngram-1",
+        tier="l40s-dedicated",
+        region="eu-1",
+        key_id="abcdefghij",
+        api="chat",
+        prompt_tokens=10,
+        completion_tokens=812,
+        token_source="checkpoint",
+        finish="drain_cut",
+        started_ms=started_ms,
+        first_token_ms=started_ms + 100,
+        ended_ms=started_ms + 1_500,
+    )
+
+
 STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "served": served,
     "waits": waits,
@@ -330,4 +390,6 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "changed": changed,
     "reached": reached,
     "spent": spent,
+    "unseen": unseen,
+    "cut_short": cut_short,
 }

@@ -86,6 +86,11 @@ class World:
         if given is Given.PAUSED:
             self._note(self.stand.api.endpoints.pause(self._ask("pause"), "chat"))
             self.stand.hear(endpoint_id, TEARDOWN, generation=2)
+        if given in (Given.ROLLING, Given.HELD):
+            changes = {"model": "millrace/ngram-1-large"}
+            self._note(self.stand.api.endpoints.update(self._ask("update"), "chat", changes=changes))
+        if given is Given.HELD:
+            self.stand.api.operations.hold(self._ask("hold"), self.names["operation"], holds=True)
         if given is Given.DELETING:
             self._note(self.stand.api.endpoints.delete(self._ask("delete"), "chat"))
 
@@ -124,6 +129,8 @@ HTTP: Final[Mapping[type[cmd.Command], tuple[str, str]]] = {
     cmd.ResumeEndpoint: ("POST", "/v1/endpoints/{endpoint}/resume"),
     cmd.DeleteEndpoint: ("DELETE", "/v1/endpoints/{endpoint}"),
     cmd.CancelOperation: ("POST", "/v1/operations/{operation}/cancel"),
+    cmd.PauseOperation: ("POST", "/v1/operations/{operation}/pause"),
+    cmd.ResumeOperation: ("POST", "/v1/operations/{operation}/resume"),
     cmd.RevokeKey: ("DELETE", "/v1/keys/{key}"),
 }
 

@@ -18,6 +18,7 @@ SERVED: Final = "served"  # For whoever wants to ask something.
 BILLED: Final = "billed"  # For the one test that counts all of its requests.
 ROOT: Final = Path(__file__).parents[2]
 STREAMED_TOKENS_PER_SECOND: Final = 5.0  # Slow, so that a stream is long without being work.
+HURRIED_DRAIN_S: Final = 4  # Of the template that cuts what still runs.
 TIME_SCALE: Final = 0.003  # Nobody here looks at single stages; what is left of them is our own time, not the cloud's.
 
 
@@ -52,7 +53,7 @@ def billed(endpoints: dict[str, str]) -> str:
 
 @pytest.fixture(scope="package")
 def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
-    """A profile whose tiers also sell a template that is good, and one whose image nobody can pull."""
+    """A profile whose tiers also sell templates that are good, hurried, sick once warm, and that nobody can pull."""
     path = tmp_path_factory.mktemp("rollouts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILLRACE_CATALOGUE_DIR", str(_catalogue(path / "catalogue")))
@@ -66,7 +67,9 @@ def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
 def _catalogue(to: Path) -> Path:
     to.mkdir()
     for each in (ROOT / "deploy" / "catalogue").glob("*.yaml"):
-        (to / each.name).write_text(each.read_text().replace("[vllm@1]", "[vllm@1, vllm@2, vllm@9]"))
+        (to / each.name).write_text(
+            each.read_text().replace("[vllm@1]", "[vllm@1, vllm@2, vllm@3, vllm@7, vllm@8, vllm@9]")
+        )
     return to
 
 
@@ -74,7 +77,11 @@ def _templates(to: Path) -> Path:
     to.mkdir()
     for each in (ROOT / "services" / "runtime_deployer" / "templates").glob("*.yaml"):
         (to / each.name).write_text(each.read_text())
-    bad = yaml.safe_load((to / "vllm-1.yaml").read_text())
-    bad |= {"version": "9", "engine_image": "millrace/never-built:1"}
-    (to / "vllm-9.yaml").write_text(yaml.safe_dump(bad))
+    good = yaml.safe_load((to / "vllm-1.yaml").read_text())
+    for more in (
+        {"version": "7", "engine_args": [*good["engine_args"], "--fails-after", "1"]},
+        {"version": "8", "unroute_s": 1, "drain_s": HURRIED_DRAIN_S},
+        {"version": "9", "engine_image": "millrace/never-built:1"},
+    ):
+        (to / f"vllm-{more['version']}.yaml").write_text(yaml.safe_dump(good | more))
     return to

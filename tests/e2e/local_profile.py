@@ -34,11 +34,18 @@ class Profile:
         self.client = Client(self.credentials)
 
     def create(
-        self, name: str, *, model: str = "millrace/ngram-1", tier: str = "l40s-dedicated", max_replicas: int = 1
+        self,
+        name: str,
+        *,
+        model: str = "millrace/ngram-1",
+        tier: str = "l40s-dedicated",
+        max_replicas: int = 1,
+        min_replicas: int = 1,
+        template: str = "",
     ) -> str:
         """Ask for an endpoint; its id. Patient with an API that is being killed: same key, same endpoint."""
-        scaling = {"min": 1, "max": max_replicas, "target_concurrency": 2}
-        spec = {"model": model, "tier": tier, "region": "eu-1", "scaling": scaling}
+        scaling = {"min": min_replicas, "max": max(min_replicas, max_replicas), "target_concurrency": 2}
+        spec = {"model": model, "tier": tier, "region": "eu-1", "scaling": scaling, "template": template}
         body = {"name": name, "spec": spec}
         answer = self.insist("POST", "/v1/endpoints", body=body, headers={"idempotency-key": f"create-{name}"})
         return str(answer["endpoint_id"])

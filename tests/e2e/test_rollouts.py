@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import cycle, pairwise
 from typing import Final
@@ -9,8 +11,10 @@ from typing import Final
 import pytest
 
 from tests.e2e.applied import Applied
+from tests.e2e.conftest import HURRIED_DRAIN_S
 from tests.e2e.local_profile import Json, Profile, wait_until
 from tests.e2e.streams import Streams
+from tests.e2e.test_cli import Command
 from tests.e2e.test_kills import REQUESTED, Killer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
@@ -18,6 +22,11 @@ pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
 STREAMS: Final = 200
 NEWCOMERS_MAX: Final = 100
 STREAM_TOKENS: Final = 100  # Twenty seconds: the rollout has begun long before they end.
+LONG: Final = 4
+LONG_TOKENS: Final = 400  # Eighty seconds: far beyond the drain.
+SHORT: Final = 2
+SHORT_TOKENS: Final = 2
+CANARIES: Final = 3
 LARGE: Final = "millrace/ngram-1-large"
 STEPS: Final = (
     "endpoint-requested",
@@ -28,6 +37,12 @@ STEPS: Final = (
     "runtime-replicas-changed",
 )
 ROLLS_MAX: Final = 12  # One that is killed at a step may have told the next before it is back.
+
+
+@pytest.fixture
+def run(rolling: Profile) -> Command:
+    """The command of an operator."""
+    return Command(rolling)
 
 
 def _update(profile: Profile, endpoint: str, **spec: str) -> str:
@@ -47,6 +62,16 @@ def _ended(profile: Profile, operation: str, meanwhile: Callable[[], None] = lam
 
     wait_until(has_ended, f"{operation} never came to its end")
     return found
+
+
+def _receipt(run: Command, operation: str) -> Json:
+    found: Json = run.json("operations", "receipt", operation)
+    return found
+
+
+def _models(run: Command, name: str) -> list[str]:
+    """What each replica of the route answers to."""
+    return sorted(each["model"] for each in run.json("trace", name)["route"]["replicas"])
 
 
 def _one_more(streams: Streams, count_max: int) -> None:
@@ -101,6 +126,79 @@ def test_an_image_that_is_not_there_is_rolled_back_and_whoever_came_meanwhile_is
     assert "ImagePullBackOff" in operation["message"]
     _whole(streams)
     rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")
+
+
+def test_what_a_rollout_cuts_at_its_deadline_and_nothing_else_is_on_its_receipt(rolling: Profile, run: Command) -> None:
+    endpoint = rolling.create("hurried", template="vllm@8")
+    rolling.wait_for_stage(endpoint, "ready")
+    with Streams(rolling, "hurried") as streams:
+        streams.open(LONG, tokens=LONG_TOKENS)
+        streams.open(SHORT, tokens=SHORT_TOKENS)
+        wait_until(lambda: streams.live == LONG, "the long streams never began")
+
+        asked = _update(rolling, endpoint, model=LARGE)
+        began_s = time.monotonic()
+        done = _ended(rolling, asked)
+        wait_until(lambda: streams.open_ones == 0, "a stream was never cut")
+
+    cut, whole = ([each for each in streams.seen if each.is_whole is so] for so in (False, True))
+    opening = whole[0].tokens - SHORT_TOKENS  # Of what is counted here: the frame before the first token.
+    wait_until(lambda: _receipt(run, asked)["streams_cut"] == len(cut), "the receipt never listed them all")
+    listed = {each["request_id"]: each["completion_tokens"] for each in _receipt(run, asked)["items"]}
+    print(run("operations", "receipt", asked).out)
+    assert (done["status"], len(cut)) == ("succeeded", LONG)
+    assert listed == {each.request_id: each.tokens - opening for each in cut}
+    assert min(each.ended_s or 0 for each in cut) - began_s >= HURRIED_DRAIN_S, "cut before the deadline"
+    assert _receipt(run, rolling.endpoint(endpoint)["status"]["last_operation"]["id"]) == _receipt(run, asked)
+    rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")
+
+
+def test_new_replicas_that_fail_what_they_are_asked_are_rolled_back_and_the_old_ones_serve(rolling: Profile) -> None:
+    endpoint = rolling.create("canary", min_replicas=CANARIES)
+    rolling.wait_for_stage(endpoint, "ready")
+    wait_until(lambda: rolling.endpoint(endpoint)["status"]["replicas"]["ready"] == CANARIES, "not all are ready")
+    with Streams(rolling, "canary") as streams:
+
+        def keep_asking() -> None:
+            streams.open(2 * CANARIES - streams.open_ones, tokens=1)
+
+        asked = _update(rolling, endpoint, template="vllm@7")
+        operation = _ended(rolling, asked, keep_asking)
+        back = rolling.wait_for_stage(endpoint, "ready")
+        done = len(streams.seen)
+        streams.open(CANARIES, tokens=1)
+        wait_until(lambda: streams.open_ones == 0, "somebody still waits")
+
+    tally = Counter((each.status, each.is_whole) for each in streams.seen[:done])
+    print(f"{operation['status']}: {operation['message']}; meanwhile {dict(tally)}")
+    assert (operation["status"], back["spec"]["template"]) == ("rolled_back", "")
+    assert "ErrorRate: new replicas failed" in operation["message"]
+    assert all(each.is_whole for each in streams.seen[done:])
+    rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")
+
+
+def test_a_rollout_stands_still_while_it_is_paused_and_comes_to_its_end_when_it_is_resumed(
+    rolling: Profile, run: Command
+) -> None:
+    endpoint = rolling.create("paused", min_replicas=CANARIES)
+    rolling.wait_for_stage(endpoint, "ready")
+    wait_until(lambda: rolling.endpoint(endpoint)["status"]["replicas"]["ready"] == CANARIES, "not all are ready")
+    before = _models(run, "paused")
+
+    asked = _update(rolling, endpoint, template="vllm@3")  # Whose engines answer to the endpoint's own name.
+    held = rolling.insist("POST", f"/v1/operations/{asked}/pause")  # At once: a command takes a moment to start.
+    other = rolling.create("meanwhile")  # From nothing to ready: longer than any step of the rollout.
+    rolling.wait_for_stage(other, "ready")
+    status, meanwhile = rolling.endpoint(endpoint)["status"], _models(run, "paused")
+    run.json("operations", "resume", asked)
+    done = _ended(rolling, asked)
+
+    print(f"{before} -> paused {meanwhile} -> {_models(run, 'paused')}")
+    assert (held["paused"], status["stage"], status["reason"]) == (True, "updating", "RolloutPaused")
+    assert "millrace/ngram-1" in meanwhile, "it went on while it was paused"
+    assert (done["status"], set(_models(run, "paused"))) == ("succeeded", {f"millrace/ngram-1@{endpoint}"})
+    for each in (endpoint, other):
+        rolling.insist("DELETE", f"/v1/endpoints/{each}")
 
 
 def test_a_rollout_comes_to_its_end_though_the_deployer_is_killed_at_each_step_of_it(rolling: Profile) -> None:

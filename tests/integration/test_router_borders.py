@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from libs.twin.model.app import Engine, EngineOptions
 from libs.twin.model.ngram import NgramModel
 from services.router.shell.edge import connection
 from services.router.shell.edge.intake import Reading
+from tests.support.certificates import self_signed
 from tests.support.ports import free_port
 from tests.unit.router.scene import KEY, Scene, a_request, a_scene, ask, chat_body
 
@@ -243,12 +243,7 @@ async def test_a_body_that_is_written_too_slowly_is_given_up(monkeypatch: pytest
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for localhost, and its key in the same file."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*command, "-keyout", str(path), "-out", str(path) + ".crt"], check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls_ends_here_and_a_plain_client_is_not_answered(certificate: Path) -> None:

@@ -14,7 +14,7 @@ from libs.common.bus.port import Delivery
 from libs.common.bus.streams import KEYS, ROUTES, consumers_of
 from libs.common.errors import Invalid, Unavailable
 from libs.common.events.event import Owner
-from libs.common.events.tables import KeyEntry
+from libs.common.events.tables import KeyEntry, RouteEntry
 from libs.common.keys import Keyring
 from libs.common.runner import Runner
 from libs.common.service import Service
@@ -39,6 +39,7 @@ from services.metering.core.windows import Windows
 from services.metering.shell.ports import Ports as MeteringPorts
 from services.router import service as router
 from services.router.core.load import LoadMeter
+from services.router.core.outside import Obstacle, Sight
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.journal.memory import JournalFile, MemoryUsageJournal
 from services.router.shell.ports import Ports as RouterPorts
@@ -139,6 +140,7 @@ class RouterHost(Host):
         super().__init__(simulation, name, make)
         self.journal_file = JournalFile()
         self.journal_kind = MemoryUsageJournal
+        self.obstacle = Obstacle.NONE
         self.requests: dict[str, object] = {}
 
     def boot(self) -> None:
@@ -166,6 +168,14 @@ class RouterHost(Host):
 
     def _change_key(self, key_id: str, value: bytes | None) -> None:
         self.keyring.change(key_id, KeyEntry.model_validate_json(value) if value else None)
+
+    def look(self, entry: RouteEntry) -> Sight:
+        """As a client: nobody without a key, with one what the table lets in; nothing where something is in the way."""
+        if self.obstacle is not Obstacle.NONE:
+            return Sight("http://router/v1", self.obstacle, "ordered")
+        held = self.table.held(entry.endpoint_id)
+        is_let_in = held is not None and not held.paused
+        return Sight("http://router/v1", without_key=401, with_key=200 if is_let_in else 404)
 
     def unrest(self) -> str:
         """Its own, and usage that is not yet in the ledger."""
@@ -252,6 +262,7 @@ def _router(host: Host) -> Service:
         store=host.store,
         clock=host.sim.clock,
         data_plane=host.table,
+        outside=host,
         journal=host.journal,
         instance=INSTANCE,
         public_url="http://router/v1",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
@@ -155,6 +155,22 @@ class CancelOperation(Command):
     operation: str = Field(min_length=1, max_length=64, description="Id of the operation.")
 
 
+class PauseOperation(Command):
+    """Hold a rollout where it is: no further replica is replaced until it is resumed; what serves goes on serving."""
+
+    kind: ClassVar[str] = "cmd.operation.pause"
+
+    operation: str = Field(min_length=1, max_length=64, description="Id of the operation.")
+
+
+class ResumeOperation(Command):
+    """Let a rollout that was paused go on."""
+
+    kind: ClassVar[str] = "cmd.operation.resume"
+
+    operation: str = Field(min_length=1, max_length=64, description="Id of the operation.")
+
+
 class RevokeKey(Command):
     """Refuse a key from now on. Keys are made over HTTP only: a secret is in no message."""
 
@@ -188,6 +204,8 @@ COMMANDS: Final[Mapping[str, type[Command]]] = MappingProxyType(
             ResumeEndpoint,
             DeleteEndpoint,
             CancelOperation,
+            PauseOperation,
+            ResumeOperation,
             RevokeKey,
         )
     }
@@ -263,27 +281,3 @@ class _Whose(Contract):
             return cls.model_validate_json(body)
         except ValidationError:
             raise Invalid("a command must say its tenant_id and project_id in a JSON object") from None
-
-
-def example(kind: type[Command]) -> dict[str, Any]:
-    """Data of a command that is accepted as it stands, for schemas and documentation."""
-    whose = {"tenant_id": "acme", "project_id": "main", "actor": "jane@acme.example"}
-    return {**whose, **EXAMPLES[kind]}
-
-
-EXAMPLES: Final[Mapping[type[Command], dict[str, Any]]] = MappingProxyType(
-    {
-        CreateEndpoint: {
-            "name": "chat",
-            "spec": {"model": "millrace/ngram-1", "tier": "l40s-dedicated", "region": "eu-1", "scaling": {"max": 2}},
-        },
-        UpdateEndpoint: {"endpoint": "chat", "spec": {"model": "millrace/ngram-1-large"}},
-        ScaleEndpoint: {"endpoint": "chat", "scaling": {"min": 1, "max": 4}},
-        PauseEndpoint: {"endpoint": "chat", "drain_deadline_s": 60},
-        DrainEndpoint: {"endpoint": "chat", "drain_deadline_s": 300},
-        ResumeEndpoint: {"endpoint": "chat"},
-        DeleteEndpoint: {"endpoint": "chat"},
-        CancelOperation: {"operation": "op-7f3akq2xpd-2"},
-        RevokeKey: {"key": "abcdefghij"},
-    }
-)

@@ -159,6 +159,9 @@ class EndpointRequested(Event):
     name: str
     spec: EndpointSpec
     placement: Placement
+    rollout_paused: bool = Field(
+        default=False, description="Replace no further replica until a request without this; those there are serve on."
+    )
 
 
 class EndpointDeletionRequested(Event):

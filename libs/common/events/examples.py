@@ -118,6 +118,9 @@ def _of_runtimes() -> Iterator[Event]:
 
 def _of_routes() -> Iterator[Event]:
     yield route.RoutePublished(url="http://127.0.0.1:8800/v1")
+    yield route.RouteWaiting(
+        reason="DnsNotReady", message="https://api.example.test/v1/models/chatty: its name does not resolve"
+    )
     yield route.RouteWithdrawn(streams_cut=0)
     yield route.UsageReported(instance="router-1", boot_id="b-2f6c", boot_seq=17, requests=(_request(),))
     yield route.KeyUsed(instance="router-1", keys=(route.UsedKey(key_id="k3yabcdefg", last_used_ms=WHEN_MS),))
@@ -149,6 +152,8 @@ def _of_usage() -> Iterator[Event]:
         window_end_ms=WHEN_MS + 60_000,
         revision=1,
     )
+    cut = usage.CutStream(request_id="req-2f6c-1a", generation=3, completion_tokens=812, ended_ms=WHEN_MS)
+    yield usage.StreamsCut(streams=(cut,))
     yield usage.BudgetReached(
         tenant_id="acme",
         project_id="main",

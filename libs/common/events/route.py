@@ -21,6 +21,20 @@ class RoutePublished(Event):
     url: str
 
 
+class RouteWaiting(Event):
+    """The data plane has the route and clients can't use it yet: why, to read. Not a fact: it explains the stage."""
+
+    kind: ClassVar[str] = "route.waiting"
+    owner: ClassVar[Owner] = Owner.ROUTER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.ENDPOINT_API})
+
+    reason: str = Field(
+        description="DnsNotReady, CertificateNotReady, RouteUnreachable, RouteOpen (a stranger is let in) or"
+        " RouteNotServed (a good key is not)."
+    )
+    message: str
+
+
 class RouteWithdrawn(Event):
     """No new request reaches the endpoint, and its live streams have ended or were cut at the deadline."""
 
@@ -117,6 +131,16 @@ class KeyUsed(Event):
     keys: tuple[UsedKey, ...]
 
 
+class ReplicaOutcomes(Contract):
+    """What became of the requests that one router process sent to one replica since it knows it. Only grows."""
+
+    replica: str = Field(description="Its name, as in `runtime.replicas_changed`.")
+    answered: int = Field(ge=0, description="Answers that began.")
+    failed: int = Field(
+        ge=0, description="Neither answered nor the client's mistake: refused connections, 5xx, silence."
+    )
+
+
 class EndpointLoad(Contract):
     """How busy one endpoint was during a report's interval."""
 
@@ -124,6 +148,9 @@ class EndpointLoad(Contract):
     requests: int = Field(description="Requests that began.")
     concurrency_max: int = Field(description="Most requests in flight at once, waiting ones included.")
     concurrency_avg_milli: int = Field(description="Mean requests in flight, times 1,000.")
+    replicas: tuple[ReplicaOutcomes, ...] = Field(
+        default=(), description="Of an endpoint whose replicas are being replaced: how each of them answers."
+    )
 
 
 class TrafficObserved(Event):
@@ -131,7 +158,7 @@ class TrafficObserved(Event):
 
     kind: ClassVar[str] = "traffic.observed"
     owner: ClassVar[Owner] = Owner.ROUTER
-    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.AUTOSCALER})
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.AUTOSCALER, Owner.RUNTIME_DEPLOYER})
 
     instance: str
     from_ms: int

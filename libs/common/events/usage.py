@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from libs.common.events.event import Event, Owner
+from libs.common.events.event import Contract, Event, Owner
 
 
 class Meter(StrEnum):
@@ -35,6 +35,25 @@ class UsageConfirmed(Event):
 
     instance: str
     request_ids: tuple[str, ...]
+
+
+class CutStream(Contract):
+    """An answer that was ended at a drain deadline; its client got the part that it is billed for."""
+
+    request_id: str
+    generation: int = Field(description="Of the endpoint, when the request was let in.")
+    completion_tokens: int
+    ended_ms: int
+
+
+class StreamsCut(Event):
+    """Answers of one endpoint were cut at a drain deadline, and are in the ledger. One may be told again, by its id."""
+
+    kind: ClassVar[str] = "usage.streams_cut"
+    owner: ClassVar[Owner] = Owner.METERING
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.ENDPOINT_API})
+
+    streams: tuple[CutStream, ...]
 
 
 class BudgetReached(Event):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from libs.common.bus.streams import CMD, STREAMS
-from libs.common.events.command import COMMANDS, Command, CommandAnswered, example, headers_of
+from libs.common.events.command import COMMANDS, Command, CommandAnswered, headers_of
+from libs.common.events.command_examples import example
 from libs.common.events.envelope import type_of
 from libs.common.schemas.asyncapi_parts import Payloads, slug, text
 from libs.common.schemas.command_files import HEARER, SENDER, SOURCE, address_of, type_name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from libs.common.bus.streams import CMD, STREAMS
-from libs.common.events.command import COMMANDS, SUBJECT, Command, CommandAnswered, example, subject_of
+from libs.common.events.command import COMMANDS, SUBJECT, Command, CommandAnswered, subject_of
+from libs.common.events.command_examples import example
 from libs.common.events.envelope import type_of
 from libs.common.events.event import Owner
 from libs.common.schemas.event_files import DIALECT, EXAMPLE_ID, EXAMPLE_TIME, as_json

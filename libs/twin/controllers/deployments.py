@@ -87,6 +87,9 @@ class DeploymentController:
         alive = [each for each in self._pods(deployment) if not is_terminating(each)]
         new = [each for each in alive if labels_of(each).get(HASH_LABEL) == tag]
         old = [each for each in alive if labels_of(each).get(HASH_LABEL) != tag]
+        if is_paused(deployment):
+            self._keep_number(deployment, alive, wanted, now_ms)
+            return
         surge, unavailable = _margins(deployment, wanted)
         if deployment["spec"]["strategy"]["type"] == "Recreate" and old:
             for each in old:
@@ -102,6 +105,13 @@ class DeploymentController:
             self._refused.setdefault(uid_of(deployment), refused.message)
         for each in self._old_to_go(deployment, new, old, wanted - unavailable, now_ms):
             self._rules.delete_pod(each)
+
+    def _keep_number(self, deployment: Json, alive: list[Json], wanted: int, now_ms: int) -> None:
+        """While it is paused, pods of any template count. Kubernetes makes a missing one of the template it was of."""
+        for each in sorted(alive, key=_first_to_go)[: max(0, len(alive) - wanted)]:
+            self._rules.delete_pod(each)
+        for _ in range(wanted - len(alive)):
+            self._create_pod(deployment, self._tag(deployment), now_ms)
 
     def _old_to_go(  # The two sides of a rollout, and the floor between them.
         self, deployment: Json, new: list[Json], old: list[Json], fewest: int, now_ms: int
@@ -165,17 +175,8 @@ class DeploymentController:
             set_condition(
                 fresh, "Available", enough, now_ms, reason=f"MinimumReplicas{'A' if enough else 'Una'}vailable"
             )
-            set_condition(
-                fresh,
-                "Progressing",
-                not is_late,
-                now_ms,
-                reason="ProgressDeadlineExceeded"
-                if is_late
-                else "NewReplicaSetAvailable"
-                if available >= wanted
-                else "ReplicaSetUpdated",
-            )
+            reason = _progress(is_late=is_late, is_whole=available >= wanted)
+            set_condition(fresh, "Progressing", not is_late, now_ms, reason=reason)
             _set_failure(fresh, refused, now_ms)
 
         left = self._store.edit(kinds.DEPLOYMENTS, deployment, change)
@@ -188,7 +189,7 @@ class DeploymentController:
             since_ms = now_ms
         self._progress[uid_of(deployment)] = (counts, since_ms)
         deadline_ms = since_ms + 1000 * int(deployment["spec"]["progressDeadlineSeconds"])
-        if done:
+        if done or is_paused(deployment):
             return False
         if now_ms < deadline_ms:
             due.at(deadline_ms)
@@ -212,6 +213,17 @@ def _set_failure(deployment: Json, refused: str, now_ms: int) -> None:
     else:
         conditions = deployment["status"]["conditions"]
         deployment["status"]["conditions"] = [each for each in conditions if each["type"] != "ReplicaFailure"]
+
+
+def _progress(*, is_late: bool, is_whole: bool) -> str:
+    if is_late:
+        return "ProgressDeadlineExceeded"
+    return "NewReplicaSetAvailable" if is_whole else "ReplicaSetUpdated"
+
+
+def is_paused(deployment: Json) -> bool:
+    """Whether nothing of a rollout is to happen now."""
+    return bool(deployment["spec"].get("paused"))
 
 
 def template_hash(deployment: Json) -> str:

@@ -42,6 +42,7 @@ class EngineOptions:
     load_ms: int = 0
     context_tokens: int = 8_192
     requests_max: int = 256  # vLLM's max-num-seqs: more than these wait.
+    fails_after: int | None = None  # Answers so many requests, and 500 to all others; None: never fails.
     cache_tokens: int = 400_000
     cache_blocks: int = 25_000  # As many as fit into `cache_tokens`.
 
@@ -147,6 +148,9 @@ class Engine:
 
     def _begin(self, asked: Asked, receive: Receive) -> tuple[Live, tuple[str, int, int]]:
         """A request that was understood, with its id, its time in seconds, and what of its prompt was known."""
+        fails_after = self._options.fails_after
+        if fails_after is not None and self._count >= fails_after:
+            raise BadRequest("the engine was told to fail", status=500, kind="InternalServerError")
         self._count += 1
         cached = self._prefixes.read(tokenize(asked.prompt), asked.cache_salt)
         id_ = f"{self._started_ms:x}{self._count:06x}"

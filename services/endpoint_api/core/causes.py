@@ -33,6 +33,7 @@ class Code(StrEnum):
     ROUTE_CLASH = "route_clash"
     DNS = "dns"
     CERTIFICATE = "certificate"
+    ROUTE = "route"
     NO_CAPACITY = "no_capacity"
     NODE = "node"
     CLUSTER = "cluster"
@@ -79,10 +80,14 @@ REASONS: Final[Mapping[str, tuple[Code, str]]] = MappingProxyType(
         "ModelGated": (Code.MODEL_GATED, YOU),
         **dict.fromkeys(("DiskTooSmall", "OOMKilled"), (Code.DOES_NOT_FIT, YOU)),
         "CrashLoopBackOff": (Code.CRASH, US),
+        "ErrorRate": (Code.CRASH, US),
         "NoReplicaReady": (Code.CRASH, RUNTIME),
         "RouteClash": (Code.ROUTE_CLASH, YOU),
         "DnsNotReady": (Code.DNS, ROUTER),
         "CertificateNotReady": (Code.CERTIFICATE, ROUTER),
+        "RouteUnreachable": (Code.ROUTE, ROUTER),
+        **dict.fromkeys(("RouteOpen", "RouteNotServed"), (Code.ROUTE, US)),
+        "RolloutPaused": (Code.WORKING, YOU),
         "DeadlinePassed": (Code.DEADLINE, US),
     }
 )

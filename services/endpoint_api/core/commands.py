@@ -87,6 +87,15 @@ class CancelOperation(ChangeEndpoint):
     quotas: Quotas = Quotas()
 
 
+class HoldOperation(ChangeEndpoint):
+    """Hold a rollout of this endpoint where it is, or let it go on."""
+
+    kind: ClassVar[str] = "internal.hold_operation"
+
+    operation_id: str
+    is_held: bool
+
+
 class CreateKey(Command):
     """Record a key that was minted outside: its id and hash, never itself."""
 

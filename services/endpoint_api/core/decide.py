@@ -17,6 +17,7 @@ from services.endpoint_api.core.commands import (
     ChangeEndpoint,
     CreateEndpoint,
     DeleteEndpoint,
+    HoldOperation,
     PauseEndpoint,
     ResumeEndpoint,
     UpdateEndpoint,
@@ -61,6 +62,8 @@ def _change(endpoint: Endpoint, command: ChangeEndpoint, request: str, now_ms: i
             draft = orders.pause(endpoint, command, request, now_ms)
         case ResumeEndpoint():
             draft = orders.resume(endpoint, command.quotas, request, now_ms)
+        case HoldOperation():
+            draft = orders.hold(endpoint, command, now_ms)
         case CancelOperation():
             draft = orders.cancel(endpoint, command, request, now_ms)
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,10 @@ from services.endpoint_api.core.lifecycle import LIFECYCLE, SERVED
 from services.endpoint_api.core.state import Download, Endpoint, Words
 
 AWAITING_MODEL: Final = "AwaitingRuntimeModelDownloaded"
-BY_CAPACITY_MANAGER: Final = frozenset(fact for fact in Fact if fact.value.startswith("capacity."))
+BY: Final[Mapping[str, frozenset[Fact]]] = {  # The facts of those who also explain why they keep us waiting.
+    owner: frozenset(fact for fact in Fact if fact.value.startswith(prefix))
+    for owner, prefix in ((Owner.CAPACITY_MANAGER, "capacity."), (Owner.ROUTER, "route."))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def waits_for(endpoint: Endpoint) -> str:
 def deadline_ms(endpoint: Endpoint) -> int | None:
     """When the wait of the present stage has taken too long; None if nothing is waited for."""
     row = LIFECYCLE.awaited(endpoint.stage)
-    if row is None or row.within_ms is None or not endpoint.visits:
+    if row is None or row.within_ms is None or not endpoint.visits or _is_held(endpoint):
         return None
     return max(endpoint.visit.since_ms, endpoint.asked_ms) + row.within_ms
 
@@ -67,10 +71,21 @@ def url_of(endpoint: Endpoint) -> str:
     return endpoint.url if endpoint.stage in SERVED else ""
 
 
+def _is_held(endpoint: Endpoint) -> bool:
+    """Whether its rollout was paused: the clock stands still, too."""
+    return endpoint.rollout_paused and endpoint.stage is Stage.UPDATING
+
+
 def _why_waiting(endpoint: Endpoint) -> Why:
+    if _is_held(endpoint):
+        return Why("RolloutPaused", "paused on request, old and new replicas serve; resume the operation, or cancel it")
     owed_by = waits_for(endpoint)
-    said = endpoint.waiting
-    if said is not None and owed_by == Owner.CAPACITY_MANAGER and _still_holds(endpoint, said):
+    words_of: dict[str, Words | None] = {
+        Owner.CAPACITY_MANAGER: endpoint.waiting,
+        Owner.ROUTER: endpoint.unpublished,
+    }
+    said = words_of.get(owed_by)
+    if said is not None and _still_holds(endpoint, said, BY[owed_by]):
         return Why(said.reason, said.message, owed_by)
     owed = _next(endpoint)
     assert owed is not None, f"{endpoint.stage} waits for nobody and has no text"
@@ -120,9 +135,9 @@ def _next(endpoint: Endpoint) -> _Owed | None:
     return first or _Owed(row.fact, row.owed_by)
 
 
-def _still_holds(endpoint: Endpoint, said: Words) -> bool:
-    """Whether nothing that capacity-manager told later has made its explanation old."""
-    later = (each.sequence for each in endpoint.facts.heard if each.fact in BY_CAPACITY_MANAGER)
+def _still_holds(endpoint: Endpoint, said: Words, facts: frozenset[Fact]) -> bool:
+    """Whether nothing that the same owner told later has made its explanation old."""
+    later = (each.sequence for each in endpoint.facts.heard if each.fact in facts)
     return said.generation == endpoint.generation and said.sequence > max(later, default=0)
 
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from libs.common.events.capacity import CapacityFailed, CapacityWaiting
 from libs.common.events.envelope import Envelope
-from libs.common.events.route import RoutePublished
+from libs.common.events.route import RoutePublished, RouteWaiting
 from libs.common.events.runtime import ModelProgressed, ReplicasChanged, RuntimeDegraded, RuntimeFailed
 from libs.common.events.scale import ScaleDecided
+from libs.common.events.usage import StreamsCut
+from services.endpoint_api.core import receipts
 from services.endpoint_api.core.state import Download, Endpoint, Figure, Words
 
 
@@ -45,6 +47,10 @@ def _note(endpoint: Endpoint, envelope: Envelope) -> Endpoint:
         case ModelProgressed() as progressed if _is_newer(envelope, endpoint.download):
             done, total = progressed.bytes_done, progressed.bytes_total
             return replace(endpoint, download=Download(done, total, envelope.generation, envelope.sequence))
+        case RouteWaiting() as waiting if _is_newer(envelope, endpoint.unpublished):
+            return replace(endpoint, unpublished=_words(envelope, waiting.reason, waiting.message))
+        case StreamsCut() as news:
+            return receipts.enter(endpoint, news.streams)
         case ReplicasChanged() as changed if _is_newer(envelope, endpoint.ready):
             return replace(endpoint, ready=Figure(changed.ready, envelope.sequence))
         case ScaleDecided() as scaled if _is_newer(envelope, endpoint.decided):

@@ -72,6 +72,11 @@ def is_cancellable(endpoint: Endpoint, operation: Operation) -> bool:
     return operation.verb not in CHANGING or endpoint.stage is Stage.UPDATING
 
 
+def is_pausable(endpoint: Endpoint, operation: Operation) -> bool:
+    """Whether it is a rollout on its way, which can be held where it is and let go on."""
+    return operation.finished_ms is None and operation.verb in CHANGING and endpoint.stage is Stage.UPDATING
+
+
 def progress(endpoint: Endpoint, operation: Operation) -> float:
     """How much of the way is behind it, 0 to 1, in stages; an operation that ended has no way left."""
     if operation.finished_ms is not None:

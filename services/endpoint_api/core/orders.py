@@ -23,12 +23,13 @@ from services.endpoint_api.core.commands import (
     DRAIN_MS,
     CancelOperation,
     CreateEndpoint,
+    HoldOperation,
     PauseEndpoint,
     UpdateEndpoint,
 )
 from services.endpoint_api.core.forgetting import Change, raised, remembered
 from services.endpoint_api.core.lifecycle import HALTED, SERVED
-from services.endpoint_api.core.operations import begin, finish, found, is_cancellable
+from services.endpoint_api.core.operations import begin, finish, found, is_cancellable, is_pausable
 from services.endpoint_api.core.refusal import Outpaced
 from services.endpoint_api.core.settling import Draft
 from services.endpoint_api.core.state import Endpoint, Outcome, Verb, Visit
@@ -129,6 +130,22 @@ def cancel(endpoint: Endpoint, command: CancelOperation, request: str, now_ms: i
     return replace(undone, told=(*undone.told, *ends))
 
 
+def hold(endpoint: Endpoint, command: HoldOperation, now_ms: int) -> Draft:
+    """A rollout held where it is, or let go on; asked again, nothing changes. Raises Conflict where there is none."""
+    operation = found(endpoint, command.operation_id)
+    if operation is None or operation.finished_ms is not None:
+        raise Conflict("this operation has ended already; ask for the change that you want", code="operation_finished")
+    if not is_pausable(endpoint, operation):
+        raise Conflict("only an update that replaces replicas can be paused, while it does", code="not_pausable")
+    if command.is_held is endpoint.rollout_paused:
+        return Draft(endpoint)
+    assert endpoint.spec is not None, endpoint.id
+    assert endpoint.placement is not None, endpoint.id
+    wanted = _wants(endpoint, endpoint.spec, endpoint.placement, Change.IN_PLACE, now_ms)
+    held = replace(wanted, rollout_paused=command.is_held)
+    return Draft(held, (_requested(held),))
+
+
 def go_back(endpoint: Endpoint, outcome: Outcome, reason: str, now_ms: int) -> Draft:
     """Ask anew for what was ready last; the operation that led away from it ends as ``outcome``."""
     good = endpoint.good
@@ -162,6 +179,7 @@ def _wants(endpoint: Endpoint, spec: EndpointSpec, placement: Placement, change:
         failure=None if rolls else endpoint.failure,
         degraded=None if rolls else endpoint.degraded,
         asked_ms=now_ms,
+        rollout_paused=False,
     )
 
 
@@ -218,4 +236,5 @@ def _requested(endpoint: Endpoint) -> EndpointRequested:
         name=endpoint.name,
         spec=endpoint.spec,
         placement=endpoint.placement,
+        rollout_paused=endpoint.rollout_paused,
     )

@@ -40,8 +40,20 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """An answer that was ended at a drain deadline, with what its client had got."""
+
+    request_id: str
+    completion_tokens: int
+    ended_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """One accepted command, from acceptance to its one end. `request` is the id of the command that made it."""
+    """One accepted command, from acceptance to its one end. `request` is the id of the command that made it.
+
+    `streams_cut` is how many answers it cut short, `cut` the first of them.
+    """
 
     id: OperationId
     verb: Verb
@@ -51,6 +63,8 @@ class Operation:
     outcome: Outcome = Outcome.RUNNING
     message: str = ""
     request: str = ""
+    cut: tuple[Cut, ...] = ()
+    streams_cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +138,7 @@ class Endpoint:
     visits: tuple[Visit, ...] = ()
     operations: tuple[Operation, ...] = ()
     waiting: Words | None = None
+    unpublished: Words | None = None
     degraded: Words | None = None
     failure: Words | None = None
     url: str = ""
@@ -134,6 +149,7 @@ class Endpoint:
     held: Holding | None = None
     asked_ms: int = 0
     download: Download | None = None
+    rollout_paused: bool = False
 
     @property
     def is_requested(self) -> bool:

@@ -11,7 +11,7 @@ from libs.common.events.facts import Fact
 from services.endpoint_api.core.conditions import ConditionView, conditions_of, created_ms, observed_generation
 from services.endpoint_api.core.explain import deadline_ms, download_of, url_of, why
 from services.endpoint_api.core.lifecycle import HALTED
-from services.endpoint_api.core.operations import is_cancellable, progress
+from services.endpoint_api.core.operations import is_cancellable, is_pausable, progress
 from services.endpoint_api.core.outlook import CauseView, StageEtaView, WhyView
 from services.endpoint_api.core.shown import View, rfc3339, rfc3339_or_none
 from services.endpoint_api.core.state import Endpoint, Key, Operation, Visit
@@ -24,6 +24,14 @@ MODEL_STATES: Final = (
     (Fact.MODEL_DOWNLOADED, "loading"),
     (Fact.IMAGE_PULLED, "downloading"),
 )
+
+
+class CutView(View):
+    """An answer that was ended at a drain deadline."""
+
+    request_id: str
+    completion_tokens: int = Field(description="What its client got, and is billed for.")
+    cut_at: str
 
 
 class OperationView(View):
@@ -40,6 +48,10 @@ class OperationView(View):
     progress: float = Field(ge=0, le=1, description="The part of the stages that is behind it; 1 once it ended.")
     stage: Stage = Field(description="Where its endpoint stands.")
     cancellable: bool = Field(description="Whether a cancel would be accepted now.")
+    pausable: bool = Field(default=False, description="Whether it is a rollout that can be held, or let go on, now.")
+    paused: bool = Field(default=False, description="Whether it is held.")
+    streams_cut: int = Field(default=0, description="Answers that were cut short by it, at the end of their drain.")
+    receipt: tuple[CutView, ...] = Field(default=(), description="Which these are; of very many the first.")
 
 
 class StageView(View):
@@ -174,6 +186,13 @@ def operation_view(endpoint: Endpoint, operation: Operation) -> OperationView:
         progress=progress(endpoint, operation),
         stage=endpoint.stage,
         cancellable=is_cancellable(endpoint, operation),
+        pausable=is_pausable(endpoint, operation),
+        paused=endpoint.rollout_paused and is_pausable(endpoint, operation),
+        streams_cut=operation.streams_cut,
+        receipt=tuple(
+            CutView(request_id=each.request_id, completion_tokens=each.completion_tokens, cut_at=rfc3339(each.ended_ms))
+            for each in operation.cut
+        ),
     )
 
 

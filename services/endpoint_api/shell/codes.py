@@ -16,7 +16,7 @@ CODES: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
         409: (
             *("being_deleted", "changed_meanwhile", "deletion_is_final", "endpoint_exists", "key_already_made"),
             *("key_exists", "key_over", "key_rotated", "name_taken", "not_cancellable", "operation_finished"),
-            *("project_not_empty", "request_in_progress", "role_is_fixed", "secret_already_made"),
+            *("not_pausable", "project_not_empty", "request_in_progress", "role_is_fixed", "secret_already_made"),
             *("too_many_projects", "too_many_redeliveries", "webhook_already_made"),
         ),
         410: ("gone",),

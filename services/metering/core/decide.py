@@ -23,8 +23,8 @@ from libs.common.events.endpoint import (
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
 from libs.common.events.runtime import ReplicasChanged, VolumeChanged
+from libs.common.events.usage import CutStream, StreamsCut, UsageRecorded
 from libs.common.events.usage import Meter as MeterName
-from libs.common.events.usage import UsageRecorded
 from libs.common.runner import Woke
 from libs.common.units import DAY_MS, MINUTE_MS
 from services.metering.core.accounts import POOLED
@@ -64,12 +64,16 @@ class Totalled(Internal):
 
 
 class Served(Internal):
-    """What a router's batch says of one endpoint: which windows (by start) got entries, and what was sold in each."""
+    """What a router's batch says of one endpoint: which windows (by start) got entries, and what was sold in each.
+
+    `cut` are the answers in it that were ended at a drain deadline.
+    """
 
     kind: ClassVar[str] = "metering.served"
     owner: ClassVar[Owner] = Owner.METERING
 
     windows: tuple[tuple[int, Dimensions], ...]
+    cut: tuple[CutStream, ...] = ()
 
 
 class LedgerRead(Internal):
@@ -95,7 +99,14 @@ def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Wind
     if after.dimensions is not None:
         for start_ms, sold in booking.touched:
             after = mark(after, sold, (start_ms,), windows)
-    return Decision(after, lines=booking.lines, wake_at_ms=_wake_at(after, booking.next_ms))
+    cut = event.cut if isinstance(event, Served) else ()
+    return Decision(
+        after,
+        events=(StreamsCut(streams=cut),) if cut else (),
+        generation=max((each.generation for each in cut), default=0),
+        lines=booking.lines,
+        wake_at_ms=_wake_at(after, booking.next_ms),
+    )
 
 
 def decide_window(window: Window, envelope: Envelope, _now_ms: int) -> Decision[Window]:

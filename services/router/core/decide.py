@@ -16,9 +16,10 @@ from libs.common.events.endpoint import (
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
-from libs.common.events.route import RoutePublished, RouteWithdrawn
+from libs.common.events.route import RoutePublished, RouteWaiting, RouteWithdrawn
 from libs.common.events.runtime import CacheWarmed, Replica, ReplicasChanged
 from libs.common.events.tables import RouteEntry
+from libs.common.reconciler import Delayed
 from libs.common.runner import Woke
 from libs.common.units import SECOND_MS
 from services.router.core.lifecycle import LEAVING, SERVING, RouteStage
@@ -175,15 +176,26 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
 
 
 def _tell(route: Route, data: Event, url: str) -> tuple[Route, tuple[Event, ...]]:
-    """Facts are told from what was seen in the table, never from what was sent to it."""
+    """Facts are told from what was seen in the table and from outside, never from what was sent there."""
+    if isinstance(data, Delayed):
+        return _explain(route, data)
     if not isinstance(data, RouteSeen) or not _is_of(data, route):
         return route, ()
-    if route.stage is RouteStage.PUBLISHING and data.held is not None and data.held.generation == route.generation:
-        return replace(route, told_published=route.generation), (RoutePublished(url=url),)
+    is_held = data.held is not None and data.held.generation == route.generation
+    if route.stage is RouteStage.PUBLISHING and is_held and data.is_met_outside:
+        return replace(route, told_published=route.generation, hindered=""), (RoutePublished(url=url),)
     if route.stage is RouteStage.DRAINING and not data.lets_in and data.is_idle:
         told = replace(route, told_withdrawn=route.generation, drain_deadline_ms=None)
         return told, (RouteWithdrawn(streams_cut=data.streams_cut),)
     return route, ()
+
+
+def _explain(route: Route, why: Delayed) -> tuple[Route, tuple[Event, ...]]:
+    """Why it is not published yet, when the reason changes; it is the world's word, and tried again by itself."""
+    hindered = f"{route.generation} {why.code}"
+    if route.stage is not RouteStage.PUBLISHING or route.hindered == hindered:
+        return route, ()
+    return replace(route, hindered=hindered), (RouteWaiting(reason=why.code, message=why.message),)
 
 
 def _is_of(seen: RouteSeen, route: Route) -> bool:

@@ -18,9 +18,10 @@ OUT_MAX_S: Final = 60.0
 class Health:
     """How a replica answered lately. Mutable: touched for every request."""
 
-    __slots__ = ("failures", "is_probed", "out_until_s", "times_out")
+    __slots__ = ("answers", "failures", "faults", "is_probed", "out_until_s", "times_out")
 
     def __init__(self) -> None:
+        self.answers = self.faults = 0  # Since we know it; these only grow.
         self.failures = 0
         self.times_out = 0
         self.out_until_s = 0.0  # 0: it is in.
@@ -42,6 +43,7 @@ class Health:
 
     def answered(self) -> None:
         """It answered."""
+        self.answers += 1
         self.failures = self.times_out = 0
         self.out_until_s, self.is_probed = 0.0, False
 
@@ -52,6 +54,7 @@ class Health:
     def failed(self, now_s: float) -> bool:
         """It did not answer, or said that it is at fault; returns whether it was put out now."""
         self.failures += 1
+        self.faults += 1
         if not self.is_probed and (self.failures < FAILURES_MAX or self.out_until_s > now_s):
             return False
         self.out_until_s = now_s + min(OUT_MAX_S, OUT_S * 2**self.times_out)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from libs.common.events.route import EndpointLoad
+from libs.common.events.route import EndpointLoad, ReplicaOutcomes
+
+Outcomes = Callable[[], Mapping[str, tuple[ReplicaOutcomes, ...]]]
 
 # An endpoint that fell idle is told to be so this often, so that one lost report leaves no replica running for ever.
 IDLE_REPORTS: Final = 3
@@ -27,10 +30,14 @@ class _Gauge:
 
 
 class LoadMeter:
-    """Counts requests as they begin and end; a report closes the interval."""
+    """Counts requests as they begin and end; a report closes the interval.
 
-    def __init__(self, now_ms: int) -> None:
+    ``outcomes`` says how replicas answer, of the endpoints of which that is told.
+    """
+
+    def __init__(self, now_ms: int, outcomes: Outcomes = dict) -> None:
         self.from_ms = now_ms
+        self._outcomes = outcomes
         self._gauges: dict[str, _Gauge] = {}
 
     def introduce(self, endpoint_id: str, now_ms: int) -> None:
@@ -57,7 +64,7 @@ class LoadMeter:
     def report(self, now_ms: int) -> tuple[EndpointLoad, ...]:
         """What happened since the last report, by endpoint; an endpoint is left out once it was told to be idle."""
         lasted_ms = max(1, now_ms - self.from_ms)
-        loads = []
+        loads, outcomes = [], self._outcomes()
         for endpoint_id, gauge in sorted(self._gauges.items()):
             gauge.step(0, now_ms)
             average = min(gauge.area_ms * 1000 // lasted_ms, gauge.most * 1000)
@@ -67,6 +74,7 @@ class LoadMeter:
                     requests=gauge.begun,
                     concurrency_max=gauge.most,
                     concurrency_avg_milli=average,
+                    replicas=outcomes.get(endpoint_id, ()),
                 )
             )
             is_idle = not (gauge.begun or gauge.most or gauge.in_flight)

@@ -30,6 +30,7 @@ class RouteSeen(Internal):
     held: RouteEntry | None
     is_idle: bool = False
     streams_cut: int = 0
+    is_met_outside: bool = False  # Seen from outside: a stranger is refused there, and a good key let in.
     is_lost: bool = False  # The table has it still; the bucket that fills it lost it.
 
     @property
@@ -62,7 +63,7 @@ class Route:
     `asked` is the newest request; `endpoint`, of `endpoint_generation`, is the newest one that the runtime was said to
     be warm for: what is served meanwhile. `replacing`: its replicas are being replaced. `entry` is what was last put
     into the `routes` bucket and not deleted since; `told_*` is the generation for which the fact was told, so each
-    newer one is answered anew.
+    newer one is answered anew. `hindered` is what was last told of why it is not published, with its generation.
     """
 
     endpoint_id: str
@@ -77,6 +78,7 @@ class Route:
     entry: RouteEntry | None = None
     told_published: int = 0
     told_withdrawn: int = 0
+    hindered: str = ""
     drain_ms: int = 0
     drain_generation: int = 0
     drain_deadline_ms: int | None = None

@@ -10,6 +10,7 @@ from libs.common.clock import Clock
 from libs.common.events.tables import RouteEntry
 from libs.common.store.port import Store
 from services.router.core.limits import Grant, Limit, Refused
+from services.router.core.outside import Sight
 from services.router.core.serving import Row
 from services.router.shell.journal.durable import Durable
 
@@ -31,6 +32,13 @@ class DataPlane(Protocol):
 
     def cut(self, endpoint_id: str) -> None:
         """End the endpoint's running requests soon; each is billed for what was delivered. Safe to repeat."""
+
+
+class Outside(Protocol):
+    """The endpoint as a client far away meets it."""
+
+    def look(self, entry: RouteEntry) -> Sight:
+        """What a request without a key is answered, and one with; or what stands in their way. May take seconds."""
 
 
 class UsageJournal(Protocol):
@@ -96,6 +104,7 @@ class Ports:
     store: Store
     clock: Clock
     data_plane: DataPlane
+    outside: Outside
     journal: UsageJournal
     instance: str
     public_url: str

@@ -22,6 +22,14 @@ class RouterSettings(CommonSettings):
     public_url: str = Field(
         default="http://127.0.0.1:8800/v1", description="Where customers reach http_port: their client's base URL."
     )
+    probe_url: str = Field(
+        default="",
+        description="Where we look at our endpoints from outside before we say that they serve; empty: public_url.",
+    )
+    probe_ca_file: str = Field(
+        default="", description="Path of the certificates that probe_url's may come from; empty: the machine's."
+    )
+    probe_timeout_s: float = 2.0  # A client in the same region would have its answer in a tenth of that.
     instance: str = Field(
         default="router-0", pattern=r"^[a-z0-9-]{1,63}$", description="Unique and stable: the owner of its journal."
     )

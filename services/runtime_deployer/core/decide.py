@@ -23,6 +23,7 @@ from libs.common.events.route import RouteWithdrawn
 from libs.common.events.scale import ScaleDecided
 from libs.common.reconciler import Delayed, Refused
 from libs.common.runner import Woke
+from services.runtime_deployer.core import canary
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import kinds_of
 from services.runtime_deployer.core.observed import EXTRA, Kind, Observed
@@ -82,6 +83,8 @@ def _take_in_own(runtime: Runtime, envelope: Envelope, now_ms: int) -> Runtime:
     match envelope.data:
         case Observed() as observed:
             return _observed(runtime, observed, now_ms)
+        case canary.Answered() as news:
+            return canary.note(runtime, news, now_ms)
         case Delayed() as delayed:
             return replace(runtime, delay=f"{delayed.code}: {delayed.message}")
         case Refused() as refused:
@@ -127,6 +130,7 @@ def _requested(
         placement=request.placement,
         template=template,
         weights=_weights(runtime, request, offers, is_anew=learned.begun != runtime.begun),
+        rollout_paused=request.rollout_paused,
         extras=_extras(runtime, template),
     )
 
@@ -152,12 +156,13 @@ def _weights(runtime: Runtime, request: EndpointRequested, offers: _Offers, *, i
 
 
 def _goes_on(runtime: Runtime, request: EndpointRequested) -> bool:
-    """Whether the next request changes scaling or limits and nothing else, so that what was told stays true.
+    """Whether the next request changes scaling, limits or a pause and nothing else, so that what was told stays true.
 
     One that changes nothing at all was made for a reason that we may not have heard of yet: it begins a run.
     """
     spec = runtime.spec
-    if spec is None or request.placement != runtime.placement or request.spec == spec:
+    is_same = request.spec == spec and request.rollout_paused is runtime.rollout_paused
+    if spec is None or request.placement != runtime.placement or is_same:
         return False
     return request.spec.model_copy(update={"scaling": spec.scaling, "limits": spec.limits}) == spec
 

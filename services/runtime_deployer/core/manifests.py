@@ -113,7 +113,7 @@ def _pod_metadata(runtime: Runtime) -> Json:
     """Without the generation: a change of limits or of the number of replicas must not restart a pod."""
     return {
         "labels": {**_whose(runtime), RECIPE: runtime.recipe},
-        "annotations": {MODEL: runtime.model},
+        "annotations": {MODEL: runtime.served_name},
     }
 
 
@@ -212,6 +212,7 @@ def _deployment(runtime: Runtime, template: Template) -> Json:
     budget_s = template.download_s(size_bytes) + template.startup_s(size_bytes) + ROLLOUT_SLACK_S
     spec: Json = {
         "replicas": runtime.replicas_wanted,
+        **({"paused": True} if runtime.rollout_paused else {}),
         "selector": _selector(runtime),
         "progressDeadlineSeconds": budget_s,
         "minReadySeconds": MIN_READY_S,

@@ -147,7 +147,7 @@ def _differs(manifest: Manifest, observed: Observed, replicas: int) -> bool:
 
 def _warm_ups(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[WarmUp, ...]:
     return tuple(
-        WarmUp(cluster, each.name, each.port, each.model or runtime.model, each.warm_key)
+        WarmUp(cluster, each.name, each.port, each.model or runtime.served_name, each.warm_key)
         for each in observed.pods
         if each.ready and not each.terminating and each.warm_key not in runtime.warmed
     )

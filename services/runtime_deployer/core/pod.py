@@ -35,9 +35,17 @@ USER_ID: Final = 65532  # "nonroot" of the usual minimal images.
 MODELS: Final = "/models"
 SANDBOX: Final = "vnode"  # The tenancy, and the runtime class by which each pod of it is a machine of its own.
 GPUS: Final = "gpus"  # The pod's DRA claim, where its template asks for GPUs by one.
-# Templates whose engine has vLLM's command line.
+# Templates from before they could say `adapter_args`, and of which that is vLLM's.
 TAKES_ADAPTERS: Final = frozenset({"vllm", "vllm-openai", "vllm-mig", "vllm-dra", "kserve-vllm"})
+VLLM_ADAPTER_ARGS: Final = (
+    "--enable-lora",
+    "--max-loras",
+    "{adapters_max}",
+    "--max-lora-rank",
+    "{adapter_rank_max}",
+)
 ADAPTERS_WHILE_SERVING: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+NAME: Final = "{name}"  # In a template: what the engine answers to is no other endpoint's name.
 RECIPE_CHARS: Final = 16  # Of one endpoint's handful of recipes; a label may have 63.
 
 
@@ -72,6 +80,7 @@ def pod_spec(
     """What runs on the node for one replica. Without ``weights`` the fetch's image knows where the model is."""
     words = {
         "{model}": model,
+        NAME: f"{model}@{endpoint_id}",
         "{digest}": placement.model_digest,
         "{size_bytes}": str(placement.model_size_bytes),
         "{host}": "$(POD_IP)",
@@ -105,6 +114,12 @@ def pod_spec(
         **({"resourceClaims": [_gpu_claim(endpoint_id)]} if template.device_class else {}),
         **template.pod,
     }
+
+
+def served_name(endpoint_id: EndpointId, placement: Placement, model: str, template: Template) -> str:
+    """The one name that the engine answers to: the model's, or the endpoint's own where its command line says so."""
+    texts = placement.command or (*template.engine_command, *template.engine_args)
+    return f"{model}@{endpoint_id}" if any(NAME in each for each in texts) else model
 
 
 def _models(endpoint_id: EndpointId, placement: Placement, template: Template) -> Json:
@@ -164,8 +179,9 @@ def _engine(placement: Placement, template: Template, words: Mapping[str, str], 
     own: Json = {"args": _fill(template.engine_args, words)}
     if template.engine_command:
         own["command"] = _fill(template.engine_command, words)
-    if placement.adapters_max and template.name in TAKES_ADAPTERS:
-        own["args"] = [*_fill(template.engine_args, words), *_room_for_adapters(placement)]
+    if placement.adapters_max:
+        room = {"{adapters_max}": str(placement.adapters_max), "{adapter_rank_max}": str(placement.adapter_rank_max)}
+        own["args"] = _fill([*template.engine_args, *_adapter_args(template)], {**words, **room})
     if placement.command:
         own = {"command": _fill(placement.command, words)}
     is_kserve = template.workload is Workload.INFERENCE_SERVICE
@@ -198,15 +214,11 @@ def _engine(placement: Placement, template: Template, words: Mapping[str, str], 
     }
 
 
-def _room_for_adapters(placement: Placement) -> list[JsonValue]:
-    """As many as the model's catalogue entry allows, so that an adapter never restarts an engine."""
-    return [
-        "--enable-lora",
-        "--max-loras",
-        str(placement.adapters_max),
-        "--max-lora-rank",
-        str(placement.adapter_rank_max),
-    ]
+def _adapter_args(template: Template) -> tuple[str, ...]:
+    """Room for as many as the model's catalogue entry allows, so that an adapter never restarts an engine."""
+    if template.adapter_args is not None:
+        return template.adapter_args
+    return VLLM_ADAPTER_ARGS if template.name in TAKES_ADAPTERS else ()
 
 
 def _resources(placement: Placement, template: Template) -> Json:

@@ -11,7 +11,7 @@ from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
 from libs.common.ids import EndpointId
 from services.runtime_deployer.core.observed import Kind, Observed
-from services.runtime_deployer.core.pod import recipe_of
+from services.runtime_deployer.core.pod import recipe_of, served_name
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import Trouble
 from services.runtime_deployer.core.weights import Weights
@@ -74,6 +74,35 @@ class DownloadTold:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the requests that a router sent to a replica."""
+
+    instance: str
+    replica: str
+    answered: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """All that ended there."""
+        return self.answered + self.failed
+
+    @property
+    def percent(self) -> int:
+        """The share that failed, rounded down."""
+        return self.failed * 100 // self.total if self.total else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What routers told of one run, and when last."""
+
+    run: int = 0
+    at_ms: int = 0
+    seen: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """What runs, or should, for one endpoint.
 
@@ -115,6 +144,8 @@ class Runtime:
     volume_told_bytes: int = 0
     weights: Weights | None = None
     download_told: DownloadTold = DownloadTold()
+    outcomes: Outcomes = Outcomes()
+    rollout_paused: bool = False
 
     @property
     def model(self) -> str:
@@ -160,6 +191,13 @@ class Runtime:
         if self.placement is None or self.template is None:
             return ""
         return recipe_of(self.endpoint_id, self.placement, self.model, self.template, self.weights)
+
+    @property
+    def served_name(self) -> str:
+        """What its engines answer to; empty while that is not known."""
+        if self.placement is None or self.template is None:
+            return self.model
+        return served_name(self.endpoint_id, self.placement, self.model, self.template)
 
     @property
     def is_withdrawn(self) -> bool:

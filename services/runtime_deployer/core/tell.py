@@ -21,6 +21,7 @@ from libs.common.events.runtime import (
     RuntimeRemoved,
     VolumeChanged,
 )
+from services.runtime_deployer.core import canary
 from services.runtime_deployer.core.observed import Kind
 from services.runtime_deployer.core.progress import fetched_of, replicas_of, steps_reached
 from services.runtime_deployer.core.state import DownloadTold, Failure, ReplicasTold, Runtime, Told
@@ -34,7 +35,7 @@ def tell(runtime: Runtime, now_ms: int) -> Decision[Runtime]:
     """The decision that follows from the state: what is told now, and when the clock should look again."""
     runtime, failed = _failure(runtime, now_ms)
     runtime, progress = _download(runtime)
-    runtime, steps = _steps(runtime)
+    runtime, steps = _steps(runtime, now_ms)
     runtime, changed = _replicas(runtime)
     runtime, health = _health(runtime)
     runtime, volume = _volume(runtime)
@@ -43,7 +44,7 @@ def tell(runtime: Runtime, now_ms: int) -> Decision[Runtime]:
         runtime,
         events=(*failed, *progress, *steps, *changed, *health, *volume, *removed),
         generation=runtime.generation,
-        wake_at_ms=_wake_at_ms(runtime),
+        wake_at_ms=_wake_at_ms(runtime, now_ms),
     )
 
 
@@ -51,7 +52,7 @@ def _failure(runtime: Runtime, now_ms: int) -> Telling:
     """Permanent trouble, once; a runtime that has served is degraded instead, because failing gives everything back."""
     if not runtime.is_wanted or runtime.has_served or Fact.RUNTIME_FAILED in runtime.told_facts:
         return runtime, ()
-    failure = runtime.failure or _lasting(runtime, now_ms) or _no_template(runtime)
+    failure = runtime.failure or _lasting(runtime, now_ms) or _no_template(runtime) or canary.sickness(runtime)
     if failure is None:
         return runtime, ()
     runtime = _note(replace(runtime, failure=failure), Fact.RUNTIME_FAILED)
@@ -72,11 +73,13 @@ def _no_template(runtime: Runtime) -> Failure | None:
     return Failure("TemplateUnknown", f"there is no runtime template {name}: add its file and restart, or fix the tier")
 
 
-def _steps(runtime: Runtime) -> Telling:
+def _steps(runtime: Runtime, now_ms: int) -> Telling:
     if not runtime.is_wanted or Fact.RUNTIME_FAILED in runtime.told_facts:
         return runtime, ()
     events: list[Event] = []
     for step in steps_reached(runtime):
+        if step is Fact.CACHE_WARMED and canary.is_unproved(runtime, now_ms):
+            break
         if step not in runtime.told_facts:
             runtime = _note(runtime, step)
             events.append(_step_event(step, runtime))
@@ -169,9 +172,11 @@ def _note(runtime: Runtime, fact: Fact) -> Runtime:
     return replace(runtime, told=Told(runtime.run, (*runtime.told_facts, fact)))
 
 
-def _wake_at_ms(runtime: Runtime) -> int | None:
-    """When present trouble would become permanent."""
-    trouble = runtime.trouble
-    if trouble is None or not runtime.is_wanted or runtime.has_served or runtime.failure is not None:
+def _wake_at_ms(runtime: Runtime, now_ms: int) -> int | None:
+    """When present trouble would become permanent, or silence of routers mean that nobody asks."""
+    if not runtime.is_wanted or runtime.has_served or runtime.failure is not None:
         return None
-    return runtime.trouble_since_ms + trouble.patience_ms
+    trouble = runtime.trouble
+    lasting_ms = None if trouble is None else runtime.trouble_since_ms + trouble.patience_ms
+    silent_ms = canary.silent_at_ms(runtime) if canary.is_watched(runtime, now_ms) else None
+    return min((each for each in (lasting_ms, silent_ms) if each is not None), default=None)

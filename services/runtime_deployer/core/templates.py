@@ -46,7 +46,7 @@ class Toleration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """How a model is served. Words in braces ({model}, {digest}, {size_bytes}, {host}, {port}) are filled in.
+    """How a model is served. Words in braces ({model}, {name}, {digest}, {size_bytes}, {host}, {port}) are filled in.
 
     A published version never changes: an endpoint keeps the text that it was created with, and a change is a new
     version.
@@ -59,6 +59,9 @@ class Template:
     engine_image: str
     engine_args: tuple[str, ...]
     engine_command: tuple[str, ...] = ()  # Empty: the image's own entry point.
+    adapter_args: tuple[str, ...] | None = (
+        None  # More of them where a model takes adapters; None: as before there were.
+    )
     port: int = 8000
     health_path: str = "/health"
     gpu_resource: str = GPU_RESOURCE  # Or a MIG profile's, such as nvidia.com/mig-3g.40gb.

@@ -14,7 +14,7 @@ from libs.client import Json, Millrace, Refused
 from libs.common.keys import mint
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.shell.openapi import document
-from tests.unit.endpoint_api.given import SPEC, Stand, a_caller
+from tests.unit.endpoint_api.given import PROGRESS, SPEC, Stand, a_caller
 
 SPEC_JSON: Final[Json] = SPEC.model_dump(mode="json")
 FRAME: Final = 'id: 1\nevent: watch.ready\ndata: {"a": 1}\n\n'
@@ -63,6 +63,12 @@ class Scene:
         """The id of an operation that runs."""
         return str(self.client.endpoints.create(self.name(), SPEC_JSON)["id"])
 
+    def rollout(self) -> str:
+        """The id of an update that replaces replicas."""
+        name = self.endpoint()
+        self.stand.hear(self.client.endpoints.get(name)["id"], PROGRESS)
+        return str(self.client.endpoints.update(name, {"model": "millrace/ngram-1-large"})["id"])
+
     def key(self) -> str:
         """The id of a new key."""
         return str(self.client.keys.create(self.name())["id"])
@@ -103,6 +109,8 @@ CALLS: Final[Mapping[str, Callable[[Scene], object]]] = {
     "watch_project": lambda at: next(at.watcher.watch()),
     "list_operations": lambda at: list(at.client.operations.list(status="running")),
     "get_operation": lambda at: at.client.operations.get(at.operation()),
+    "pause_operation": lambda at: at.client.operations.pause(at.rollout()),
+    "resume_operation": lambda at: at.client.operations.resume(at.rollout()),
     "cancel_operation": lambda at: at.client.operations.cancel(at.operation()),
     "create_key": lambda at: at.client.keys.create(at.name(), ["read"], expires_in_s=60, allowed_ips=["192.0.2.0/24"]),
     "list_keys": lambda at: at.client.keys.list(),

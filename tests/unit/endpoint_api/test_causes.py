@@ -7,29 +7,29 @@ from typing import Final
 
 import pytest
 
-from libs.common.events import capacity, runtime
-from libs.common.events.endpoint import Scaling
+from libs.common.events import capacity, route, runtime
+from libs.common.events.endpoint import Scaling, Stage
 from libs.model_fetch.reasons import Reason as Fetched
 from services.capacity_manager.core.reasons import Reason
 from services.endpoint_api.core.causes import REASONS, Code, causes_of, code_of
 from services.endpoint_api.core.decide import decide
 from services.endpoint_api.core.lifecycle import CAPACITY_MS, RECORD_MS
+from services.router.core.outside import Fault, Obstacle
 from services.runtime_deployer.core.trouble import FINAL_FETCH, PATIENCE_MS, SAID
 from tests.unit.endpoint_api.given import CATALOGUE, NOW, PROGRESS, an_endpoint, tellings, told, woke
 
 # What the deployer says besides its tables: of crashes, of fetches, of templates.
 SAID_IN_CODE: Final = frozenset(
-    {"CrashLoopBackOff", "ModelFetchFailed", "OOMKilled", "NoReplicaReady", "TemplateUnknown"}
+    {"CrashLoopBackOff", "ErrorRate", "ModelFetchFailed", "OOMKilled", "NoReplicaReady", "TemplateUnknown"}
 )
-TOLD: Final = {
-    *map(str, Reason),
+OWNERS_TELL: Final = {
+    *map(str, [*Reason, *Fault, *Obstacle]),
     *PATIENCE_MS,
     *FINAL_FETCH,
     *SAID.values(),
     *map(str, Fetched),
-    *SAID_IN_CODE,
-    "DeadlinePassed",
-}
+} - {""}
+TOLD: Final = {*OWNERS_TELL, *SAID_IN_CODE, "DeadlinePassed"}
 
 
 @pytest.mark.parametrize("reason", sorted(TOLD))
@@ -109,3 +109,16 @@ def test_an_endpoint_that_serves_has_no_cause_and_one_that_begins_has_its_worker
     assert [each.code for each in causes_of(begun, CATALOGUE, NOW)] == [Code.WORKING]
     assert causes_of(begun, CATALOGUE, NOW)[0].waiting_on == "capacity-manager"
     assert Code.DEADLINE in [each.code for each in causes_of(begun, CATALOGUE, NOW + RECORD_MS)]
+
+
+def test_a_route_that_nobody_can_use_yet_says_why_until_it_is_published() -> None:
+    waiting = told(route.RouteWaiting(reason="DnsNotReady", message="its name does not resolve"), sequence=3)
+    warm = tuple(told(each, sequence=2) for each in PROGRESS[:-1])
+    endpoint = an_endpoint(*warm, waiting)
+    serving = an_endpoint(*warm, waiting, told(route.RoutePublished(url="http://router/v1"), sequence=4))
+
+    (cause,) = causes_of(endpoint, CATALOGUE, NOW)
+
+    assert (endpoint.stage, serving.stage) == (Stage.PUBLISHING_ROUTE, Stage.READY)
+    assert (cause.code, cause.reason, cause.waiting_on) == (Code.DNS, "DnsNotReady", "router")
+    assert causes_of(serving, CATALOGUE, NOW) == ()

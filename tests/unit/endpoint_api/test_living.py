@@ -14,12 +14,14 @@ from libs.common.events.event import Event
 from libs.common.units import MINUTE_MS
 from services.endpoint_api.core.commands import (
     CancelOperation,
+    HoldOperation,
     PauseEndpoint,
     ResumeEndpoint,
     UpdateEndpoint,
     command_envelope,
 )
 from services.endpoint_api.core.decide import decide
+from services.endpoint_api.core.explain import why
 from services.endpoint_api.core.lifecycle import UPDATE_MS
 from services.endpoint_api.core.operations import FINISHED_MAX
 from services.endpoint_api.core.refusal import Outpaced, PreconditionFailed
@@ -70,6 +72,13 @@ def cancel(number: int) -> Envelope:
     """A cancel of the endpoint's operation of this number."""
     operation_id = f"op-{ID.removeprefix('ep-')}-{number}"
     return command_envelope(ID, CancelOperation(actor="key:k", operation_id=operation_id), NOW, ask=f"c{number}")
+
+
+def hold(number: int, *, holds: bool = True) -> Envelope:
+    """A pause, or a resume, of the endpoint's operation of this number."""
+    operation_id = f"op-{ID.removeprefix('ep-')}-{number}"
+    command = HoldOperation(actor="key:k", operation_id=operation_id, is_held=holds)
+    return command_envelope(ID, command, NOW, ask=f"h{number}{holds}")
 
 
 def rolled(generation: int, first: int) -> tuple[Envelope, ...]:
@@ -254,3 +263,47 @@ def test_any_order_of_facts_between_the_commands_ends_in_the_same_stage(
     assert sorted(ended) == sorted(each.id for each in state.operations)
     began_ms = state.operations[0].accepted_ms
     assert sum(each.spent_ms for each in state.visits) + now_ms - state.visit.since_ms == now_ms - began_ms
+
+
+def test_a_rollout_is_held_where_it_is_and_its_clock_with_it_until_it_is_let_go_on() -> None:
+    held = decided(*UPDATING, hold(2))
+    again = decide(held.state, hold(2), NOW)
+    on = decided(*UPDATING, hold(2), hold(2, holds=False))
+
+    (asked,) = held.events
+    assert isinstance(asked, EndpointRequested)
+    assert (asked.rollout_paused, held.generation, held.state.stage) == (True, 3, Stage.UPDATING)
+    assert (held.wake_at_ms, why(held.state).reason) == (None, "RolloutPaused")
+    assert again.events == ()
+    (goes_on,) = on.events
+    assert isinstance(goes_on, EndpointRequested)
+    assert (goes_on.rollout_paused, on.generation, on.wake_at_ms) == (False, 4, NOW + UPDATE_MS)
+    assert on.state.operations[-1].outcome is Outcome.RUNNING
+
+
+def test_a_rollout_that_was_held_succeeds_when_it_is_warm_and_routed() -> None:
+    decision = decided(*UPDATING, hold(2), hold(2, holds=False), *rolled(4, 40))
+
+    assert decision.state.stage is Stage.READY
+    assert decision.state.operations[-1].outcome is Outcome.SUCCEEDED
+
+
+def test_what_follows_a_held_rollout_is_not_held() -> None:
+    cancelled = decided(*UPDATING, hold(2), cancel(2))
+    updated = decided(*UPDATING, hold(2), update(LARGER, made_from=3))
+
+    for each in (cancelled, updated):
+        asked = next(told for told in each.events if isinstance(told, EndpointRequested))
+        assert not asked.rollout_paused
+        assert not each.state.rollout_paused
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "code"),
+    [(READY, 1, "operation_finished"), ((), 1, "not_pausable"), (PAUSED, 2, "operation_finished")],
+)
+def test_only_a_rollout_on_its_way_can_be_held(before: tuple[Envelope, ...], number: int, code: str) -> None:
+    with pytest.raises(Conflict) as refused:
+        decide(an_endpoint(*before), hold(number), NOW)
+
+    assert refused.value.code == code

@@ -87,6 +87,20 @@ def operation(scene: Scene) -> str:
     return str(scene.made("/v1/endpoints", BODY)["id"])
 
 
+def rollout(scene: Scene) -> str:
+    """An update that replaces replicas."""
+    ref = endpoint(scene)
+    answer = scene.ask("PATCH", f"/v1/endpoints/{ref}", {"spec": {"model": "millrace/ngram-1-large"}})
+    return str(answer.json()["id"])
+
+
+def held(scene: Scene) -> str:
+    """One that is paused."""
+    ref = rollout(scene)
+    scene.made(f"/v1/operations/{ref}/pause", None)
+    return ref
+
+
 def key(scene: Scene) -> str:
     """A key."""
     return str(scene.made("/v1/keys", {"name": "ci", "scopes": ["read"]})["id"])
@@ -150,6 +164,8 @@ CHANGES_THERE_ARE: Final = (
     Change("POST /endpoints/{ref}/resume", paused, None, {"by": "force"}),
     Change("DELETE /endpoints/{ref}", endpoint, None, {"by": "force"}),
     Change("POST /operations/{operation_id}/cancel", operation, None, {"by": "force"}),
+    Change("POST /operations/{operation_id}/pause", rollout, None, {"by": "force"}),
+    Change("POST /operations/{operation_id}/resume", held, None, {"by": "force"}),
     Change("POST /keys", nothing, {"name": "a", "scopes": ["read"]}, {"name": "b", "scopes": ["read"]}),
     Change("POST /keys/{key_id}/rotate", key, {"overlap_s": 1}, {"overlap_s": 2}),
     Change("DELETE /keys/{key_id}", key, None, {"by": "force"}),

@@ -13,6 +13,7 @@ from libs.common.bus.streams import message_of
 from libs.common.errors import Invalid
 from libs.common.events.event import Owner
 from libs.common.events.route import RequestUsage
+from libs.common.events.usage import StreamsCut
 from libs.common.units import DAY_MS
 from services.metering.core.boots import BOOTS_MAX, Boots
 from services.metering.core.intake import TOKENS_MAX
@@ -215,3 +216,16 @@ def test_windows_of_another_size_over_an_old_ledger_are_refused() -> None:
 
     with pytest.raises(Invalid, match="10 s long, not 60 s"):
         world.start()
+
+
+def test_answers_that_were_cut_at_a_drain_deadline_are_told_of_their_endpoint_by_id() -> None:
+    world = World()
+    world.hear(requested(), requested(endpoint="ep-two", tenant="globex"))
+    cut = usage("r2", completion_tokens=7).model_copy(update={"finish": "drain_cut"})
+
+    world.hear(batch([usage("r1"), cut, usage("r3", endpoint="ep-two", tenant="globex")]))
+
+    (told,) = [each for each in world.told() if isinstance(each, StreamsCut)]
+    assert [(each.request_id, each.completion_tokens, each.generation) for each in told.streams] == [("r2", 7, 1)]
+    (row,) = [each for each in world.store.outbox.values() if each.headers.get("ce-type") == "usage.streams_cut.v1"]
+    assert row.headers["ce-subject"] == ENDPOINT

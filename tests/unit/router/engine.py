@@ -28,6 +28,7 @@ class Engine:
     close_after_answer: bool = False
     idle_s: float | None = None  # Closes a kept connection that idles this long.
     refuse_connections: int = 0  # So many of the next connections are closed before an answer.
+    names: frozenset[str] | None = None  # What it answers to; None: to everything.
     gate: asyncio.Event | None = None  # Nothing is answered before it is set.
     raw_answer: bytes | None = None
     forget_done: bool = False
@@ -80,7 +81,9 @@ class Engine:
             writer.write(self.raw_answer)
             await writer.drain()
             return False
-        if self.status != 200:
+        if self.names is not None and body["model"] not in self.names:
+            self._whole(writer, 404, b'{"error":{"message":"The model does not exist.","code":404}}')
+        elif self.status != 200:
             self._whole(writer, self.status, self.error_body)
         elif body.get("stream"):
             if not await self._stream(writer, body, chat="messages" in body):

@@ -88,12 +88,21 @@ def replicas_changed(
     return envelope(data, generation=generation, sequence=sequence)
 
 
-def seen(route: Route, *, held: bool = True, is_idle: bool = False, streams_cut: int = 0, mark: str = "") -> Envelope:
+def seen(
+    route: Route,
+    *,
+    held: bool = True,
+    is_met_outside: bool = True,
+    is_idle: bool = False,
+    streams_cut: int = 0,
+    mark: str = "",
+) -> Envelope:
     """A look at a table that has what the route last put there, or nothing."""
     data = RouteSeen(
         stage=route.stage,
         generation=route.generation,
         held=route.entry if held else None,
+        is_met_outside=held and is_met_outside,
         is_idle=is_idle,
         streams_cut=streams_cut,
     )

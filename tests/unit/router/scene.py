@@ -23,7 +23,7 @@ from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.journal.memory import MemoryUsageJournal
 from services.router.shell.journal.store import read_rows
 from services.router.shell.ports import UsageJournal
-from services.router.shell.request.gateway import Gateway, Limits
+from services.router.shell.request.gateway import Gateway, Limits, Probed
 
 TENANT, PROJECT, NAME, ENDPOINT = "ten-a", "prj-a", "chatty", "ep-a"
 KEY = keys.mint(SystemEntropy())
@@ -101,6 +101,7 @@ async def a_scene(
     journal: UsageJournal | None = None,
     tls: ssl.SSLContext | None = None,
     trusted: str = "",
+    probed: Probed = lambda _key, _now_ms: None,
 ) -> AsyncIterator[Scene]:
     """A running edge in front of the engines at ``urls``; ``trusted``: only these connect, with a PROXY header."""
     if journal is None:
@@ -109,6 +110,7 @@ async def a_scene(
     ring = keys.Keyring({KEY.key_id: key_entry(KEY), OTHER_KEY.key_id: key_entry(OTHER_KEY, tenant="ten-b")})
     table = RouteTable()
     gateway = Gateway(keyring=ring, table=table, journal=journal, clock=SystemClock(), boot_id="boot1", limits=limits)
+    gateway.probed = probed
     gateway.trusted = trusted_proxies(trusted)
     edge = Edge(gateway, host="127.0.0.1", port=0, drain_s=1.0, tls=tls, is_behind_proxy=bool(trusted))
     edge.bind()

@@ -12,9 +12,11 @@ from libs.common.clock import ManualClock
 from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event
 from libs.common.events.route import UsageReported
+from libs.common.events.tables import RouteEntry
 from libs.common.events.usage import UsageConfirmed
 from libs.common.ids import EventId
 from libs.common.store.memory import MemoryStore
+from services.router.core.outside import Sight
 from services.router.core.serving import Row
 from services.router.service import RouterService, build
 from services.router.shell.engines.table import RouteTable
@@ -43,6 +45,13 @@ class Wire:
     def reports(self) -> list[UsageReported]:
         found: list[Event] = [from_wire(each.headers, each.body).data for each in self.messages]
         return [each for each in found if isinstance(each, UsageReported)]
+
+
+class Unseen:
+    """An outside that nobody looks at: no route is published here."""
+
+    def look(self, entry: RouteEntry) -> Sight:
+        raise AssertionError(f"{entry.endpoint_id} was looked at")
 
 
 def a_journal(count: int) -> MemoryUsageJournal:
@@ -143,7 +152,7 @@ def test_a_restart_between_sending_and_noting_it_sends_again_as_another_boot() -
 
 
 def a_service(journal: MemoryUsageJournal) -> RouterService:
-    return build(Ports(MemoryStore(), ManualClock(), RouteTable(), journal, "router-0", "http://router/v1"))
+    return build(Ports(MemoryStore(), ManualClock(), RouteTable(), Unseen(), journal, "router-0", "http://router/v1"))
 
 
 def confirmation(instance: str, *request_ids: str) -> Delivery:

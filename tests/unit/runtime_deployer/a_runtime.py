@@ -88,7 +88,12 @@ def told(data: Event, *, generation: int = 1, sequence: int = 1, id: str = "") -
 
 
 def requested(
-    *, generation: int = 1, sequence: int = 1, spec: EndpointSpec | None = None, placement: Placement | None = None
+    *,
+    generation: int = 1,
+    sequence: int = 1,
+    spec: EndpointSpec | None = None,
+    placement: Placement | None = None,
+    rollout_paused: bool = False,
 ) -> Envelope:
     data = EndpointRequested(
         tenant_id="acme",
@@ -96,6 +101,7 @@ def requested(
         name="chat",
         spec=spec or a_spec(),
         placement=placement or a_placement(),
+        rollout_paused=rollout_paused,
     )
     return told(data, generation=generation, sequence=sequence)
 

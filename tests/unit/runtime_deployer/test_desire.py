@@ -37,8 +37,9 @@ OTHER = "millrace/ngram-2"
 STEPS = ["runtime.image_pulled", "runtime.model_downloaded", "runtime.model_loaded", "runtime.cache_warmed"]
 
 
-def another_model(*, generation: int = 2, sequence: int = 10) -> Envelope:
-    return requested(generation=generation, sequence=sequence, spec=a_spec(model=OTHER))
+def another_model(*, generation: int = 2, sequence: int = 10, rollout_paused: bool = False) -> Envelope:
+    spec = a_spec(model=OTHER)
+    return requested(generation=generation, sequence=sequence, spec=spec, rollout_paused=rollout_paused)
 
 
 def paused(*, generation: int = 2, sequence: int = 10) -> Envelope:

@@ -15,6 +15,7 @@ from tests.unit.runtime_deployer.a_runtime import (
     a_serving_scene,
     gpu_ready,
     requested,
+    scale_decided,
     warm,
 )
 from tests.unit.runtime_deployer.test_desire import OTHER_RECIPE, another_model, of_the_other, paused
@@ -24,11 +25,15 @@ SWAP = {"maxSurge": 0, "maxUnavailable": 1}
 
 
 def steps_of(scene: Scene) -> JsonValue:
-    spec = dict(render(scene.runtime, VLLM)[-1].body)["spec"]
-    assert isinstance(spec, dict)
-    strategy = spec["strategy"]
+    strategy = deployment_of(scene)["strategy"]
     assert isinstance(strategy, dict)
     return strategy["rollingUpdate"]
+
+
+def deployment_of(scene: Scene) -> dict[str, JsonValue]:
+    spec = dict(render(scene.runtime, VLLM)[-1].body)["spec"]
+    assert isinstance(spec, dict)
+    return spec
 
 
 def without_room() -> PodSeen:
@@ -113,3 +118,26 @@ def test_an_update_has_less_patience_than_a_first_start_because_there_is_somethi
     failed = scene.last(RuntimeFailed)
     assert isinstance(failed, RuntimeFailed)
     assert failed.reason == "ImagePullBackOff"
+
+
+def test_a_rollout_is_held_by_its_deployment_and_is_the_same_run_when_it_goes_on() -> None:
+    scene = a_serving_scene(warm("o1")).hear(another_model()).see(warm("o1"))
+    begun, recipe = scene.runtime.begun, scene.runtime.recipe
+
+    scene.hear(another_model(generation=3, sequence=11, rollout_paused=True)).see(warm("o1"))
+    held = deployment_of(scene)
+    scene.hear(another_model(generation=4, sequence=12)).see(warm("o1"))
+
+    assert (held.get("paused"), deployment_of(scene).get("paused")) == (True, None)
+    assert (scene.runtime.begun, scene.runtime.recipe) == (begun, recipe)
+    assert last_told(scene).replacing
+
+
+def test_replicas_may_be_added_while_a_rollout_is_held() -> None:
+    scene = a_serving_scene(warm("o1")).hear(
+        another_model(), another_model(generation=3, sequence=11, rollout_paused=True)
+    )
+
+    scene.hear(scale_decided(2, generation=3))
+
+    assert (deployment_of(scene)["replicas"], deployment_of(scene)["paused"]) == (2, True)

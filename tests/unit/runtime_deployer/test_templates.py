@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import Invalid
-from services.runtime_deployer.core.pod import WRITTEN, pod_spec
-from services.runtime_deployer.core.templates import Workload
+from libs.common.events.endpoint import Placement
+from services.runtime_deployer.core.pod import WRITTEN, pod_spec, served_name
+from services.runtime_deployer.core.templates import Template, Workload
 from services.runtime_deployer.shell.settings import TEMPLATES_DIR
 from services.runtime_deployer.shell.templates import FILE_BYTES_MAX, load_templates
-from tests.unit.runtime_deployer.a_runtime import ENDPOINT, MODEL, a_placement
+from tests.unit.runtime_deployer.a_runtime import ENDPOINT, MODEL, TEMPLATES, a_placement
 
 SHIPPED = (TEMPLATES_DIR / "vllm-1.yaml").read_text()
 
@@ -37,6 +38,7 @@ def test_the_shipped_templates_are_engines_direct_and_behind_kserve() -> None:
         "vllm-openai@1",
         "vllm@1",
         "vllm@2",
+        "vllm@3",
     }
     assert {each.workload for each in shipped.values()} == set(Workload)
 
@@ -107,3 +109,37 @@ def test_two_files_with_one_version_are_refused(tmp_path: Path) -> None:
 def test_a_directory_without_templates_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="MILLRACE_TEMPLATES_DIR"):
         load_templates(tmp_path)
+
+
+def test_a_template_says_by_itself_how_its_engine_takes_adapters() -> None:
+    placement = a_placement().model_copy(update={"adapters_max": 4, "adapter_rank_max": 32})
+    room = ["--enable-lora", "--max-loras", "4", "--max-lora-rank", "32"]
+
+    args = {
+        name: engine_args(replace(TEMPLATES["vllm@3"], name="ours", adapter_args=declared), placement)
+        for name, declared in (("declared", TEMPLATES["vllm@3"].adapter_args), ("none", ()), ("unsaid", None))
+    }
+
+    assert args["declared"][-5:] == room
+    assert args["none"] == args["unsaid"] == args["declared"][:-5]
+    assert engine_args(TEMPLATES["vllm@1"], placement)[-5:] == room, "published before templates could say so"
+
+
+def test_an_engine_answers_to_the_endpoints_own_name_where_its_template_says_so() -> None:
+    placement = a_placement()
+
+    own, shared = (served_name(ENDPOINT, placement, MODEL, TEMPLATES[key]) for key in ("vllm@3", "vllm@1"))
+
+    assert (own, shared) == (f"{MODEL}@{ENDPOINT}", MODEL)
+    assert own in engine_args(TEMPLATES["vllm@3"], placement)
+
+
+def engine_args(template: Template, placement: Placement) -> list[str]:
+    """What its engine is started with."""
+    containers = pod_spec(ENDPOINT, placement, MODEL, template)["containers"]
+    assert isinstance(containers, list)
+    engine = containers[0]
+    assert isinstance(engine, dict)
+    args = engine["args"]
+    assert isinstance(args, list)
+    return [str(each) for each in args]

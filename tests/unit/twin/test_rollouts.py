@@ -80,3 +80,20 @@ def test_an_engine_answers_to_the_one_name_that_it_serves() -> None:
 
     assert [each.status for each in answers] == [200, 404]
     assert json.loads(answers[1].body)["error"]["param"] == "model"
+
+
+def test_a_rollout_that_is_paused_replaces_nothing_and_goes_on_when_it_is_not() -> None:
+    scene = Scene()
+    scene.serving(replicas=2)
+    paused = another()
+    paused["spec"]["paused"] = True
+
+    scene.deploy(paused)
+    for _ in range(60):
+        scene.later(10 * SECOND)
+    still = generations(scene)
+    scene.deploy(another())
+    while scene.deployment()["status"].get("readyReplicas", 0) < 2 or generations(scene) != ["2", "2"]:
+        scene.later(SECOND)
+
+    assert still == ["1", "1"]

@@ -74,6 +74,11 @@ def _cancel(api: Api, ask: Ask, command: cmd.CancelOperation) -> Answer:
     return replace(answer, etag="")  # The operation's generation is the one that was undone.
 
 
+def _hold(api: Api, ask: Ask, command: cmd.PauseOperation | cmd.ResumeOperation) -> Answer:
+    holds = isinstance(command, cmd.PauseOperation)
+    return replace(_accepted(api.operations.hold(ask, command.operation, holds=holds)), etag="")
+
+
 def _revoke(api: Api, ask: Ask, command: cmd.RevokeKey) -> Answer:
     return Answer(HTTPStatus.OK, api.keys.revoke(ask, command.key).model_dump_json())
 
@@ -89,6 +94,8 @@ _ACTS: Final[Mapping[type[cmd.Command], Callable[[Api, Ask, Any], Answer]]] = Ma
         cmd.ResumeEndpoint: _resume,
         cmd.DeleteEndpoint: _delete,
         cmd.CancelOperation: _cancel,
+        cmd.PauseOperation: _hold,
+        cmd.ResumeOperation: _hold,
         cmd.RevokeKey: _revoke,
     }
 )

@@ -51,3 +51,15 @@ def get_operation(who: Who, verbs: Verbs, operation_id: Id) -> OperationView:
 def cancel_operation(ask: Asking, request: Request, operation_id: Id) -> Response:
     """Undo what still runs: an update goes back to what ran before, a create is deleted."""
     return accepted(request, ask, cmd.CancelOperation(**whose(ask), operation=operation_id))
+
+
+@router.post("/operations/{operation_id}/pause", status_code=202, response_model=OperationView)
+def pause_operation(ask: Asking, request: Request, operation_id: Id) -> Response:
+    """Hold a rollout where it is: no further replica is replaced until it is resumed; what serves goes on serving."""
+    return accepted(request, ask, cmd.PauseOperation(**whose(ask), operation=operation_id))
+
+
+@router.post("/operations/{operation_id}/resume", status_code=202, response_model=OperationView)
+def resume_operation(ask: Asking, request: Request, operation_id: Id) -> Response:
+    """Let a rollout that was paused go on."""
+    return accepted(request, ask, cmd.ResumeOperation(**whose(ask), operation=operation_id))

@@ -9,7 +9,7 @@ from libs.common.errors import NotFound
 from libs.common.runner import Runner
 from services.endpoint_api.core import admission, status
 from services.endpoint_api.core.caller import Ask, Caller, Scope
-from services.endpoint_api.core.commands import CancelOperation, command_envelope
+from services.endpoint_api.core.commands import CancelOperation, HoldOperation, command_envelope
 from services.endpoint_api.core.operations import found
 from services.endpoint_api.core.state import Endpoint, Operation, Outcome
 from services.endpoint_api.core.status import OperationView
@@ -73,6 +73,21 @@ class OperationVerbs:
         items = tuple(_view(owner, each.id) for owner, each in chosen[:limit])
         return OperationPage(items, cursor_of(items[-1].id) if len(chosen) > limit else None)
 
+    def hold(self, ask: Ask, operation_id: str, *, holds: bool) -> OperationView:
+        """Hold a rollout where it is, or let it go on. Raises Conflict if it has ended or replaces nothing now."""
+        with metrics.counted("hold" if holds else "release"):
+            ask.caller.needs(Scope.MANAGE)
+            endpoint = find_of_operation(self._endpoints, ask.caller, operation_id)
+            _view(endpoint, operation_id)
+            command = HoldOperation(
+                actor=ask.caller.actor,
+                request_id=ask.request_id,
+                if_match=ask.if_match,
+                operation_id=operation_id,
+                is_held=holds,
+            )
+            return self._take(ask, endpoint, command, f"{operation_id}|{holds}")
+
     def cancel(self, ask: Ask, operation_id: str) -> OperationView:
         """Undo what a running operation does. Raises Conflict if it ended, is a deletion or has nothing to go back to.
 
@@ -89,11 +104,13 @@ class OperationVerbs:
                 operation_id=operation_id,
                 quotas=self._tenancy.quotas(ask.caller),
             )
-            key = admission.request_key(idempotency_key=ask.idempotency_key, request_id=ask.request_id)
-            request = f"{key}|{operation_id}"
-            now_ms = self._ports.clock.now_ms()
-            envelope = command_envelope(endpoint.id, command, now_ms, ask.traceparent, ask=request)
-            return _view(self._hand.take(envelope), operation_id)
+            return self._take(ask, endpoint, command, operation_id)
+
+    def _take(self, ask: Ask, endpoint: Endpoint, command: CancelOperation | HoldOperation, what: str) -> OperationView:
+        key = admission.request_key(idempotency_key=ask.idempotency_key, request_id=ask.request_id)
+        now_ms = self._ports.clock.now_ms()
+        envelope = command_envelope(endpoint.id, command, now_ms, ask.traceparent, ask=f"{key}|{what}")
+        return _view(self._hand.take(envelope), command.operation_id)
 
     def _every(self, caller: Caller, ref: str | None) -> Iterator[tuple[Endpoint, Operation]]:
         if ref is not None:

@@ -142,7 +142,7 @@ class Edge:
         return (
             None
             if head.path == HEALTHZ or head.method == "OPTIONS"
-            else self.gateway.admit(head.bearer, peer, head.forwarded_for)
+            else self.gateway.admit(head.bearer, peer, head.forwarded_for, looks=not generates)
         )
 
     def methods(self, path: str) -> str:

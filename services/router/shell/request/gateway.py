@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from libs.common.client_address import client_address
@@ -26,8 +27,10 @@ from services.router.shell.limits.budgets import Budgets
 from services.router.shell.limits.quotas import QuotaTable
 from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.request.account import Account, Books
+from services.router.shell.seen.outcomes import outcomes
 
 SCOPE: Final = "inference"
+Probed = Callable[[str, int], KeyEntry | None]  # What a key of routers themselves may see now; of any other nothing.
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Gateway:
     def __init__(
         self,
         *,
-        keyring: Keyring,
+        keyring: Keyring | None = None,
         table: RouteTable,
         journal: UsageJournal,
         clock: Clock,
@@ -56,7 +59,7 @@ class Gateway:
         quotas: QuotaTable | None = None,
         trusted: tuple[Network, ...] = (),
     ) -> None:
-        self.keyring = keyring
+        self.keyring = keyring or Keyring()
         self.table = table
         self.journal = journal
         self.clock = clock
@@ -66,9 +69,10 @@ class Gateway:
         self.budgets: Budgets | None = None  # None: nobody grants slices, as in a test of the data plane alone.
         self.trusted = trusted
         self.books = Books(clock)
+        self.probed: Probed = lambda _key, _now_ms: None
         self.domain = ""  # Below it, each endpoint has an address of its own; empty: none has.
         self.key_use = KeyUse()
-        self.load = LoadMeter(clock.now_ms())
+        self.load = LoadMeter(clock.now_ms(), partial(outcomes, table))
         self.pool = Pool(connect_timeout_s=self.limits.connect_s)
         self.on_finished: Callable[[], None] = lambda: None  # A bill was written: the sender may look.
         self.is_stopping = False
@@ -105,13 +109,16 @@ class Gateway:
             return Account(self.books, began_ms, request_id)
         return Account(self.books, began_ms, request_id, head.request_id, head.traceparent)
 
-    def admit(self, bearer: str, peer: str = "", forwarded_for: str = "") -> KeyEntry:
-        """Whose key it is, if it may be used from there. Raises HttpRefusal."""
+    def admit(self, bearer: str, peer: str = "", forwarded_for: str = "", *, looks: bool = False) -> KeyEntry:
+        """Whose key it is, if it may be used from there; to look, one of ours does. Raises HttpRefusal."""
         address = client_address(peer, forwarded_for, self.trusted)
         now_ms = self.clock.now_ms()
         key = self.keyring.check(bearer, now_ms=now_ms, address=address)
         if key is None:
-            raise refusals.invalid_key()
+            key = self.probed(bearer, now_ms) if looks else None
+            if key is None:
+                raise refusals.invalid_key()
+            return key  # A router's own look: no use of anybody's key.
         if SCOPE not in key.scopes:
             raise refusals.scope_missing()
         self.key_use.note(key.key_id, now_ms)
