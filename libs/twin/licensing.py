@@ -22,10 +22,13 @@ def objects_in(text: str) -> list[Json]:
 
 @lru_cache(maxsize=256)
 def _needed(values: str, objects: str) -> tuple[str, ...]:
-    private = (yaml.safe_load(values) or {}).get("privateNodes") or {}
+    config = yaml.safe_load(values) or {}
+    private = config.get("privateNodes") or {}
     needed = ["vcp-distro-private-nodes"] if private.get("enabled") else []
     if private.get("autoNodes"):
         needed.append("private-nodes-auto-nodes")
     if any(each.get("kind") == "RuntimeClass" and each.get("handler") == "vnode" for each in objects_in(objects)):
         needed.append("vnode-runtime")
+    if config.get("snapshots"):
+        needed.append("scheduled-snapshots")
     return tuple(needed)

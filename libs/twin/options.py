@@ -59,6 +59,12 @@ class Faults(BaseModel):
     capacity: dict[str, int] = Field(default_factory=dict, description="Nodes that exist now, by node type.")
     failing_claims: int = Field(default=0, ge=0, description="How many of the next claims fail to provision.")
     lost_nodes: int = Field(default=0, ge=0, description="How many joined nodes die, those that came first first.")
+    silent_nodes: int = Field(
+        default=0, ge=0, description="How many joined nodes stop answering while their claims stand as before."
+    )
+    drifted_nodes: int = Field(
+        default=0, ge=0, description="How many joined nodes are found to be not what their pool would make today."
+    )
     boot_factor: float = Field(default=1.0, ge=0, description="Makes clusters and nodes boot slower.")
     delete_factor: float = Field(default=1.0, ge=0, description="Makes clusters and nodes go slower.")
     ignored_deletes: int = Field(

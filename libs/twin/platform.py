@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from libs.twin import kinds
+from libs.twin import kinds, snapshots
 from libs.twin.answers import ApiError, Response, answer, no_such_path
 from libs.twin.discovery import discover
 from libs.twin.entitlements import Entitlements
@@ -22,8 +22,9 @@ ROOT: Final = f"/apis/{kinds.LOFT}/v1"
 class PlatformFacade:
     """The Platform as its clients see it."""
 
-    def __init__(self, rest: Rest, options: TwinOptions, entitlements: Entitlements) -> None:
+    def __init__(self, rest: Rest, options: TwinOptions, entitlements: Entitlements, now_ms: Callable[[], int]) -> None:
         self._rest = rest
+        self._now_ms = now_ms
         self._options = options
         self._entitlements = entitlements
 
@@ -43,12 +44,10 @@ class PlatformFacade:
                 return answer(self._node_types(project))
             case "GET", ["projects", project, "templates"]:
                 return answer(self._templates(project))
-            case "GET", ["namespaces", namespace, "virtualclusterinstances", name, "resourceusage"]:
-                return answer(self._usage(namespace, name))
-            case "POST", ["namespaces", namespace, "virtualclusterinstances", name, "joinscript"]:
-                instance = self._rest.store.get(kinds.INSTANCES, namespace, name)
-                asked = json.loads(body or b"{}").get("spec") or {}
-                return answer(join_script(instance, self._options.loft_host, asked), 201)
+            case _, ["namespaces", namespace, "virtualclusterinstances", name, computed]:
+                told = self._of_instance(method, namespace, name, computed, body)
+                if told is not None:
+                    return told
         found = discover(path, kinds.PLATFORM_KINDS, self._options.kubernetes_version)
         if found is not None:
             return answer(found)
@@ -57,6 +56,20 @@ class PlatformFacade:
         if method == "POST" and len(steps) == 1 and steps[0] in {"nodetypes"}:
             raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         return self._rest.request(method, path, query, headers, body)
+
+    def _of_instance(self, method: str, namespace: str, name: str, computed: str, body: bytes) -> Response | None:
+        """What is computed of an instance when it is asked for; None for what is not."""
+        match method, computed:
+            case "GET", "resourceusage":
+                return answer(self._usage(namespace, name))
+            case "GET", "snapshot":
+                instance = self._rest.store.get(kinds.INSTANCES, namespace, name)
+                return answer(snapshots.told_of(instance, self._now_ms()))
+            case "POST", "joinscript":
+                instance = self._rest.store.get(kinds.INSTANCES, namespace, name)
+                asked = json.loads(body or b"{}").get("spec") or {}
+                return answer(join_script(instance, self._options.loft_host, asked), 201)
+        return None
 
     def _self(self) -> Json:
         user = self._options.user

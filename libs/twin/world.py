@@ -67,7 +67,7 @@ class World:
         self._sight = Sight(self.store, self._faults, self._now)
         self._rest = Rest(self.store, kinds.PLATFORM_KINDS, self._rules, self._now, self._sight)
         self._entitlements = Entitlements(options)
-        self._platform = PlatformFacade(self._rest, options, self._entitlements)
+        self._platform = PlatformFacade(self._rest, options, self._entitlements, self._now)
         self._controllers = PlatformControllers(
             self.store, options, self._rules, self._faults, self.tenants, self._make_cluster
         )
@@ -186,10 +186,10 @@ class World:
         if change.kind is kinds.INSTANCES and change.verb == "DELETED":
             self._moving.at(place_of(change.new), None)
 
-    def _note_inside(self, key: Key) -> None:
+    def _note_inside(self, key: Key, change: Change) -> None:
         self._due_ms = self.now_ms
         self._moving.mark(key)
-        self._controllers.on_pods(key)
+        self._controllers.on_pods(key, change)
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
@@ -257,7 +257,7 @@ class World:
 
     def _make_cluster(self, key: Key) -> Cluster:
         cluster = Cluster("/".join(key), self.options, self._faults, self.engines, self._now, self._address_of)
-        cluster.store.on_change = lambda _change: self._note_inside(key)
+        cluster.store.on_change = lambda change: self._note_inside(key, change)
         self._moving.mark(key)
         return cluster
 

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.twin import kinds
+from libs.twin.cluster import Cluster
 from libs.twin.controllers import nodes
 from libs.twin.controllers.book import ClaimBook, tenant_key
+from libs.twin.controllers.fitting import fits
 from libs.twin.controllers.instances import Tenant, Tenants
 from libs.twin.controllers.worklist import Key, Worklist
-from libs.twin.objects import Json, is_terminating, is_true, name_of, namespace_of, set_condition, uid_of
+from libs.twin.objects import Json, condition, is_terminating, is_true, name_of, namespace_of, set_condition, uid_of
 from libs.twin.options import Faults, NodeTypeOption, TwinOptions
 from libs.twin.platform_rules import PREFIX, allows_node_type
 from libs.twin.store import Store
 
 PROVISIONED_SHARE: Final = 0.7  # Of the time a node takes to boot; the rest it needs to join.
 UNPROVISIONED: Final = "provider could not provision the machine"
+DRIFTED: Final = "its node type has another OS image"
 LOST: Final = "the machine does not answer any more"
 
 
@@ -67,6 +70,11 @@ class ClaimController:
         """Something moved inside a tenant cluster: look again at its nodes that are being drained."""
         self.work.mark_all(self._draining.get(tenant, ()))
 
+    def on_node(self, tenant: Key, node: Json) -> None:
+        """A node inside a tenant cluster changed; perhaps somebody deleted it."""
+        if is_terminating(node):
+            self.work.mark((PREFIX + tenant[0], name_of(node)))
+
     def step(self, now_ms: int) -> bool:
         """Look at the claims that something changed for, oldest first; whether there were any."""
         taken = self.work.take(now_ms)
@@ -94,7 +102,7 @@ class ClaimController:
 
     def _schedule(self, claim: Json, course: _Course, now_ms: int) -> None:
         project = self._store.get(kinds.PROJECTS, "", namespace_of(claim).removeprefix(PREFIX))
-        fitting = [each for each in self._types.values() if _fits(claim, each)]
+        fitting = [each for each in self._types.values() if fits(claim, each)]
         allowed = [each for each in fitting if allows_node_type(project, each.name)]
         free = [each for each in allowed if self._has_room(each)]
         if free:
@@ -154,16 +162,33 @@ class ClaimController:
             claim = self._store.edit(kinds.NODE_CLAIMS, claim, lambda fresh: _join(fresh, now_ms))
             course.joined_ms = now_ms
             nodes.join(cluster, claim, self._types[claim["spec"]["typeRef"]], self._options, now_ms)
-        elif cluster is not None and self._faults().lost_nodes:
-            self._faults().lost_nodes -= 1
-            nodes.drain(cluster, name_of(claim), force=True)
-            self._fail(claim, course, now_ms, reason="NodeLost", message=LOST)
-        elif cluster is not None and course.joined_ms is not None:
+        elif cluster is None or course.joined_ms is None or self._is_struck(claim, course, cluster, now_ms):
+            return
+        else:
             ready_ms = course.joined_ms + self._options.scaled(self._options.gpu_ready_ms)
             if now_ms < ready_ms:
                 self.work.at(_key(claim), ready_ms)
             else:
                 nodes.offer_gpus(cluster, name_of(claim), self._types[claim["spec"]["typeRef"]])
+
+    def _is_struck(self, claim: Json, course: _Course, cluster: Cluster, now_ms: int) -> bool:
+        """Whether something happens to a node that has joined: it dies, loudly or not, or is deleted in its cluster."""
+        faults, name = self._faults(), name_of(claim)
+        if faults.lost_nodes:
+            faults.lost_nodes -= 1
+            nodes.drain(cluster, name, force=True)
+            self._fail(claim, course, now_ms, reason="NodeLost", message=LOST)
+        elif nodes.is_unwanted(cluster, name):
+            self._store.delete(kinds.NODE_CLAIMS, claim, now_ms)
+        elif faults.silent_nodes and name not in cluster.kubelet.silent:
+            faults.silent_nodes -= 1
+            nodes.silence(cluster, name, now_ms)
+        elif faults.drifted_nodes and condition(claim, "NotDrifted") is None:
+            faults.drifted_nodes -= 1
+            self._store.edit(kinds.NODE_CLAIMS, claim, lambda fresh: _drift(fresh, now_ms))
+        else:
+            return False
+        return True
 
     def _fail(self, claim: Json, course: _Course, now_ms: int, *, reason: str, message: str) -> None:
         course.failed_ms = now_ms
@@ -191,6 +216,8 @@ class ClaimController:
             deadline_ms = course.deleted_ms + self._options.scaled(self._options.drain_deadline_ms)
             in_a_hurry = tenant is None or tenant.deleted_ms is not None or now_ms >= deadline_ms
             cluster = tenant.cluster if tenant else None
+            # A kubelet that is dead confirms nothing, so nobody waits for its pods.
+            in_a_hurry |= cluster is not None and name_of(claim) in cluster.kubelet.silent
             if cluster is not None and not nodes.drain(cluster, name_of(claim), force=in_a_hurry):
                 self._draining.setdefault(tenant_of, set()).add(key)
                 self.work.at(key, deadline_ms)
@@ -237,37 +264,13 @@ def _key(claim: Json) -> Key:
     return namespace_of(claim), name_of(claim)
 
 
-def _fits(claim: Json, option: NodeTypeOption) -> bool:
-    spec = claim["spec"]
-    if spec.get("typeRef") not in {None, "", option.name} or spec["providerRef"] != option.name.split(".")[0]:
-        return False
-    properties = {
-        "vcluster.com/node-type": {option.name},
-        "node.kubernetes.io/instance-type": {option.name},
-        "region": set(option.regions),
-    }
-    wanted = spec.get("properties", {}).get("region")
-    if wanted and wanted not in option.regions and wanted != "loft-cluster":
-        return False
-    return all(_requirement_holds(each, properties.get(each["key"], set())) for each in spec.get("requirements") or ())
-
-
-def _requirement_holds(requirement: Json, have: set[str]) -> bool:
-    values = set(requirement.get("values") or ())
-    match requirement["operator"]:
-        case "In":
-            return bool(values & have)
-        case "NotIn":
-            return not values & have
-        case "Exists":
-            return bool(have)
-        case _:
-            return not have
-
-
 def _join(fresh: Json, now_ms: int) -> None:
     set_condition(fresh, "Joined", True, now_ms)
     set_condition(fresh, "Ready", True, now_ms)
     fresh["status"]["phase"] = "Available"
     for key in ("reason", "message"):
         fresh["status"].pop(key, None)
+
+
+def _drift(fresh: Json, now_ms: int) -> None:
+    set_condition(fresh, "NotDrifted", False, now_ms, reason="Drifted", message=DRIFTED, severity=True)

@@ -51,10 +51,12 @@ class Kubelet:
         self._runs: dict[str, PodRun] = {}
         self._images: set[tuple[str, str]] = set()
         self._stopping: set[str] = set()
+        self.silent: set[str] = set()  # Nodes whose kubelets are dead.
 
     def step(self, now_ms: int, due: Due) -> None:
         """Move every bound pod as far as it goes now."""
-        bound = {uid_of(each): each for each in self._store.all(kinds.PODS) if each["spec"].get("nodeName")}
+        placed = (each for each in self._store.all(kinds.PODS) if each["spec"].get("nodeName"))
+        bound = {uid_of(each): each for each in placed if each["spec"]["nodeName"] not in self.silent}
         for uid in [each for each in self._runs if each not in bound]:
             self._kill(self._runs.pop(uid), now_ms)
         self._reap(now_ms, due)
@@ -64,9 +66,8 @@ class Kubelet:
                 run = self._runs[uid] = self._begin(pod, now_ms)
             self._move(pod, run, now_ms)
             if uid in self._runs:
-                due.at(run.until_ms)
-                due.at(run.stop_at_ms)
-                due.at(run.check_ms)
+                for next_ms in (run.until_ms, run.stop_at_ms, run.check_ms):
+                    due.at(next_ms)
                 for key in filter(None, (run.engine_key, run.fetch_key)):
                     due.at(self._engines.next_look_ms(key, now_ms))
 
@@ -205,8 +206,7 @@ class Kubelet:
         record.finished = termination(record, run.exit_code, now_ms, run.said)
         record.finished["containerID"] = container_id(pod, container, record)
         if run.exit_code == 0:
-            record.is_done = True
-            run.index += 1
+            record.is_done, run.index = True, run.index + 1
             run.phase, run.until_ms, run.waiting = Phase.SANDBOX, now_ms, ("PodInitializing", "")
             return
         self._back_off(pod, run, [container], now_ms)

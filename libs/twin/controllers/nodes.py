@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from libs.twin import kinds
 from libs.twin.cluster import Cluster
 from libs.twin.objects import Json, is_terminating, name_of, set_condition
 from libs.twin.options import NodeTypeOption, TwinOptions
 from libs.twin.pods import GPU
+
+TERMINATION: Final = "karpenter.sh/termination"  # Who deletes a node has it drained, and its claim given back.
 
 
 def join(cluster: Cluster, claim: Json, option: NodeTypeOption, options: TwinOptions, now_ms: int) -> None:
@@ -18,6 +22,7 @@ def join(cluster: Cluster, claim: Json, option: NodeTypeOption, options: TwinOpt
     node: Json = {
         "metadata": {
             "name": name_of(claim),
+            "finalizers": [TERMINATION],
             "labels": {
                 "kubernetes.io/hostname": name_of(claim),
                 "kubernetes.io/os": "linux",
@@ -90,3 +95,25 @@ def drain(cluster: Cluster, name: str, *, force: bool) -> bool:
         return False
     cluster.remove_node(node)
     return True
+
+
+def silence(cluster: Cluster, name: str, now_ms: int) -> None:
+    """The machine died without a word: what ran on it is over, and its control plane misses it."""
+
+    def change(fresh: Json) -> None:
+        set_condition(fresh, "Ready", False, now_ms, reason="NodeStatusUnknown", message="Kubelet stopped posting")
+
+    def unready(fresh: Json) -> None:
+        for kind in ("Ready", "ContainersReady"):
+            set_condition(fresh, kind, False, now_ms, reason="NodeNotReady")
+
+    cluster.kubelet.silent.add(name)
+    cluster.store.edit(kinds.NODES, cluster.store.get(kinds.NODES, "", name), change)
+    for each in cluster.pods_on(name):
+        cluster.store.edit(kinds.PODS, each, unready)
+
+
+def is_unwanted(cluster: Cluster, name: str) -> bool:
+    """Whether somebody deleted the node inside its cluster."""
+    node = cluster.store.find(kinds.NODES, "", name)
+    return node is None or is_terminating(node)

@@ -78,9 +78,11 @@ class PlatformControllers:
             if change.verb == "DELETED":
                 self._on_room(project)
 
-    def on_pods(self, tenant: Key) -> None:
+    def on_pods(self, tenant: Key, change: Change) -> None:
         """Something moved inside a tenant cluster."""
         self._claims.on_pods(tenant)
+        if change.kind is kinds.NODES:
+            self._claims.on_node(tenant, change.new)
 
     def on_faults(self) -> None:
         """The world behaves otherwise from now on: everything is looked at once."""
