@@ -48,10 +48,11 @@ def _reported(change: str) -> dict[str, Any]:
         raise Invalid(f"--change {change} is not FROM=TO: name two node types, as `millrace capacity` lists them")
     asked = ("--change", old, new) if change else ()
     silent = "capacity-manager's records can't be read"
-    return reported(PROGRAM, *asked, env=_environment(), within_s=READ_S_MAX, silent=silent)
+    return reported(PROGRAM, *asked, env=environment(), within_s=READ_S_MAX, silent=silent)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The settings of capacity-manager: those that are in the environment, or of the local profile."""
     if "MILLRACE_PLATFORM_URL" in os.environ:
         return dict(os.environ)
     home = Home.default()
@@ -77,7 +78,7 @@ def _holdings(found: list[dict[str, Any]]) -> Table | str:
             each["node_type"] + (f" ({each['chosen']})" if each["chosen"] else ""),
             str(each["nodes"]) if each["nodes"] == each["wanted"] else f"{each['nodes']} of {each['wanted']}",
             each["gpus"],
-            _since(each["since_ms"]),
+            since(each["since_ms"]),
             f"{each['cost']:,}",
         )
         for each in found
@@ -146,7 +147,7 @@ def _hardware(found: dict[str, Any] | None) -> str:
 
 def _orphans(found: list[dict[str, Any]]) -> Table:
     rows = [
-        (each["name"], f"{each['tenant_id']}/{each['project_id']}", each["project"], _since(each["created_at_ms"]))
+        (each["name"], f"{each['tenant_id']}/{each['project_id']}", each["project"], since(each["created_at_ms"]))
         for each in found
     ]
     return table(("nobody's cluster", "whose it was", "Platform project", "stands for"), rows, right=("stands for",))
@@ -172,5 +173,6 @@ def _names(found: dict[str, Any]) -> list[str]:
     return [each["name"] for each in found["classes"]]
 
 
-def _since(at_ms: int | None) -> str:
+def since(at_ms: int | None) -> str:
+    """How long ago that was."""
     return duration(max(0, SystemClock().now_ms() - at_ms)) if at_ms else "-"

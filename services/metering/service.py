@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from libs.common.errors import Invalid
-from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUsed
+from libs.common.events.capacity import NodeJoined, NodeLost, NodeReleased, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -83,6 +83,7 @@ def meters(windows: Windows) -> Owned[Meter]:
             EndpointPauseRequested: its_subject,
             NodeJoined: its_subject,
             NodeUsed: its_subject,
+            NodeLost: its_subject,
             NodeReleased: its_subject,
             ReplicasChanged: its_subject,
             VolumeChanged: its_subject,

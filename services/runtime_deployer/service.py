@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from libs.common.events.capacity import ClusterReady, GpuReady
+from libs.common.events.capacity import ClusterReady, GpuReady, NodeDraining
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -40,6 +40,7 @@ ABOUT_ONE: Final = (
     EndpointPauseRequested,
     ClusterReady,
     GpuReady,
+    NodeDraining,
     RouteWithdrawn,
     ScaleDecided,
 )

@@ -450,6 +450,20 @@ class PlatformPromises:
             Platform(second).who()
         assert caught.value.code == "PlatformUnauthorized"
 
+    @promise(Learnt.INFERRED)
+    def test_a_node_that_is_deleted_in_its_cluster_is_given_back_and_its_pool_makes_another(self, ours: Ours) -> None:
+        nodes = f"{ours.proxy}/api/v1/nodes"
+        ours.scene.until(lambda: len(ours.client.list(nodes)) == 1, "one node is in the cluster")
+        (before,), (claim,) = ours.client.list(nodes), ours.claimed()
+
+        ours.client.merge(nodes, before["metadata"]["name"], {"spec": {"unschedulable": True}})
+        ours.client.delete(nodes, before["metadata"]["name"], uid=before["metadata"]["uid"])
+
+        def names() -> list[str]:
+            return [each["metadata"]["name"] for each in ours.claimed() if _says(each, "Joined") == "True"]
+
+        ours.scene.until(lambda: claim["metadata"]["name"] not in names() and len(names()) == 1, "another one joined")
+
     @promise(Learnt.DOCS)
     def test_deleting_a_cluster_gives_back_its_nodes_and_ends_in_404(self, ours: Ours) -> None:
         name = f"{ours.scene.mark}-d"

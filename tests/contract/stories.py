@@ -24,7 +24,10 @@ from libs.common.events.tenant import NO_LIMITS
 from libs.common.ids import event_id, short_id
 from libs.common.key_use import KeyUse
 from libs.common.keys import mint
+from libs.twin import kinds
 from libs.twin.fake_engines import FakeEngines
+from libs.twin.objects import name_of
+from services.capacity_manager.core.replacing import ReplaceNode
 from services.endpoint_api import service as endpoint_api
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.identity import as_operator
@@ -174,6 +177,17 @@ class Stage:
         """Let time pass."""
         for _ in range(count):
             self.sim._heal_round(ROUND_MS)
+
+    def replace(self, endpoint_id: str, node: str) -> None:
+        """An operator asks for another machine in place of a node."""
+        order = ReplaceNode(node=node, reason="driver 570", actor="operator:jane")
+        claims = self.sim.hosts[Owner.CAPACITY_MANAGER].runner("claim")
+        cause = event_id(endpoint_id, f"replace {node}", 0)
+        claims.take(endpoint_id, Envelope(cause, order, subject=endpoint_id, time_ms=self.sim.clock.now_ms()))
+
+    def nodes(self) -> list[str]:
+        """The node claims that stand."""
+        return sorted(name_of(each) for each in self.sim.twin.store.all(kinds.NODE_CLAIMS))
 
     def end(self, endpoint_id: str) -> None:
         """Delete it, and let everybody come to rest."""
@@ -380,6 +394,29 @@ def a_row(request_id: str, *, tenant_id: str, project_id: str, endpoint_id: str,
     )
 
 
+def aged() -> Stage:
+    """Its node falls behind its pool, its pool is resized by another hand, its node is replaced, and one is lost."""
+    stage = Stage()
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    stage.sim.twin.set_faults({"drifted_nodes": 1})
+    stage.rounds(3)
+    store = stage.sim.twin.store
+    (instance,) = store.all(kinds.INSTANCES)
+    text = instance["spec"]["parameters"].replace("gpuQuantity: 1", "gpuQuantity: 2")
+    store.edit(kinds.INSTANCES, instance, lambda fresh: fresh["spec"].update(parameters=text))
+    stage.rounds(10)
+    (node,) = stage.nodes()
+    stage.replace(endpoint_id, node)
+    stage.until(lambda: len(stage.nodes()) == 1 and stage.nodes() != [node])
+    stage.rounds(20)
+    stage.sim.twin.set_faults({"lost_nodes": 1})
+    stage.until_stage(endpoint_id, "degraded")
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
 STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "served": served,
     "waits": waits,
@@ -392,4 +429,5 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "spent": spent,
     "unseen": unseen,
     "cut_short": cut_short,
+    "aged": aged,
 }

@@ -164,6 +164,92 @@ class PoolDrawn(Event):
     idle_gpu_ms: int = Field(default=0, description="GPU-milliseconds that have stood warm there so far, for all hits.")
 
 
+class NodeLost(Event):
+    """A node stopped being one, and nobody asked it to. It was held for somebody until `at_ms`, for nobody since.
+
+    As far as the Platform goes, it stays held until `node.released`. Should it come back, `node.used` says so.
+    """
+
+    kind: ClassVar[str] = "node.lost"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.METERING})
+
+    claim: str
+    at_ms: int = Field(description="When it was last known to be well.")
+    seen_at_ms: int = Field(description="When that was noticed.")
+    reason: str = Field(description="ClaimGone, ClaimFailed, NodeGone or NodeSilent.")
+    message: str
+    waiting_on: str = Field(description="Who brings another one.")
+
+
+class NodeDrifted(Event):
+    """A node is not what its pool would make today: an older image, driver or template. It works on; see node life."""
+
+    kind: ClassVar[str] = "node.drifted"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset()
+
+    claim: str
+    message: str = Field(description="The Platform's words.")
+    waiting_on: str = Field(description="Who replaces it.")
+
+
+class NodeReplacementRequested(Event):
+    """An operator asked for another machine in place of a node; nodes of one cluster are replaced one after another."""
+
+    kind: ClassVar[str] = "node.replacement_requested"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset()
+
+    claim: str
+    reason: str = Field(description="Why, in the operator's words: driver 570, OS image, template 1.1.0.")
+    actor: str
+    ahead: int = Field(ge=0, description="How many of the cluster come before it.")
+
+
+class NodeDraining(Event):
+    """A node is to go: no new pod comes to it, and what runs on it moves before the deadline, cutting no stream."""
+
+    kind: ClassVar[str] = "node.draining"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.RUNTIME_DEPLOYER})
+
+    claim: str
+    node: str = Field(description="Its name inside the tenant cluster.")
+    reason: str
+    surges: bool = Field(description="Whether another one stands ready already; else one comes when it is gone.")
+    deadline_ms: int
+
+
+class NodeReplaced(Event):
+    """A replacement is over: the node is gone and another one does its work, or why it was left."""
+
+    kind: ClassVar[str] = "node.replaced"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset()
+
+    claim: str
+    reason: str
+    actor: str
+    outcome: str = Field(description="replaced, drained_late (its deadline passed), lost, or unwanted.")
+    requested_at_ms: int
+    at_ms: int
+
+
+class CapacityDrifted(Event):
+    """Somebody else changed what we had made on the Platform, and we did not ask for it; it is being put right."""
+
+    kind: ClassVar[str] = "capacity.drifted"
+    owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
+    consumers: ClassVar[frozenset[Owner]] = frozenset()
+
+    cluster: str
+    what: str = Field(description="What differs: gpuQuantity, or the cluster itself.")
+    wanted: str
+    found: str
+    waiting_on: str = Field(description="Who puts it right.")
+
+
 class NodeReleased(Event):
     """The node belongs to the endpoint no longer; GPU time is counted up to, not including, `at_ms`."""
 

@@ -99,6 +99,38 @@ def _of_capacity() -> Iterator[Event]:
     yield capacity.NodeJoined(claim="ep-7f3akq2xpd-62ftb", node_type="metal3.gpu-h100", gpu_count=8, at_ms=WHEN_MS)
     yield capacity.NodeUsed(claim="sc-l40s-shared-eu-1-8k2ab", use=capacity.NodeUse.WARM, at_ms=WHEN_MS)
     yield capacity.PoolDrawn(tier="l40s-shared", region="eu-1", nodes=2, warm=1, idle_gpu_ms=7_200_000)
+    yield capacity.NodeLost(
+        claim="ep-7f3akq2xpd-62ftb",
+        at_ms=WHEN_MS + 3_500_000,
+        seen_at_ms=WHEN_MS + 3_504_000,
+        reason="ClaimFailed",
+        message="the machine does not answer any more",
+        waiting_on="vCluster Platform",
+    )
+    yield capacity.NodeDrifted(
+        claim="ep-7f3akq2xpd-62ftb", message="its node type has another OS image", waiting_on="operator"
+    )
+    yield capacity.NodeReplacementRequested(
+        claim="ep-7f3akq2xpd-62ftb", reason="driver 570", actor="operator:jane", ahead=0
+    )
+    yield capacity.NodeDraining(
+        claim="ep-7f3akq2xpd-62ftb",
+        node="ep-7f3akq2xpd-62ftb",
+        reason="driver 570",
+        surges=True,
+        deadline_ms=WHEN_MS + 3_600_000,
+    )
+    yield capacity.NodeReplaced(
+        claim="ep-7f3akq2xpd-62ftb",
+        reason="driver 570",
+        actor="operator:jane",
+        outcome="replaced",
+        requested_at_ms=WHEN_MS,
+        at_ms=WHEN_MS + 900_000,
+    )
+    yield capacity.CapacityDrifted(
+        cluster="ep-7f3akq2xpd", what="gpuQuantity", wanted="2", found="1", waiting_on="capacity-manager"
+    )
     yield capacity.NodeReleased(claim="ep-7f3akq2xpd-62ftb", at_ms=WHEN_MS + 3_600_000)
 
 

@@ -14,7 +14,9 @@ from libs.common.ids import ProjectId, TenantId
 from libs.common.reconciler import Delayed, Refused
 from libs.common.runner import Woke
 from libs.common.units import SECOND_MS
+from services.capacity_manager.core import replacing
 from services.capacity_manager.core.choosing import choose
+from services.capacity_manager.core.drift import note_drift
 from services.capacity_manager.core.explain import explain, why_waiting
 from services.capacity_manager.core.hear import hear
 from services.capacity_manager.core.lifecycle import (
@@ -26,6 +28,7 @@ from services.capacity_manager.core.lifecycle import (
     unconfirmed,
 )
 from services.capacity_manager.core.names import gpu_counter
+from services.capacity_manager.core.node_loss import due_ms
 from services.capacity_manager.core.node_time import is_confirmed
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.orphans import Found
@@ -33,6 +36,8 @@ from services.capacity_manager.core.placement import gpus_of_each, nodes_missing
 from services.capacity_manager.core.plan import plan
 from services.capacity_manager.core.reached import reached
 from services.capacity_manager.core.reasons import Reason, Why
+from services.capacity_manager.core.replacing import ReplaceNode, advance, asked
+from services.capacity_manager.core.rolling import RollCluster, note_roll, rolled
 from services.capacity_manager.core.state import Claim, Reservation
 from services.capacity_manager.core.warm_nodes import aimed, drawn
 from services.capacity_manager.core.warmth import ALL_COLD, Warm
@@ -70,6 +75,10 @@ def decider(rules: Rules) -> Decide[Claim]:
                 return _on_observed(claim, seen, terms)
             case Found() as found:
                 return _on_found(claim, found, terms)
+            case ReplaceNode() as order:
+                return _decided(*asked(claim, order, now_ms), terms)
+            case RollCluster() as order:
+                return _decided(*rolled(claim, order), terms)
             case Woke():
                 return _decided(replace(claim, look=claim.look + 1, quota_retry_at_ms=None), (), terms)
             case Delayed(code=code, message=message):
@@ -128,6 +137,11 @@ def _on_observed(claim: Claim, seen: Observed, terms: _Terms) -> Decision[Claim]
     if claim.is_released:
         return _decided(claim, (), terms)
     claim, events = note_nodes(claim, seen, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms)
+    claim, drifts = note_drift(claim, seen)
+    claim, rolls = note_roll(claim, seen, terms.now_ms)
+    claim, moves = advance(claim, seen, terms.now_ms)
+    moves = (*rolls, *moves)
+    events = (*events, *drifts, *moves)
     claim, gives = note_shrinking(claim, seen, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms)
     if claim.is_unwanted:
         return _give_back(claim, seen, events, gives, terms)
@@ -259,8 +273,9 @@ def _wake_at_ms(claim: Claim, terms: _Terms) -> int | None:
     """
     dues = ((each.since_ms + terms.rules.confirm_gone_ms, each.look) for each in unconfirmed(claim))
     looks = (due_ms for due_ms, look in dues if look == claim.look or due_ms > terms.now_ms)
+    silences = (each for each in due_ms(claim.nodes) if each > terms.now_ms)
     retry = (claim.quota_retry_at_ms,) if claim.quota_retry_at_ms is not None else ()
-    return min((*looks, *retry), default=None)
+    return min((*looks, *silences, *replacing.due_ms(claim, terms.now_ms), *retry), default=None)
 
 
 def _having_told(claim: Claim, fact: Fact) -> Claim:

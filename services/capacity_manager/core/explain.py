@@ -8,6 +8,7 @@ from libs.common.events.capacity import CapacityWaiting
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
 from services.capacity_manager.core.lifecycle import reserved_nodes
+from services.capacity_manager.core.node_loss import joined_and_well, lost
 from services.capacity_manager.core.observed import ClusterSeen, Observed
 from services.capacity_manager.core.placement import nodes_missing, nodes_needed, shortage, wanted_by
 from services.capacity_manager.core.reasons import Reason, Why
@@ -25,7 +26,7 @@ def why_waiting(claim: Claim, seen: Observed) -> Why | None:
     cluster = seen.our_cluster
     if cluster is None or not cluster.is_ready:
         return _why_no_cluster(cluster)
-    if sum(node.is_joined for node in seen.nodes) < nodes_needed(claim, cluster):
+    if joined_and_well(claim, seen.nodes) < nodes_needed(claim, cluster):
         return _why_no_nodes(claim, seen)
     if Fact.GPU_READY not in claim.told:
         return Why(Reason.GPU_PENDING, "The nodes have joined and their GPU drivers start.")
@@ -78,11 +79,15 @@ def _why_no_cluster(cluster: ClusterSeen | None) -> Why:
 def _why_no_nodes(claim: Claim, seen: Observed) -> Why:
     if seen.cluster is not None and seen.cluster.refusal:
         return Why(seen.cluster.refusal, f"The cluster can't be changed: {seen.cluster.message}.")
-    failed = next((node for node in seen.nodes if node.phase == "Failed"), None)
+    vanished = lost(claim.nodes)
+    if vanished:
+        names = ", ".join(each.name for each in vanished)
+        return Why(Reason.NODE_LOST, f"A node that served was lost ({names}); another one is on its way.")
+    failed = next((node for node in seen.nodes if node.is_failed), None)
     if failed is not None:
         return Why(Reason.NODE_FAILED, f"A node could not be provided: {failed.message or 'no reason given'}.")
     unscheduled = next((node for node in seen.nodes if node.message and not node.is_scheduled), None)
     if unscheduled is not None:
         return Why(Reason.NO_CAPACITY, f"A node waits for capacity: {unscheduled.message}.")
-    joined = sum(node.is_joined for node in seen.nodes)
+    joined = joined_and_well(claim, seen.nodes)
     return Why(Reason.NODES_PENDING, f"{joined} of {nodes_needed(claim, seen.our_cluster)} nodes have joined.")

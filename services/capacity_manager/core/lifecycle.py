@@ -126,9 +126,13 @@ def live_nodes(claim: Claim) -> tuple[Node, ...]:
 def _is_settled(claim: Claim) -> bool:
     if is_shared(claim.placement):  # Its nodes are the cluster's, and are looked at through the shares on it.
         return wanted_by(claim) == reserved_nodes(claim)
-    joined = sum(node.joined_at_ms is not None and node.missing is None for node in live_nodes(claim))
+    joined = sum(
+        node.joined_at_ms is not None and node.missing is None and node.silent is None and node.lost_at_ms is None
+        for node in live_nodes(claim)
+    )
     wanted = wanted_by(claim)
-    return wanted == reserved_nodes(claim) and wanted + claim.warm == joined == len(live_nodes(claim))
+    is_whole = wanted == reserved_nodes(claim) and wanted + claim.warm == joined == len(live_nodes(claim))
+    return is_whole and not claim.replacements and (claim.roll is None or claim.roll.is_queued)
 
 
 def _awaits_the_clock(claim: Claim) -> bool:

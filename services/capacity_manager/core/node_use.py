@@ -20,19 +20,21 @@ class Need:
     """Nodes that are needed, and those that there are to be.
 
     Of `fresh` nodes the use counts from when they joined, of others from now. That a node serves from the start is told
-    only of a pool's (`is_pool`): whoever else has nodes is taken to use them.
+    only of a pool's (`is_pool`): whoever else has nodes is taken to use them. Nodes `apart` are lost or on their way
+    out, and neither serve nor stand warm.
     """
 
     needed: int
     quantity: int
     fresh: frozenset[str]
     is_pool: bool = False
+    apart: frozenset[str] = frozenset()
 
 
 def used(nodes: Iterable[Node], need: Need, now_ms: int) -> tuple[tuple[Node, ...], tuple[Event, ...]]:
     """The nodes with their use, and what is news of it. What serves goes on serving, else who joined first does."""
     every = tuple(nodes)
-    joined = [each for each in live(every) if each.is_told]
+    joined = [each for each in live(every) if each.is_told and each.name not in need.apart]
     order = sorted(joined, key=lambda each: (each.use != NodeUse.SERVING, each.joined_at_ms or 0, each.name))
     uses: dict[str, NodeUse] = {}
     told: list[Event] = []

@@ -12,7 +12,10 @@ from libs.common.events.event import Contract, Internal, Owner
 
 
 class Question(Contract):
-    """What we wanted when we looked; `room` asks for the node type, `gpus` for the nodes inside the cluster."""
+    """What we wanted when we looked; `room` asks for the node type, `gpus` for the nodes inside the cluster.
+
+    `node` asks what of ours runs on the node that came of this claim.
+    """
 
     look: int
     wanted: int
@@ -20,6 +23,7 @@ class Question(Contract):
     is_removable: bool
     room: bool
     gpus: bool
+    node: str = ""
 
 
 class ProjectSeen(Contract):
@@ -34,7 +38,7 @@ class ClusterSeen(Contract):
 
     Of `quantity`, `warm` nodes are for whoever comes next, or for replicas to come. Of one that is shared, `share` are
     the replicas of this endpoint that it is to carry (None: it has none there), `others` those of all others, and
-    `sharers` how many endpoints have a share.
+    `sharers` how many endpoints have a share. `template` is what it is made by, as `<name>@<version>`.
     """
 
     is_ours: bool
@@ -49,6 +53,7 @@ class ClusterSeen(Contract):
     others: int = 0
     sharers: int = 0
     warm: int = 0
+    template: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -57,7 +62,7 @@ class ClusterSeen(Contract):
 
 
 class NodeSeen(Contract):
-    """A NodeClaim of the cluster."""
+    """A NodeClaim of the cluster. `since_ms` is when it left off being joined, `drift` what it is behind in."""
 
     name: str
     phase: str
@@ -65,6 +70,14 @@ class NodeSeen(Contract):
     is_scheduled: bool
     is_joined: bool
     joined_at_ms: int | None
+    since_ms: int | None = None
+    is_deleting: bool = False
+    drift: str = ""
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the Platform has given it up."""
+        return self.phase == "Failed"
 
 
 class NodeTypeSeen(Contract):
@@ -107,8 +120,21 @@ class GpuNode(Contract):
     gpus: int
 
 
+class MachineSeen(Contract):
+    """A node inside the tenant cluster, the NodeClaim that it came of, and since when it is Ready or is not."""
+
+    name: str
+    claim: str
+    uid: str
+    is_ready: bool
+    since_ms: int | None
+    is_cordoned: bool = False
+
+
 class Observed(Internal):
-    """Everything of one claim that is on the Platform. None in `node_type` and `gpu_nodes`: not asked, or no answer.
+    """Everything of one claim that is on the Platform. None in `node_type` and what is inside: not asked, or no answer.
+
+    `pods` are those of ours on the node that was asked about.
 
     `classes` are the node types of all of the claim's classes, in their order, while it may still have any of them.
     `by_hand` are looked for before the cluster is to go.
@@ -123,6 +149,8 @@ class Observed(Internal):
     nodes: tuple[NodeSeen, ...] = ()
     node_type: NodeTypeSeen | None = None
     gpu_nodes: tuple[GpuNode, ...] | None = None
+    machines: tuple[MachineSeen, ...] | None = None
+    pods: int | None = None
     classes: tuple[NodeTypeSeen, ...] = ()
     by_hand: tuple[HandNode, ...] = ()
 

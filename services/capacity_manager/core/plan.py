@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from libs.common.events.endpoint import NodeChoice, Placement
 from libs.common.ids import EndpointId, ProjectId, TenantId
 from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.lifecycle import reserved_nodes
+from services.capacity_manager.core.node_actions import NodeAction, RetireNode
+from services.capacity_manager.core.node_loss import lost
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.placement import nodes_for, wanted_by
+from services.capacity_manager.core.replacing import plan_nodes
+from services.capacity_manager.core.rolling import plan_roll
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import Home, home_of
 
@@ -109,7 +114,8 @@ class LetNodeGo:
     uid: str
 
 
-Action = LetNodeGo | EnsureProject | EnsureCluster | SetShare | SetWarm | DropShare | ResizeCluster | DeleteCluster
+ClusterAction = EnsureCluster | ResizeCluster | DeleteCluster
+Action = EnsureProject | ClusterAction | SetShare | SetWarm | DropShare | NodeAction | LetNodeGo
 
 
 def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
@@ -123,7 +129,7 @@ def plan(claim: Claim, observed: Observed, _now_ms: int) -> tuple[Action, ...]:
         return _let_go(claim, observed)
     if claim.is_failed or claim.spec is None or claim.placement is None:
         return ()
-    return (*_project(claim, observed), *_cluster(claim, observed))
+    return (*_project(claim, observed), *_cluster(claim, observed), *_nodes(claim, observed))
 
 
 def template_of(text: str) -> tuple[str, str]:
@@ -169,7 +175,9 @@ def _cluster(claim: Claim, observed: Observed) -> tuple[Action, ...]:
     if reserved == 0 or (cluster is not None and cluster.is_deleting):
         return ()
     home, node_type = home_of(claim), claim.placement.node_type
-    nodes = nodes_for(reserved + (cluster.others if cluster else 0), claim.placement) if home.is_shared else reserved
+    nodes = reserved + claim.surplus
+    if home.is_shared:
+        nodes = nodes_for(reserved + (cluster.others if cluster else 0), claim.placement)
     if cluster is not None:
         there = None if cluster.quantity is None else cluster.quantity - cluster.warm
         if home.is_shared:
@@ -179,7 +187,7 @@ def _cluster(claim: Claim, observed: Observed) -> tuple[Action, ...]:
         if (there, cluster.warm) == (nodes, warm):
             return ()
         return (ResizeCluster(home.project, home.cluster, claim.generation, node_type, nodes + warm, warm),)
-    template, version = template_of(claim.placement.cluster_template)
+    template, version = template_of(claim.roll.template if claim.roll else claim.placement.cluster_template)
     return (
         EnsureCluster(
             project=home.project,
@@ -209,6 +217,17 @@ def _warm(claim: Claim, observed: Observed, there: int | None, nodes: int) -> in
     free = observed.node_type.free if observed.node_type is not None else 0
     is_at_rest = claim.shrunk is None and len(observed.nodes) == cluster.quantity
     return claim.warm_wanted if more <= 0 or (is_at_rest and (free is None or free >= more)) else cluster.warm
+
+
+def _nodes(claim: Claim, observed: Observed) -> Iterator[Action]:
+    """A machine that is lost, but still listed in its cluster, is in the way of the next one."""
+    yield from plan_nodes(claim, observed)
+    yield from plan_roll(claim, observed)
+    home, names = home_of(claim), {each.name for each in lost(claim.nodes)}
+    going = {each.name for each in observed.nodes if each.is_deleting}
+    for each in observed.machines or ():
+        if each.claim in names - going:
+            yield RetireNode(home.project, home.cluster, each.name, each.uid)
 
 
 def _share(claim: Claim, home: Home, replicas: int) -> SetShare:

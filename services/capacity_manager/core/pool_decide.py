@@ -14,11 +14,12 @@ from libs.common.events.scale import PoolTargeted
 from libs.common.ids import EndpointId
 from libs.common.reconciler import Plan
 from libs.common.runner import Woke
+from services.capacity_manager.core.node_loss import gone, lost, missed, note_losses
 from services.capacity_manager.core.node_time import Look, is_confirmed, live, noted
 from services.capacity_manager.core.node_use import Need, idle_gpu_ms, idled, used, warm_among
 from services.capacity_manager.core.plan import Action, DeleteCluster, DropShare, SetWarm
 from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray
-from services.capacity_manager.core.state import Count, Machines, Sighting
+from services.capacity_manager.core.state import Count, Machines, Node, Sighting
 from services.capacity_manager.core.warmth import Warm
 
 
@@ -91,7 +92,7 @@ def _found(pool: Pool, found: PoolFound) -> Pool:
 
 def _seen(pool: Pool, seen: PoolSeen, rules: PoolRules, now_ms: int) -> tuple[Pool, tuple[Event, ...]]:
     cluster = seen.cluster
-    nodes, told = noted(pool.nodes, seen.nodes, pool.machines, Look(seen.look, now_ms, rules.confirm_gone_ms))
+    nodes, told = _noted(pool, seen, Look(seen.look, now_ms, rules.confirm_gone_ms))
     whose = _labels(pool)
     events = [each.model_copy(update={"pool": whose}) if isinstance(each, NodeJoined) else each for each in told]
     needed = pool.needed if cluster is None else _needed(cluster)
@@ -100,14 +101,15 @@ def _seen(pool: Pool, seen: PoolSeen, rules: PoolRules, now_ms: int) -> tuple[Po
     if cluster is not None:  # Without it, what its nodes are for stays as it was told until they are gone.
         quantity = 0 if cluster.is_deleting else cluster.quantity or 0
         fresh = frozenset(each.name for each in nodes if not each.use)
-        nodes, uses = used(nodes, Need(needed, quantity, fresh, is_pool=True), now_ms)
+        apart = frozenset(each.name for each in lost(nodes))
+        nodes, uses = used(nodes, Need(needed, quantity, fresh, is_pool=True, apart=apart), now_ms)
         events += uses
     is_empty = cluster is not None and not cluster.is_deleting and not cluster.sharers
-    gone = None
+    all_gone = None
     if cluster is None and not seen.nodes:
-        gone = pool.gone or Sighting(now_ms, seen.look)
-    is_released = gone is not None and is_confirmed(
-        gone, seen.look, now_ms=now_ms, confirm_gone_ms=rules.confirm_gone_ms
+        all_gone = pool.gone or Sighting(now_ms, seen.look)
+    is_released = all_gone is not None and is_confirmed(
+        all_gone, seen.look, now_ms=now_ms, confirm_gone_ms=rules.confirm_gone_ms
     )
     assert not (is_released and live(nodes)), "two looks found no node, so each is confirmed gone"
     pool = replace(
@@ -120,10 +122,20 @@ def _seen(pool: Pool, seen: PoolSeen, rules: PoolRules, now_ms: int) -> tuple[Po
         idle=idled(pool.idle, warm_among(nodes) * (pool.machines.gpus_per_node if pool.machines else 0), now_ms),
         strays=tuple(each for each in pool.strays if cluster is not None and each in cluster.sharers),
         idle_since_ms=(now_ms if pool.idle_since_ms is None else pool.idle_since_ms) if is_empty else None,
-        gone=None if is_released else gone,
+        gone=None if is_released else all_gone,
         is_released=is_released,
     )
     return pool, tuple(events)
+
+
+def _noted(pool: Pool, seen: PoolSeen, look: Look) -> tuple[tuple[Node, ...], tuple[Event, ...]]:
+    """The nodes as seen, and what to tell of them: who came, who went, and who was lost without our asking."""
+    kept = seen.cluster.quantity or 0 if seen.cluster is not None and not seen.cluster.is_deleting else 0
+    nodes, told = noted(pool.nodes, seen.nodes, pool.machines, look)
+    nodes = missed(nodes, pool.nodes, kept=kept, asked=())
+    vanished = gone(nodes, pool.nodes, look)
+    nodes, losses = note_losses(nodes, seen.nodes, None, look)
+    return nodes, (*vanished, *told, *losses)
 
 
 def _needed(cluster: PoolCluster) -> int:

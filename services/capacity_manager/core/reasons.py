@@ -22,6 +22,7 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     CLUSTER_FAILED = "ClusterFailed"
     NODE_FAILED = "NodeFailed"
+    NODE_LOST = "NodeLost"
     PLATFORM_UNAVAILABLE = "PlatformUnavailable"
     PLATFORM_UNAUTHORIZED = "PlatformUnauthorized"
     PLATFORM_FORBIDDEN = "PlatformForbidden"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from libs.common.desire import ends_of, generation_of, is_ended
@@ -31,7 +32,9 @@ class Sighting:
 class Node:
     """A NodeClaim of ours. Its time runs from `joined_at_ms` until it was first seen gone, once that is confirmed.
 
-    `use` is what it was told to be held for, where that was told.
+    `use` is what it was told to be held for, where that was told. `is_met`: it was seen Ready inside its cluster.
+    `silent`: since when it does not answer there, as far as was seen; `lost_at_ms`: the same, once that was told.
+    `is_unasked`: it went missing while it was wanted.
     """
 
     name: str
@@ -40,6 +43,11 @@ class Node:
     missing: Sighting | None = None
     released_at_ms: int | None = None
     use: str = ""
+    is_met: bool = False
+    silent: Sighting | None = None
+    lost_at_ms: int | None = None
+    is_drifted: bool = False
+    is_unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,42 @@ class Machines:
     gpus_per_node: int
 
 
+class Step(StrEnum):
+    """How far the replacement of a node is."""
+
+    PREPARING = "preparing"  # It is not decided, or not there yet, what takes its place.
+    DRAINING = "draining"  # What runs on it moves.
+    RETIRING = "retiring"  # Nothing runs on it; it goes.
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A node that is to go for a reason. `surges`: whether another one comes first; None while that is not known."""
+
+    node: str
+    reason: str
+    actor: str
+    since_ms: int
+    step: Step = Step.PREPARING
+    surges: bool | None = None
+    due_ms: int = 0
+    is_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """A version of its template that a cluster is to have, and its nodes with it.
+
+    `is_written`: it was seen on the cluster; `is_queued`: at a later look it was not refused, and the nodes follow.
+    """
+
+    template: str
+    reason: str
+    actor: str
+    is_written: bool = False
+    is_queued: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One endpoint's claim on capacity.
@@ -97,6 +141,8 @@ class Claim:
     `classes` are those of the tier in their order, `passed_over` why it did not get the ones before its own.
     `warm` nodes of its cluster stand ready for replicas to come, `warm_wanted` are to, `warm_said` is the autoscaler's
     word on that. `drawn` and `drawn_warm` are as a pool's. `chosen` says what its nodes are: provider, rack, cost.
+    `sized` is the size of its pool that was seen as wanted. `replacements` are nodes to replace, one after another.
+    `roll` is the template version that its cluster is to have, once an operator said so.
     """
 
     id: EndpointId
@@ -128,6 +174,20 @@ class Claim:
     idle: Idle = NEVER_IDLE
     node_cost: int = 0
     chosen: str = ""
+    sized: int | None = None
+    replacements: tuple[Replacement, ...] = ()
+    roll: Roll | None = None
+
+    @property
+    def replacement(self) -> Replacement | None:
+        """The one that is under way: the first."""
+        return self.replacements[0] if self.replacements else None
+
+    @property
+    def surplus(self) -> int:
+        """Nodes beyond those that are wanted, while one takes the place of another."""
+        job = self.replacement
+        return int(job is not None and bool(job.surges) and job.step is not Step.RETIRING)
 
     @property
     def region(self) -> str:

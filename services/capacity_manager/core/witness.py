@@ -8,9 +8,11 @@ from libs.common.decision import Give
 from libs.common.events.event import Event
 from services.capacity_manager.core import warm_nodes
 from services.capacity_manager.core.names import gpu_counter
+from services.capacity_manager.core.node_loss import gone, missed, note_losses
 from services.capacity_manager.core.node_time import Look, is_confirmed, noted
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.placement import wanted_by
+from services.capacity_manager.core.replacing import replaced
 from services.capacity_manager.core.state import Claim, Sighting
 from services.capacity_manager.core.tenancy import is_shared
 
@@ -26,7 +28,10 @@ def note_nodes(claim: Claim, seen: Observed, *, now_ms: int, confirm_gone_ms: in
         seen.question.look, now_ms, confirm_gone_ms, claim.reservation.since_ms if claim.reservation else 0
     )  # fmt: skip
     nodes, told = noted(claim.nodes, seen.nodes, claim.machines, look)
-    return warm_nodes.noted(replace(claim, nodes=nodes), seen, told, now_ms)
+    nodes = missed(nodes, claim.nodes, kept=wanted_by(claim) + claim.warm, asked=replaced(claim))
+    vanished = gone(nodes, claim.nodes, look)
+    nodes, lost = note_losses(nodes, seen.nodes, seen.machines, look)
+    return warm_nodes.noted(replace(claim, nodes=nodes), seen, (*vanished, *told, *lost), now_ms)
 
 
 def note_shrinking(

@@ -59,6 +59,7 @@ REASONS: Final[Mapping[str, tuple[Code, str]]] = MappingProxyType(
         "QuotaExceeded": (Code.QUOTA, YOU),
         "ClusterFailed": (Code.CLUSTER, US),
         "NodeFailed": (Code.NODE, US),
+        "NodeLost": (Code.NODE, CAPACITY),
         **dict.fromkeys(
             ("PlatformUnavailable", "PlatformThrottled", "PlatformGarbled", "PlatformConflict"),
             (Code.PLATFORM, CAPACITY),
@@ -82,6 +83,7 @@ REASONS: Final[Mapping[str, tuple[Code, str]]] = MappingProxyType(
         "CrashLoopBackOff": (Code.CRASH, US),
         "ErrorRate": (Code.CRASH, US),
         "NoReplicaReady": (Code.CRASH, RUNTIME),
+        "NodeReplacing": (Code.WORKING, CAPACITY),
         "RouteClash": (Code.ROUTE_CLASH, YOU),
         "DnsNotReady": (Code.DNS, ROUTER),
         "CertificateNotReady": (Code.CERTIFICATE, ROUTER),

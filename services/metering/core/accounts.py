@@ -22,7 +22,7 @@ class Account(StrEnum):
 
     Draining: the endpoint was asked to go, and live streams may still run. Idle owned: they ended, and the node is on
     its way back. Warm: held ready for what comes next. Stranded: held for nobody, because all is said to be given
-    back or nobody ever asked for it.
+    back, nobody ever asked for it, or the node was lost.
     """
 
     LOADING = "loading"

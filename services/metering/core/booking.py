@@ -33,6 +33,7 @@ from services.metering.core.timeline import (
     since,
     spans,
     until,
+    uses_of,
     without,
 )
 from services.metering.core.windows import CATCH_UP_MAX, Windows
@@ -140,9 +141,13 @@ def _wanted(meter: Meter) -> list[tuple[Node, tuple[Span, ...]]]:
         accounts = borders(meter.stages, ended_ms=ended_ms(meter))
         sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
     return [
-        (each, apart(spans(held(each.happenings), by_use(accounts, each.uses), from_ms=meter.settled_ms), sales))
+        (each, apart(spans(held(each.happenings), _borders_of(each, accounts), from_ms=meter.settled_ms), sales))
         for each in meter.nodes
     ]
+
+
+def _borders_of(node: Node, accounts: tuple[tuple[int, Account], ...]) -> tuple[tuple[int, Account], ...]:
+    return by_use(accounts, uses_of(node.happenings, node.uses))
 
 
 def _things(meter: Meter) -> list[tuple[Thing, tuple[Span, ...]]]:

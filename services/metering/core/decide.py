@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 from libs.common.decision import Decision
 from libs.common.errors import Invalid
-from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUsed
+from libs.common.events.capacity import NodeJoined, NodeLost, NodeReleased, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -178,9 +178,10 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
         case NodeReleased() as node:
             _check(envelope, node.at_ms, 0)
             return _happened(meter, node.claim, Happening(envelope.sequence, node.at_ms, None))
-        case NodeUsed() as used:
+        case NodeUsed() | NodeLost() as used:
             _check(envelope, used.at_ms, 0)
-            return _used(meter, used.claim, UseSince(envelope.sequence, used.at_ms, used.use))
+            use = used.use if isinstance(used, NodeUsed) else None
+            return _used(meter, used.claim, UseSince(envelope.sequence, used.at_ms, use))
         case ReplicasChanged() | VolumeChanged():
             return replace(meter, things=_counted(meter.things, envelope))
         case Served() as served:

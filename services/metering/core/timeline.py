@@ -38,11 +38,11 @@ class StageSince:
 
 @dataclass(frozen=True, slots=True)
 class UseSince:
-    """What a node was held for from `since_ms`, as its owner numbered it."""
+    """What a node was held for from `since_ms`, as its owner numbered it; None: it was lost, and held for nobody."""
 
     sequence: int
     since_ms: int
-    use: NodeUse
+    use: NodeUse | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,16 @@ def borders(stages: Iterable[StageSince], *, ended_ms: int | None) -> tuple[tupl
     return (*before, (ended_ms, Account.DRAINING), *after)
 
 
+def uses_of(happenings: Iterable[Happening], uses: Iterable[UseSince]) -> tuple[UseSince, ...]:
+    """What a node was held for: one that comes again under its name is not what it was before it went."""
+    told = tuple(uses)
+    came = (UseSince(each.sequence, each.at_ms, NodeUse.SERVING) for each in happenings if each.gpu_count is not None)
+    return (*told, *came) if told else ()
+
+
 def by_use(accounts: Sequence[tuple[int, Account]], uses: Iterable[UseSince]) -> tuple[tuple[int, Account], ...]:
-    """The borders of one node: warm or draining where it is held for that, else what its endpoint does meanwhile."""
-    changes: list[tuple[int, NodeUse]] = [(0, NodeUse.SERVING)]
+    """The borders of one node: what it is held for where that was told, else what its endpoint does meanwhile."""
+    changes: list[tuple[int, NodeUse | None]] = [(0, NodeUse.SERVING)]
     for each in sorted(uses, key=lambda use: use.sequence):
         changes.append((max(each.since_ms, changes[-1][0]), each.use))
     times = sorted({at_ms for at_ms, _ in (*accounts, *changes)})
@@ -124,7 +131,9 @@ def _at(borders_: Sequence[tuple[int, T]], at_ms: int) -> T:
     return next(what for since_ms, what in reversed(borders_) if since_ms <= at_ms)
 
 
-def _used(account: Account, use: NodeUse) -> Account:
+def _used(account: Account, use: NodeUse | None) -> Account:
+    if use is None:
+        return Account.STRANDED
     if account in ENDED or use is NodeUse.SERVING:
         return account
     return Account.WARM if use is NodeUse.WARM else Account.DRAINING

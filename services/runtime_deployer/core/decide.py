@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from libs.common.decision import Decide, Decision
 from libs.common.desire import begins_anew
-from libs.common.events.capacity import ClusterReady, GpuReady
+from libs.common.events.capacity import ClusterReady, GpuReady, NodeDraining
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointFailed,
@@ -23,7 +23,7 @@ from libs.common.events.route import RouteWithdrawn
 from libs.common.events.scale import ScaleDecided
 from libs.common.reconciler import Delayed, Refused
 from libs.common.runner import Woke
-from services.runtime_deployer.core import canary
+from services.runtime_deployer.core import canary, moving
 from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import kinds_of
 from services.runtime_deployer.core.observed import EXTRA, Kind, Observed
@@ -70,6 +70,8 @@ def _take_in(runtime: Runtime, envelope: Envelope, now_ms: int, offers: _Offers)
             return replace(learned, cluster=Cluster(ready.platform_project, ready.cluster))
         case EndpointDeletionRequested() | EndpointPauseRequested() | EndpointFailed():
             return _ended(_learn(runtime, envelope))
+        case NodeDraining(node=node):
+            return moving.noted(runtime, node)
         case RouteWithdrawn() | ClusterReady():
             return _learn(runtime, envelope)
         case ScaleDecided() as decided:
@@ -180,7 +182,7 @@ def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
     here = {each.warm_key for each in observed.pods}
     warm = {each.warm_key for each in observed.pods if each.warmed}
     warmed = tuple(sorted((here & set(runtime.warmed)) | warm))
-    runtime = _looked_for_room(replace(runtime, seen=observed, warmed=warmed, delay=""))
+    runtime = _looked_for_room(moving.moved(replace(runtime, seen=observed, warmed=warmed, delay="")))
     pods = pods_of(runtime)
     patience_max_ms = UPDATE_PATIENCE_MS if runtime.is_replacing else None
     trouble = trouble_of(pods, patience_max_ms=patience_max_ms) or refusal_of(observed, has_pods=bool(pods))

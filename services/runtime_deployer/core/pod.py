@@ -132,11 +132,19 @@ def _gpu_claim(endpoint_id: EndpointId) -> Json:
     return {"name": GPUS, "resourceClaimTemplateName": endpoint_id}
 
 
-def recipe_of(
-    endpoint_id: EndpointId, placement: Placement, model: str, template: Template, weights: Weights | None = None
+def recipe_of(  # All that may tell two pods apart.
+    endpoint_id: EndpointId,
+    placement: Placement,
+    model: str,
+    template: Template,
+    weights: Weights | None = None,
+    moved: str = "",
 ) -> str:
-    """A short name for all that a pod is made of: the same text, the same name, whatever the generation."""
-    text = json.dumps(pod_spec(endpoint_id, placement, model, template, weights), sort_keys=True)
+    """A short name for all that a pod is made of: the same text, the same name, whatever the generation.
+
+    After a move away from a node, pods are called otherwise than before it: so the ones replace the others.
+    """
+    text = json.dumps(pod_spec(endpoint_id, placement, model, template, weights), sort_keys=True) + moved
     return hashlib.sha256(text.encode()).hexdigest()[:RECIPE_CHARS]
 
 

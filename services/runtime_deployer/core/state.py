@@ -115,6 +115,7 @@ class Runtime:
     `volume_told_bytes` is what its own volume was last told to have.
     `adapters_in_effect` are those of the last spec that was warm; `adapters_since_ms`: since when others are wanted.
     `weights` is where its model is, if an operator's file says so; pinned as the template is.
+    `draining` are nodes that take no more pods and are to be empty; `moved` is the one that pods left, or leave, last.
     """
 
     endpoint_id: EndpointId
@@ -146,6 +147,9 @@ class Runtime:
     download_told: DownloadTold = DownloadTold()
     outcomes: Outcomes = Outcomes()
     rollout_paused: bool = False
+    draining: tuple[str, ...] = ()
+    moved: str = ""
+    is_moving: bool = False
 
     @property
     def model(self) -> str:
@@ -190,7 +194,7 @@ class Runtime:
         """What the pods that are wanted are made of; empty while that is not known."""
         if self.placement is None or self.template is None:
             return ""
-        return recipe_of(self.endpoint_id, self.placement, self.model, self.template, self.weights)
+        return recipe_of(self.endpoint_id, self.placement, self.model, self.template, self.weights, self.moved)
 
     @property
     def served_name(self) -> str:
@@ -235,7 +239,7 @@ class Runtime:
     def is_replacing(self) -> bool:
         """Whether something served in this life, and what is wanted since is not warm yet: a rollout is on its way."""
         served = self.replicas_told.warmed_generation > self.ended_generation
-        return self.is_wanted and served and not self.has_served
+        return self.is_wanted and served and (self.is_moving or not self.has_served)
 
     @property
     def run(self) -> int:

@@ -29,6 +29,7 @@ from services.runtime_deployer.core.state import DownloadTold, Failure, Replicas
 Telling = tuple[Runtime, tuple[Event, ...]]
 
 _SILENT: Final = "no replica is ready"
+_MOVING: Final = "its node is being replaced: requests wait until a replica on the next one serves"
 
 
 def tell(runtime: Runtime, now_ms: int) -> Decision[Runtime]:
@@ -140,6 +141,8 @@ def _health(runtime: Runtime) -> Telling:
     if is_down and not told_down:
         trouble = runtime.trouble
         reason, message = (trouble.reason, trouble.message) if trouble else ("NoReplicaReady", _SILENT)
+        if runtime.is_moving:
+            reason, message = "NodeReplacing", _MOVING
         return _note(runtime, Fact.RUNTIME_DEGRADED), (RuntimeDegraded(reason=reason, message=message),)
     if told_down and not is_down:
         facts = tuple(each for each in runtime.told_facts if each is not Fact.RUNTIME_DEGRADED)

@@ -27,6 +27,7 @@ from services.capacity_manager.core.decide import Rules, decider
 from services.capacity_manager.core.observed import (
     ClusterSeen,
     GpuNode,
+    MachineSeen,
     NodeSeen,
     NodeTypeSeen,
     Observed,
@@ -122,6 +123,7 @@ class Bench:
         nodes: Sequence[NodeSeen] = (),
         node_type: NodeTypeSeen | None = ROOMY,
         gpu_nodes: tuple[GpuNode, ...] | None = None,
+        machines: tuple[MachineSeen, ...] | None = None,
     ) -> Decision[Claim]:
         self.last_seen = Observed(
             question=question_of(self.claim),
@@ -130,6 +132,7 @@ class Bench:
             nodes=tuple(nodes),
             node_type=node_type,
             gpu_nodes=gpu_nodes,
+            machines=machines,
         )
         return self.take(an_envelope(self.last_seen))
 
@@ -189,6 +192,12 @@ def a_cluster(
 def a_node(name: str, *, joined: bool = True, joined_at_ms: int | None = None, phase: str = "Available") -> NodeSeen:
     return NodeSeen(
         name=name, phase=phase, message="", is_scheduled=True, is_joined=joined, joined_at_ms=joined_at_ms
+    )  # fmt: skip
+
+
+def a_machine(name: str, *, ready: bool = True, since_ms: int | None = None, cordoned: bool = False) -> MachineSeen:
+    return MachineSeen(
+        name=name, claim=name, uid=f"uid-{name}", is_ready=ready, since_ms=since_ms, is_cordoned=cordoned
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUse, NodeUsed, PoolDrawn
+from libs.common.events.capacity import NodeJoined, NodeLost, NodeReleased, NodeUse, NodeUsed, PoolDrawn
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.scale import PoolInputs, PoolTargeted
@@ -231,3 +231,27 @@ def test_where_too_many_shares_seem_nobody_s_it_is_our_database_that_is_wrong() 
 
     assert not found.drop
     assert "9 of 9 shares seem to be nobody's" in found.held_back
+
+
+def test_a_node_that_fails_is_told_to_be_lost_and_a_warm_one_serves_in_its_place() -> None:
+    bench = PoolBench()
+    cluster = a_cluster("ep-a", quantity=2, warm=1)
+    bench.see(cluster, [a_node("n1"), a_node("n2")])
+
+    bench.see(cluster, [a_node("n1", joined=False, phase="Failed"), a_node("n2")])
+
+    (loss,) = bench.of(NodeLost)
+    assert (loss.claim, loss.reason, loss.at_ms) == ("n1", "ClaimFailed", NOW)
+    assert bench.uses()["n2"] is NodeUse.SERVING
+
+
+def test_a_node_that_the_pool_gave_up_because_it_was_made_smaller_is_not_lost() -> None:
+    bench = PoolBench()
+    bench.see(a_cluster("ep-a", quantity=2, warm=1), [a_node("n1"), a_node("n2")])
+
+    bench.see(a_cluster("ep-a", quantity=1, warm=0), [a_node("n1")])
+    bench.wake()
+    bench.see(a_cluster("ep-a", quantity=1, warm=0), [a_node("n1")])
+
+    assert [each.claim for each in bench.of(NodeReleased)] == ["n2"]
+    assert bench.of(NodeLost) == []

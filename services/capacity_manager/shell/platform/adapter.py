@@ -11,6 +11,7 @@ from libs.common.errors import Rejected, Unavailable
 from libs.common.events.endpoint import NodeChoice
 from services.capacity_manager.core.choosing import classes_of
 from services.capacity_manager.core.holdings import NodeClass
+from services.capacity_manager.core.node_actions import CordonNode, RetireNode, RollTemplate
 from services.capacity_manager.core.observed import NodeTypeSeen, Observed, ProjectSeen
 from services.capacity_manager.core.orphans import Found, PoolStanding, Standing, Survey
 from services.capacity_manager.core.plan import (
@@ -29,7 +30,7 @@ from services.capacity_manager.core.question import question_of
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import Home, home_of
-from services.capacity_manager.shell.platform import guests, labels, readings, shares, sharing
+from services.capacity_manager.shell.platform import guests, inside, labels, readings, shares, sharing, tending
 from services.capacity_manager.shell.platform.client import PlatformClient, garbled
 from services.capacity_manager.shell.platform.publishing import Publisher
 from services.capacity_manager.shell.platform.refusals import is_already_there
@@ -127,7 +128,7 @@ class Platform:
         sharer = claim.id if home.is_shared else ""
         seen = readings.cluster_seen(instance, wanted=wanted, sharer=sharer) if instance else None
         nodes = readings.nodes_seen(self._client.list(self._claims(project)), cluster=cluster)
-        is_ending = seen is not None and seen.is_ready and question.is_removable and not home.is_shared
+        found = inside.look(self._client, home, question, seen, nodes)
         return Observed(
             question=question,
             project=project_seen,
@@ -135,8 +136,10 @@ class Platform:
             nodes=nodes,
             node_type=node_type,
             classes=classes,
-            gpu_nodes=guests.gpu_nodes(self._client, project, cluster) if question.gpus and instance else None,
-            by_hand=guests.by_hand(self._client, project, cluster, (n.name for n in nodes)) if is_ending else (),
+            gpu_nodes=found.gpu_nodes,
+            machines=found.machines,
+            pods=found.pods,
+            by_hand=found.by_hand,
         )
 
     def _apply(self, action: Action) -> None:
@@ -149,14 +152,10 @@ class Platform:
                 self._resize(action)
             case LetNodeGo():
                 guests.let_go(self._client, action)
-            case SetShare():
-                sharing.set_share(self._client, self._instances(action.project), action)
-            case SetWarm():
-                sharing.set_warm(self._client, self._instances(action.project), action)
-            case DropShare():
-                sharing.drop_share(self._client, self._instances(action.project), action)
-            case DeleteCluster():
-                sharing.delete(self._client, self._instances(action.project), action)
+            case SetShare() | SetWarm() | DropShare() | DeleteCluster():
+                sharing.apply(self._client, self._instances(action.project), action)
+            case CordonNode() | RetireNode() | RollTemplate():
+                tending.apply(self._client, self._instances(action.project), self._publisher, action)
             case _:
                 assert_never(action)
 

@@ -1,15 +1,15 @@
-"""Inside a tenant cluster, through the Platform's proxy: the nodes that offer GPUs, and those that a person joined."""
+"""Nodes that a person joined to a tenant cluster: which they are, and how one leaves it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from libs.common.errors import Rejected, Unavailable
 from libs.common.telemetry.logging import fields
 from services.capacity_manager.core.node_kinds import joined_by_hand
-from services.capacity_manager.core.observed import GpuNode, HandNode
+from services.capacity_manager.core.observed import HandNode
 from services.capacity_manager.core.plan import LetNodeGo
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.shell.platform import readings
@@ -17,24 +17,15 @@ from services.capacity_manager.shell.platform.client import PlatformClient
 
 log = logging.getLogger(__name__)
 
+Json = dict[str, Any]
+
 FORBIDDEN: Final = (Reason.PLATFORM_FORBIDDEN, Reason.PLATFORM_REFUSED)
 
 
-def gpu_nodes(client: PlatformClient, project: str, cluster: str) -> tuple[GpuNode, ...] | None:
-    """The GPUs inside; None if the cluster does not answer, which must not hide the rest."""
-    try:
-        return readings.gpu_nodes(client.list(nodes_of(project, cluster)))
-    except Unavailable:
-        return None
-
-
-def by_hand(client: PlatformClient, project: str, cluster: str, claims: Iterable[str]) -> tuple[HandNode, ...]:
-    """Nodes that no claim stands for. None of a cluster that does not answer: nothing else must be kept for that."""
-    try:
-        nodes = readings.tenant_nodes(client.list(nodes_of(project, cluster)))
-    except Unavailable:
-        return ()
-    return tuple(HandNode(name=each.name, uid=each.uid) for each in joined_by_hand(nodes, claims))
+def by_hand(nodes: Iterable[Json], claims: Iterable[str]) -> tuple[HandNode, ...]:
+    """Of the nodes inside a cluster, those that no claim stands for."""
+    found = joined_by_hand(readings.tenant_nodes(nodes), claims)
+    return tuple(HandNode(name=each.name, uid=each.uid) for each in found)
 
 
 def let_go(client: PlatformClient, wanted: LetNodeGo) -> None:

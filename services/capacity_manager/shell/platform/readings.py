@@ -10,7 +10,14 @@ from typing import Any, Final
 import yaml
 
 from services.capacity_manager.core.node_kinds import TenantNode
-from services.capacity_manager.core.observed import ClusterSeen, GpuNode, NodeSeen, NodeTypeSeen, ProjectSeen
+from services.capacity_manager.core.observed import (
+    ClusterSeen,
+    GpuNode,
+    MachineSeen,
+    NodeSeen,
+    NodeTypeSeen,
+    ProjectSeen,
+)
 from services.capacity_manager.core.pools import PoolCluster
 from services.capacity_manager.core.reasons import Reason
 from services.capacity_manager.shell.platform import labels, shares
@@ -20,6 +27,7 @@ Json = dict[str, Any]
 GPU: Final = "nvidia.com/gpu"
 QUANTITY: Final = "gpuQuantity"  # The variable of our cluster templates that sizes the static pool.
 NODE_TYPE: Final = "nodeType"
+OF_CLAIM: Final = "vcluster.com/nodeclaim"  # Where a node says which claim it came of.
 RACK: Final = "rack"  # Properties that an operator gives a node type; the names are ours, as labels of hosts are.
 RESERVATION: Final = "reservation"
 
@@ -69,6 +77,7 @@ def cluster_seen(instance: Json, *, wanted: labels.Labels, sharer: str = "") -> 
         others=sum(each.replicas for name, each in shared.items() if name != sharer),
         sharers=len(shared),
         warm=shares.warm_of(instance),
+        template=_template_of(instance),
     )
 
 
@@ -81,6 +90,12 @@ def pool_seen(instance: Json) -> PoolCluster:
         warm=shares.warm_of(instance),
         sharers=tuple(sorted(shares.of(instance))),
     )
+
+
+def _template_of(instance: Json) -> str:
+    made_by = (instance.get("spec") or {}).get("templateRef") or {}
+    version = made_by.get("version")
+    return f"{made_by.get('name') or ''}@{version}" if version else str(made_by.get("name") or "")
 
 
 def quantity_of(instance: Json) -> int | None:
@@ -194,9 +209,30 @@ def gpu_nodes(nodes: Iterable[Json]) -> tuple[GpuNode, ...]:
     return tuple(sorted(found, key=lambda node: node.name))
 
 
+def machines(nodes: Iterable[Json]) -> tuple[MachineSeen, ...]:
+    """The tenant's nodes and the claims that they came of, by name: by our label, or else of the same name."""
+    found = []
+    for node in nodes:
+        ready = _condition(node.get("status") or {}, "Ready") or {}
+        name = str(node["metadata"]["name"])
+        found.append(
+            MachineSeen(
+                name=name,
+                claim=labels.of(node).get(OF_CLAIM) or name,
+                uid=str(node["metadata"].get("uid", "")),
+                is_ready=ready.get("status") == "True",
+                since_ms=_epoch_ms(ready.get("lastTransitionTime")),
+                is_cordoned=bool((node.get("spec") or {}).get("unschedulable")),
+            )
+        )
+    return tuple(sorted(found, key=lambda node: node.name))
+
+
 def _node_seen(claim: Json) -> NodeSeen:
     status = claim.get("status") or {}
     joined, scheduled = _condition(status, "Joined"), _condition(status, "Scheduled")
+    current = _condition(status, "NotDrifted")
+    is_behind = current is not None and current.get("status") == "False"
     is_joined = joined is not None and joined.get("status") == "True"
     waits = scheduled if scheduled is not None and scheduled.get("status") == "False" else {}
     return NodeSeen(
@@ -206,6 +242,9 @@ def _node_seen(claim: Json) -> NodeSeen:
         is_scheduled=scheduled is not None and scheduled.get("status") == "True",
         is_joined=is_joined,
         joined_at_ms=_epoch_ms((joined or {}).get("lastTransitionTime")) if is_joined else None,
+        since_ms=None if is_joined else _epoch_ms((joined or {}).get("lastTransitionTime")),
+        is_deleting=bool(claim["metadata"].get("deletionTimestamp")),
+        drift=str((current or {}).get("message") or (current or {}).get("reason") or "drifted") if is_behind else "",
     )
 
 

@@ -38,6 +38,19 @@ def look(client: PlatformClient, pool: Pool, warm: int, paths: Paths) -> PoolSee
     return PoolSeen(look=pool.look, cluster=cluster, nodes=nodes, free=free)
 
 
+def apply(client: PlatformClient, path: str, action: SetShare | SetWarm | DropShare | DeleteCluster) -> None:
+    """Do one thing to a cluster that may be shared; doing it again changes nothing. Raises Unavailable."""
+    match action:
+        case SetShare():
+            set_share(client, path, action)
+        case SetWarm():
+            set_warm(client, path, action)
+        case DropShare():
+            drop_share(client, path, action)
+        case DeleteCluster():
+            delete(client, path, action)
+
+
 def set_share(client: PlatformClient, path: str, wanted: SetShare) -> None:
     """Write one share, and the pool's size for all of them."""
     found = _standing(client, path, wanted.name)
