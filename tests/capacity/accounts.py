@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from libs.common.events.capacity import NodeJoined, NodeReleased, NodeUse, NodeUsed
+from libs.common.events.capacity import NodeJoined, NodeLost, NodeReleased, NodeUse, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
     EndpointPauseRequested,
@@ -30,12 +30,13 @@ HEARD: Final = (
     NodeJoined,
     NodeReleased,
     NodeUsed,
+    NodeLost,
     EndpointRequested,
     EndpointStageChanged,
     EndpointDeletionRequested,
     EndpointPauseRequested,
 )
-OF_NODES: Final = (NodeJoined, NodeReleased, NodeUsed)
+OF_NODES: Final = (NodeJoined, NodeLost, NodeReleased, NodeUsed)
 FOREVER_MS: Final = 1 << 60
 WAKES_MAX: Final = 100
 

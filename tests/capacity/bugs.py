@@ -113,6 +113,26 @@ def _whatever_stands_is_nobodys(decide: Decide) -> Decide:
     return decided
 
 
+def _a_look_is_a_death(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        """Every node that is seen counts as lost."""
+        found = decide(claim, envelope, now_ms)
+        if not isinstance(envelope.data, Observed) or found.state.is_unwanted:
+            return found
+        nodes = tuple(replace(each, lost_at_ms=each.joined_at_ms) for each in found.state.nodes)
+        return replace(found, state=replace(found.state, nodes=nodes))
+
+    return decided
+
+
+def _a_replacement_is_forgotten(decide: Decide) -> Decide:
+    def decided(claim: Claim, envelope: Envelope, now_ms: int) -> Decision[Claim]:
+        found = decide(claim, envelope, now_ms)
+        return replace(found, state=replace(found.state, replacements=()))
+
+    return decided
+
+
 def _pool_is_silent(decide: Any) -> Any:
     def decided(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
         found = decide(pool, envelope, now_ms)
@@ -233,6 +253,8 @@ BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
         "a pool does not tell of its nodes": (_deciding(_pool_is_silent, POOL), "held time is told"),
         "a pool never ends": (_deciding(_pool_never_ends, POOL), "no GPU is held without an owner"),
         "a share is dropped that is wanted": (_every_share_is_nobodys, "no wanted node is removed"),
+        "a node that works is retired": (_deciding(_a_look_is_a_death), "no wanted node is removed"),
+        "a replacement is forgotten": (_deciding(_a_replacement_is_forgotten), "every replacement ends once"),
         "nobody looks for orphans": (_never_looks_around, "no GPU is held without an owner"),
     }
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Final
 
-from libs.common.events.capacity import CapacityReleased
+from libs.common.events.capacity import CapacityReleased, NodeReplaced, NodeReplacementRequested
 from libs.common.events.envelope import Envelope, type_of
 from libs.common.units import SECOND_MS
 from libs.twin import kinds
@@ -48,6 +48,7 @@ class Checker:
         self._cuts = 0
         self._told = 0
         self._still: dict[str, tuple[object, int]] = {}
+        self._retired = 0
 
     def __call__(self, run: Run) -> None:
         """Raise Broken at the first step after which a promise does not hold."""
@@ -59,6 +60,10 @@ class Checker:
                 raise Broken(f"no wanted node is removed: {cut} was another owner's")
             if life is not None and cut.left < life.needed:
                 raise Broken(f"no wanted node is removed: {cut}, but {life.needed} are needed")
+        retired, self._retired = run.ageing.retired[self._retired :], len(run.ageing.retired)
+        for node in retired:
+            if node not in run.ageing.ordered and not is_silent(run, node):
+                raise Broken(f"no wanted node is removed: {node} works, and nobody asked for another one")
         told, self._told = run.told[self._told :], len(run.told)
         for each in told:
             if isinstance(each.data, CapacityReleased) and run.stands(each.subject):
@@ -103,11 +108,26 @@ def stocks_of(run: Run) -> Iterator[tuple[str, int, object]]:
             yield subject, warm_of(each), (warm_of(each), sorted(nodes), sorted(shares_of(each)))
 
 
+def is_silent(run: Run, node: str) -> bool:
+    """Whether the machine is dead, as only the simulated Platform knows."""
+    clusters = [each.cluster for each in run.world.tenants.values() if each.cluster is not None]
+    return any(node in each.kubelet.silent for each in clusters)
+
+
+def replacements(run: Run) -> Iterator[str]:
+    """Every replacement that was asked for is over, and was told to be so once."""
+    asked = Counter(each.data.claim for each in run.told if isinstance(each.data, NodeReplacementRequested))
+    ended = Counter(each.data.claim for each in run.told if isinstance(each.data, NodeReplaced))
+    if asked != ended:
+        yield f"every replacement ends once: asked {asked - ended}, ended {ended - asked}"
+
+
 def at_rest(run: Run) -> None:
     """Raise Broken if anything is left, or if a GPU-second went missing."""
     _insist(ownerless(run))
     _insist(held_once(run))
     _insist(quota(run))
+    _insist(replacements(run))
     _insist(times(run))
 
 

@@ -31,6 +31,7 @@ from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.platform.shares import Share, written
 from services.capacity_manager.shell.platform.shares import of as shares_of
 from services.capacity_manager.shell.ports import Ports
+from tests.capacity.ageing import Ageing
 from tests.capacity.lives import H100, L40S, OF_ALL, SANDBOXED, Life, lives
 from tests.capacity.trouble import CALLS, Crash, Trouble
 from tests.capacity.truth import Truth
@@ -83,6 +84,8 @@ class Run:
         self.world = World(self.clock, OPTIONS, FakeEngines())
         self.truth = Truth(self.world)
         self.trouble = Trouble(Random(rng.random()), is_on=self.is_troubled, die_at=self.die_at)
+        self.ageing = Ageing(Random(self.seed + 1))
+        self.trouble.sees = self.ageing.note
         self.store = MemoryStore(self.trouble.pass_by)
         self._key = Path(tempfile.mkdtemp(prefix="mr-capacity-")) / "key"
         self._key.write_text(DEFAULT_KEY)
@@ -130,6 +133,8 @@ class Run:
         self.clock.advance(STEP_MS)
         now_ms = self.clock.now_ms()
         self.trouble.stir(self.world, now_ms)
+        if self.trouble.is_on:
+            self.ageing.stir(self)
         while self.strays and self.strays[-1][0] <= now_ms:
             self.plant(*self.strays.pop()[1:])
         while self._unborn and self._unborn[-1].acts[0].at_ms <= now_ms:
@@ -140,7 +145,7 @@ class Run:
                 self.deliver(life.do(act, now_ms))
             if not life.acts:
                 del self._active[life.id]
-        self._survive(self._round)
+        self.survive(self._round)
         if any(getattr(self.world.faults, name) for name in CALLS):
             self.refusing_ms.append(now_ms)
         self._take_told()
@@ -149,7 +154,7 @@ class Run:
         """As the bus does: again, to the next process, if this one died of it."""
         for each in envelopes:
             if type(each.data) in HEARS:
-                self._survive(lambda each=each: self.service.handle(each))  # type: ignore[misc]  # Bound at once.
+                self.survive(lambda each=each: self.service.handle(each))  # type: ignore[misc]  # Bound at once.
 
     def stands(self, endpoint: str) -> bool:
         """Whether the Platform holds a cluster of the endpoint, or its share of one."""
@@ -245,7 +250,8 @@ class Run:
         self.service.tick()
         self.service.reconcile()
 
-    def _survive(self, act: Callable[[], object]) -> None:
+    def survive(self, act: Callable[[], object]) -> None:
+        """Do it, in the next process if this one dies of it."""
         for _ in range(20):  # Deaths in a row that no seed comes near.
             try:
                 act()

@@ -19,7 +19,8 @@ from tests.capacity.trouble import CALLS, ONCE, SPANS
 PEACEFUL = 14
 FEW = 12
 MANY = 200  # `python -m tests.capacity` plays the thousand.
-EVERY_FAULT = {*CALLS, *ONCE, *SPANS, "SIGKILL", "answer lost", SHARE}
+AGED = {"silent_nodes", "replaced", "replacement refused"}
+EVERY_FAULT = {*CALLS, *ONCE, *SPANS, *AGED, "SIGKILL", "answer lost", SHARE}
 
 
 def conserved(run: Run) -> Run:

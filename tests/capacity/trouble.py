@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -43,6 +44,7 @@ class Trouble:
     ends_ms: dict[str, int] = field(default_factory=dict)
     die_at: int = 0  # The n-th moment, for one exact death; 0 for none.
     moments: int = 0
+    sees: Callable[[str, str], None] = lambda _method, _path: None  # Whoever wants to know what was asked for.
 
     def stir(self, world: World, now_ms: int) -> None:
         """Order what this step brings, and end what has lasted long enough."""
@@ -59,7 +61,7 @@ class Trouble:
         """No more trouble from here on."""
         self.is_on = False
         self.stir(world, now_ms)
-        world.set_faults(dict.fromkeys([*CALLS, *ONCE], 0))
+        world.set_faults(dict.fromkeys([*CALLS, *ONCE, "silent_nodes"], 0))
 
     def before(self, method: str, path: str) -> None:
         """A request that is not sent yet."""
@@ -68,7 +70,8 @@ class Trouble:
 
     def after(self, method: str, path: str, status: int) -> None:
         """A request that was answered; perhaps the answer is lost."""
-        del method, path, status
+        if status < 300:
+            self.sees(method, path)
         self.pass_by()
         if self.is_on and self.rng.random() < ANSWER_LOST:
             self.tally["answer lost"] += 1
