@@ -18,10 +18,12 @@ from libs.cli import (
     keys,
     local,
     members,
+    nodes,
     operations,
     profiles,
     projects,
     quotas,
+    snapshots,
     tenants,
     usage,
     webhooks,
@@ -58,6 +60,8 @@ app.add_typer(usage.app, name="usage")
 app.add_typer(events.app, name="events")
 app.add_typer(audit.app, name="audit")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(nodes.app, name="nodes")
+app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(profiles.app, name="profiles")
 
 NEXT: Final = "millrace endpoints create hello --model millrace/ngram-1 --tier l40s-dedicated --wait"

@@ -6,13 +6,14 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from typing import Final
 
 from libs.common import settings as reading
 from libs.common.bus.nats import NatsBus
 from libs.common.clock import SystemClock
-from libs.common.errors import Rejected
+from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.process import Process
 from libs.common.runner import Runner
@@ -21,17 +22,19 @@ from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
 from services.capacity_manager.core.checkup import checkup
-from services.capacity_manager.core.pools import POOL, Pool
+from services.capacity_manager.core.pools import POOL, Pool, PoolRules
 from services.capacity_manager.core.state import CLAIM, LIVE, Claim
 from services.capacity_manager.core.stocks import stocks
 from services.capacity_manager.core.tiers import TierSight
-from services.capacity_manager.service import build
-from services.capacity_manager.shell import metrics
+from services.capacity_manager.service import build, owned, owned_pools
+from services.capacity_manager.shell import metrics, restoring
 from services.capacity_manager.shell.doctor import log_findings
+from services.capacity_manager.shell.node_life import Desk, operate
 from services.capacity_manager.shell.platform import Breaker, Platform, PlatformClient
 from services.capacity_manager.shell.platform.adapter import CLAIMS_EVERYWHERE, INSTANCES_EVERYWHERE
 from services.capacity_manager.shell.platform.examining import examine
 from services.capacity_manager.shell.platform.following import follow
+from services.capacity_manager.shell.platform.snapshotting import Snapshots
 from services.capacity_manager.shell.ports import Ports
 from services.capacity_manager.shell.settings import Settings
 from services.capacity_manager.shell.templates import read_recipes, read_templates
@@ -41,15 +44,17 @@ FOLLOWED: Final = (INSTANCES_EVERYWHERE, CLAIMS_EVERYWHERE)
 COUNT_EVERY_S = 5.0  # How old the gauges of claims may be.
 
 
-def main() -> int:
-    """Run until told to stop; 2 if the settings are wrong."""
+def main(argv: Sequence[str] = ()) -> int:
+    """Run until told to stop, or do what an operator asks; 2 if the settings are wrong, or that can't be done."""
     try:
         settings = reading.read(Settings)
+        if argv:
+            return operate_on(settings, argv)
         client = open_client(settings)
         recipes = read_recipes(settings.templates_dir)
         tiers = read_tiers(settings.catalogue_dir, recipes) if settings.catalogue_dir else ()
         ports = open_ports(settings, client, tiers)
-    except Rejected as wrong:
+    except MillraceError as wrong:
         print(f"capacity-manager: {wrong}", file=sys.stderr)  # noqa: T201
         return 2
     telemetry.configure(Owner.CAPACITY_MANAGER, level=settings.log_level)
@@ -67,6 +72,20 @@ def main() -> int:
     )
     process.run()
     return 0
+
+
+def operate_on(settings: Settings, argv: Sequence[str]) -> int:
+    """A verb on the service's records, beside whatever runs. Raises MillraceError."""
+    clock = SystemClock()
+    with closing(SqlStore(settings.database_url)) as store:
+        claims = Runner(owned(settings.rules()), store=store, clock=clock)
+        pools = Runner(owned_pools(PoolRules()), store=store, clock=clock)
+        if argv[0] not in restoring.VERBS:
+            return operate(argv, Desk(claims, pools, clock))
+        client = open_client(settings)
+        with closing(client):
+            platform = Platform(client, installation=settings.installation)
+            return restoring.operate(argv, restoring.RestoreDesk(claims, Snapshots(client, platform)))
 
 
 def open_client(settings: Settings) -> PlatformClient:
@@ -136,4 +155,4 @@ def count_once(claims: Runner[Claim], pools: Runner[Pool], now_ms: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

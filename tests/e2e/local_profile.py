@@ -97,11 +97,17 @@ class Profile:
 
     def inventory(self) -> Json:
         """What the simulated cloud holds."""
+        return self._cloud("GET", "inventory")
+
+    def order(self, **faults: object) -> None:
+        """Have the simulated cloud behave otherwise from now on."""
+        self._cloud("POST", "faults", faults)
+
+    def _cloud(self, method: str, what: str, body: Json | None = None) -> Json:
         key = self.home.twin_key.read_text().strip()
         url = json.loads(self.home.credentials.read_text())["twin_url"]
-        answer = httpx.get(
-            f"{url}/twin/v1/inventory", headers={"authorization": f"Bearer {key}"}, timeout=10, verify=NO_TLS
-        )
+        headers = {"authorization": f"Bearer {key}"}
+        answer = httpx.request(method, f"{url}/twin/v1/{what}", json=body, headers=headers, timeout=10, verify=NO_TLS)
         document: Json = answer.raise_for_status().json()
         return document
 

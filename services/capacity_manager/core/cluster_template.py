@@ -36,6 +36,19 @@ class App:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """When the Platform takes a snapshot of each cluster, how many it keeps, and where: a bucket, and its secret."""
+
+    cron: str
+    timezone: str
+    keep_days: int
+    keep_max: int
+    url: str
+    secret: str
+    secret_namespace: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One version of a template. `burst_max` is how many nodes more a dynamic pool may add for pods that wait."""
 
@@ -54,6 +67,7 @@ class Recipe:
     gpu_taint: bool = True
     pod_security: str = "baseline"
     apps: tuple[App, ...] = ()
+    snapshots: Schedule | None = None
 
 
 def values_of(recipe: Recipe) -> Json:
@@ -77,6 +91,7 @@ def values_of(recipe: Recipe) -> Json:
                 }
             ],
         },
+        **({"snapshots": {"auto": _auto(recipe.snapshots)}} if recipe.snapshots else {}),
     }
 
 
@@ -141,6 +156,16 @@ def contradictions(recipes: tuple[Recipe, ...]) -> Iterator[tuple[Recipe, str]]:
             yield each, "a shared cluster has no burst pool: its size is the sum of the shares on it"
         if each.control_planes % 2 == 0:
             yield each, f"{each.control_planes} control planes have no majority: take 1, 3 or 5"
+
+
+def _auto(schedule: Schedule) -> Json:
+    credential: Json = {"secretName": schedule.secret, "secretNamespace": schedule.secret_namespace}
+    return {
+        "schedule": schedule.cron,
+        "timezone": schedule.timezone,
+        "retention": {"period": schedule.keep_days, "maxSnapshots": schedule.keep_max},
+        "storage": {"type": "s3", "s3": {"url": schedule.url, "credential": credential}},
+    }
 
 
 def _static(recipe: Recipe) -> Json:

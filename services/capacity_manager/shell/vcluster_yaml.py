@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.capacity_manager.core.cluster_template import App, Recipe
+from services.capacity_manager.core.cluster_template import App, Recipe, Schedule
 from services.capacity_manager.core.tenancy import Tenancy
 
 Label = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
@@ -17,6 +17,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 NodeType = Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9.-]+$")]
 Version = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
 Count = Annotated[str, Field(pattern=r"^[0-9]+$")]
+Cron = Annotated[str, Field(pattern=r"^[0-9*/,-]+( [0-9*/,-]+){4}$")]
 Level = Literal["privileged", "baseline", "restricted"]
 
 VALUED: Final = frozenset({"In", "NotIn", "Gt", "Lt"})
@@ -42,6 +43,28 @@ class _Nodes(_Strict):
     gpu_taint: bool = True
 
 
+class _SnapshotsFile(_Strict):
+    schedule: Cron
+    timezone: str = "UTC"
+    keep_days: int = Field(default=30, ge=1, le=365)
+    keep_max: int = Field(default=30, ge=1, le=1000)
+    url: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9./-]+$")]
+    secret: Name
+    secret_namespace: Name
+
+    def schedule_of(self) -> Schedule:
+        """As the core has it."""
+        return Schedule(
+            cron=self.schedule,
+            timezone=self.timezone,
+            keep_days=self.keep_days,
+            keep_max=self.keep_max,
+            url=self.url,
+            secret=self.secret,
+            secret_namespace=self.secret_namespace,
+        )
+
+
 class RecipeFile(_Strict):
     """One file of `templates/`."""
 
@@ -54,6 +77,7 @@ class RecipeFile(_Strict):
     vpn: bool = True
     pod_security: Level = "baseline"
     apps: tuple[_AppFile, ...] = ()
+    snapshots: _SnapshotsFile | None = None
 
     def recipe(self) -> Recipe:
         """As the core has it."""
@@ -73,6 +97,7 @@ class RecipeFile(_Strict):
             gpu_taint=self.nodes.gpu_taint,
             pod_security=self.pod_security,
             apps=tuple(App(each.name, each.namespace, each.version) for each in self.apps),
+            snapshots=self.snapshots.schedule_of() if self.snapshots else None,
         )
 
 
@@ -173,6 +198,37 @@ class _Policies(_Strict):
     podSecurityStandard: Level  # noqa: N815
 
 
+class _Credential(_Strict):
+    secretName: Name  # noqa: N815
+    secretNamespace: Name  # noqa: N815
+
+
+class _Bucket(_Strict):
+    url: str
+    credential: _Credential
+
+
+class _Storage(_Strict):
+    type: Literal["s3"]
+    s3: _Bucket
+
+
+class _Retention(_Strict):
+    period: int = Field(ge=1)
+    maxSnapshots: int = Field(ge=1)  # noqa: N815
+
+
+class _AutoSnapshots(_Strict):
+    schedule: Cron
+    timezone: str
+    retention: _Retention
+    storage: _Storage
+
+
+class _Snapshots(_Strict):
+    auto: _AutoSnapshots
+
+
 class VclusterYaml(_Strict):
     """A whole file. There is no `sync`: private nodes switch it off, and the product ignores or refuses it."""
 
@@ -180,3 +236,4 @@ class VclusterYaml(_Strict):
     deploy: _Deploy
     policies: _Policies
     privateNodes: _PrivateNodes  # noqa: N815
+    snapshots: _Snapshots | None = None
