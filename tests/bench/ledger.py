@@ -17,21 +17,23 @@ from libs.common.bus.port import Ack, Delivery
 from libs.common.bus.streams import message_of
 from libs.common.clock import ManualClock
 from libs.common.collector import calm_collector
+from libs.common.events.capacity import NodeJoined
 from libs.common.events.envelope import Envelope
 from libs.common.events.route import RequestUsage, UsageReported
+from libs.common.events.runtime import Replica, ReplicasChanged
 from libs.common.events.usage import Meter
 from libs.common.ids import event_id
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Entry, Store
 from libs.common.store.sql import SqlStore
-from libs.common.units import DAY_MS, HOUR_MS
+from libs.common.units import DAY_MS, HOUR_MS, SECOND_MS
 from services.metering.core.breakdown import By, broken_down
 from services.metering.core.labels import Labels, text_of
 from services.metering.service import build
 from services.metering.shell.ports import Ports
 from tests.bench.report import Section
 from tests.support.postgres import Absent, Postgres
-from tests.unit.metering.world import requested
+from tests.unit.metering.world import envelope, requested
 
 T0: Final = 1_800_000_000_000
 BATCH: Final = 500  # Requests in a report: the most that a router puts into one.
@@ -61,6 +63,7 @@ def measure() -> Section:
         rows=tuple(rows),
         notes=(
             f"A usage event is a request: 3 entries. Batches of {BATCH}, from the bytes on the wire to the commit.",
+            "Every endpoint holds a node and runs a replica.",
             "A batch is one durable commit: entries, sums of hours and days, marked windows, confirmation, journal.",
             "«Of our CPU» counts this process's own time: no waiting for the disk, for the database's process, or for "
             "others on the machine. What limits it: Python on the way to the statements about half («memory»), the "
@@ -121,7 +124,12 @@ def ingest(store: Store, *, boot: str, endpoints: int) -> tuple[Rate, int]:
     service = build(Ports(store, ManualClock(T0 + DAY_MS)))
     deliveries = [Delivery(message_of(report(boot, each, endpoints)), "metering-usage") for each in range(BATCHES)]
     for number in range(endpoints):
-        service.handle(requested(endpoint=f"ep-{number:04d}"))  # So that it is known whom requests may name.
+        name, since_ms = f"ep-{number:04d}", T0 + DAY_MS - SECOND_MS
+        service.handle(requested(endpoint=name))  # So that it is known whom requests may name.
+        node = NodeJoined(claim=f"claim-{number}", node_type="metal3.gpu-h100", gpu_count=8, at_ms=since_ms)
+        service.handle(envelope(node, subject=name, at_ms=since_ms))
+        replica = Replica(name="pod-0", url="http://10.0.0.1:8000")
+        service.handle(envelope(ReplicasChanged(desired=1, ready=1, replicas=(replica,)), subject=name, at_ms=since_ms))
     before = count(store)
     began_s, cpu_s = time.perf_counter(), time.process_time()
     for each in deliveries:

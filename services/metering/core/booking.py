@@ -89,6 +89,12 @@ def book(meter: Meter, windows: Windows) -> Booking:
     )
 
 
+def put_off(meter: Meter, windows: Windows) -> Booking:
+    """Book nothing: what was heard moves no time, and what time itself brings is booked when the next window closes."""
+    is_any = bool(meter.nodes or meter.things.is_any)
+    return Booking(meter, next_ms=windows.closes_next(meter.booked_ms) if is_any else None)
+
+
 def ended_ms(meter: Meter) -> int | None:
     """When the endpoint was asked to go or to pause, or failed; None while it is wanted."""
     return min((each.at_ms for each in ends_of(meter.facts)), default=None)

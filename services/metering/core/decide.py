@@ -28,7 +28,7 @@ from libs.common.events.usage import Meter as MeterName
 from libs.common.runner import Woke
 from libs.common.units import DAY_MS, MINUTE_MS
 from services.metering.core.accounts import POOLED
-from services.metering.core.booking import NO_SALE, book
+from services.metering.core.booking import NO_SALE, book, put_off
 from services.metering.core.intake import FUTURE_MAX_MS
 from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale, Window
 from services.metering.core.things import MIB, Roster, Things, VolumeSince, with_roster, with_volume
@@ -94,7 +94,8 @@ def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Wind
     event = envelope.data
     # A clock that steps back must not take back what is booked, nor ask for a wake-up that has been.
     now_ms = max(now_ms, meter.now_ms, event.due_ms if isinstance(event, Woke) else 0)
-    booking = book(_learn(replace(meter, now_ms=now_ms), envelope, windows), windows)
+    learned = _learn(replace(meter, now_ms=now_ms), envelope, windows)
+    booking = put_off(learned, windows) if isinstance(event, Served | LedgerRead) else book(learned, windows)
     after = booking.meter
     if after.dimensions is not None:
         for start_ms, sold in booking.touched:
