@@ -12,9 +12,9 @@ from rich.table import Table
 
 from libs.cli.client import Client
 from libs.cli.credentials import Credentials
-from libs.cli.output import EXIT_FAILED, OUTPUT, Output, duration, one_line_errors, show, table
+from libs.cli.output import EXIT_FAILED, OUTPUT, Output, one_line_errors, show, table
 from libs.cli.profile import Home
-from libs.cli.usage_series import moment_ms, money
+from libs.cli.usage_series import meter_name, moment_ms, money, quantity_of
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
 
@@ -107,8 +107,8 @@ def _lines(found: dict[str, Any]) -> Table:
     columns = ("endpoint", "model", "meter", "account", "quantity", *(["cost"] if book else []), "corrects")
     rows = [
         (
-            each["endpoint_id"], each["model"], each["meter"].removesuffix("_ms").replace("_", " "), each["account"],
-            _quantity(each), *([_cost(each, book)] if book else []),
+            each["endpoint_id"], each["model"], meter_name(each["meter"]), each["account"],
+            quantity_of(each["meter"], each["quantity"]), *([_cost(each, book)] if book else []),
             each["corrects"].partition("/")[0],
         )
         for each in found["lines"]
@@ -119,11 +119,6 @@ def _lines(found: dict[str, Any]) -> Table:
     drawn.caption = f"{found['tenant_id']}, {found['period']}: {stated}, digest {found['digest'][:DIGEST_SHOWN]}{by}"
     drawn.caption_justify = "left"
     return drawn
-
-
-def _quantity(line: dict[str, Any]) -> str:
-    sign, size = "-" if line["quantity"] < 0 else "", abs(line["quantity"])
-    return sign + (duration(size) if line["meter"].endswith("_ms") else f"{size:,}")
 
 
 def _cost(priced: dict[str, Any], book: dict[str, str]) -> str:

@@ -18,6 +18,7 @@ from libs.cli.usage_series import (
     in_order,
     label_of,
     largest,
+    meter_name,
     money,
     over_time,
     summed,
@@ -96,7 +97,7 @@ def _prices(used: Usage) -> str:
 
 def _meter(item: Item) -> str:
     account = item["group"]["account"].replace("_", " ")
-    name = item["meter"].removesuffix("_ms").replace("_", " ")
+    name = meter_name(item["meter"])
     return f"{name} time {account}" if account else name
 
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from libs.cli.output import duration
 from libs.common.errors import Invalid
+from libs.common.events.usage import Meter
 from libs.common.units import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 Item = Mapping[str, Any]
@@ -146,6 +148,19 @@ def money(nano: int, currency: str) -> str:
     exact = Decimal(nano).scaleb(-9)
     places = next((each for each in range(2, MONEY_PLACES) if not nano or abs(exact) * 10**each >= 10), MONEY_PLACES)
     return f"{exact:,.{places}f} {currency}"
+
+
+def quantity_of(meter: str, quantity: int) -> str:
+    """A quantity for reading: time as a duration, storage in GiB-hours, anything else as a number."""
+    sign, size = "-" if quantity < 0 else "", abs(quantity)
+    if meter == Meter.VOLUME_MIB_MS:
+        return f"{sign}{Decimal(size) / (1024 * HOUR_MS):,.1f} GiB·h"
+    return sign + (duration(size) if meter.endswith("_ms") else f"{size:,}")
+
+
+def meter_name(meter: str) -> str:
+    """A meter for reading: without its unit, which quantities say."""
+    return meter.removesuffix("_mib_ms").removesuffix("_ms").replace("_", " ")
 
 
 def day_of(at_ms: int) -> str:

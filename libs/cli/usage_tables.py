@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from libs.cli.output import duration, moment, table
-from libs.cli.usage_series import money
+from libs.cli.usage_series import meter_name, money, quantity_of
 from libs.common.events.usage import Meter
 
 TOKENS: Final = (Meter.REQUESTS, Meter.PROMPT_TOKENS, Meter.COMPLETION_TOKENS)
@@ -31,11 +31,11 @@ def breakdown_table(found: dict[str, Any]) -> Table | str:
         sums.setdefault(tuple(each["group"].values()), {})[each["meter"]] = each["quantity"]
     costs = _costs(found, lambda each: tuple(each["group"].values()))
     rows = [
-        (*group, *(_cell(meter, used.get(meter, 0)) for meter in meters), *costs.get(group, ()))
+        (*group, *(quantity_of(meter, used.get(meter, 0)) for meter in meters), *costs.get(group, ()))
         for group, used in sorted(sums.items())
     ]
     names = tuple(items[0]["group"])
-    columns = (*names, *(each.removesuffix("_ms").replace("_", " ") for each in meters), *(["cost"] if costs else []))
+    columns = (*names, *map(meter_name, meters), *(["cost"] if costs else []))
     return _noted(found, table(columns, rows, whole=names[:1], right=columns[len(names) :]))
 
 
@@ -100,7 +100,3 @@ def _named(item: dict[str, Any]) -> str:
 
 def _time(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
-
-
-def _cell(meter: str, quantity: int) -> str | int:
-    return duration(quantity) if meter.endswith("_ms") else quantity

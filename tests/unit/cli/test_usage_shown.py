@@ -19,6 +19,7 @@ from libs.cli.usage_series import (
     moment_ms,
     money,
     over_time,
+    quantity_of,
     span_of,
     ticks,
     unit_of_count,
@@ -239,3 +240,17 @@ def test_a_span_is_of_whole_hours_or_days_and_fits_a_chart() -> None:
         span_of(T0, T0)
     with pytest.raises(Invalid, match="400 at most"):
         span_of(0, T0)
+
+
+@pytest.mark.parametrize(
+    ("meter", "quantity", "said"),
+    [
+        ("volume_mib_ms", 200 * 1024 * 12 * HOUR_MS, "2,400.0 GiB·h"),
+        ("volume_mib_ms", -512 * HOUR_MS, "-0.5 GiB·h"),
+        ("adapter_ms", 3 * HOUR_MS, "3 h 0 min"),
+        ("gpu_ms", -90_000, "-1 min 30 s"),
+        ("prompt_tokens", 1_234_567, "1,234,567"),
+    ],
+)
+def test_a_quantity_is_said_in_the_unit_that_people_think_in(meter: str, quantity: int, said: str) -> None:
+    assert quantity_of(meter, quantity) == said
