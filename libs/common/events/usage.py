@@ -23,7 +23,7 @@ class Meter(StrEnum):
     NODE_MS = "node_ms"
     REPLICA_MS = "replica_ms"  # Of all ready replicas together: a model's runtime.
     ADAPTER_MS = "adapter_ms"  # Of each adapter in each ready replica that has it loaded.
-    VOLUME_MIB_MS = "volume_mib_ms"  # Mebibytes times milliseconds, so that sums of years fit in 64 bits exactly.
+    VOLUME_MIB_MS = "volume_mib_ms"  # Mebibytes times milliseconds: 64 bits hold 278 TiB for a year.
 
 
 class UsageConfirmed(Event):

@@ -36,6 +36,7 @@ from services.metering.core.timeline import Happening, StageSince, UseSince
 from services.metering.core.windows import Windows
 
 GPUS_MAX: Final = 1024  # Per node; no machine comes near it, and a wrong count must not become a bill.
+VOLUME_BYTES_MAX: Final = 1 << 50  # A month of a pebibyte adds up within 64 bits; of one endpoint, none is larger.
 BACKDATE_MAX_MS: Final = 7 * DAY_MS  # How long before it was told a node may have come or gone.
 AHEAD_MAX_MS: Final = 5 * MINUTE_MS
 
@@ -89,7 +90,7 @@ class LedgerRead(Internal):
 def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Windows) -> Decision[Meter]:
     """Take in one thing heard, book what follows from all of it, and mark the windows that got entries.
 
-    Raises Invalid for node times or GPU counts that cannot be true.
+    Raises Invalid for node times, GPU counts or volumes that cannot be true.
     """
     event = envelope.data
     # A clock that steps back must not take back what is booked, nor ask for a wake-up that has been.
@@ -219,7 +220,10 @@ def _counted(things: Things, envelope: Envelope) -> Things:
     """With so many replicas and adapters, or so large a volume, since it was told."""
     sequence, at_ms = envelope.sequence, envelope.time_ms
     if isinstance(envelope.data, VolumeChanged):
-        return with_volume(things, VolumeSince(sequence, at_ms, -(-envelope.data.capacity_bytes // MIB)))
+        capacity_bytes = envelope.data.capacity_bytes
+        if capacity_bytes > VOLUME_BYTES_MAX:
+            raise Invalid(f"{envelope.type} of {envelope.subject} has {capacity_bytes} bytes; no volume is so large")
+        return with_volume(things, VolumeSince(sequence, at_ms, -(-capacity_bytes // MIB)))
     assert isinstance(envelope.data, ReplicasChanged), envelope
     replicas = envelope.data.replicas
     adapters = Counter(name for each in replicas for name in each.adapters)

@@ -7,7 +7,9 @@ from collections import Counter
 from typing import Final
 
 import pytest
+from pydantic import ValidationError
 
+from libs.common.errors import Invalid
 from libs.common.events.envelope import Envelope
 from libs.common.events.runtime import Replica, ReplicasChanged, VolumeChanged
 from libs.common.events.usage import Meter, UsageRecorded
@@ -135,6 +137,19 @@ def test_what_nobody_asked_for_waits_until_it_is_known_whose_it_is() -> None:
 
     assert not before
     assert lines(world)[Meter.REPLICA_MS, ""] == 20_000
+
+
+def test_a_volume_that_cannot_be_is_a_dead_letter_and_changes_nothing() -> None:
+    world = World()
+    world.hear(requested(), volume(MIB, at_ms=T0, sequence=1))
+    before = world.service.runner("meter").state("ep-one")
+
+    with pytest.raises(Invalid, match="no volume is so large"):
+        world.hear(volume((1 << 50) + 1, at_ms=T0 + 1, sequence=2))
+    with pytest.raises(ValidationError):
+        volume(-1, at_ms=T0 + 1, sequence=2)
+
+    assert world.service.runner("meter").state("ep-one") == before
 
 
 def test_days_of_changes_are_forgotten_and_stay_in_the_ledger() -> None:
