@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from libs.twin.objects import name_of
 from services.capacity_manager.core.replacing import ReplaceNode
 from services.endpoint_api import service as endpoint_api
 from services.endpoint_api.core.caller import Ask
+from services.endpoint_api.core.catalogue import Catalogue
 from services.endpoint_api.core.identity import as_operator
 from services.endpoint_api.core.members import MemberKind
 from services.endpoint_api.core.roles import Role
@@ -88,14 +90,15 @@ class Receivers:
 class Stage:
     """Where a story plays: the provider, and a customer at its front door."""
 
-    def __init__(self, catalogue: Path = ROOT / "deploy" / "catalogue") -> None:
+    def __init__(self, words: str = "", instead: str = "") -> None:
+        """``instead`` stands in the catalogue where it has ``words``."""
         self.sim = Simulation(SEED)
         self.sim.faults = self.sim.faults_drawn = Faults.none()
         self.sim.checkers = ()
         host = self.sim.hosts[Owner.ENDPOINT_API]
         assert isinstance(host, ApiHost)
         entropy = ComputedEntropy()
-        ports = Ports(store=host.store, clock=self.sim.clock, catalogue=read_catalogue(catalogue), entropy=entropy)
+        ports = Ports(store=host.store, clock=self.sim.clock, catalogue=a_catalogue(words, instead), entropy=entropy)
         self.service = service = endpoint_api.build(ports)
         key = mint(entropy)
         self.api = api = Api(service, ports)
@@ -196,6 +199,15 @@ class Stage:
         self.rounds(40)  # Billing windows close a while after the last that fell into them.
 
 
+def a_catalogue(words: str, instead: str) -> Catalogue:
+    """The shipped one, but for these words."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (ROOT / "deploy" / "catalogue").iterdir():
+            text = file.read_text()
+            (Path(folder) / file.name).write_text(text.replace(words, instead) if words else text)
+        return read_catalogue(Path(folder))
+
+
 def served() -> Stage:
     """Comes up, serves more than one replica can, loses its engine, has it back, is deleted; a key comes and goes."""
     stage = Stage()
@@ -240,13 +252,35 @@ def shared() -> Stage:
     return stage
 
 
+def drawn() -> Stage:
+    """Two come to one pool, the second to a node that stands warm: how many should stand warm is told."""
+    stage = Stage()
+    for name in ("first", "second"):
+        endpoint_id = stage.create(name, spec={**SPEC, "tier": "l40s-shared"})
+        stage.until_stage(endpoint_id, "ready")
+        stage.rounds(30)
+    for name in ("first", "second"):
+        stage.end(str(stage.ask("GET", f"/v1/endpoints/{name}")["id"]))
+    stage.rounds(60)
+    return stage
+
+
+def stored() -> Stage:
+    """Its weights lie on a volume that outlives its pods: how large it is is told, and that it is gone."""
+    stage = Stage()
+    shipped = stage.sim.templates
+    with_volume = replace(shipped["vllm@1"], claim=shipped["vllm-openai@1"].claim)
+    stage.sim.templates = {**shipped, "vllm@1": with_volume}
+    stage.sim.hosts[Owner.RUNTIME_DEPLOYER].boot()
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
 def no_template() -> Stage:
     """Can never have a cluster, because the Platform has no such template: fails, and gives everything back."""
-    with tempfile.TemporaryDirectory() as folder:
-        for file in (ROOT / "deploy" / "catalogue").iterdir():
-            text = file.read_text().replace("inference-l40s@1.0.0", "inference-l40s@9.9.9")
-            (Path(folder) / file.name).write_text(text)
-        stage = Stage(Path(folder))
+    stage = Stage("inference-l40s@1.0.0", "inference-l40s@9.9.9")
     endpoint_id = stage.create()
     stage.until_stage(endpoint_id, "failed")
     stage.end(endpoint_id)
@@ -265,10 +299,7 @@ def broken_model() -> Stage:
 
 def downloaded() -> Stage:
     """A model so large that it is seen how much of it is there; comes up, and is deleted."""
-    with tempfile.TemporaryDirectory() as folder:
-        for file in (ROOT / "deploy" / "catalogue").iterdir():
-            (Path(folder) / file.name).write_text(file.read_text().replace("1073741824", "1099511627776"))
-        stage = Stage(Path(folder))
+    stage = Stage("1073741824", "1099511627776")
     endpoint_id = stage.create(spec={**SPEC, "model": "millrace/ngram-1-large"})
     stage.until_stage(endpoint_id, "ready")
     stage.end(endpoint_id)
@@ -427,6 +458,8 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "changed": changed,
     "reached": reached,
     "spent": spent,
+    "drawn": drawn,
+    "stored": stored,
     "unseen": unseen,
     "cut_short": cut_short,
     "aged": aged,

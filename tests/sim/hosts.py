@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -251,7 +251,9 @@ def _deployer(simulation: Simulation) -> Callable[[Host], Service]:
 
     def make(host: Host) -> Service:
         clusters = KubernetesClusters(connections)
-        return runtime_deployer.build(DeployerPorts(host.store, host.sim.clock, clusters, templates=_templates()))
+        return runtime_deployer.build(
+            DeployerPorts(host.store, host.sim.clock, clusters, templates=simulation.templates)
+        )
 
     return make
 
@@ -289,8 +291,9 @@ def _cluster_templates() -> ClusterTemplates:
 
 
 @cache
-def _templates() -> dict[str, Template]:
-    return dict(load_templates(TEMPLATES_DIR))
+def runtime_templates() -> Mapping[str, Template]:
+    """The shipped templates of runtimes."""
+    return load_templates(TEMPLATES_DIR)
 
 
 @cache

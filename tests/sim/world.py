@@ -24,7 +24,7 @@ from tests.sim.checkers import checkers
 from tests.sim.cloud import twin_of
 from tests.sim.customers import Customers
 from tests.sim.faults import Crash, Faults
-from tests.sim.hosts import WINDOW_MS, Host, hosts
+from tests.sim.hosts import WINDOW_MS, Host, hosts, runtime_templates
 from tests.sim.looks import Checker, Violation
 from tests.sim.serving import Traffic
 
@@ -51,6 +51,7 @@ class Simulation:
         self.faults_drawn = self.faults = Faults.drawn(self.chance)
         self.broker = MemoryBroker(self.clock)
         self.limits = Limits()  # Of budgets; nobody sets any unless a story does.
+        self.templates = runtime_templates()
         self.twin: Twin = twin_of(self)
         self.hosts: dict[Owner, Host] = hosts(self)
         self.customers = Customers(self)
