@@ -20,11 +20,13 @@ from services.router.core.surface import ENGINE_PATHS, Api, surfaces_of
 class Seat:
     """One replica as requests are spread over it; lives as long as the replica is in the route.
 
-    `outstanding` and `load` count from the dispatch, not from the answer: a burst must not pile up on one replica.
+    `outstanding` and `load` count from the dispatch, not from the answer: a burst must not pile up on one replica. They
+    are those of all workers.
     """
 
     __slots__ = (
-        "adapters", "address", "heads", "health", "load", "model", "name", "outstanding", "url", "weight", "zone",
+        "adapters", "address", "heads", "health", "known_as", "load", "load_elsewhere", "model", "name", "outstanding",
+        "outstanding_elsewhere", "url", "weight", "zone",
     )  # fmt: skip
 
     def __init__(self, replica: Replica) -> None:
@@ -40,6 +42,8 @@ class Seat:
         self.zone = replica.zone
         self.outstanding = 0
         self.load = 0
+        self.outstanding_elsewhere = self.load_elsewhere = 0  # What of them is other workers' (shell/workers/loads.py).
+        self.known_as = f"{replica.url}|{replica.model}"
         self.health = Health()
 
     def taken(self, now_s: float) -> None:

@@ -77,7 +77,7 @@ def _row(table: RouteTable, target: Target, measures: list[Measure]) -> Row:
         tier=entry.tier,
         region=entry.region,
         replicas=len(target.seats),
-        outstanding=sum(each.outstanding for each in target.seats),
+        outstanding=sum(each.outstanding - each.outstanding_elsewhere for each in target.seats),
         in_flight=table.live(entry.endpoint_id),
         waiting=len(target.queue),
         finishes=whole.finishes,

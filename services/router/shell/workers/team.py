@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import socket
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -22,6 +23,7 @@ from libs.common.events.usage import UsageConfirmed
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.limits.shared_limits import a_board, forget
 from services.router.shell.workers.counters import Board
+from services.router.shell.workers.loads import SharedLoad, a_load_board, forget_load
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Team:
     def __init__(self, count: int) -> None:
         self.count = count
         self.limits = a_board(count)
+        self.loads = a_load_board(count)
         self.routes = Board(cells=1 + CELLS * count, rows=ENDPOINTS)
         self._lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
         for pair in self._lines:
@@ -81,6 +84,8 @@ class Team:
                 self.routes.clear(1 + worker * CELLS + cell)
         with contextlib.suppress(Unavailable):
             forget(self.limits, worker)
+        with contextlib.suppress(Unavailable):
+            forget_load(self.loads, worker)
 
     def cells_of(self, endpoint_id: str, worker: int) -> int | None:
         """Where the worker's cells of the endpoint begin."""
@@ -96,6 +101,7 @@ class Postings:
         self._worker = worker
         self._table = table
         self._posted: dict[str, tuple[RouteEntry | None, int, int]] = {}
+        self._loads = SharedLoad(team.loads, table, worker=worker, workers=team.count)
 
     async def run(self) -> None:
         """Post until cancelled."""
@@ -103,6 +109,7 @@ class Postings:
             with contextlib.suppress(Unavailable):  # Next time.
                 self.post()
                 self._team.begin(self._worker)
+                self._loads.share(int(time.monotonic()))
             await asyncio.sleep(POST_S)
 
     def post(self) -> None:
