@@ -55,6 +55,7 @@ class NoTime(Pressure):
 
     def admits(self, *, turn_s: float, now_s: float) -> bool:
         super().admits(turn_s=turn_s, now_s=now_s)
+        self.is_over = True
         return False
 
 
