@@ -25,6 +25,7 @@ from libs.common.events.route import RequestUsage, RoutePublished, RouteWithdraw
 from libs.common.events.usage import UsageConfirmed
 from libs.common.ids import EventId
 from services.router.core.serving import CHECKPOINT_TOKENS
+from tests.support.canary import files
 from tests.support.nats import connected, nats_server, stored
 from tests.support.ports import free_port
 from tests.support.web import NO_TLS
@@ -108,12 +109,12 @@ SECRET = "canary-of-a-prompt-7f3a"
 CANARY = chat_body(stream=True, messages=[{"role": "user", "content": SECRET}])
 
 
-def leaks(state: Path) -> list[Path]:
+def leaks(state: Path) -> list[str]:
     """Files below the state directory, the broker's among them, that hold a prompt, an answer or a key."""
-    files = [each for each in state.rglob("*") if each.is_file()]
-    assert {"router.log", "usage.db", "router.db"} <= {each.name for each in files}
+    found = files(state)
+    assert {"router.log", "usage.db", "router.db"} <= {Path(name).name for name in found}
     secrets = (SECRET.encode(), b"tok ", KEY.plaintext.encode())
-    return [each for each in files if any(secret in each.read_bytes() for secret in secrets)]
+    return [name for name, content in found.items() if any(secret in content for secret in secrets)]
 
 
 async def publish(server: NatsServer, *messages: Message) -> None:
