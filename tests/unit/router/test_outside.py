@@ -149,7 +149,8 @@ def test_a_probing_key_is_good_for_one_endpoint_of_one_installation_and_for_seco
 
 
 @pytest.mark.parametrize(
-    "change", ["", "x", KEY.plaintext, "mr_probe_", "mr_probe_.", "mr_probe_é.é", "mr_probe_" * 200]
+    "change",
+    ["", "x", pytest.param(KEY.plaintext, id="a key"), "mr_probe_", "mr_probe_.", "mr_probe_é.é", "mr_probe_" * 200],
 )
 def test_what_is_no_probing_key_opens_nothing(change: str) -> None:
     assert opened(SECRET, change, NOW) is None
