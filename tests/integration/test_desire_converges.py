@@ -155,7 +155,13 @@ class Pair:
     def _see(self) -> None:
         """The router looks into a table that holds what it put there."""
         route = self.route
-        seen = RouteSeen(stage=route.stage, generation=route.generation, held=route.entry, is_idle=True)
+        seen = RouteSeen(
+            stage=route.stage,
+            generation=route.generation,
+            held=route.entry,
+            is_met_outside=route.entry is not None,
+            is_idle=True,
+        )
         self._decide(told(seen, sequence=0))
 
     def _collect(self) -> None:
