@@ -152,7 +152,7 @@ def billing_agrees(profile: Profile, endpoint_id: str) -> None:
     totals = {
         each["meter"]: each["quantity"]
         for each in profile.client.usage("/v1/usage", query={"endpoint": endpoint_id})["items"]
-        if each["account"] == ""
+        if each["account"] == "" and not each["meter"].endswith("_ms")  # Time goes on while we look.
     }
 
     def told() -> bool:
