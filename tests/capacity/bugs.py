@@ -243,7 +243,7 @@ once_gone_is_gone: Final = _deciding(_once_gone_is_gone)
 
 BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
     {
-        "one look is proof": (_deciding(_one_look_is_proof), "held time ends with the machine"),
+        "one look is proof": (_deciding(_one_look_is_proof), "held time ends with the machine|given back that stands"),
         "an accepted delete is proof": (_deciding(_accepted_is_gone), "given back that stands"),
         "quota is never given back": (_deciding(_quota_is_kept), "quota is what is reserved"),
         "quota is given back when asked": (_deciding(_quota_is_given_early), "quota is what is reserved"),
