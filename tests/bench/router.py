@@ -160,7 +160,8 @@ def section(found: Mapping[str, Figures]) -> Section:
 COSTS: Final = ("request", "64 KB", "chunk", "chunk, strip")
 NOTES: Final = (
     f"{ROUNDS} rounds of {SECONDS:g} s, the proxies in turns; in brackets least and most. CPU is that of the whole"
-    " process tree, the kernel's part included (`schedstat`). Engine and load generator are C, on the other core.",
+    " process tree, the kernel's part included (`schedstat`). Engine and load generator are C, on the other core."
+    " The memory of a stream is counted after a turn of requests.",
     "The router checks a key, counts three limits, writes the usage journal (synced before an answer ends), reports to"
     " a real broker, is confirmed, injects `include_usage` and takes it out again (strip mode); others pass bytes on.",
     "Why goals are missed, says decision 21: calls of Python functions, of which a request has 213 where the goal has"
