@@ -51,46 +51,34 @@ def stocks(pools: Iterable[Pool], claims: Iterable[Claim], now_ms: int) -> tuple
 
 def _of_pools(pools: Iterable[Pool], now_ms: int) -> Iterator[Stock]:
     for pool in pools:
-        if pool.is_released or not pool.project:
-            continue
-        uses = _uses(pool.nodes)
-        yield Stock(
-            id=pool.id,
-            tier=pool.tier,
-            region=pool.region,
-            node_type=pool.machines.node_type if pool.machines else "",
-            target=pool.warm,
-            said_by=SAID_BY_TIER if pool.said is None else SAID_BY_AUTOSCALER,
-            serving=uses[0],
-            warm=uses[1],
-            draining=uses[2],
-            drawn=pool.drawn,
-            drawn_warm=pool.drawn_warm,
-            idle_cost=uses[1] * pool.node_cost,
-            idle_gpu_ms=idle_gpu_ms(pool.idle, now_ms),
-        )
+        if not pool.is_released and pool.project:
+            yield _stock(pool, pool.tier, pool.region, target=pool.warm, said=pool.said, now_ms=now_ms)
 
 
 def _of_claims(claims: Iterable[Claim], now_ms: int) -> Iterator[Stock]:
     for claim in claims:
-        if claim.spec is None or not (claim.warm_wanted or claim.warm or claim.drawn):
-            continue
-        uses = _uses(claim.nodes)
-        yield Stock(
-            id=claim.id,
-            tier=claim.spec.tier,
-            region=claim.region,
-            node_type=claim.machines.node_type if claim.machines else "",
-            target=claim.warm_wanted,
-            said_by=SAID_BY_TIER if claim.warm_said is None else SAID_BY_AUTOSCALER,
-            serving=uses[0],
-            warm=uses[1],
-            draining=uses[2],
-            drawn=claim.drawn,
-            drawn_warm=claim.drawn_warm,
-            idle_cost=uses[1] * claim.node_cost,
-            idle_gpu_ms=idle_gpu_ms(claim.idle, now_ms),
-        )
+        if claim.spec is not None and (claim.warm_wanted or claim.warm or claim.drawn):
+            wanted, said = claim.warm_wanted, claim.warm_said
+            yield _stock(claim, claim.spec.tier, claim.region, target=wanted, said=said, now_ms=now_ms)
+
+
+def _stock(held: Pool | Claim, tier: str, region: str, *, target: int, said: object, now_ms: int) -> Stock:
+    serving, warm, draining = _uses(held.nodes)
+    return Stock(
+        id=held.id,
+        tier=tier,
+        region=region,
+        node_type=held.machines.node_type if held.machines else "",
+        target=target,
+        said_by=SAID_BY_TIER if said is None else SAID_BY_AUTOSCALER,
+        serving=serving,
+        warm=warm,
+        draining=draining,
+        drawn=held.drawn,
+        drawn_warm=held.drawn_warm,
+        idle_cost=warm * held.node_cost,
+        idle_gpu_ms=idle_gpu_ms(held.idle, now_ms),
+    )
 
 
 def _uses(nodes: Iterable[Node]) -> tuple[int, int, int]:
