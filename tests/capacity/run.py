@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +89,9 @@ class Run:
         self.ageing = Ageing(Random(self.seed + 1))
         self.trouble.sees = self.ageing.note
         self.store = MemoryStore(self.trouble.pass_by)
-        self._key = Path(tempfile.mkdtemp(prefix="mr-capacity-")) / "key"
+        directory = tempfile.mkdtemp(prefix="mr-capacity-")
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self._key = Path(directory) / "key"
         self._key.write_text(DEFAULT_KEY)
         drawn = self.scripted or lives(rng, self.endpoints, from_ms=self.began_ms)
         self.lives = {each.id: each for each in drawn}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -298,6 +300,8 @@ def runtime_templates() -> Mapping[str, Template]:
 
 @cache
 def _key_file() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="millrace-sim-")) / "platform.key"
+    directory = tempfile.mkdtemp(prefix="millrace-sim-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    path = Path(directory) / "platform.key"
     path.write_text(ACCESS_KEY)
     return path
