@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
-
-from pydantic import ValidationError
 
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.route import BudgetDrawn
 from libs.common.events.tables import QuotaEntry
+from libs.common.quota_news import learn_quota
 from libs.common.store.port import Store
-from libs.common.telemetry.logging import fields
 from libs.common.units import DAY_MS
 from services.metering.core.accounts import slice_account
 from services.metering.core.budgets import Drawn, key_of
 from services.metering.core.money import Money, money_of
 from services.metering.core.rating import PriceBook
-
-log = logging.getLogger(__name__)
 
 BUDGET: Final = "budget"
 FOREVER_MS: Final = DAY_MS << 20  # Whole days, so that sums of days answer.
@@ -34,15 +29,7 @@ class Limits:
 
     def change(self, key: str, value: bytes | None) -> None:
         """A key of the bucket was set or deleted. A value that we can't read changes nothing."""
-        try:
-            entry = None if value is None else QuotaEntry.model_validate_json(value)
-        except ValidationError:
-            log.warning("quota is unreadable; kept the one before", extra=fields(reason=key))
-            return
-        if entry is None:
-            self._entries.pop(key, None)
-        else:
-            self._entries[key] = entry
+        learn_quota(self._entries, key, value)
 
     def names(self) -> Sequence[str]:
         """The budgets that are set, in order of their names."""

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import ValidationError
-
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
-from libs.common.telemetry.logging import fields
+from libs.common.quota_news import learn_quota
 from services.router.core.limits import Limit
-
-log = logging.getLogger(__name__)
-
 
 TERMS_MAX: Final = 4096  # Endpoints whose terms are kept.
 
@@ -37,15 +31,7 @@ class QuotaTable:
 
     def change(self, key: str, value: bytes | None) -> None:
         """A key of the bucket was set or deleted. A value that we can't read changes nothing."""
-        try:
-            entry = None if value is None else QuotaEntry.model_validate_json(value)
-        except ValidationError:
-            log.warning("quota is unreadable; kept the one before", extra=fields(reason=key))
-            return
-        if entry is None:
-            self._entries.pop(key, None)
-        else:
-            self._entries[key] = entry
+        learn_quota(self._entries, key, value)
         self._terms = {}
 
     def terms_of(self, entry: RouteEntry) -> Terms:
