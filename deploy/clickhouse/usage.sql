@@ -24,13 +24,21 @@ CREATE TABLE IF NOT EXISTS millrace.usage_windows
     quantity Int64,
     revision UInt32,
     event_id String,
-    told_at DateTime64(3, 'UTC')
+    told_at DateTime64(3, 'UTC'),
+    tenancy LowCardinality(String),
+    parts Array(Tuple(adapter String, node_class String, quantity Int64))
 )
 ENGINE = ReplacingMergeTree(revision)
 PARTITION BY toYYYYMM(window_start)
 ORDER BY (tenant_id, project_id, endpoint_id, meter, account, model, window_start);
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS millrace.usage_windows_from_in TO millrace.usage_windows AS
+-- Of tables that were made before windows had parts.
+ALTER TABLE millrace.usage_windows
+    ADD COLUMN IF NOT EXISTS tenancy LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS parts Array(Tuple(adapter String, node_class String, quantity Int64));
+DROP VIEW IF EXISTS millrace.usage_windows_from_in;
+
+CREATE MATERIALIZED VIEW millrace.usage_windows_from_in TO millrace.usage_windows AS
 SELECT
     JSONExtractString(event, 'data', 'tenant_id') AS tenant_id,
     JSONExtractString(event, 'data', 'project_id') AS project_id,
@@ -46,12 +54,24 @@ SELECT
     JSONExtractInt(event, 'data', 'quantity') AS quantity,
     toUInt32(JSONExtractInt(event, 'data', 'revision')) AS revision,
     JSONExtractString(event, 'id') AS event_id,
-    parseDateTime64BestEffort(JSONExtractString(event, 'time'), 3, 'UTC') AS told_at
+    parseDateTime64BestEffort(JSONExtractString(event, 'time'), 3, 'UTC') AS told_at,
+    JSONExtractString(event, 'data', 'tenancy') AS tenancy,
+    JSONExtract(event, 'data', 'parts', 'Array(Tuple(adapter String, node_class String, quantity Int64))') AS parts
 FROM millrace.usage_in
 WHERE JSONExtractString(event, 'type') = 'usage.recorded.v1';
 
 -- Ask this one: without FINAL a window that was told again counts as often as it was told, until parts are merged.
-CREATE VIEW IF NOT EXISTS millrace.usage AS SELECT * FROM millrace.usage_windows FINAL;
+CREATE OR REPLACE VIEW millrace.usage AS SELECT * FROM millrace.usage_windows FINAL;
+
+-- The same quantities by adapter and class of nodes; a window without parts is one part, of no adapter or class.
+CREATE OR REPLACE VIEW millrace.usage_parts AS
+SELECT
+    usage.* EXCEPT (parts, quantity),
+    part.1 AS adapter,
+    part.2 AS node_class,
+    part.3 AS quantity
+FROM millrace.usage AS usage
+ARRAY JOIN if(empty(parts), [('', '', usage.quantity)], parts) AS part;
 
 -- Lines of the ledger, as the usage API's /v1/ledger gives them. A line never changes, so a second one is the same.
 CREATE TABLE IF NOT EXISTS millrace.ledger_lines

@@ -24,11 +24,12 @@ from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
 from services.metering.core import budgets, producer
 from services.metering.core.budgets import Budget
-from services.metering.core.decide import decide_meter, decide_window
+from services.metering.core.decide import decide_meter
 from services.metering.core.plan import plan
 from services.metering.core.producer import Screened, batch_of
 from services.metering.core.served import served_by_endpoint
 from services.metering.core.state import Meter, Producer, Window, attention_of
+from services.metering.core.telling import decide_window
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import METER, PRODUCER, WINDOW, told_windows
 from services.metering.shell.ports import Ports

@@ -17,7 +17,7 @@ import pytest
 from libs.cli.events import document
 from libs.common.bus.streams import message_of
 from libs.common.bus.tail import Stored
-from libs.common.events.usage import UsageRecorded
+from libs.common.events.usage import UsagePart, UsageRecorded
 from services.metering.core.accounts import is_unbilled
 from services.metering.shell.exporters.files import SignedFiles, verified
 from services.metering.shell.exporters.signing import HmacSecret
@@ -155,6 +155,7 @@ def test_windows_add_up_to_the_ledger_in_any_order_and_a_replay_adds_nothing(eng
     engine.feed("usage_in", [each for each in told if each["data"].get("revision") == 1])
 
     assert once == billed(world)
+    assert summed(engine, "usage_parts") == once
     assert summed(engine, "usage") == once
     assert summed(engine, "usage_windows") != once  # Asked without FINAL, repeats do count: so the test can fail.
     engine.ask("OPTIMIZE TABLE millrace.usage_windows FINAL")
@@ -175,6 +176,8 @@ def test_every_attribute_of_a_window_is_in_its_column(engine: Engine) -> None:
         window_start_ms=1_800_000_000_123,
         window_end_ms=1_800_000_060_123,
         revision=3,
+        tenancy="vnode",
+        parts=(UsagePart(quantity=2**62 - 5, node_class="metal3.h100"), UsagePart(quantity=5, adapter="f'in")),
     )
     world = World()
     told = envelope(window, at_ms=1_800_000_061_000, generation=9)
@@ -185,10 +188,26 @@ def test_every_attribute_of_a_window_is_in_its_column(engine: Engine) -> None:
 
     (row,) = engine.ask("SELECT * FROM millrace.usage")
     said = window.model_dump(mode="json")
-    for name in ("tenant_id", "project_id", "endpoint_id", "model", "tier", "region", "meter", "account", "revision"):
+    for name in (
+        "tenant_id",
+        "project_id",
+        "endpoint_id",
+        "model",
+        "tier",
+        "region",
+        "meter",
+        "account",
+        "revision",
+        "tenancy",
+    ):
         assert row[name] == said[name]
     assert int(row["quantity"]) == 2**62
     assert (row["window_start"], row["window_end"]) == ("2027-01-15 08:00:00.123", "2027-01-15 08:01:00.123")
+    of = {
+        (each["adapter"], each["node_class"]): int(each["quantity"])
+        for each in engine.ask("SELECT * FROM millrace.usage_parts")
+    }
+    assert of == {("", "metal3.h100"): 2**62 - 5, ("f'in", ""): 5}
     assert (row["generation"], row["event_id"], row["told_at"]) == (9, told.id, "2027-01-15 08:01:01.000")
 
 
@@ -211,6 +230,7 @@ def test_lines_of_the_ledger_add_up_to_it_however_often_they_come(engine: Engine
 def test_the_tables_can_be_made_again(engine: Engine) -> None:
     engine.feed("usage_in", events(a_life()))
     before = summed(engine, "usage")
+    engine.ask("ALTER TABLE millrace.usage_windows DROP COLUMN parts, DROP COLUMN tenancy")  # As they once were.
 
     for statement in engine.statements():
         engine.ask(statement)

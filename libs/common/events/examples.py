@@ -183,6 +183,8 @@ def _of_usage() -> Iterator[Event]:
         window_start_ms=WHEN_MS,
         window_end_ms=WHEN_MS + 60_000,
         revision=1,
+        tenancy="tenant_cluster",
+        parts=(usage.UsagePart(quantity=24), usage.UsagePart(quantity=40, adapter="legal")),
     )
     cut = usage.CutStream(request_id="req-2f6c-1a", generation=3, completion_tokens=812, ended_ms=WHEN_MS)
     yield usage.StreamsCut(streams=(cut,))

@@ -75,6 +75,18 @@ class BudgetReached(Event):
     currency: str | None = None
 
 
+class UsagePart(Contract):
+    """So much of a window is of one adapter, or of one class of nodes."""
+
+    quantity: int = Field(ge=0)
+    adapter: str = Field(
+        default="", description="The adapter that answered; of adapter_ms the one that was loaded. Empty: no adapter."
+    )
+    node_class: str = Field(
+        default="", description="For gpu_ms and node_ms: the node type, `<provider>.<type>`. Else empty."
+    )
+
+
 class UsageRecorded(Event):
     """One billable window of one meter, account and model. A later revision of the same window replaces the earlier."""
 
@@ -96,3 +108,10 @@ class UsageRecorded(Event):
     window_start_ms: int
     window_end_ms: int
     revision: int = Field(ge=1)
+    tenancy: str = Field(
+        default="", description="tenant_cluster, private_nodes, shared_pool or vnode; empty where nobody said."
+    )
+    parts: tuple[UsagePart, ...] = Field(
+        default=(),
+        description="The quantity by adapter and class of nodes; they add up to it. Empty: it is of none.",
+    )

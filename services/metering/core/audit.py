@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,7 +46,8 @@ class Ledger:
     def __init__(self, windows: Windows) -> None:
         self.windows = windows
         self.by_account: dict[tuple[str, str], int] = {}
-        self.by_window: dict[tuple[str, str, str], dict[int, int]] = {}  # By account, meter and model.
+        # By account, meter, model, and (adapter, class of nodes).
+        self.by_window: dict[tuple[str, str, str, tuple[str, str]], dict[int, int]] = {}
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count entries in."""
@@ -54,20 +55,21 @@ class Ledger:
             account = (each.account, each.meter)
             self.by_account[account] = self.by_account.get(account, 0) + each.quantity
             if not is_aside(each.account):
-                kind = (*account, labels_of(each.labels).model)
+                said = labels_of(each.labels)
+                kind = (*account, said.model, (said.adapter, said.node_class))
                 start_ms, sums = self.windows.start_of(each.at_ms), self.by_window.setdefault(kind, {})
                 sums[start_ms] = sums.get(start_ms, 0) + each.quantity
 
-    def by_key(self) -> dict[str, int]:
-        """What each window adds up to, by the window's key."""
-        found = {}
-        for (account, meter, model), sums in self.by_window.items():
+    def by_key(self) -> dict[str, dict[tuple[str, str], int]]:
+        """What each window adds up to by adapter and class of nodes, by the window's key."""
+        found: dict[str, dict[tuple[str, str], int]] = {}
+        for (account, meter, model, part), sums in self.by_window.items():
             if is_unbilled(account):
                 continue
             root, name = parts_of(account)
             for start_ms, quantity in sums.items():
                 key = window_key(root=root, account=name, meter=meter, start_ms=start_ms, model=model)
-                found[key] = quantity
+                found.setdefault(key, {})[part] = quantity
         return found
 
 
@@ -84,10 +86,24 @@ def windows_differ(ledger: Ledger, told: Mapping[str, Window]) -> tuple[Differen
     """Where what was told of a window is not what the ledger holds for it."""
     sums = ledger.by_key()
     return tuple(
-        Difference(Check.WINDOW, key, sums.get(key, 0), told[key].quantity if key in told else 0)
+        difference
         for key in sorted({*sums, *told})
-        if sums.get(key, 0) != (told[key].quantity if key in told else 0)
+        for difference in _window_differs(key, sums.get(key, {}), told.get(key) or Window(key))
     )
+
+
+def _window_differs(key: str, parts: Mapping[tuple[str, str], int], told: Window) -> Iterator[Difference]:
+    total = sum(parts.values())
+    if total != told.quantity:
+        yield Difference(Check.WINDOW, key, total, told.quantity)
+    if told.parts is None:
+        return  # By a build that told none.
+    said = {(each.adapter, each.node_class): each.quantity for each in told.parts} or {("", ""): told.quantity}
+    for place in sorted({*parts, *said}):
+        if parts.get(place, 0) != said.get(place, 0) and place != ("", ""):
+            yield Difference(
+                Check.WINDOW, f"{key} of {' '.join(filter(None, place))}", parts.get(place, 0), said.get(place, 0)
+            )
 
 
 def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
@@ -97,7 +113,7 @@ def held_differs(ledger: Ledger, meter: Meter) -> tuple[Difference, ...]:
     from_ms = ledger.windows.start_of(meter.settled_ms + ledger.windows.size_ms - 1)
     accounts = [account for each in sorted({root, nobodys}) for account, name in accounts_of(each) if name]
     lines = dict.fromkeys(accounts, 0)
-    for (account, meter_name, _model), sums in ledger.by_window.items():
+    for (account, meter_name, *_), sums in ledger.by_window.items():
         if account in lines and meter_name == MeterName.GPU_MS:
             lines[account] += sum(each for start_ms, each in sums.items() if start_ms >= from_ms)
     booked = dict.fromkeys(accounts, 0)

@@ -1,4 +1,4 @@
-"""What an endpoint's meter makes of each thing it hears, and what a window tells.
+"""What an endpoint's meter makes of each thing it hears.
 
 Hearing only adds to what is known; `book` then makes the ledger agree with it, whatever the order it came in.
 """
@@ -23,14 +23,14 @@ from libs.common.events.endpoint import (
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
 from libs.common.events.runtime import ReplicasChanged, VolumeChanged
-from libs.common.events.usage import CutStream, StreamsCut, UsageRecorded
-from libs.common.events.usage import Meter as MeterName
+from libs.common.events.usage import CutStream, StreamsCut
 from libs.common.runner import Woke
 from libs.common.units import DAY_MS, MINUTE_MS
 from services.metering.core.accounts import POOLED
 from services.metering.core.booking import NO_SALE, book, put_off
 from services.metering.core.intake import FUTURE_MAX_MS
-from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale, Window
+from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale
+from services.metering.core.telling import Totalled
 from services.metering.core.things import MIB, Roster, Things, VolumeSince, with_roster, with_volume
 from services.metering.core.timeline import Happening, StageSince, UseSince
 from services.metering.core.windows import Windows
@@ -39,29 +39,6 @@ GPUS_MAX: Final = 1024  # Per node; no machine comes near it, and a wrong count 
 VOLUME_BYTES_MAX: Final = 1 << 50  # A month of a pebibyte adds up within 64 bits; of one endpoint, none is larger.
 BACKDATE_MAX_MS: Final = 7 * DAY_MS  # How long before it was told a node may have come or gone.
 AHEAD_MAX_MS: Final = 5 * MINUTE_MS
-
-
-class Totalled(Internal):
-    """The ledger's sum of one window is not what was told last; `revision` is the one to tell."""
-
-    kind: ClassVar[str] = "metering.totalled"
-    owner: ClassVar[Owner] = Owner.METERING
-
-    key: str
-    root: str
-    tenant_id: str
-    project_id: str
-    endpoint_id: str
-    generation: int
-    model: str
-    tier: str
-    region: str
-    meter: MeterName
-    account: str
-    start_ms: int
-    end_ms: int
-    quantity: int
-    revision: int
 
 
 class Served(Internal):
@@ -109,42 +86,6 @@ def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Wind
         lines=booking.lines,
         wake_at_ms=_wake_at(after, booking.next_ms),
     )
-
-
-def decide_window(window: Window, envelope: Envelope, _now_ms: int) -> Decision[Window]:
-    """Tell a window's total as the next revision; anything but the next revision is old and changes nothing."""
-    news = envelope.data
-    assert isinstance(news, Totalled), news
-    if news.revision != window.revision + 1 or news.quantity == window.quantity:
-        return Decision(window)
-    if news.quantity < 0:
-        raise Invalid(f"window {window.key} adds up to {news.quantity}: the ledger took back more than it had")
-    told = UsageRecorded(
-        tenant_id=news.tenant_id,
-        project_id=news.project_id,
-        endpoint_id=news.endpoint_id,
-        model=news.model,
-        tier=news.tier,
-        region=news.region,
-        meter=news.meter,
-        account=news.account,
-        quantity=news.quantity,
-        window_start_ms=news.start_ms,
-        window_end_ms=news.end_ms,
-        revision=news.revision,
-    )
-    after = Window(
-        key=window.key,
-        root=news.root,
-        account=news.account,
-        meter=news.meter,
-        model=news.model,
-        start_ms=news.start_ms,
-        end_ms=news.end_ms,
-        quantity=news.quantity,
-        revision=news.revision,
-    )
-    return Decision(after, events=(told,), generation=news.generation, about=news.endpoint_id)
 
 
 def mark(meter: Meter, dimensions: Dimensions, starts: Iterable[int], windows: Windows) -> Meter:

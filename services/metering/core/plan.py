@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from services.metering.core.decide import LedgerRead, Totalled
+from services.metering.core.decide import LedgerRead
 from services.metering.core.state import Meter
+from services.metering.core.telling import Totalled
 
 
 def plan(_meter: Meter, read: LedgerRead, _now_ms: int) -> tuple[Totalled, ...]:

@@ -129,17 +129,21 @@ def _place(key: str) -> tuple[str, int]:
     return ("/".join(parts[:3]), int(parts[5])) if is_window else ("", 0)
 
 
-def accepted(name: str, told: Iterable[Window], exports: Mapping[str, Export]) -> tuple[Finding, ...]:
+def accepted(name: str, told: Iterable[Window], exports: Iterable[Export]) -> tuple[Finding, ...]:
     """Windows of which a billing system accepted something else than was told; ``told`` are those that it bills."""
+    of_window: dict[str, list[Export]] = {}
+    for export in exports:
+        of_window.setdefault(export.window, []).append(export)
     found = []
     for window in told:
-        export = exports.get(window.key, Export(window.key))
-        if export.held != window.quantity or export.parked is not None:
+        parts = of_window.get(window.key) or [Export(window.key)]
+        held = sum(each.held for each in parts)
+        # What explains most: that one waits for people, then that one waits to be sent.
+        export = min(parts, key=lambda each: (each.parked is None, not each.waits, each.revision))
+        if held != window.quantity or export.parked is not None:
             cause, repair, is_passing = _why(export, window)
             found.append(
-                Finding(
-                    Side.ACCEPTED, f"{window.key} at {name}", window.quantity, export.held, cause, repair, is_passing
-                )
+                Finding(Side.ACCEPTED, f"{window.key} at {name}", window.quantity, held, cause, repair, is_passing)
             )
     return tuple(found)
 

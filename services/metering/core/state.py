@@ -9,6 +9,7 @@ from libs.common.events.usage import Meter as MeterName
 from libs.common.store.port import Attention
 from services.metering.core.accounts import root_of
 from services.metering.core.boots import Boots
+from services.metering.core.parts import Parts
 from services.metering.core.things import Things
 from services.metering.core.timeline import Happening, Span, StageSince, UseSince
 
@@ -103,7 +104,10 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was told of a meter, account and model of an endpoint over ``[start_ms, end_ms)``; revision 0: nothing."""
+    """What was told of a meter, account and model of an endpoint over ``[start_ms, end_ms)``; revision 0: nothing.
+
+    `parts` None: it was told by a build that did not tell them.
+    """
 
     key: str
     root: str = ""
@@ -114,6 +118,7 @@ class Window:
     end_ms: int = 0
     quantity: int = 0
     revision: int = 0
+    parts: Parts | None = None
 
 
 def attention_of(meter: Meter) -> Attention:

@@ -7,7 +7,7 @@ again under its id. After trouble one intent goes alone, and batches grow again 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -169,7 +169,8 @@ class Exporting:
             position, is_all = news.position, news.is_all
             for each in news.tellings:
                 if self._is_ours(each, since_ms):
-                    yield from self._would_send(each)
+                    for part in self._divided(each):
+                        yield from self._would_send(part)
 
     def status(self) -> Status:
         """How it stands; also shown as metrics."""
@@ -182,12 +183,16 @@ class Exporting:
         return Status(name, sum(1 for _ in self._waiting()), parked, lag_s, is_reading)
 
     def _want(self, tellings: Sequence[Telling], since_ms: int) -> None:
-        for each in tellings:
-            known = self._exports.state(each.key) if self._is_ours(each, since_ms) else None
-            is_news = known is None or known.revision < each.wanted.revision
-            if is_news and self._is_ours(each, since_ms):
+        ours = (part for each in tellings if self._is_ours(each, since_ms) for part in self._divided(each))
+        for each in ours:
+            known = self._exports.state(each.key)
+            is_news = bool(each.wanted.quantity) if known is None else known.revision < each.wanted.revision
+            if is_news:
                 cause = event_id(f"{each.key}|{each.wanted.revision}", self.kind, 0)
                 self._exports.take(each.key, self._envelope(cause, each.wanted, each.key))
+
+    def _divided(self, telling: Telling) -> Iterable[Telling]:
+        return telling.divided() if self.receiver.limits.takes_parts else (telling,)
 
     def _is_ours(self, telling: Telling, since_ms: int) -> bool:
         sold = telling.wanted.sold

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from libs.common.runner import CAUSE
 from libs.common.store.port import JournalRow, Store
-from services.metering.core.decide import Totalled
 from services.metering.core.exports.decide import Wanted
 from services.metering.core.exports.state import Sold
+from services.metering.core.parts import Parts
 from services.metering.core.state import Window
+from services.metering.core.telling import Totalled
 from services.metering.shell.audit import WINDOW
 
 PAGE: Final = 1000  # Journal rows read at once.
@@ -23,10 +24,27 @@ _WINDOW: Final = TypeAdapter(Window)
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """A revision of a window."""
+    """A revision of a window, or of a part of it."""
 
     key: str
     wanted: Wanted
+    parts: Parts = ()
+
+    def divided(self) -> Iterator[Telling]:
+        """The revision of each part, under a key of its own; what is of no adapter or class has that of the window.
+
+        That one is there in any case: a build that did not tell parts may have had all of the window exported.
+        """
+        sold, revision = self.wanted.sold, self.wanted.revision
+        aside = sum(each.quantity for each in self.parts if each.adapter or each.node_class)
+        yield replace(self, wanted=self.wanted.model_copy(update={"quantity": self.wanted.quantity - aside}), parts=())
+        for each in self.parts:
+            if each.adapter or each.node_class:
+                part = replace(sold, adapter=each.adapter, node_class=each.node_class)
+                yield Telling(
+                    f"{self.key};{each.adapter};{each.node_class}",
+                    Wanted(sold=part, revision=revision, quantity=each.quantity),
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +83,7 @@ def _telling(store: Store, row: JournalRow) -> Telling | None:
         account=told.account,
         start_ms=told.start_ms,
         end_ms=told.end_ms,
+        tenancy=told.tenancy,
     )
-    return Telling(row.key, Wanted(sold=sold, revision=told.revision, quantity=told.quantity))
+    wanted = Wanted(sold=sold, revision=told.revision, quantity=told.quantity)
+    return Telling(row.key, wanted, told.parts or ())

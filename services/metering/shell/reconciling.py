@@ -81,7 +81,7 @@ def _claim(document: Json) -> Claim | None:
 def _accepted(export: Exporting, told: Iterable[Window]) -> tuple[Finding, ...]:
     since_ms = export.since_ms
     theirs = [each for each in told if each.start_ms >= since_ms and export.receiver.code_of(_sold(each)) is not None]
-    return reconcile.accepted(export.receiver.name, theirs, {each.key: each for each in export.records()})
+    return reconcile.accepted(export.receiver.name, theirs, export.records())
 
 
 def _sold(window: Window) -> Sold:

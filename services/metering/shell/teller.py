@@ -12,9 +12,11 @@ from libs.common.ids import event_id
 from libs.common.runner import Runner
 from libs.common.store.port import Store, Sum
 from services.metering.core.accounts import parts_of
-from services.metering.core.decide import LedgerRead, Totalled
+from services.metering.core.decide import LedgerRead
 from services.metering.core.labels import labels_of
+from services.metering.core.parts import joined, part_of
 from services.metering.core.state import Mark, Meter, Window, window_key
+from services.metering.core.telling import Totalled
 from services.metering.core.windows import Windows
 
 MARKS_MAX: Final = 32  # Windows compared in one pass of one endpoint; about ten small reads each.
@@ -51,7 +53,7 @@ class Teller:
         told = {each.key: self._runner.state(each.key) for each in self._totals(mark)}
         for each in self._totals(mark):
             window = told.get(each.key) or Window("")
-            if each.quantity != window.quantity:
+            if each.differs_from(window):
                 yield each.model_copy(update={"revision": window.revision + 1})
 
     def _totals(self, mark: Mark) -> list[Totalled]:
@@ -61,8 +63,10 @@ class Teller:
             new = self._totalled(mark, each)
             known = sums.get(new.key, new)
             newest = max(known, new, key=lambda each: each.generation)
-            quantity = new.quantity + (known.quantity if new.key in sums else 0)
-            sums[new.key] = newest.model_copy(update={"quantity": quantity})
+            if new.key in sums:
+                parts = joined((*(known.parts or ()), *(new.parts or ())))
+                newest = newest.model_copy(update={"quantity": known.quantity + new.quantity, "parts": parts})
+            sums[new.key] = newest
         return [sums[key] for key in sorted(sums)]
 
     def _totalled(self, mark: Mark, found: Sum) -> Totalled:
@@ -85,4 +89,6 @@ class Teller:
             end_ms=mark.start_ms + self._windows.size_ms,
             quantity=found.quantity,
             revision=0,
+            tenancy=labels.tenancy or sold.tenancy,
+            parts=(part_of(found.labels, found.quantity),),
         )

@@ -10,7 +10,7 @@ import pytest
 
 from libs.common.errors import Invalid
 from libs.common.units import HOUR_MS, MINUTE_MS
-from services.metering.core.exports.state import Export, Reason
+from services.metering.core.exports.state import Export, Reason, Sold
 from services.metering.core.reconcile import APART_MS, Claim, Finding, Side, accepted
 from services.metering.core.state import Window
 from services.metering.shell.closing import Closing
@@ -158,12 +158,23 @@ def told(quantity: int = 5, revision: int = 1) -> Window:
 def test_what_a_billing_system_did_not_accept_is_found_with_its_cause(
     export: Export | None, cause: str, is_passing: bool
 ) -> None:
-    (finding,) = accepted("stripe", [told()], {} if export is None else {"w": export})
+    (finding,) = accepted("stripe", [told()], [] if export is None else [export])
 
     assert cause in finding.cause
     assert (finding.ours, finding.theirs, finding.is_passing) == (5, export.held if export else 0, is_passing)
     assert finding.repair
-    assert accepted("stripe", [told()], {"w": Export("w", revision=1, quantity=5, held=5)}) == ()
+    assert accepted("stripe", [told()], [Export("w", revision=1, quantity=5, held=5)]) == ()
+
+
+def test_the_parts_of_a_window_that_a_billing_system_accepted_are_counted_together() -> None:
+    base = Export("w", revision=1, quantity=2, held=2)
+    part = Export("w;fin;", sold=Sold(adapter="fin"), revision=1, quantity=3, held=3)
+    parked = replace(part, held=0, parked=Reason.NO_CUSTOMER)
+
+    assert accepted("openmeter", [told()], [base, part]) == ()
+    (finding,) = accepted("openmeter", [told()], [base, parked])
+    assert (finding.what, finding.ours, finding.theirs) == ("w at openmeter", 5, 2)
+    assert "parked: no_customer" in finding.cause
 
 
 def test_an_export_is_reconciled_from_its_own_records() -> None:

@@ -16,8 +16,9 @@ from libs.common.events.route import UsageReported
 from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
 from libs.common.units import DAY_MS
-from services.metering.core.decide import LedgerRead, Totalled, decide_window
+from services.metering.core.decide import LedgerRead
 from services.metering.core.state import Meter, Window
+from services.metering.core.telling import Totalled, decide_window
 from services.metering.shell.audit import audit
 from tests.unit.metering.world import (
     ENDPOINT,

@@ -35,6 +35,9 @@ def event_of(intent: Intent) -> dict[str, object]:
             "tier": sold.tier,
             "region": sold.region,
             "account": sold.account,
+            "adapter": sold.adapter,
+            "class": sold.node_class,
+            "tenancy": sold.tenancy,
             "revision": str(intent.revision),
         },
     }

@@ -13,7 +13,8 @@ class Limits:
     """The figures of a kind of receiver. None: no limit.
 
     `dedupes_ms`: how long it knows an id again. `cancels_ms`: how long it lets an addition be taken back by its id.
-    `past_ms`: how old a window it takes.
+    `past_ms`: how old a window it takes. `takes_parts`: its events say more than customer, meter and quantity, so each
+    part of a window is one of its own.
     """
 
     takes_negative: bool
@@ -21,6 +22,7 @@ class Limits:
     dedupes_ms: int | None = None
     cancels_ms: int = 0
     past_ms: int | None = None
+    takes_parts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ class Sold:
     account: str = ""
     start_ms: int = 0
     end_ms: int = 0
+    adapter: str = ""
+    node_class: str = ""
+    tenancy: str = ""
 
     @property
     def article(self) -> tuple[str, str, str]:
@@ -100,7 +103,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One window at one receiver: what is wanted there, what it holds, and what is under way.
+    """One window, or one part of it, at one receiver: what is wanted there, what it holds, and what is under way.
 
     `held` was sold as `held_as`; `begun` numbers the intents, `tries` the sendings of this one; `receipt` is the
     receiver's last word.
@@ -128,6 +131,12 @@ class Export:
         if self.parked is not None:
             return False
         return self.intent is not None or self.held != self.quantity or self.is_resold
+
+    @property
+    def window(self) -> str:
+        """The key of the window that it is, or is a part of."""
+        is_part = self.sold.adapter or self.sold.node_class
+        return self.key.rsplit(";", 2)[0] if is_part else self.key
 
     @property
     def is_resold(self) -> bool:

@@ -29,6 +29,7 @@ def limits(*, takes_negative: bool) -> Limits:
         dedupes_ms=DEDUPES_MS,
         cancels_ms=CANCELS_MS,
         past_ms=PAST_MS,
+        takes_parts=False,
     )
 
 

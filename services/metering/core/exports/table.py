@@ -21,6 +21,7 @@ LIMITS: Final = Limits(takes_negative=True, batch_max=BATCH_MAX)
 COLUMNS: Final = (
     "id", "customer", "code", "meter", "account", "quantity", "total", "revision", "tenant", "project", "endpoint",
     "generation", "model", "tier", "region", "window_start_ms", "window_end_ms",
+    "adapter", "class", "tenancy",
 )  # fmt: skip
 UNSAFE: Final = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet takes text that begins so for a formula.
 
@@ -77,6 +78,7 @@ def _row(intent: Intent, *, safe: Callable[[str], str]) -> tuple[str | int, ...]
         *map(safe, (sold.model, sold.tier, sold.region)),
         sold.start_ms,
         sold.end_ms,
+        *map(safe, (sold.adapter, sold.node_class, sold.tenancy)),
     )
 
 

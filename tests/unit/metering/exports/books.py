@@ -16,11 +16,12 @@ from libs.common.runner import Runner
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Store
 from libs.common.units import SECOND_MS
-from services.metering.core.decide import Totalled
 from services.metering.core.exports import lago, openmeter, stripe, table
 from services.metering.core.exports.receiver import Limits, Receiver
 from services.metering.core.exports.state import Code
+from services.metering.core.parts import Parts
 from services.metering.core.state import Window
+from services.metering.core.telling import Totalled
 from services.metering.service import WINDOWS
 from services.metering.shell.exporters.lago import Lago
 from services.metering.shell.exporters.openmeter import OpenMeter
@@ -88,6 +89,7 @@ class Books:
         tenant: str = "acme",
         endpoint: str = "ep-one",
         tier: str = "h100",
+        parts: Parts | None = None,
     ) -> str:
         """Tell a window's total as its next revision; returns its key."""
         root = f"{tenant}/main/{endpoint}"
@@ -112,6 +114,7 @@ class Books:
             end_ms=start_ms + 10 * SECOND_MS,
             quantity=quantity,
             revision=revision,
+            parts=parts,
         )
         cause = event_id(key, "window", revision)
         windows: Runner[Window] = Runner(WINDOWS, store=self.store, clock=self.clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
@@ -57,6 +57,7 @@ class Billing:
         self.accepted: dict[str, tuple[str, Place, int]] = {}
         self.forgotten: set[str] = set()  # Ids that it would take a second time.
         self.doubled: list[tuple[str, Place, int]] = []
+        self.by_adapter = Counter[str]()
         self.faults: deque[Fault] = deque()
         self.unknown_customers: set[str] = set()
         self.calls = 0
@@ -95,14 +96,15 @@ class Billing:
         """Wait as long as a client that gives up."""
         self._let_go.wait(5)
 
-    def take(self, id_: str, customer: str, place: Place, quantity: int) -> bool:
-        """Book an event; False for one that it knows."""
+    def take(self, id_: str, customer: str, place: Place, quantity: int, said: Mapping[str, Any] | None = None) -> bool:
+        """Book an event, with what it ``said`` of itself; False for one that it knows."""
         if id_ in self.forgotten:
             self.doubled.append((customer, place, quantity))
             return True
         if id_ in self.accepted:
             return False
         self.accepted[id_] = (customer, place, quantity)
+        self.by_adapter[said["adapter"] if said else ""] += quantity
         return True
 
     def receive(self, path: str, content: bytes) -> Answer:
@@ -123,7 +125,8 @@ class OpenMeterServer(Billing):
         for each in events:
             assert each["source"] == "urn:millrace:metering"
             start_ms = round(datetime.fromisoformat(each["time"]).timestamp() * 1000)
-            self.take(each["id"], each["subject"], (each["type"], start_ms), int(each["data"]["quantity"]))
+            data = each["data"]
+            self.take(each["id"], each["subject"], (each["type"], start_ms), int(data["quantity"]), data)
         return 204, None
 
 
@@ -184,8 +187,8 @@ class LagoServer(Billing):
         for each in events:
             seconds, ms = each["timestamp"].split(".")
             place = (each["code"], int(seconds) * 1000 + int(ms))
-            quantity = int(each["properties"]["quantity"])
-            self.take(each["transaction_id"], each["external_subscription_id"], place, quantity)
+            said = each["properties"]
+            self.take(each["transaction_id"], each["external_subscription_id"], place, int(said["quantity"]), said)
         return 200, {"events": [{"transaction_id": each["transaction_id"]} for each in events]}
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.common.events.usage import Meter as MeterName
+from libs.common.events.usage import UsagePart
 from libs.common.units import HOUR_MS, SECOND_MS
 from services.metering.core.exports.receiver import Receiver
 from services.metering.core.exports.state import Intent, Reason
@@ -168,6 +169,23 @@ def test_what_was_sold_as_something_else_is_taken_back_and_added_anew(scene: Sce
 
     assert scene.billing.sums() == scene.books.truth()
     assert sum(1 for each in scene.billing.accepted.values() if each[2]) in (1, 3)
+
+
+def of_adapters(**quantities: int) -> tuple[UsagePart, ...]:
+    return tuple(UsagePart(adapter=name.strip("_"), quantity=quantity) for name, quantity in quantities.items())
+
+
+def test_parts_of_a_window_are_told_one_by_one_where_the_receiver_can_tell_them_apart(scene: Scene) -> None:
+    scene.books.tell(10)  # By a build that knew no parts.
+    scene.books.settle(scene.export)
+    for parts in (of_adapters(_=4, fin=10), of_adapters(_=4, fin=0, law=1)):
+        scene.books.tell(sum(each.quantity for each in parts), parts=parts)
+        scene.restart()
+        scene.books.settle(scene.export)
+
+    assert scene.billing.sums() == scene.books.truth()
+    if scene.receiver.limits.takes_parts:
+        assert +scene.billing.by_adapter == {"": 4, "law": 1}
 
 
 def test_one_bad_event_in_a_batch_is_parked_and_the_others_land(scene: Scene) -> None:

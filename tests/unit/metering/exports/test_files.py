@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from libs.common.errors import Invalid
+from libs.common.events.usage import Meter, UsagePart
 from libs.common.units import SECOND_MS
 from services.metering.core.exports.state import Intent
 from services.metering.shell.exporters.files import SignedFiles, Tampered, verified
@@ -68,6 +69,22 @@ def test_a_table_is_parquet_too_where_that_is_asked_for_and_is_signed_with_it(tm
     path.write_bytes(content.replace(b"=SUM(A1)", b"=SUM(A2)"))
     with pytest.raises(Tampered, match="parquet was changed"):
         list(verified(tmp_path, SECRET))
+
+
+def test_each_part_of_a_window_is_a_row_that_says_its_adapter_or_class(tmp_path: Path) -> None:
+    books = Books()
+    export = books.export(receiver_of("files"), SignedFiles(tmp_path, SECRET, books.clock))
+    books.tell(7, parts=(UsagePart(quantity=3), UsagePart(quantity=4, adapter="fin")))
+    books.tell(80, meter=Meter.GPU_MS, account="serving", parts=(UsagePart(quantity=80, node_class="metal3.h100"),))
+    books.settle(export)
+
+    rows = sorted((row["meter"], row["adapter"], row["class"], row["quantity"]) for row in verified(tmp_path, SECRET))
+
+    assert rows == [
+        ("gpu_ms", "", "metal3.h100", "80"),
+        ("prompt_tokens", "", "", "3"),
+        ("prompt_tokens", "fin", "", "4"),
+    ]
 
 
 def test_rows_add_up_to_the_ledger_and_show_the_total(tmp_path: Path) -> None:
