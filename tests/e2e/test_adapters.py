@@ -97,4 +97,11 @@ def test_an_adapter_comes_and_goes_without_a_restart(rolling: Profile) -> None:
     assert "tuned/tone" not in {each["id"] for each in models}
     wait_until(lambda: _all_have(rolling, endpoint, {"legal"}), "the old adapter was never let go")
     assert {each["pid"] for each in _engines(rolling, endpoint)} == before
+    wait_until(lambda: _requests_of(rolling, endpoint)["tone"] > CLIENTS, "nobody was billed for the adapter")
     rolling.insist("DELETE", f"/v1/endpoints/{endpoint}")
+
+
+def _requests_of(profile: Profile, endpoint: str) -> Counter[str]:
+    """How many the ledger has, by adapter."""
+    found = profile.client.usage("/v1/usage", query={"endpoint": endpoint, "group_by": "adapter"})["items"]
+    return Counter({each["group"]["adapter"]: each["quantity"] for each in found if each["meter"] == "requests"})

@@ -94,16 +94,19 @@ async def test_who_comes_while_the_only_replica_is_replaced_waits_and_none_is_re
 async def test_a_request_for_an_adapter_waits_until_a_replica_has_it_and_lets_the_others_by() -> None:
     async with running(Engine()) as engine, a_scene(limits=PATIENT) as scene:
         bare = Replica(name="pod-0", url=engine.url)
-        scene.serve(replicas=(bare,), adapters=("tone",))
+        scene.serve(replicas=(bare,), adapters=("tone",), tenancy="vnode")
         held = asyncio.create_task(ask(scene.port, a_request(chat_body(model=f"{NAME}/tone"))))
         await until(lambda: waiting(scene) == 1)
 
         (plain,) = await ask(scene.port, a_request(chat_body()))
         assert (plain.status, waiting(scene)) == (200, 1)
-        scene.serve(replicas=(bare.model_copy(update={"adapters": ("tone",)}),), adapters=("tone",))
+        tuned_one = bare.model_copy(update={"adapters": ("tone",)})
+        scene.serve(replicas=(tuned_one,), adapters=("tone",), tenancy="vnode")
         (tuned,) = await held
+        bills = await scene.bills(2)
 
     assert tuned.status == 200
+    assert [(each.adapter, each.tenancy) for each in bills] == [("tone", "vnode"), (None, "vnode")]
     assert [each["model"] for each in engine.requests] == ["millrace/ngram-1", "tone"]
 
 

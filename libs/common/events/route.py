@@ -75,6 +75,9 @@ class RequestUsage(Contract):
     slices: tuple[str, ...] | None = Field(
         default=None, description="Budgets of whose slices it was served, each as <budget>@<month>; null: of none."
     )
+    tenancy: str | None = Field(
+        default=None, description="Of the endpoint: tenant_cluster, private_nodes, shared_pool or vnode."
+    )
 
 
 class UsageReported(Event):

@@ -52,6 +52,7 @@ class RouteEntry(Contract):
     adapters: tuple[str, ...] = Field(
         default=(), description="Adapters that it offers, whether a replica has them loaded at the moment or not."
     )
+    tenancy: str = Field(default="", description="As in Placement; empty: not known.")
 
     @property
     def keeps_waiting(self) -> bool:

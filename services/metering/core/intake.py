@@ -28,7 +28,8 @@ SLICE: Final = re.compile(r"(?P<budget>[^@]+)@\d{4}-\d{2}")
 BYTES_MAX: Final = 1 << 40  # Of one answer; what we relay is far below.
 FIELDS: Final = tuple((name, f'"{name}":') for name in sorted(RequestUsage.model_fields))
 LATER: Final = frozenset(
-    f'"{name}":' for name in ("cached_prompt_tokens", "reasoning_tokens", "egress_bytes", "adapter", "slices")
+    f'"{name}":'
+    for name in ("cached_prompt_tokens", "reasoning_tokens", "egress_bytes", "adapter", "slices", "tenancy")
 )
 TIME_MAX_MS: Final = 1 << 52  # Year 144,000; keeps every time within the exact integers of any reader of our JSON.
 FUTURE_MAX_MS: Final = 5 * MINUTE_MS  # What routers' clocks may be ahead of ours (and what billing systems accept).
@@ -95,7 +96,9 @@ def lines_of(usage: RequestUsage, *, now_ms: int, is_foreign: bool = False) -> t
     # One parked line stands for all that conflict together.
     conflict = partial(_parked, usage, Flaw.CONFLICT, content)
     account = root_of(tenant=usage.tenant_id, project=usage.project_id, endpoint=usage.endpoint_id)
-    labels = _labels(usage.model, usage.generation, usage.tier, usage.region, usage.key_id, usage.adapter or "")
+    labels = _labels(
+        usage.model, usage.generation, usage.tier, usage.region, usage.key_id, usage.adapter or "", usage.tenancy or ""
+    )
     name, at_ms = f"request/{usage.request_id}/", usage.ended_ms
     first = name + Meter.REQUESTS
     lines = [Line(first, account, Meter.REQUESTS, 1, at_ms, content, conflict, labels)]
@@ -119,7 +122,7 @@ def lines_of(usage: RequestUsage, *, now_ms: int, is_foreign: bool = False) -> t
 
 def _sliced(usage: RequestUsage, slices: Iterable[str], lines: Sequence[Line]) -> list[Line]:
     """Its tokens once more, in the account of each budget that it was served from."""
-    labels = _labels(usage.model, 0, usage.tier, "", "", "")
+    labels = _labels(usage.model, 0, usage.tier, "", "", "", "")
     return [
         replace(
             line, id=f"slice/{usage.request_id}/{name}/{line.meter}", account=slice_account(name), labels=labels,
@@ -146,8 +149,10 @@ def _parked_line(flaw: Flaw, content: bytes, *, at_ms: int) -> Line:
 
 
 @lru_cache(maxsize=4096)
-def _labels(model: str, generation: int, tier: str, region: str, key: str, adapter: str) -> str:
-    return text_of(Labels(model=model, generation=generation, tier=tier, region=region, key=key, adapter=adapter))
+def _labels(model: str, generation: int, tier: str, region: str, key: str, adapter: str, tenancy: str) -> str:
+    return text_of(
+        Labels(model=model, generation=generation, tier=tier, region=region, key=key, adapter=adapter, tenancy=tenancy)
+    )
 
 
 def _plain(value: object) -> object:

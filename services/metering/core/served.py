@@ -51,4 +51,5 @@ def _sold(usage: RequestUsage) -> Dimensions:
         model=usage.model,
         tier=usage.tier,
         region=usage.region,
+        tenancy=usage.tenancy or "",
     )

@@ -103,6 +103,7 @@ def _endpoint(data: EndpointRequested) -> Endpoint:
         interrupted=data.placement.interrupted,
         wakes=data.spec.scaling.idle_to_zero_s is not None,
         adapters=tuple(each.name for each in data.spec.adapters),
+        tenancy=data.placement.tenancy,
     )
 
 
@@ -171,6 +172,7 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
         paused=route.is_paused,
         wakes=endpoint.wakes,
         adapters=endpoint.adapters,
+        tenancy=endpoint.tenancy,
         replacing=route.replacing and not route.is_paused,
     )
 

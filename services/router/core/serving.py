@@ -69,6 +69,7 @@ class Admitted(msgspec.Struct, frozen=True):
     started_ms: int
     adapter: str | None = None
     slices: tuple[str, ...] | None = None
+    tenancy: str | None = None
     owes_generated: bool = False  # If its client leaves; else what was delivered.
 
 
@@ -85,7 +86,8 @@ def admit(
     """A request of ``key`` for the endpoint behind ``entry``, served from these ``slices`` of budgets."""
     return Admitted(
         request_id, entry.tenant_id, entry.project_id, entry.endpoint_id, entry.generation, entry.model, entry.tier,
-        entry.region, key.key_id, api, now_ms, adapter, slices, entry.interrupted == GENERATED,
+        entry.region, key.key_id, api, now_ms, adapter, slices, entry.tenancy or None,
+        entry.interrupted == GENERATED,
     )  # fmt: skip
 
 
@@ -114,6 +116,7 @@ class Row(msgspec.Struct, frozen=True):
     egress_bytes: int | None = None
     adapter: str | None = None
     slices: tuple[str, ...] | None = None
+    tenancy: str | None = None
 
 
 class Serving:
@@ -257,4 +260,5 @@ class Serving:
             ended_ms if ended_ms > started_ms else started_ms, self.cached_tokens,
             # Of an answer that was cut short nobody says how much of what was delivered was thought.
             self._reasoning if source is TokenSource.ENGINE_FINAL else None, egress_bytes, of.adapter, of.slices,
+            of.tenancy,
         )  # fmt: skip

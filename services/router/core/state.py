@@ -54,6 +54,7 @@ class Endpoint:
     wakes: bool = False
     interrupted: str = "delivered"
     adapters: tuple[str, ...] = ()
+    tenancy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from libs.common.events.route import RequestUsage
 from services.metering.core.intake import content_of, lines_of
 from tests.unit.metering.world import T0, usage
 
-LATER = {"cached_prompt_tokens", "reasoning_tokens", "egress_bytes", "slices", "adapter"}
+LATER = {"cached_prompt_tokens", "reasoning_tokens", "egress_bytes", "slices", "adapter", "tenancy"}
 REPORTS = st.builds(
     RequestUsage,
     **{name: st.text() for name in ("request_id", "tenant_id", "model", "key_id", "finish", "region")},
@@ -20,6 +20,7 @@ REPORTS = st.builds(
     cached_prompt_tokens=st.none() | st.integers(0, 9),
     slices=st.none() | st.tuples(st.text(), st.text()),
     adapter=st.none() | st.text(),
+    tenancy=st.none() | st.text(),
 )
 
 

@@ -42,7 +42,7 @@ _WINDOW: Final = TypeAdapter(Window)
 def asked(world: World, *adapters: str | None, boot_seq: int = 1) -> None:
     """Requests of the first window, each to this adapter or to the model itself."""
     reports = [
-        usage(f"r{boot_seq}-{number}").model_copy(update={"adapter": adapter})
+        usage(f"r{boot_seq}-{number}").model_copy(update={"adapter": adapter, "tenancy": "vnode"})
         for number, adapter in enumerate(adapters)
     ]
     world.hear(batch(reports, boot_seq=boot_seq))
@@ -89,6 +89,7 @@ def test_a_window_says_how_much_of_it_each_adapter_answered() -> None:
 
     (requests,) = told(world, Meter.REQUESTS)
     (prompts,) = told(world, Meter.PROMPT_TOKENS)
+    assert {requests.tenancy, prompts.tenancy} == {"vnode"}
     assert (requests.quantity, requests.parts) == (4, parts(("", 1), ("fin", 2), ("law", 1)))
     assert (prompts.quantity, prompts.parts) == (40, parts(("", 10), ("fin", 20), ("law", 10)))
     assert audit(world.store, windows=WINDOWS) == ()

@@ -147,7 +147,9 @@ async def broken_down(api: Api, by: str, **query: str) -> dict[tuple[str, ...], 
 
 
 async def test_usage_is_told_by_any_dimension_and_always_by_meter(api: Api) -> None:
-    changed = usage("r9").model_copy(update={"model": "millrace/ngram-2", "key_id": "klmnopqrst"})
+    changed = usage("r9").model_copy(
+        update={"model": "millrace/ngram-2", "key_id": "klmnopqrst", "adapter": "fin", "tenancy": "vnode"}
+    )
     api.world.hear(batch([changed], boot_seq=3))
 
     by_model = await broken_down(api, "model")
@@ -158,7 +160,8 @@ async def test_usage_is_told_by_any_dimension_and_always_by_meter(api: Api) -> N
     assert (await broken_down(api, "tenant,project,endpoint"))["acme", "main", ENDPOINT, "node_ms"] == 10_000
     by_day = await broken_down(api, "day,tier,region,tenancy,generation,meter")
     place = ("2027-01-15T00:00:00Z", "h100-dedicated", "eu-1", "", "1", "requests", "requests")
-    assert by_day[place] == 6
+    assert by_day[place] == 5
+    assert (await broken_down(api, "adapter,tenancy"))["fin", "vnode", "completion_tokens"] == 5
     assert (await broken_down(api, "hour"))["2027-01-15T08:00:00Z", "requests"] == 6
     assert await broken_down(api, "hour", to=str(T0)) == {}
 

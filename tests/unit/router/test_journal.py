@@ -151,6 +151,7 @@ def test_a_row_is_what_is_reported_and_has_no_content_and_no_key() -> None:
         "api",
         "prompt_tokens", "completion_tokens", "token_source", "finish", "started_ms", "first_token_ms", "ended_ms",
         "cached_prompt_tokens", "reasoning_tokens", "egress_bytes", "adapter", "slices",
+        "tenancy",
     }  # fmt: skip
 
 

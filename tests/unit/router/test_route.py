@@ -73,13 +73,13 @@ def test_a_route_is_put_when_the_endpoint_was_asked_for_and_is_warm(order: tuple
     assert second.wake_at_ms == NOW + REPUT_MS
 
 
-def test_a_route_says_what_a_stream_owes_that_is_cut_short() -> None:
+def test_a_route_says_what_a_stream_owes_that_is_cut_short_and_how_its_tenant_lives() -> None:
     asked, warm = requested(interrupted="generated"), cache_warmed(A)
 
     entry = entry_in(step(after(asked), warm))
 
     assert entry is not None
-    assert entry.interrupted == "generated"
+    assert (entry.interrupted, entry.tenancy) == ("generated", "private_nodes")
 
 
 def test_published_is_told_only_when_the_table_was_seen_to_hold_the_route() -> None:
