@@ -242,6 +242,8 @@ class Pool:
         """A new connection. Raises OSError or TimeoutError."""
         dialled = self._loop.create_connection(lambda: UpstreamConnection(self, seat.address), *seat.address)
         _, connection = await asyncio.wait_for(dialled, self._connect_timeout_s)
+        if connection.is_closing:  # Before anybody could hear of it, so nobody would.
+            raise ConnectionResetError("the replica closed the connection at once")
         return connection
 
     def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
