@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -30,6 +30,17 @@ class Stream:
     began_s: float = field(default_factory=time.monotonic)
     first_s: float | None = None
     ended_s: float | None = None
+
+
+def failed_early(seen: Iterable[Stream], *, deadline_s: float) -> list[Stream]:
+    """Those that were failed for our sake before their deadline, and had nothing of an answer."""
+    return [
+        each
+        for each in seen
+        if (each.status >= 500 or not each.status)
+        and each.ended_s is not None
+        and each.ended_s - each.began_s < deadline_s
+    ]
 
 
 class Streams:

@@ -88,6 +88,11 @@ class StreamedAnswer:
             self.broken = str(wrong)
         return out[0] if len(out) == 1 else b"".join(out)
 
+    def forget(self) -> None:
+        """Its engine went before the client had any of it: another's answer begins anew."""
+        assert not self.has_begun, "what a client has seen can't be taken back"
+        self._splitter, self._usage_event, self._has_reason = sse.Splitter(), b"", False
+
     def begin(self) -> bytes:
         """The head of the answer, before its first content; nothing later."""
         if self.has_begun:
@@ -157,6 +162,10 @@ class WholeAnswer:
         if self._read_bytes > ANSWER_BYTES_MAX:
             raise sse.BadUpstream("the engine's answer is larger than we read")
         self._parts.append(data)
+
+    def forget(self) -> None:
+        """Its engine went: another's answer begins anew."""
+        self._parts, self._read_bytes = [], 0
 
     def body(self) -> bytes:
         """All of it."""

@@ -19,6 +19,7 @@ from libs.common.events.tables import KeyEntry, RouteEntry
 from libs.common.ids import SystemEntropy
 from services.router.shell.edge.server import Edge
 from services.router.shell.engines.table import RouteTable
+from services.router.shell.engines.waiting import Places
 from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.journal.memory import MemoryUsageJournal
 from services.router.shell.journal.store import read_rows
@@ -28,7 +29,7 @@ from services.router.shell.request.gateway import Gateway, Limits, Probed
 TENANT, PROJECT, NAME, ENDPOINT = "ten-a", "prj-a", "chatty", "ep-a"
 KEY = keys.mint(SystemEntropy())
 OTHER_KEY = keys.mint(SystemEntropy())
-FAST = Limits(connect_s=0.5, first_byte_s=1.0, idle_s=1.0, total_s=5.0)
+FAST = Limits(connect_s=0.5, first_byte_s=1.0, idle_s=1.0, total_s=5.0, places=Places(queue_s=0.5, wake_s=0.2))
 
 
 def key_entry(minted: keys.Minted, *, tenant: str = TENANT, scopes: tuple[str, ...] = ("inference",)) -> KeyEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -77,17 +78,21 @@ class Waits(Protocol):
 
 
 class Held(NamedTuple):
-    """A request in the queue of its endpoint, with the marks of its prompt."""
+    """A request in the queue of its endpoint, with the marks of its prompt, or with the replica that went under it."""
 
     request: Waits
     prompt: affinity.Marks
     adapter: str
+    failed: Seat | None = None
 
 
 class Target:
     """One endpoint. Changed in place when its route changes, so that who waits or runs sees the replicas of now."""
 
-    __slots__ = ("cache_salt", "draws", "entry", "memory", "place", "queue", "seats", "seed", "service", "surfaces")
+    __slots__ = (
+        "cache_salt", "draws", "entry", "hopes_until_s", "memory", "place", "queue", "seats", "seed", "service",
+        "surfaces",
+    )  # fmt: skip
 
     def __init__(self, entry: RouteEntry, *, seed: int = 0, cache_salt: str = "") -> None:
         self.seed = seed
@@ -98,6 +103,7 @@ class Target:
         self.service = ServiceTime()
         self.memory = affinity.Memory()
         self.seats: tuple[Seat, ...] = ()
+        self.hopes_until_s = 0.0  # How long another replica is waited for after the last one went.
         self.entry = entry
         self.place = b""  # Of the endpoint, as a receipt says it.
         self.change(entry)
@@ -111,6 +117,10 @@ class Target:
             seat.weight, seat.zone = each.weight, each.zone
             seat.adapters = each.adapters  # They come and go while the replica stays.
             seats.append(seat)
+        if seats or entry.paused:
+            self.hopes_until_s = 0.0
+        elif self.seats:
+            self.hopes_until_s = math.inf  # The waiting room says how long that is.
         self.entry, self.seats, self.surfaces = entry, tuple(seats), surfaces_of(entry.surfaces)
         self.place = f', region="{entry.region}", class="{entry.tier}"'.encode()
 
@@ -148,6 +158,22 @@ class Target:
         if prompt:
             self.memory.learn(prompt, chosen.name)
         return chosen
+
+    def choose_again(self, failed: Seat, *, now_s: float, outstanding_max: int, adapter: str) -> Seat | None:
+        """The replica for a request whose replica went: one that is not known to fail; ``failed`` if no other.
+
+        Stricter than `choose`: whoever waits already can wait until a replica that failed has been tried by one.
+        """
+        well = [
+            each
+            for each in self.seats
+            if each.health.may_take(now_s)
+            and each.outstanding < outstanding_max
+            and (not adapter or adapter in each.adapters)
+        ]
+        others = [each for each in well if each is not failed] or well
+        self.draws += 1
+        return balancing.choose(others, draw=balancing.drawn(self.seed, self.draws)) if others else None
 
     def _fit(self, *, now_s: float, avoid: Seat | None, outstanding_max: int | None, adapter: str) -> Sequence[Seat]:
         """Those that may take the request."""

@@ -37,7 +37,10 @@ class Asker(Protocol):
         """A good answer came, all of it at once; the connection is no longer the asker's."""
 
     def upstream_lost(self, reason: str) -> None:
-        """The connection broke, or what came is not HTTP; nothing more will come."""
+        """The connection broke; nothing more will come."""
+
+    def upstream_broken(self, reason: str) -> None:
+        """What came is not HTTP; nothing more is read."""
 
 
 class Nobody:
@@ -56,6 +59,9 @@ class Nobody:
         """Not heard."""
 
     def upstream_lost(self, reason: str) -> None:
+        """Not heard."""
+
+    def upstream_broken(self, reason: str) -> None:
         """Not heard."""
 
 
@@ -179,7 +185,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _fail(self, asker: Asker, reason: str) -> None:
         self.abort()
-        asker.upstream_lost(reason)
+        asker.upstream_broken(reason)
 
     def eof_received(self) -> None:
         """The engine closes; what it still owed never comes."""

@@ -1,8 +1,9 @@
 """Giving requests their replica: at once, when it is their turn, or not at all, and then at once.
 
 A request waits where all replicas have as much to do as they may, and where an endpoint has none for a while: it
-sleeps, and whoever comes first wakes it (what waits counts as traffic), or its only one is being replaced (decision
-0020). All who wait are served by the replicas that come.
+sleeps, and whoever comes first wakes it (what waits counts as traffic), its only one is being replaced (decision
+0020), or the last one went and nobody said that there will be no other. One whose replica went before its client had
+any of an answer comes back, before all others. All who wait are served by the replicas that come.
 """
 
 from __future__ import annotations
@@ -48,12 +49,30 @@ class WaitingRoom:
             request.seated(seat)
             return
         is_asleep = not target.seats
-        if is_asleep and not target.entry.keeps_waiting:
+        if is_asleep and not self.holds(target):
             request.turned_away(refusals.no_replica())
             return
         wait_s = self._places.wake_s if is_asleep else self._places.queue_s
         held = Held(request, prompt, ask.adapter)
         self._queue(target, Waiter(held, lane, now_s + wait_s, ask.is_batch), now_s)
+
+    def enter_again(
+        self, request: Waits, target: Target, *, ask: openai.Ask, lane: str, failed: Seat, since_s: float
+    ) -> None:
+        """Its replica went, the first of them ``since_s``: seat it where one is well, or as soon as one is."""
+        wait_s = self._places.queue_s if target.seats else self._places.wake_s
+        waiter = Waiter(Held(request, (), ask.adapter, failed), lane, since_s + wait_s, ask.is_batch)
+        is_first = not target.queue
+        target.queue.put_back(waiter)  # It was let in: neither the queue's length nor another's turn keeps it out.
+        self._waiting[request] = (target, waiter)
+        metrics.WAITING.inc()
+        if is_first and not target.seats:
+            self.on_asleep()
+        self.serve(target)
+
+    def holds(self, target: Target) -> bool:
+        """Whether who finds no replica there may wait for one."""
+        return target.entry.keeps_waiting or self._now_s() < target.hopes_until_s
 
     def leave(self, request: Waits) -> None:
         """It is over, whether it waits or not."""
@@ -69,12 +88,13 @@ class WaitingRoom:
         now_s, before, self._serving = self._now_s(), self._serving, target
         passed_over: list[Waiter[Held]] = []
         while (waiter := target.queue.take(now_s)) is not None:
-            seat = self._free(target, now_s, waiter.request.prompt, waiter.request.adapter)
+            held = waiter.request
+            seat = self._free(target, now_s, held.prompt, held.adapter, held.failed)
             if seat is not None:
                 self._called(waiter).seated(seat)
                 continue
             passed_over.append(waiter)
-            if not waiter.request.adapter:
+            if not held.adapter:
                 break  # One that waits for an adapter lets others by; where this one finds no place, nobody does.
         for waiter in reversed(passed_over):
             target.queue.put_back(waiter)
@@ -83,6 +103,8 @@ class WaitingRoom:
     def changed(self, target: Target, is_routed: bool) -> None:
         """The endpoint's route changed, or is gone."""
         if is_routed and not target.entry.paused:
+            if target.hopes_until_s == math.inf:
+                self._hope(target)
             self.serve(target)
             return
         name = target.entry.name
@@ -104,6 +126,12 @@ class WaitingRoom:
             for waiter in target.queue.clear():
                 self._called(waiter).turned_away(refusals.stopping())
 
+    def _hope(self, target: Target) -> None:
+        """Its last replica went: who waits already waits for another as long as who comes now."""
+        target.hopes_until_s = until_s = self._now_s() + self._places.wake_s
+        for waiter in target.queue:
+            waiter.deadline_s = max(waiter.deadline_s, until_s)
+
     def _queue(self, target: Target, waiter: Waiter[Held], now_s: float) -> None:
         places = self._places.outstanding_max * max(1, len(target.seats))
         is_first = not target.queue
@@ -117,15 +145,16 @@ class WaitingRoom:
         if is_first and not target.seats:
             self.on_asleep()
 
-    def _free(self, target: Target, now_s: float, prompt: affinity.Marks, adapter: str) -> Seat | None:
-        places = self._places
-        seat = target.choose(
-            now_s=now_s,
-            outstanding_max=places.outstanding_max,
-            prompt=prompt,
-            adapter=adapter,
-            rules=places.rules,
-        )
+    def _free(
+        self, target: Target, now_s: float, prompt: affinity.Marks, adapter: str, failed: Seat | None = None
+    ) -> Seat | None:
+        places, outstanding_max = self._places, self._places.outstanding_max
+        if failed is not None:
+            seat = target.choose_again(failed, now_s=now_s, outstanding_max=outstanding_max, adapter=adapter)
+        else:
+            seat = target.choose(
+                now_s=now_s, outstanding_max=outstanding_max, prompt=prompt, adapter=adapter, rules=places.rules
+            )
         if seat is not None:
             seat.taken(now_s)
         return seat
@@ -142,4 +171,8 @@ class WaitingRoom:
         places = self._places.outstanding_max * len(target.seats)
         after_s = max(1, math.ceil(target.service.wait_s(ahead=len(target.queue), places=places)))
         refusal = refusals.too_many_waiting(after_s) if why is Turned.SHARE else refusals.overloaded(after_s)
-        self._called(waiter).turned_away(refusal if target.seats else refusals.no_replica())
+        if waiter.request.failed is not None:
+            refusal = refusals.upstream_failed()
+        elif not target.seats:
+            refusal = refusals.no_replica()
+        self._called(waiter).turned_away(refusal)

@@ -1,6 +1,7 @@
 """Asking an engine: over which connection, and once more, on another replica, if nothing came back.
 
-It tries again only while the engine has said nothing of an answer, so that one request in is at most one answer out.
+It tries again only while the client has nothing of an answer, so that one request in is at most one answer out: at
+once on another replica, and where that is gone too, as soon as one is there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from services.router.shell.request.gateway import Gateway
 log = logging.getLogger(__name__)
 
 TRIES_MAX: Final = 2  # Once, and once more on another replica, or over a fresh connection if there is only one.
+LOSSES_MAX: Final = 4  # A request under which so many engines died may be why they did: it is not given to a fifth.
 ERROR_BYTES_MAX: Final = 1 * MIB  # What we read of an engine's refusal.
+OK: Final = 200
 NOT_FOUND: Final = 404
+NOT_YET: Final = 503  # An engine that starts, or goes.
 CLIENTS_MISTAKE: Final = frozenset({400, 413, 422})
 
 
@@ -47,13 +51,19 @@ class Hearer(Protocol):
     def engine_failed(self, reason: str) -> None:
         """No answer, or none to its end; it was tried as often as it may be."""
 
+    def forget_answer(self) -> bool:
+        """Its engine went: begin anew with the next one. False if the client has some of the answer already."""
+
+    def replica_went(self, seat: Seat, since_s: float) -> None:
+        """Nor is there another now; this is so since the first one went. It may be seated anew."""
+
 
 class Asking:
     """One request to an engine. Holds its replica's seat from `seated` until it ends or is stopped."""
 
     __slots__ = (
-        "_account", "_ask", "_error", "_error_bytes", "_gateway", "_has_content", "_hearer", "_seat", "_seated_s",
-        "_status", "_target", "_tokens_max", "_tries", "_upstream", "was_retired",
+        "_account", "_ask", "_error", "_error_bytes", "_gateway", "_has_content", "_hearer", "_losses", "_lost_s",
+        "_seat", "_seated_s", "_status", "_target", "_tokens_max", "_tries", "_upstream", "was_retired",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +86,8 @@ class Asking:
         self._seated_s = 0.0
         self._has_content = False
         self._upstream: UpstreamConnection | None = None
-        self._tries = 0
+        self._tries = self._losses = 0
+        self._lost_s = 0.0  # When it was left without an engine for the first time.
         self._status = 0
         self._error: list[bytes] = []
         self._error_bytes = 0
@@ -143,7 +154,7 @@ class Asking:
             connection = await self._gateway.pool.dial(seat)
         except (OSError, TimeoutError) as wrong:
             if self._seat is seat:
-                self._try_failed(type(wrong).__name__)
+                self._try_failed(type(wrong).__name__, is_gone=True)
             return
         if self._seat is seat:
             self._send(connection, seat)
@@ -165,8 +176,10 @@ class Asking:
         traceparent = trace.traceparent if trace else ""
         connection.ask(self, http_rules.upstream_request(head, account.request_id, body, traceparent))
 
-    def _try_failed(self, reason: str) -> None:
+    def _try_failed(self, reason: str, *, is_gone: bool = False) -> None:
+        """It did not answer; ``is_gone``: it may be back, or another come."""
         failed = self._seat
+        assert failed is not None, "a try is made at a replica"
         self._note_failure()
         again = self._another(failed) if self._tries < TRIES_MAX else None
         self.stop()
@@ -181,10 +194,13 @@ class Asking:
             metrics.RETRIES.inc()
             self.seated(again)
             self.start()
+        elif is_gone and self._losses < LOSSES_MAX:
+            self._lost_s = self._lost_s or self._gateway.now_s()
+            self._hearer.replica_went(failed, self._lost_s)
         else:
             self._hearer.engine_failed(reason)
 
-    def _another(self, failed: Seat | None) -> Seat | None:
+    def _another(self, failed: Seat) -> Seat | None:
         """A place on another replica, beyond what it may have if need be: this request has waited already."""
         now_s, rules = self._gateway.now_s(), self._gateway.limits.places.rules
         seat = self._target.choose(now_s=now_s, avoid=failed, adapter=self._ask.adapter, rules=rules)
@@ -209,7 +225,7 @@ class Asking:
     def upstream_head(self, status: int, content_type: bytes) -> None:
         """The engine begins to answer."""
         self._status = status
-        if status != 200:
+        if status != OK:
             return
         if self._ask.stream and not content_type.lower().startswith(b"text/event-stream"):
             self._fail("not an event stream")
@@ -221,11 +237,10 @@ class Asking:
         if self._has_content:
             self._hearer.answer_continues(data)
             return
-        if self._status == 200:
+        if self._status == OK:
             if self._seat is not None:
                 self._has_content = True
                 self._seat.answered()
-                self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
             self._hearer.answer_continues(data)
             return
         self._error.append(data)
@@ -236,23 +251,23 @@ class Asking:
     def upstream_complete(self) -> None:
         """All of it came, and the connection is back in the pool."""
         self._upstream = None
-        if self._status == 200:
+        if self._status == OK:
             self._note_end()
             self.stop()
             self._hearer.answer_ends()
         elif self._status == NOT_FOUND and self._ask.adapter and self._seat is not None:
             # Restarted since we last heard of it: it has no adapters until it is said to have them again.
             self._seat.adapters = tuple(each for each in self._seat.adapters if each != self._ask.adapter)
-            self._try_failed("adapter not loaded")
+            self._try_failed("adapter not loaded", is_gone=True)
         elif self._status in CLIENTS_MISTAKE:
             self.stop()
             self._hearer.engine_refused(self._status, b"".join(self._error))
         else:
-            self._try_failed(f"status {self._status}")
+            self._try_failed(f"status {self._status}", is_gone=self._status == NOT_YET)
 
     def upstream_whole(self, content_type: bytes, body: bytes) -> None:
         """All of it came at once, and the connection is back in the pool."""
-        self._status = 200
+        self._status = OK
         if self._ask.stream or self._seat is None:
             self.upstream_head(200, content_type)
             self.upstream_body(body)
@@ -267,10 +282,16 @@ class Asking:
     def upstream_lost(self, reason: str) -> None:
         """The connection broke before the end of the answer."""
         self._upstream = None
-        if self._status == 200:
-            self._fail(reason)
+        self._losses += 1
+        if self._hearer.forget_answer():
+            self._try_failed(reason, is_gone=True)
         else:
-            self._try_failed(reason)
+            self._fail(reason)
+
+    def upstream_broken(self, reason: str) -> None:
+        """What it says is not HTTP."""
+        self._upstream = None
+        (self._fail if self._status == OK else self._try_failed)(reason)
 
     def _fail(self, reason: str) -> None:
         self._note_failure()

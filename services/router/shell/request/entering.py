@@ -57,7 +57,7 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
     try:
         if ask.api not in target.surfaces:
             raise refusals.not_of_this_model(ENGINE_PATHS[ask.api], (ENGINE_PATHS[each] for each in target.surfaces))
-        if not target.seats and not target.entry.keeps_waiting:
+        if not target.seats and not gateway.waiting.holds(target):
             raise refusals.no_replica()
         if ask.adapter and target.seats and not target.has_adapter(ask.adapter):
             raise refusals.model_not_found(ask.model)

@@ -56,28 +56,39 @@ class Exchange(Guest):
     # What drives it: its place, the client, the clock, the control half.
 
     def seated(self, seat: Seat) -> None:
-        """Write the first row, then ask the engine; what it says is passed on when the row is on disk."""
-        journal = self._gateway.journal
+        """Write the first row, once, then ask the engine; what it says is passed on when the row is on disk."""
+        journal, is_first = self._gateway.journal, self._phase is Phase.WAITING
         self._asking.seated(seat)
-        try:
-            journal.begin(self._serving.opening())
-        except Unavailable as wrong:
-            request_id = self._account.request_id
-            log.error("usage journal refused a request", extra=fields(request_id=request_id, reason=str(wrong)))
-            self.turned_away(refusals.cannot_record())
-            return
+        if is_first:
+            try:
+                journal.begin(self._serving.opening())
+            except Unavailable as wrong:
+                request_id = self._account.request_id
+                log.error("usage journal refused a request", extra=fields(request_id=request_id, reason=str(wrong)))
+                self.turned_away(refusals.cannot_record())
+                return
         self._phase = Phase.ASKING
         self._total_s = self._deadline_s = self._gateway.now_s() + self._gateway.limits.total_s
         if self._ask.stream:  # What is not has its first byte when it is whole, after its last row is on disk.
             self._wait_at_most(self._gateway.limits.first_byte_s)
-            journal.on_disk().then(self._recorded)
+            if is_first:
+                journal.on_disk().then(self._recorded)
         self._asking.start()
+
+    def turned_away(self, refusal: HttpRefusal) -> None:
+        """It is not served: nothing is on its bill, which is to be written only where its first row was."""
+        if self._phase is Phase.HELD:
+            self._account.refused(refusal)
+            self._refuse(refusal)
+        else:
+            super().turned_away(refusal)
 
     def client_left(self) -> None:
         """The client closed, or shut its side: the engine stops now, the bill waits for what the socket still takes."""
         if self._phase is Phase.WAITING:
             self._end(keep_alive=False)
         elif self._phase is not Phase.OVER and not self._is_committed:
+            self._gateway.waiting.leave(self)
             self._phase = Phase.ENDING
             self._wait_at_most(FLUSH_S)
             self._asking.stop()
@@ -101,15 +112,11 @@ class Exchange(Guest):
         else:
             self._cut_short(refusals.stopping(), "cut at the drain deadline", Finish.DRAIN_CUT)
 
-    def unbilled_tokens(self) -> int:
-        """What the client has got so far, until a bill says it."""
-        return 0 if self._account.is_billed else self._serving.delivered
-
     def sweep(self, now_s: float) -> None:
         """Look at the deadlines; whoever was heard since the last look has its time anew."""
         if self._is_heard:
             self._is_heard, self._deadline_s = False, now_s + self._gateway.limits.idle_s
-        if now_s < min(self._deadline_s, self._total_s) or self._phase in (Phase.WAITING, Phase.OVER):
+        if now_s < min(self._deadline_s, self._total_s) or self._phase in (Phase.WAITING, Phase.HELD, Phase.OVER):
             return
         if self._phase is Phase.ENDING or self._client.is_paused:
             self._client.abort()
@@ -185,6 +192,24 @@ class Exchange(Guest):
         """No answer, or none to its end."""
         self._cut_short(refusals.upstream_failed(), reason)
 
+    def forget_answer(self) -> bool:
+        """Its engine went: begin anew with what the next one says. False if the client has some of it already."""
+        if self._phase is not Phase.ASKING or self._serving.has_final:
+            return False
+        self._held = b""
+        (self._stream if self._ask.stream else self._whole).forget()
+        return True
+
+    def replica_went(self, seat: Seat, since_s: float) -> None:
+        """Nor is there another now: wait for one, if there is to be one."""
+        gateway, target = self._gateway, self._target
+        entry = gateway.table.held(target.entry.endpoint_id)
+        if entry is None or entry.paused:
+            self.engine_failed("its endpoint is no longer served")
+            return
+        self._phase = Phase.HELD
+        gateway.waiting.enter_again(self, target, ask=self._ask, lane=self._lane, failed=seat, since_s=since_s)
+
     # Answering the client.
 
     def _relay(self, data: bytes) -> None:
@@ -197,6 +222,7 @@ class Exchange(Guest):
         if out:
             if self._phase is Phase.ASKING:
                 self._phase = Phase.ANSWERING
+                self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
             self._client.write(out)
             self._note_sent(now_ms)
         if self._stream.broken:
@@ -258,6 +284,7 @@ class Exchange(Guest):
         self._client.when_drained(when_taken)
 
     def _refuse(self, refusal: HttpRefusal) -> None:
+        self._gateway.waiting.leave(self)
         self._asking.stop()
 
         def send() -> None:

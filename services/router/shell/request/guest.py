@@ -71,7 +71,7 @@ class Guest:
 
     def unbilled_tokens(self) -> int:
         """What its client has got and no bill has yet."""
-        raise NotImplementedError
+        return 0 if self._account.is_billed else self._serving.delivered
 
     def _stop(self) -> None:
         """Let go of the replica."""

@@ -9,7 +9,8 @@ class Phase(Enum):
     """How far the request is."""
 
     WAITING = 1  # For a replica; nothing is written of it yet.
-    ASKING = 2
-    ANSWERING = 3
-    ENDING = 4  # The last row is being written, or waits for the socket.
-    OVER = 5
+    HELD = 2  # For a replica again: its engine went before the client had any of an answer. Its first row is written.
+    ASKING = 3
+    ANSWERING = 4
+    ENDING = 5  # The last row is being written, or waits for the socket.
+    OVER = 6
