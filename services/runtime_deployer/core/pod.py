@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from pydantic import JsonValue
@@ -47,6 +48,7 @@ VLLM_ADAPTER_ARGS: Final = (
 ADAPTERS_WHILE_SERVING: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 NAME: Final = "{name}"  # In a template: what the engine answers to is no other endpoint's name.
 RECIPE_CHARS: Final = 16  # Of one endpoint's handful of recipes; a label may have 63.
+RECIPES_MAX: Final = 1024  # Kept by what they are made of: each look at a runtime asks for its recipe several times.
 
 
 # The fields of a pod that we write: a template that sets one in `pod` would be its second owner.
@@ -132,6 +134,7 @@ def _gpu_claim(endpoint_id: EndpointId) -> Json:
     return {"name": GPUS, "resourceClaimTemplateName": endpoint_id}
 
 
+@lru_cache(maxsize=RECIPES_MAX)
 def recipe_of(  # All that may tell two pods apart.
     endpoint_id: EndpointId,
     placement: Placement,

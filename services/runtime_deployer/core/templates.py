@@ -76,15 +76,15 @@ class Template:
     ingress_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
     egress_ports: tuple[int, ...] = (443,)
     tolerations: tuple[Toleration, ...] = (Toleration("nvidia.com/gpu"),)
-    node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict, hash=False)  # A mapping has none; == looks at it.
     workload: Workload = Workload.DEPLOYMENT
     metrics_path: str = ""  # Where Prometheus finds its metrics; empty: nobody is told to look.
     device_class: str = ""  # GPUs by a DRA claim for this DeviceClass, instead of by `gpu_resource`.
     claim: VolumeClaim | None = None  # None: each pod has its own disk, and downloads anew.
     pull_secret: str = ""  # A Secret in the endpoint's namespace for the images' registry.
     model_secret: str = ""  # A Secret there whose entries the fetch gets as environment.
-    engine_env: Mapping[str, str] = field(default_factory=dict)
-    pod: Mapping[str, JsonValue] = field(default_factory=dict)  # More fields of the pod, as Kubernetes names them.
+    engine_env: Mapping[str, str] = field(default_factory=dict, hash=False)
+    pod: Mapping[str, JsonValue] = field(default_factory=dict, hash=False)  # More of the pod, as Kubernetes names it.
 
     @property
     def key(self) -> str:
