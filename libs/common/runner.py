@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -23,6 +22,7 @@ from libs.common.events.envelope import Envelope, effect
 from libs.common.events.event import Command, Event, Internal, Owner
 from libs.common.ids import event_id
 from libs.common.store.port import Attention, Entry, JournalRow, Record, Store, Transaction
+from libs.common.written import Written
 
 S = TypeVar("S")
 
@@ -30,14 +30,6 @@ NAMED_MAX: Final = 8  # Records named in one message.
 STALE_RETRIES_MAX: Final = 16  # Writers of one record take turns; sixteen losses in a row means something is wrong.
 PAGE: Final = 200  # Records read at once where all are wanted; bounds memory.
 DUE_MAX: Final = 256  # Wake-ups handled in one tick; the rest are due in the next.
-PARSED_MAX: Final = (
-    256  # States kept as read, by their bytes: a state is read for each event and each look, and seldom changes.
-)
-
-
-@cache
-def _codec(state: type[S]) -> TypeAdapter[S]:
-    return TypeAdapter(state)
 
 
 def its_subject(envelope: Envelope) -> Sequence[str]:
@@ -84,8 +76,7 @@ class Runner(Generic[S]):
         self.owned = owned
         self.store = store
         self._clock = clock
-        self._codec: TypeAdapter[S] = _codec(owned.state)  # type: ignore[arg-type]  # A class is hashable.
-        self._parsed = lru_cache(maxsize=PARSED_MAX)(self._codec.validate_json)
+        self._written = Written(owned.state)
 
     def parts_of(self, envelope: Envelope) -> Sequence[tuple[str, Envelope]] | None:
         """The records it concerns, in the order that all keep, each with its part; None: this kind does not hear it."""
@@ -126,7 +117,7 @@ class Runner(Generic[S]):
 
     def parse(self, record: Record) -> S:
         """The state in a record."""
-        return self._parsed(record.state)
+        return self._written.state(record.state)
 
     def states(self, *, scope: str | None = None, after: str = "", limit: int = 100) -> Sequence[S]:
         """States in order of their key."""
@@ -161,13 +152,13 @@ class Runner(Generic[S]):
         if (audited := self.owned.audited) is not None:
             state = audited(state)
             if record.version:
-                record = replace(record, state=self._codec.dump_json(audited(self.parse(record))))
+                record = replace(record, state=self._written.text(audited(self.parse(record))))
         deed = deed_of(
             envelope,
             record,
             tenant_id=self.owned.tenant(state),
             project_id=self.owned.project(state),
-            after=self._codec.dump_json(state),
+            after=self._written.text(state),
             now_ms=self._clock.now_ms(),
         )
         unit.enqueue(message_of(told_of(unit.seal(deed), envelope, record)))
@@ -175,7 +166,7 @@ class Runner(Generic[S]):
     def _next(self, record: Record, decision: Decision[S]) -> Record:
         return replace(
             record,
-            state=self._codec.dump_json(decision.state),
+            state=self._written.text(decision.state),
             sequence=record.sequence + len(decision.events),
             scope=self.owned.scope(decision.state),
             label=self.owned.label(decision.state),
