@@ -49,7 +49,7 @@ class WorldTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request of the client."""
         body = request.read()
-        answer = ask(self._world, self._hook, request.method, str(request.url), dict(request.headers), body)
+        answer = ask(self._world, self._hook, request.method, str(request.url), dict(request.headers.items()), body)
         return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body, request=request)
 
 

@@ -62,7 +62,8 @@ def book(meter: Meter, windows: Windows) -> Booking:
     """Book what was held up to `meter.now_ms`: what went, whole; what is still held, by closed windows."""
     if not meter.nodes and not meter.things.is_any:  # Most batches are of endpoints that nothing is booked for.
         return Booking(settle(replace(meter, booked_ms=max(meter.booked_ms, meter.now_ms)), windows))
-    wanted: Wanted = (*_wanted(meter), *_things(meter))
+    sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
+    wanted: Wanted = (*_wanted(meter, sales), *_things(meter, sales))
     reach_ms = _reach(meter, wanted, windows)
     open_ms = windows.closed_until(reach_ms)
     nodes: list[Node] = []
@@ -139,13 +140,12 @@ def settle(meter: Meter, windows: Windows) -> Meter:
     return replace(meter, nodes=tuple(nodes), stages=stages, sales=sales, settled_ms=before_ms)
 
 
-def _wanted(meter: Meter) -> list[tuple[Node, tuple[Span, ...]]]:
+def _wanted(meter: Meter, sales: Sequence[tuple[int, int]]) -> list[tuple[Node, tuple[Span, ...]]]:
     if meter.dimensions is None:
         accounts: tuple[tuple[int, Account], ...] = ((0, Account.SERVING if meter.pool else Account.STRANDED),)
         sales = [(0, NO_SALE)]
     else:
         accounts = borders(meter.stages, ended_ms=ended_ms(meter))
-        sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
     return [
         (each, apart(spans(held(each.happenings), _borders_of(each, accounts), from_ms=meter.settled_ms), sales))
         for each in meter.nodes
@@ -156,11 +156,10 @@ def _borders_of(node: Node, accounts: tuple[tuple[int, Account], ...]) -> tuple[
     return by_use(accounts, uses_of(node.happenings, node.uses))
 
 
-def _things(meter: Meter) -> list[tuple[Thing, tuple[Span, ...]]]:
+def _things(meter: Meter, sales: Sequence[tuple[int, int]]) -> list[tuple[Thing, tuple[Span, ...]]]:
     """Booked once it is known whose they are; until then they are only remembered."""
     if meter.dimensions is None:
         return []
-    sales = [(each.since_ms, each.sold.generation) for each in sales_of(meter)]
     return [(each, wanted_of(meter.things, each, sales)) for each in meter.things.all]
 
 

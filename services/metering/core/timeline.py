@@ -188,6 +188,8 @@ def without(these: Iterable[Span], those: Sequence[Span]) -> tuple[Span, ...]:
 
 def part(span: Span, from_ms: int, to_ms: int) -> Span:
     """The span over a part of its time."""
+    if (from_ms, to_ms) == (span.from_ms, span.to_ms):
+        return span
     return replace(span, from_ms=from_ms, to_ms=to_ms, cuts=tuple(each for each in span.cuts if from_ms < each < to_ms))
 
 
