@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pydantic import TypeAdapter
-
 from libs.common.errors import MillraceError
 from libs.common.events.endpoint import EndpointSpec, Scaling, Stage
 from libs.common.events.event import Owner
@@ -27,7 +25,6 @@ CALLER: Final = Caller(
 )
 TIERS: Final[tuple[str, ...]] = ("h100-dedicated", "l40s-dedicated")
 ENDPOINTS: Final = (1, 1, 2)  # Names in a run, one of these; few, so that each lives through much.
-CODEC: Final = TypeAdapter(Endpoint)
 AT_REST: Final = frozenset({Stage.READY, Stage.PAUSED, Stage.DELETED})  # Whoever sees a failure has it repaired.
 
 
@@ -95,12 +92,13 @@ class Customers:
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Every endpoint there ever was, as endpoint-api has it."""
-        store = self._sim.hosts[Owner.ENDPOINT_API].store
+        host = self._sim.hosts[Owner.ENDPOINT_API]
+        store, endpoints = host.store, host.runner("endpoint")
         if len(store.rows) == self._commits:  # Each commit has its row.
             return self._endpoints
         for (kind, key), record in store.records.items():
             if kind == "endpoint" and self._known.get(key, (0, None))[0] != record.version:
-                self._known[key] = (record.version, CODEC.validate_json(record.state))
+                self._known[key] = (record.version, endpoints.parse(record))
         self._endpoints = [endpoint for _, (_, endpoint) in sorted(self._known.items()) if endpoint.is_requested]
         self._commits = len(store.rows)
         return self._endpoints

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from libs.common.bus.memory import Entry, MemoryBus
 from libs.common.bus.port import Delivery
@@ -117,7 +117,7 @@ class Host:
         runner = self.runner(kind)
         return [runner.parse(each) for each in self.store.page(kind, limit=1000)]
 
-    def runner(self, kind: str) -> Runner[object]:
+    def runner(self, kind: str) -> Runner[Any]:
         """The runner of one kind of owned thing."""
         return next(each for each in self.service.runners if each.owned.kind == kind)
 
