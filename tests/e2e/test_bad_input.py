@@ -14,6 +14,7 @@ from libs.common import keys
 from libs.common.ids import SystemEntropy
 from tests.e2e.conftest import SERVED
 from tests.e2e.local_profile import Profile
+from tests.support.web import NO_TLS
 
 pytestmark = pytest.mark.xdist_group("profile")
 
@@ -38,7 +39,7 @@ class Wrong:
     def send(self, url: str, key: str) -> httpx.Response:
         """Send it."""
         content = json.dumps(self.content) if isinstance(self.content, dict) else self.content
-        return httpx.post(url, content=content, headers={**bearer(key), "content-type": self.kind})
+        return httpx.post(url, content=content, headers={**bearer(key), "content-type": self.kind}, verify=NO_TLS)
 
 
 def create(name: object = "half-created", **spec: object) -> dict[str, Any]:
@@ -149,7 +150,9 @@ def test_without_a_good_key_nothing_is_said_and_nothing_done(profile: Profile) -
     for headers in strangers:
         said = [
             problem(
-                httpx.request(method, f"{profile.credentials.api_url}{path}", json=create(), headers=headers),
+                httpx.request(
+                    method, f"{profile.credentials.api_url}{path}", json=create(), headers=headers, verify=NO_TLS
+                ),
                 status=401,
                 code="unauthorized",
             )["detail"]
@@ -163,7 +166,7 @@ def test_a_key_without_the_scope_is_told_which_one_it_lacks(profile: Profile) ->
     made = profile.client.api.transport.call("POST", "/v1/keys", body={"name": "asks-only", "scopes": ["inference"]})
     url = f"{profile.credentials.api_url}/v1/endpoints"
 
-    answer = httpx.post(url, json=create(), headers=bearer(made["key"]))
+    answer = httpx.post(url, json=create(), headers=bearer(made["key"]), verify=NO_TLS)
 
     assert "manage" in problem(answer, status=403, code="missing_scope")["detail"]
     assert "half-created" not in [
@@ -174,11 +177,11 @@ def test_a_key_without_the_scope_is_told_which_one_it_lacks(profile: Profile) ->
 def test_other_paths_and_methods_are_problems_too(profile: Profile, served: str) -> None:
     api, key = profile.credentials.api_url, bearer(profile.credentials.key)
 
-    problem(httpx.get(f"{api}/v2/{SECRET}", headers=key), status=404, code="no_such_route")
-    problem(httpx.get(f"{api}/v1/endpoints/{SECRET}", headers=key), status=404, code="not_found")
-    problem(httpx.get(f"{api}/v1/operations/{SECRET}", headers=key), status=404, code="not_found")
-    problem(httpx.delete(f"{api}/v1/keys/{SECRET}", headers=key), status=404, code="not_found")
-    wrong_method = httpx.put(f"{api}/v1/endpoints/{served}", headers=key, json={})
+    problem(httpx.get(f"{api}/v2/{SECRET}", headers=key, verify=NO_TLS), status=404, code="no_such_route")
+    problem(httpx.get(f"{api}/v1/endpoints/{SECRET}", headers=key, verify=NO_TLS), status=404, code="not_found")
+    problem(httpx.get(f"{api}/v1/operations/{SECRET}", headers=key, verify=NO_TLS), status=404, code="not_found")
+    problem(httpx.delete(f"{api}/v1/keys/{SECRET}", headers=key, verify=NO_TLS), status=404, code="not_found")
+    wrong_method = httpx.put(f"{api}/v1/endpoints/{served}", headers=key, json={}, verify=NO_TLS)
     problem(wrong_method, status=405, code="method_not_allowed")
     assert "GET" in wrong_method.headers["allow"]
 
@@ -224,27 +227,29 @@ def test_no_key_an_unknown_one_and_an_unknown_path_are_told_so_by_the_router(pro
     unknown = keys.mint(SystemEntropy()).plaintext
     for headers in ({}, bearer(unknown), bearer(SECRET)):
         for answer in (
-            httpx.post(f"{router}/chat/completions", json={**CHAT, "model": served}, headers=headers),
-            httpx.get(f"{router}/models", headers=headers),
+            httpx.post(f"{router}/chat/completions", json={**CHAT, "model": served}, headers=headers, verify=NO_TLS),
+            httpx.get(f"{router}/models", headers=headers, verify=NO_TLS),
         ):
             openai_error(answer, status=401, code="invalid_api_key")
 
     key = bearer(profile.credentials.key)
-    openai_error(httpx.post(f"{router}/edits", json={}, headers=key), status=404, code=None)
-    openai_error(httpx.get(f"{router}/chat/completions", headers=key), status=405, code="method_not_supported")
+    openai_error(httpx.post(f"{router}/edits", json={}, headers=key, verify=NO_TLS), status=404, code=None)
+    openai_error(
+        httpx.get(f"{router}/chat/completions", headers=key, verify=NO_TLS), status=405, code="method_not_supported"
+    )
 
 
 def test_a_question_about_usage_is_refused_as_clearly(profile: Profile) -> None:
     usage, key = profile.credentials.usage_url, bearer(profile.credentials.key)
 
-    assert httpx.get(f"{usage}/v1/usage").status_code == 401
-    assert httpx.get(f"{usage}/v1/usage", headers=bearer(SECRET)).json()["code"] == "unauthorized"
-    wrong_time = httpx.get(f"{usage}/v1/usage", params={"from": SECRET}, headers=key)
+    assert httpx.get(f"{usage}/v1/usage", verify=NO_TLS).status_code == 401
+    assert httpx.get(f"{usage}/v1/usage", headers=bearer(SECRET), verify=NO_TLS).json()["code"] == "unauthorized"
+    wrong_time = httpx.get(f"{usage}/v1/usage", params={"from": SECRET}, headers=key, verify=NO_TLS)
     assert wrong_time.status_code == 422
     assert "RFC 3339" in wrong_time.json()["detail"]
-    no_endpoint = httpx.get(f"{usage}/v1/ledger", headers=key)
+    no_endpoint = httpx.get(f"{usage}/v1/ledger", headers=key, verify=NO_TLS)
     assert no_endpoint.status_code == 422
     assert "endpoint" in no_endpoint.json()["detail"]
     assert SECRET not in wrong_time.text
-    nobodys = httpx.get(f"{usage}/v1/usage", params={"endpoint": "ep-aaaaaaaaaa"}, headers=key)
+    nobodys = httpx.get(f"{usage}/v1/usage", params={"endpoint": "ep-aaaaaaaaaa"}, headers=key, verify=NO_TLS)
     assert nobodys.json()["items"] == []

@@ -15,6 +15,7 @@ from libs.cli import local
 from libs.common.events.usage import Meter
 from tests.e2e.local_profile import Profile, wait_until
 from tests.support.canary import files, sightings
+from tests.support.web import NO_TLS
 
 pytestmark = pytest.mark.xdist_group("profile")
 
@@ -42,7 +43,7 @@ class Speaker:
         headers = {"authorization": f"Bearer {key}", **more.pop("headers", {})}
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         url = f"{self.profile.credentials.router_url}{path}"
-        return httpx.post(url, content=content, headers=headers, **{"timeout": 30, **more})
+        return httpx.post(url, content=content, headers=headers, **{"timeout": 30, **more}, verify=NO_TLS)
 
     def chat(self, way: str, **more: Any) -> dict[str, Any]:
         return {"model": self.model, "max_tokens": 4, "messages": [self.message(way)], **more}
@@ -77,7 +78,9 @@ class Speaker:
         url, key = self.profile.credentials.router_url, self.profile.credentials.key
         body = self.chat("leaves", stream=True, max_tokens=2000, ignore_eos=True)
         headers = {"authorization": f"Bearer {key}"}
-        with httpx.stream("POST", f"{url}/chat/completions", json=body, headers=headers, timeout=30) as answer:
+        with httpx.stream(
+            "POST", f"{url}/chat/completions", json=body, headers=headers, timeout=30, verify=NO_TLS
+        ) as answer:
             next(answer.iter_lines())
         late = self.chat("times out", max_tokens=2000, ignore_eos=True)
         with pytest.raises(httpx.ReadTimeout):
@@ -105,7 +108,7 @@ def pages(profile: Profile) -> Iterator[tuple[str, bytes]]:
     """What every process tells operators."""
     for each in local.health(profile.home):
         if each.name in SERVICES:
-            yield each.name, httpx.get(each.url.replace("/readyz", "/metrics"), timeout=30).content
+            yield each.name, httpx.get(each.url.replace("/readyz", "/metrics"), timeout=30, verify=NO_TLS).content
 
 
 def test_nothing_that_was_said_is_written_down_anywhere(profile: Profile, endpoints: dict[str, str]) -> None:

@@ -38,6 +38,7 @@ from services.capacity_manager.service import build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.capacity_manager.builders import (
     ENDPOINT,
     PLACEMENT,
@@ -533,7 +534,7 @@ def test_over_real_http_a_claim_is_held_and_given_back(twin_url: str, key_file: 
     wired.service.handle(an_envelope(REMOVED, generation=2))
     wired.until(Stage.RELEASED)
 
-    inventory = httpx.get(f"{twin_url}/twin/v1/inventory").json()
+    inventory = httpx.get(f"{twin_url}/twin/v1/inventory", verify=NO_TLS).json()
     inventory.pop("projects")
     assert inventory == NOTHING
     assert wired.store.counter(COUNTER) == 0
@@ -552,7 +553,7 @@ def test_an_operator_sees_who_holds_what_what_is_nobodys_and_what_a_change_would
         f"{twin_url}/kubernetes/management/apis/management.loft.sh/v1/namespaces/p-mr-acme-prod/virtualclusterinstances"
     )
     key = {"authorization": f"Bearer {DEFAULT_KEY}"}
-    assert httpx.post(path, json=forgotten, headers=key).status_code == 201
+    assert httpx.post(path, json=forgotten, headers=key, verify=NO_TLS).status_code == 201
     env = {
         **os.environ,
         "MILLRACE_PLATFORM_URL": twin_url,

@@ -33,6 +33,7 @@ from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.ports import Ports
 from services.endpoint_api.shell.routes.app import create_app
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 
 CATALOGUE = read_catalogue(Path(__file__).parents[2] / "deploy/catalogue")
 KEY = mint(SystemEntropy()).plaintext
@@ -82,7 +83,7 @@ async def running(directory: Path, broker: MemoryBroker, *, endpoints_max: int =
     serve = partial(web.serve, app, host="127.0.0.1", port=port)
     process = Process(service, MemoryBus(broker), settings, also=[serve])
     task = asyncio.create_task(process.serve())
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, verify=NO_TLS) as client:
         await until(partial(answers, client))
         yield Running(port, settings.admin_port, broker, client)
     process.stop()
@@ -230,7 +231,7 @@ async def test_a_body_over_the_limit_is_a_problem_and_nothing_is_made(tmp_path: 
 
 
 async def test_the_admin_page_says_whether_it_lives_can_work_and_how_much(tmp_path: Path, broker: MemoryBroker) -> None:
-    async with running(tmp_path, broker) as api, httpx.AsyncClient() as client:
+    async with running(tmp_path, broker) as api, httpx.AsyncClient(verify=NO_TLS) as client:
         pages = {
             path: await client.get(f"http://127.0.0.1:{api.admin_port}/{path}")
             for path in ("healthz", "readyz", "metrics", "nowhere")

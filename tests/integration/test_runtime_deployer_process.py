@@ -27,6 +27,7 @@ from tests.integration.deployer_process import PATIENCE_S, DeployerProcess, publ
 from tests.integration.runtime_bench import STEPS, tenant_cluster
 from tests.support.nats import nats_server as nats_server
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.runtime_deployer.a_runtime import (
     a_placement,
     deletion_requested,
@@ -46,7 +47,7 @@ def twin() -> Iterator[httpx.Client]:
     command = [sys.executable, "-m", "libs.twin", "--port", str(port), "--time-scale", "0.01", "--seed", str(port)]
     process = subprocess.Popen([*command, "--tokens-per-second", "0"])
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=KEY) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=KEY, verify=NO_TLS) as client:
             _wait_for(lambda: _listens(port))
             for path, body in tenant_cluster():
                 _wait_for(partial(_creates, client, path, body))
@@ -85,12 +86,13 @@ async def test_a_life_over_http_with_a_power_cut_in_the_middle(
     answer = httpx.post(
         f"{warmed.replicas[0].url}/v1/chat/completions",
         json={"model": "millrace/ngram-1", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3},
+        verify=NO_TLS,
     )
     assert answer.json()["choices"][0]["message"]["content"]
 
     await publish(nats_server, scale_decided(2))
     await until(nats_server, lambda events: _ready(events) == 2, deployer)
-    gauges = httpx.get(f"http://127.0.0.1:{deployer.port}/metrics").text
+    gauges = httpx.get(f"http://127.0.0.1:{deployer.port}/metrics", verify=NO_TLS).text
     assert 'runtime_deployer_apply_duration_seconds_count{kind="Deployment"}' in gauges
 
     await publish(nats_server, deletion_requested(), withdrawn())

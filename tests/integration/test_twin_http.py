@@ -23,6 +23,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.twin.scene import CLAIMS, INSTANCES, MANAGEMENT, TENANT, Json, a_deployment, an_instance
 
 KEY = "a-key-for-tests"
@@ -41,7 +42,7 @@ class TwinProcess:
         pace = ["--time-scale", "0.0005", "--tokens-per-second", "200", "--log-dir", str(tmp_path / "logs")]
         self.process = subprocess.Popen([sys.executable, "-m", "libs.twin", "--port", str(self.port), *files, *pace])
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, headers=HEADERS, timeout=WAIT_S)
+        self.http = httpx.Client(base_url=self.url, headers=HEADERS, timeout=WAIT_S, verify=NO_TLS)
         until(self.is_up)
 
     def is_up(self) -> bool:
@@ -133,9 +134,9 @@ def test_an_endpoint_lives_from_project_to_nothing(twin: TwinProcess) -> None:
     address = pod["status"]["podIP"]
     pids = twin.pids()
 
-    direct = httpx.get(f"http://{address}:8000/v1/models").json()
+    direct = httpx.get(f"http://{address}:8000/v1/models", verify=NO_TLS).json()
     proxied = twin.http.get(f"{TENANT}/api/v1/namespaces/inference/pods/{pod['metadata']['name']}:8000/proxy/v1/models")
-    metrics = httpx.get(f"http://{address}:8000/metrics").text
+    metrics = httpx.get(f"http://{address}:8000/metrics", verify=NO_TLS).text
 
     assert address.startswith("127.")
     assert direct == proxied.json()
@@ -153,7 +154,7 @@ def test_an_endpoint_lives_from_project_to_nothing(twin: TwinProcess) -> None:
 
 
 def test_a_wrong_key_is_refused_over_http(twin: TwinProcess) -> None:
-    answer = httpx.get(f"{twin.url}{MANAGEMENT}/projects", headers={"authorization": "Bearer wrong"})
+    answer = httpx.get(f"{twin.url}{MANAGEMENT}/projects", headers={"authorization": "Bearer wrong"}, verify=NO_TLS)
 
     assert answer.status_code == 401
     assert answer.json()["kind"] == "Status"
@@ -226,7 +227,7 @@ async def test_a_caller_who_leaves_stops_the_generation(twin: TwinProcess) -> No
     url = f"http://{twin.pods()[0]['status']['podIP']}:8000"
     body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4_000, "ignore_eos": True, "stream": True}
 
-    async with httpx.AsyncClient(timeout=WAIT_S) as client:
+    async with httpx.AsyncClient(timeout=WAIT_S, verify=NO_TLS) as client:
         async with client.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
             lines = answer.aiter_lines()
             for _ in range(10):
@@ -268,7 +269,7 @@ def test_a_command_of_the_containers_own_is_run_as_it_is(twin: TwinProcess) -> N
 
     until(lambda: twin.ready_addresses(container["command"]) != [])
     (address,) = twin.ready_addresses(container["command"])
-    assert b"millrace" in httpx.get(f"http://{address}:8000/pyproject.toml").content
+    assert b"millrace" in httpx.get(f"http://{address}:8000/pyproject.toml", verify=NO_TLS).content
 
 
 def test_a_command_that_is_not_there_ends_in_a_crash_loop(twin: TwinProcess) -> None:

@@ -20,6 +20,7 @@ from services.endpoint_api.shell.owners import Homes
 from services.endpoint_api.shell.secrets import Secrets
 from services.endpoint_api.shell.verbs.watch import WatchVerbs
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.endpoint_api.given import PROGRESS, SPEC, TEARDOWN, Stand, a_caller
 
 Frame = dict[str, Any]
@@ -248,7 +249,7 @@ async def test_a_watch_over_http_streams_beats_and_refuses_in_problems() -> None
     server = asyncio.create_task(web.serve(stand.client.app, host="127.0.0.1", port=port))
     lines: list[str] = []
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=NO_TLS) as client:
             await listening(port)
             async with client.stream("GET", "/v1/watch", headers=headers) as answer:
                 kind = answer.headers["content-type"]

@@ -28,6 +28,7 @@ from services.metering.shell.ports import Ports
 from services.metering.shell.purse import Purses
 from services.metering.shell.reconciling import findings
 from services.metering.shell.routes import Reader
+from tests.support.web import NO_TLS
 from tests.unit.metering.world import ENDPOINT, T0, World, batch, envelope, joined, requested, staged, usage
 
 
@@ -80,7 +81,7 @@ def api() -> Api:
     )
     world.pass_time(20)
     ring = Keyring()
-    api = Api(world, ring, httpx.AsyncClient())
+    api = Api(world, ring, httpx.AsyncClient(verify=NO_TLS))
     api.client = over(api)
     return api
 

@@ -29,6 +29,7 @@ from services.router.shell.request.gateway import Probed
 from services.router.shell.world import RoutesInPlace
 from tests.support.certificates import self_signed
 from tests.support.ports import free_port
+from tests.support.web import NO_TLS
 from tests.unit.router.heard import NOW, cache_warmed, envelope, requested, seen
 from tests.unit.router.scene import (
     ENDPOINT,
@@ -80,7 +81,9 @@ async def test_a_probing_key_generates_nothing_and_sees_no_other_endpoint() -> N
     async with an_edge() as scene:
         scene.serve(ENGINE, name="other", endpoint="ep-b")
         (generated,) = await ask(scene.port, a_request(chat_body(), key=key))
-        async with httpx.AsyncClient(base_url=scene.base_url, headers={"authorization": f"Bearer {key}"}) as client:
+        async with httpx.AsyncClient(
+            base_url=scene.base_url, headers={"authorization": f"Bearer {key}"}, verify=NO_TLS
+        ) as client:
             other = await client.get("/models/other")
             listed = await client.get("/models")
 

@@ -28,6 +28,7 @@ from services.metering.shell.exporters.openmeter import OpenMeter
 from services.metering.shell.exporters.reply import Sender
 from services.metering.shell.exporters.stripe import Stripe
 from services.metering.shell.exporting import Exporting
+from tests.support.web import NO_TLS
 from tests.unit.metering.exports.receivers import TIMEOUT_S, Billing, LagoServer, OpenMeterServer, StripeServer
 from tests.unit.metering.world import T0
 
@@ -57,7 +58,7 @@ PASSES_MAX: Final = 5000
 def sender_to(system: str, url: str) -> Sender:
     """The adapter, with a short timeout."""
     headers = {"authorization": "Bearer secret-of-the-test"}
-    client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+    client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, verify=NO_TLS)
     adapters: dict[str, Callable[[httpx.Client], Sender]] = {"openmeter": OpenMeter, "stripe": Stripe, "lago": Lago}
     return adapters[system](client)
 
