@@ -22,7 +22,7 @@ def budgets(
     period: Annotated[str | None, typer.Option("--month", help="Like 2026-11, of UTC; left out, this one.")] = None,
     output: Output = OUTPUT,
 ) -> None:
-    """Budgets of the tenant and its projects. Held: what routers may spend without asking again."""
+    """Budgets of the tenant, its projects and their keys. Held: what routers may spend without asking again."""
     found = Client(Credentials.read(Home.default())).usage("/v1/budgets", query={"period": period})
     show(output, found, lambda: budgets_table(found))
 
@@ -31,7 +31,10 @@ def budgets_table(found: dict[str, Any]) -> Table | str:
     """A limit a line."""
     rows = [row for each in found["items"] for row in _rows(each)]
     if not rows:
-        return "no budgets: an operator sets one by millrace tenants set-quota TENANT --budget N or --spend AMOUNT"
+        return (
+            "no budgets: an operator sets one by millrace tenants set-quota TENANT --budget N or --spend AMOUNT, "
+            "and who makes a key may give it one: millrace keys create NAME --budget N or --spend AMOUNT"
+        )
     drawn = table(COLUMNS, rows, whole=("of",), right=COLUMNS[3:])
     if not all(each["is_priced"] for each in found["items"]):
         drawn.caption, drawn.caption_justify = UNPRICED, "left"
@@ -40,6 +43,7 @@ def budgets_table(found: dict[str, Any]) -> Table | str:
 
 def _rows(each: dict[str, Any]) -> list[tuple[str, ...]]:
     whose = "/".join(filter(None, (each["tenant_id"], each["project_id"])))
+    whose += f" key {each['key_id']}" if each.get("key_id") else ""
     found: list[tuple[str, ...]] = []
     if each["tokens_limit"] is not None:
         limit, spent, held = each["tokens_limit"], each["tokens_spent"], each["tokens_held"]

@@ -11,6 +11,7 @@ import typer
 from libs.cli.client import Json, api
 from libs.cli.output import OUTPUT, Output, moment, one_line_errors, show, table
 from libs.cli.profile import bootstrap_document
+from libs.cli.quotas import Budget, Spend, budget_of, budget_text
 from libs.common import keys as minting
 from libs.common.ids import SystemEntropy
 
@@ -25,11 +26,18 @@ def create(
     expires_in: Annotated[int | None, typer.Option(help="Seconds until it is refused; left out: never.")] = None,
     endpoint: Annotated[list[str] | None, typer.Option(help="Only this endpoint; may be repeated.")] = None,
     allowed_ip: Annotated[list[str] | None, typer.Option(help="Only from this CIDR block; may be repeated.")] = None,
+    budget: Budget = None,
+    spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a key. It is shown this once."""
     made = api().keys.create(
-        name, scope or ["inference"], expires_in_s=expires_in, models=endpoint or (), allowed_ips=allowed_ip or ()
+        name,
+        scope or ["inference"],
+        expires_in_s=expires_in,
+        models=endpoint or (),
+        allowed_ips=allowed_ip or (),
+        **budget_of(budget=budget, spend=spend),
     )
     show(output, made, lambda: _secret(made))
 
@@ -89,6 +97,7 @@ def get(
         ("scopes", ", ".join(found["scopes"])),
         ("endpoints", ", ".join(found["models"]) or "all"),
         ("addresses", ", ".join(found["allowed_ips"]) or "any"),
+        ("budget", budget_text(found) or "none of its own"),
         ("created", moment(found["created_at"])),
         ("last used", _minute(found["last_used_at"])),
         ("ends", _end(found) or "never"),

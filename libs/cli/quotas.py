@@ -72,11 +72,9 @@ def quota_of(
         "replicas": replicas,
         "requests_per_minute": rpm,
         "tokens_per_minute": tpm,
-        "tokens_per_month": budget,
     }
     limits = {name: _count(value) for name, value in said.items() if value is not None}
-    if spend is not None:
-        limits["money_per_month_nano"] = _nano(spend)
+    limits |= budget_of(budget=budget, spend=spend)
     by_class = dict(was.get("gpus") or {})
     for each in gpus:
         node_class, is_said, value = each.partition("=")
@@ -84,6 +82,19 @@ def quota_of(
             raise Invalid(f"--gpus {each} is not CLASS=N: say it as --gpus terraform.gpu-l40s=8")
         by_class[node_class] = _count(value)
     return {**was, **limits, "gpus": {name: most for name, most in by_class.items() if most is not None}}
+
+
+def budget_of(*, budget: str | None, spend: str | None) -> dict[str, int | None]:
+    """The limits of a budget, those that were said. Raises Invalid for what is no number."""
+    tokens = {} if budget is None else {"tokens_per_month": _count(budget)}
+    return tokens if spend is None else {**tokens, "money_per_month_nano": _nano(spend)}
+
+
+def budget_text(limits: Json) -> str:
+    """A budget in a few words; empty: there is none."""
+    tokens, nano = limits.get("tokens_per_month"), limits.get("money_per_month_nano")
+    said = [] if tokens is None else [f"{tokens:,} token{'' if tokens == 1 else 's'}/month"]
+    return ", ".join(said if nano is None else [*said, f"{amount(nano)} for tokens/month"])
 
 
 def quota_text(quota: Json) -> str:
@@ -94,11 +105,9 @@ def quota_text(quota: Json) -> str:
         *((f"GPU{{s}} of {_class(name)}", most) for name, most in sorted(quota["gpus"].items(), reverse=True)),
         ("request{s}/min", quota["requests_per_minute"]),
         ("token{s}/min", quota["tokens_per_minute"]),
-        ("token{s}/month", quota.get("tokens_per_month")),
     ]
-    nano = quota.get("money_per_month_nano")
     said = [f"{most:,} {name.format(s='' if most == 1 else 's')}" for name, most in named if most is not None]
-    said += [] if nano is None else [f"{amount(nano)} for tokens/month"]
+    said += filter(None, [budget_text(quota)])
     return ", ".join(said) or "no limits"
 
 

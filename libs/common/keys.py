@@ -75,11 +75,16 @@ class Keyring:
 
     def __init__(self, entries: Mapping[str, KeyEntry] | None = None) -> None:
         self._held: dict[str, tuple[KeyEntry, tuple[Network, ...]]] = {}
+        self._spenders: dict[str, dict[str, KeyEntry]] = {}  # By budget, those that have one.
         for key_id, entry in (entries or {}).items():
             self.change(key_id, entry)
 
     def change(self, key_id: str, entry: KeyEntry | None) -> None:
         """Set a key, or forget it. Raises ValueError, and forgets it, if a block that it may be used from is none."""
+        before = self._held.get(key_id)
+        if before is not None and before[0].budget:
+            spenders = {id_: each for id_, each in self._spenders[before[0].budget].items() if id_ != key_id}
+            self._spenders[before[0].budget] = spenders
         if entry is None:
             self._held.pop(key_id, None)
             return
@@ -88,6 +93,16 @@ class Keyring:
         except ValueError:
             self._held.pop(key_id, None)
             raise
+        if entry.budget:
+            self._spenders[entry.budget] = {**self._spenders.get(entry.budget, {}), key_id: entry}
+
+    def budgets(self) -> list[str]:
+        """The budgets that keys have."""
+        return [name for name, spenders in list(self._spenders.items()) if spenders]
+
+    def spender(self, budget: str) -> KeyEntry | None:
+        """A key that spends this budget; all that do say the same of it."""
+        return next(iter(self._spenders.get(budget, {}).values()), None)
 
     def check(self, plaintext: str, *, now_ms: int, address: Address | None = None) -> KeyEntry | None:
         """The entry of a key that is good now; None for every other, whatever is wrong with it.

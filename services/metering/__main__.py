@@ -19,7 +19,6 @@ from libs.common.collector import calm_collector
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
 from libs.common.key_news import learn_key
-from libs.common.keys import Keyring
 from libs.common.process import Process
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
@@ -65,15 +64,16 @@ def serve(settings: Settings, ports: Ports) -> None:
     prices = read_prices(settings.prices_file) if settings.prices_file else None
     service = build(replace(ports, prices=prices))
     bus = NatsBus(settings.nats_url, name=Owner.METERING, threads=settings.handler_threads)
-    ring = Keyring()
-    bus.watch(KEYS, partial(learn_key, ring))
+    bus.watch(KEYS, partial(learn_key, ports.limits.keyring))
     bus.watch(QUOTAS, ports.limits.change)
     span_ms = settings.audit_span_s * SECOND_MS
     exports = exports_of(settings, ports.store, ports.clock)
     closing = Closing(ports.store, ports.clock, late_ms=settings.late_ms)
     find = partial(findings, ports, closing, exports)
     budgets = Budgets(ports.limits, Purses(ports.limits, ports.store, prices), service.runner(BUDGET), ports.clock)
-    app = create_app(Reader(ports.store, ring, ports.clock, prices), Accounts(closing, find, prices), budgets)
+    app = create_app(
+        Reader(ports.store, ports.limits.keyring, ports.clock, prices), Accounts(closing, find, prices), budgets
+    )
 
     async def answer() -> None:
         await web.serve(app, host=settings.http_host, port=settings.http_port)

@@ -40,7 +40,6 @@ from services.router.shell.engines.waiting import Places
 from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.journal.orphans import adopt
 from services.router.shell.limits.budgets import Budgets
-from services.router.shell.limits.quotas import QuotaTable
 from services.router.shell.limits.shared_limits import SharedLimits
 from services.router.shell.outside import from_outside
 from services.router.shell.ports import Ports, UsageJournal
@@ -167,7 +166,6 @@ def gateway_of(
         clock=SystemClock(),
         boot_id=boot_id,
         limits=limits_of(settings),
-        quotas=QuotaTable(),
         trusted=trusted_proxies(settings.trusted_proxies),
     )
     gateway.books = books_of(settings, gateway.clock)

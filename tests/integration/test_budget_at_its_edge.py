@@ -10,16 +10,16 @@ from typing import Final
 import httpx
 import pytest
 
-from libs.common.bus.port import bucket_put
+from libs.common.bus.port import Message, bucket_put
 from libs.common.bus.server import NatsServer
-from libs.common.bus.streams import QUOTAS
+from libs.common.bus.streams import KEYS, QUOTAS, SLICES
 from libs.common.events.tables import QuotaEntry
 from services.metering.core.money import UNLIMITED
 from tests.integration.metered import Scene, put, until
 from tests.support.nats import nats_server
 from tests.support.web import NO_TLS
 from tests.unit.router.engine import PROMPT_TOKENS, Engine, running
-from tests.unit.router.scene import KEY, NAME, PROJECT, TENANT
+from tests.unit.router.scene import KEY, NAME, PROJECT, TENANT, key_entry
 
 __all__ = ["nats_server"]
 
@@ -69,11 +69,23 @@ class Edge:
                 pass
 
 
+def told(entry: QuotaEntry, *, is_of_key: bool) -> Message:
+    """The limit as its owner tells it: of the project, or of the clients' key."""
+    if not is_of_key:
+        value = entry.model_dump_json().encode()
+        return bucket_put(bucket=QUOTAS, key=f"{TENANT}.{PROJECT}", value=value, id="budget")
+    limits = entry.model_dump(include={"tokens_per_month", "money_per_month_nano"})
+    key = key_entry(KEY).model_copy(update={"budget": f"{TENANT}.{PROJECT}.{KEY.key_id}", **limits})
+    return bucket_put(bucket=KEYS, key=key.key_id, value=key.model_dump_json().encode(), id="budget")
+
+
 @pytest.mark.chaos
 @pytest.mark.xdist_group("metered")
-@pytest.mark.parametrize("is_money", [False, True], ids=["tokens", "money"])
+@pytest.mark.parametrize(
+    ("is_money", "is_of_key"), [(False, False), (True, False), (True, True)], ids=["tokens", "money", "a key's money"]
+)
 async def test_a_budget_is_spent_to_its_end_and_never_beyond(
-    nats_server: NatsServer, tmp_path: Path, is_money: bool
+    nats_server: NatsServer, tmp_path: Path, is_money: bool, is_of_key: bool
 ) -> None:
     scene = Scene(nats_server, tmp_path)
     (tmp_path / "prices.yaml").write_text(PRICES)
@@ -86,9 +98,14 @@ async def test_a_budget_is_spent_to_its_end_and_never_beyond(
     async with running(Engine(tokens=1000, delay_s=0.001)) as engine:
         try:
             await scene.start(engine.url)
-            value = entry.model_dump_json().encode()
-            quota = bucket_put(bucket=QUOTAS, key=f"{TENANT}.{PROJECT}", value=value, id="budget")
-            await put(scene.client.jetstream().publish, quota)
+            stream = scene.client.jetstream()
+            before = (await stream.stream_info(f"KV_{SLICES}")).state.last_seq
+
+            async def is_granted() -> bool:
+                return (await stream.stream_info(f"KV_{SLICES}")).state.last_seq > before
+
+            await put(stream.publish, told(entry, is_of_key=is_of_key))
+            await until(is_granted, "the router does not draw on its budget")  # What comes before it heard is free.
             edge = Edge(scene)
             clients = [asyncio.create_task(edge.client()) for _ in range(CLIENTS)]
             await until(lambda: edge.served >= 5, "nobody is served")

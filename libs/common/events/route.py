@@ -96,7 +96,7 @@ class UsageReported(Event):
 class Draw(Contract):
     """What a router process did with its slice of one budget, and needs of it: totals of its boot that only grow."""
 
-    budget: str = Field(description="The key of the budget: <tenant>, or <tenant>.<project>.")
+    budget: str = Field(description="The key of the budget: <tenant>, <tenant>.<project>, or that of a key.")
     period: str = Field(description="The month of UTC, such as 2026-11.")
     spent: int = Field(ge=0, description="Tokens that ended requests used.")
     returned: int = Field(ge=0, description="Tokens of its slice that it gave back.")

@@ -21,6 +21,13 @@ class KeyEntry(Contract):
     models: tuple[str, ...] = Field(default=(), description="Names of the only endpoints it may use; empty: all.")
     allowed_ips: tuple[str, ...] = Field(default=(), description="CIDR blocks it may be used from; empty: any.")
     concurrency: int | None = Field(default=None, description="Requests at once; null: any number.")
+    budget: str = Field(
+        default="",
+        description="Of its own, beside those of its project and tenant: `<tenant>.<project>.<key>`, with the id of the"
+        " first of the keys that follow one another; empty: none.",
+    )
+    tokens_per_month: int | None = Field(default=None, description="Of its budget, as in a quota.")
+    money_per_month_nano: int | None = Field(default=None, description="Of its budget, as in a quota.")
 
 
 class RouteEntry(Contract):

@@ -73,6 +73,9 @@ class BudgetReached(Event):
     )
     money_spent_nano: int | None = Field(default=None, description="What the ledger's tokens of it cost so far.")
     currency: str | None = None
+    key_id: str = Field(
+        default="", description="If it is the budget of a key: the first of the keys that spend it one after the other."
+    )
 
 
 class UsagePart(Contract):

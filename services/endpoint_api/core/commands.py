@@ -113,6 +113,9 @@ class CreateKey(Command):
     models: tuple[str, ...] = ()
     allowed_ips: tuple[str, ...] = ()
     is_test: bool = False
+    tokens_per_month: int | None = None
+    money_per_month_nano: int | None = None
+    budget: str = ""  # That it goes on spending; empty: one of its own, if it has any.
 
 
 class RotateKey(Command):

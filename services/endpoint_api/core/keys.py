@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from libs.common.bus.streams import KEYS
@@ -15,7 +15,7 @@ from libs.common.events.tables import KeyEntry
 from libs.common.ids import ProjectId, TenantId
 from libs.common.keys import networks_of
 from libs.common.runner import Woke
-from services.endpoint_api.core import admission
+from services.endpoint_api.core import admission, quotas
 from services.endpoint_api.core.caller import Scope
 from services.endpoint_api.core.commands import CreateKey, PutKeyAgain, RevokeKey, RotateKey, UseKey
 from services.endpoint_api.core.refusal import FieldRefused
@@ -25,6 +25,19 @@ OVERLAP_S: Final = 24 * 3600
 OVERLAP_MAX_S: Final = 30 * 24 * 3600
 DROP_AFTER_MS: Final = 5 * 60 * 1000  # Beyond any clock's error: the key works until its time on every router.
 LIST_MAX: Final = 64  # Names or blocks of one key; it keeps the entry small in every router's memory.
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a key may do less than its scopes say: only these endpoints, from there, for so much a month."""
+
+    models: tuple[str, ...] = ()
+    allowed_ips: tuple[str, ...] = ()
+    tokens_per_month: int | None = None
+    money_per_month_nano: int | None = None
+
+
+UNBOUND: Final = Bounds()
 
 
 def decide(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
@@ -65,6 +78,9 @@ def entry_of(key: Key) -> KeyEntry | None:
         expires_at_ms=key.expires_at_ms,
         models=key.models,
         allowed_ips=key.allowed_ips,
+        budget=key.budget,
+        tokens_per_month=quotas.tokens_of(tokens=key.tokens_per_month, nano=key.money_per_month_nano),
+        money_per_month_nano=key.money_per_month_nano,
     )
 
 
@@ -91,7 +107,12 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
         models=command.models,
         allowed_ips=command.allowed_ips,
         is_test=command.is_test,
+        tokens_per_month=command.tokens_per_month,
+        money_per_month_nano=command.money_per_month_nano,
+        budget=command.budget,
     )
+    if (created.tokens_per_month, created.money_per_month_nano) != (None, None) and not created.budget:
+        created = replace(created, budget=f"{created.tenant_id}.{created.project_id}.{key.id}")
     told = KeyCreated(tenant_id=created.tenant_id, project_id=created.project_id, key_id=key.id, scopes=created.scopes)
     return Decision(
         created,
@@ -112,14 +133,16 @@ def check_rotation(key: Key, *, overlap_s: int, now_ms: int) -> None:
         raise Conflict(f"key {key.id} is revoked or expired: make a new key instead", code="key_over")
 
 
-def check_grants(*, scopes: Sequence[str], models: Sequence[str], allowed_ips: Sequence[str]) -> None:
-    """Raises FieldRefused for a list of models or addresses that can't be meant."""
+def check_bounds(bounds: Bounds, *, scopes: Sequence[str]) -> None:
+    """Raises FieldRefused for a list of models or addresses that can't be meant, and what would not bind the key."""
+    models, allowed_ips = bounds.models, bounds.allowed_ips
     if len(models) > LIST_MAX or len(set(models)) < len(models):
         raise FieldRefused("models", f"must name at most {LIST_MAX} endpoints, each once")
     for each in models:
         admission.check_name(each, field="models")
-    if models and Scope.MANAGE in scopes:
-        raise FieldRefused("models", "can't bind a key that may manage: it could make itself one that is not bound")
+    for name in ("models", "tokens_per_month", "money_per_month_nano"):
+        if getattr(bounds, name) not in ((), None) and Scope.MANAGE in scopes:
+            raise FieldRefused(name, "can't bind a key that may manage: it could make itself one that is not bound")
     if len(allowed_ips) > LIST_MAX:
         raise FieldRefused("allowed_ips", f"must be at most {LIST_MAX} blocks")
     try:

@@ -101,11 +101,9 @@ def with_default(quota: Quota, *, endpoints: int) -> Quota:
     return quota if quota.endpoints is not None else quota.model_copy(update={"endpoints": endpoints})
 
 
-def tokens_of(quota: Quota) -> int | None:
+def tokens_of(*, tokens: int | None, nano: int | None) -> int | None:
     """The budget of tokens as routers are told it: one of money alone is served from slices of tokens too."""
-    if quota.tokens_per_month is None and quota.money_per_month_nano is not None:
-        return UNLIMITED
-    return quota.tokens_per_month
+    return UNLIMITED if tokens is None and nano is not None else tokens
 
 
 def is_quota(counter: str) -> bool:

@@ -184,6 +184,9 @@ class Key:
     successor: str = ""  # The key that a rotation made in its place.
     is_dropped: bool = False  # Over for every clock: it is counted and told to routers no more.
     last_used_ms: int | None = None  # The beginning of the minute in which it was; None: never, or not told yet.
+    tokens_per_month: int | None = None
+    money_per_month_nano: int | None = None
+    budget: str = ""  # Of whose tokens and money: its own, or that of the first of the keys that it follows.
 
 
 def etag_of(endpoint: Endpoint) -> str:

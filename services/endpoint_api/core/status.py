@@ -140,6 +140,10 @@ class KeyView(View):
     test: bool = False
     rotated_to: str | None = None
     last_used_at: str | None = Field(default=None, description="To the minute; null if it never was.")
+    tokens_per_month: int | None = Field(
+        default=None, description="Its budget, which its successors go on spending; null: only its project's."
+    )
+    money_per_month_nano: int | None = Field(default=None, description="The same in money.")
 
 
 def endpoint_view(endpoint: Endpoint, ahead: WhyView, now_ms: int) -> EndpointView:
@@ -210,6 +214,8 @@ def key_view(key: Key) -> KeyView:
         test=key.is_test,
         rotated_to=key.successor or None,
         last_used_at=rfc3339_or_none(key.last_used_ms),
+        tokens_per_month=key.tokens_per_month,
+        money_per_month_nano=key.money_per_month_nano,
     )
 
 

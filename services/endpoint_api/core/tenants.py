@@ -234,19 +234,20 @@ def _entry(tenant: Tenant) -> Put:
         tenant_id=tenant.id,
         requests_per_minute=0 if tenant.suspended else quota.requests_per_minute,
         tokens_per_minute=quota.tokens_per_minute,
-        tokens_per_month=quotas.tokens_of(quota),
+        tokens_per_month=quotas.tokens_of(tokens=quota.tokens_per_month, nano=quota.money_per_month_nano),
         money_per_month_nano=quota.money_per_month_nano,
     )
     return Put(QUOTAS, tenant.id, entry.model_dump_json().encode())
 
 
 def _project_entry(tenant: Tenant, project: Project) -> Put:
+    quota = project.quota
     entry = QuotaEntry(
         tenant_id=tenant.id,
         project_id=project.id,
-        requests_per_minute=project.quota.requests_per_minute,
-        tokens_per_minute=project.quota.tokens_per_minute,
-        tokens_per_month=quotas.tokens_of(project.quota),
-        money_per_month_nano=project.quota.money_per_month_nano,
+        requests_per_minute=quota.requests_per_minute,
+        tokens_per_minute=quota.tokens_per_minute,
+        tokens_per_month=quotas.tokens_of(tokens=quota.tokens_per_month, nano=quota.money_per_month_nano),
+        money_per_month_nano=quota.money_per_month_nano,
     )
     return Put(QUOTAS, f"{tenant.id}.{project.id}", entry.model_dump_json().encode())

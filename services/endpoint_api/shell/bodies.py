@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, Field, JsonValue
 
 from libs.common.events.command import DRAIN_MAX_S, STRICT, SpecBody
+from services.endpoint_api.core.keys import Bounds
+
+COUNT_MAX: Final = 2**53 - 1  # Exact in every JSON reader.
 
 
 class CreateEndpointBody(BaseModel):
@@ -61,6 +66,19 @@ class CreateKeyBody(BaseModel):
     models: list[str] = Field(default=[], max_length=64, description="Names of the only endpoints it may use.")
     allowed_ips: list[str] = Field(default=[], max_length=64, description="CIDR blocks it may be used from.")
     test: bool = Field(default=False, description="Begins with mr_test_, to be told apart; it may do the same.")
+    tokens_per_month: int | None = Field(default=None, ge=0, le=COUNT_MAX, description="A budget; never passed.")
+    money_per_month_nano: int | None = Field(
+        default=None, ge=0, le=COUNT_MAX, description="A budget for tokens, in billionths of the price book's currency."
+    )
+
+    def bounds(self) -> Bounds:
+        """What it may do less than its scopes say."""
+        return Bounds(
+            models=tuple(self.models),
+            allowed_ips=tuple(self.allowed_ips),
+            tokens_per_month=self.tokens_per_month,
+            money_per_month_nano=self.money_per_month_nano,
+        )
 
 
 class RotateKeyBody(BaseModel):

@@ -77,6 +77,12 @@ def key_of(draw: Draw) -> str:
     return f"{draw.budget}@{draw.period}"
 
 
+def spender_of(budget: str) -> tuple[str, str, str]:
+    """Whose budget it is: tenant, project and key; what is empty it is not of."""
+    tenant_id, project_id, key_id = (*budget.split("."), "", "")[:3]
+    return tenant_id, project_id, key_id
+
+
 def decide(budget: Budget, envelope: Envelope, _now_ms: int) -> Decision[Budget]:
     """Grant what is needed while there is some left, and tell the alerts that are due."""
     drawn = envelope.data
@@ -97,7 +103,7 @@ def decide(budget: Budget, envelope: Envelope, _now_ms: int) -> Decision[Budget]
     )
     put = Put(SLICES, f"{news.instance}.{draw.budget}", entry.model_dump_json().encode())
     budget, told = _alerted(budget, draw, money, unmet=max(0, draw.needs - holder.granted))
-    return Decision(budget, events=told, about=draw.budget.partition(".")[0], puts=(put,))
+    return Decision(budget, events=told, about=spender_of(draw.budget)[0], puts=(put,))
 
 
 def extra(left: int, granted: int, draw: Draw) -> int:
@@ -134,11 +140,11 @@ def _alerted(
     budget: Budget, draw: Draw, money: Money | None, *, unmet: int
 ) -> tuple[Budget, tuple[BudgetReached, ...]]:
     """The alerts that are due, of tokens and of money, each once in a period; ``unmet`` tokens could not be granted."""
-    tenant_id, _, project_id = draw.budget.partition(".")
+    tenant_id, project_id, key_id = spender_of(draw.budget)
     spending, told = budget.spending, []
     of_tokens = BudgetReached(
         tenant_id=tenant_id, project_id=project_id, period=draw.period, percent=0,
-        tokens_per_month=budget.limit, tokens_spent=budget.spent,
+        tokens_per_month=budget.limit, tokens_spent=budget.spent, key_id=key_id,
     )  # fmt: skip
     due = _due(budget.spent, budget.limit, budget.alerted, is_short=unmet > budget.left)
     told += [of_tokens.model_copy(update={"percent": each}) for each in due]

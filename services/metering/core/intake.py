@@ -58,10 +58,15 @@ def flaw_of(usage: RequestUsage) -> Flaw | None:
 
 
 def _are_own(usage: RequestUsage, slices: Sequence[str]) -> bool:
-    """Whether these are of budgets of its tenant and project, each once."""
-    own = (usage.tenant_id, f"{usage.tenant_id}.{usage.project_id}")
+    """Whether these are of budgets of its tenant, its project and a key of that, each once.
+
+    Which key it is nobody asks: a successor spends the budget of the first.
+    """
+    project = f"{usage.tenant_id}.{usage.project_id}"
     found = [SLICE.fullmatch(each) for each in slices]
-    return len({*slices}) == len(slices) and all(each and each["budget"] in own for each in found)
+    budgets = [each["budget"] if each else "" for each in found]
+    is_own = all(each in (usage.tenant_id, project) or each.rpartition(".")[0] == project for each in budgets)
+    return is_own and len({*slices}) == len(slices)
 
 
 @lru_cache(maxsize=4096)

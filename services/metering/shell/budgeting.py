@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from libs.common.clock import Clock
 from libs.common.runner import Runner
 from libs.common.units import SECOND_MS
-from services.metering.core.budgets import Budget
+from services.metering.core.budgets import Budget, spender_of
 from services.metering.core.money import UNLIMITED, looked
 from services.metering.shell.purse import Limits, Purses
 from services.metering.shell.routes import ALL, REFUSALS, Who
@@ -34,7 +34,7 @@ class Budgets:
 
     def _views(self, tenant: str, period: str) -> Iterator[BudgetView]:
         for name in self._limits.names():
-            tenant_id, _, project_id = name.partition(".")
+            tenant_id, project_id, key_id = spender_of(name)
             if tenant not in (ALL, tenant_id):
                 continue
             key = f"{name}@{period}"
@@ -45,6 +45,7 @@ class Budgets:
             yield BudgetView(
                 tenant_id=tenant_id,
                 project_id=project_id,
+                key_id=key_id,
                 period=period,
                 tokens_limit=None if tokens == UNLIMITED else tokens,
                 tokens_spent=budget.spent,

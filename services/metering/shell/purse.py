@@ -8,7 +8,8 @@ from typing import Final
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event
 from libs.common.events.route import BudgetDrawn
-from libs.common.events.tables import QuotaEntry
+from libs.common.events.tables import KeyEntry, QuotaEntry
+from libs.common.keys import Keyring
 from libs.common.quota_news import learn_quota
 from libs.common.store.port import Store
 from libs.common.units import DAY_MS
@@ -22,9 +23,10 @@ FOREVER_MS: Final = DAY_MS << 20  # Whole days, so that sums of days answer.
 
 
 class Limits:
-    """The budgets that were set, as the bucket `quotas` tells them."""
+    """The budgets that were set, as the buckets `quotas` and `keys` tell them."""
 
     def __init__(self) -> None:
+        self.keyring = Keyring()
         self._entries: dict[str, QuotaEntry] = {}
 
     def change(self, key: str, value: bytes | None) -> None:
@@ -33,17 +35,21 @@ class Limits:
 
     def names(self) -> Sequence[str]:
         """The budgets that are set, in order of their names."""
-        return sorted(name for name, each in list(self._entries.items()) if each.tokens_per_month is not None)
+        of_quotas = (name for name, each in list(self._entries.items()) if each.tokens_per_month is not None)
+        return sorted((*of_quotas, *self.keyring.budgets()))
 
     def of(self, budget: str) -> int | None:
         """The limit of a budget; None if none is set."""
-        entry = self._entries.get(budget)
+        entry = self._entry(budget)
         return None if entry is None else entry.tokens_per_month
 
     def nano_of(self, budget: str) -> int | None:
         """The limit of a budget in money; None if none is set."""
-        entry = self._entries.get(budget)
+        entry = self._entry(budget)
         return None if entry is None else entry.money_per_month_nano
+
+    def _entry(self, budget: str) -> QuotaEntry | KeyEntry | None:
+        return self._entries.get(budget) or self.keyring.spender(budget)
 
 
 class Purses:

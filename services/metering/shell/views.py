@@ -143,6 +143,7 @@ class BudgetView(View):
     """A budget in a month. Tokens are counted as routers say they spent them, money as the ledger has the tokens.
 
     Held is what routers may spend without asking again, in money at the dearest price. Null: it has no such limit.
+    `key_id`: it is the budget of that key and its successors.
     """
 
     tenant_id: str
@@ -157,6 +158,7 @@ class BudgetView(View):
     currency: str | None
     is_priced: bool
     alerted_percent: int
+    key_id: str = ""
 
 
 class BudgetsView(View):

@@ -68,6 +68,7 @@ class Slices:
     def __init__(self) -> None:
         self._slices: dict[tuple[str, str], Slice] = {}
         self._told: dict[tuple[str, str], Draw] = {}
+        self._touched: dict[tuple[str, str], None] = {}  # Since they were told: of many budgets few are in use.
 
     def reserve(self, budgets: Sequence[str], *, period: str, tokens: int) -> Held | Short:
         """Take ``tokens`` from the slice of every budget, or of none."""
@@ -75,10 +76,12 @@ class Slices:
         for budget, each in slices:
             if each.free < AHEAD * tokens // 2:
                 each.need(tokens)
+                self._touched[budget, period] = None
             if each.free < tokens:
                 return Short(budget, is_spent=each.left is not None and each.left < tokens - each.free)
-        for _, each in slices:
+        for budget, each in slices:
             each.reserved += tokens
+            self._touched[budget, period] = None
         return Held(tuple((budget, period) for budget in budgets), tokens)
 
     def settle(self, held: Held, *, tokens: int) -> None:
@@ -87,12 +90,14 @@ class Slices:
             each = self._slices[key]
             each.reserved -= held.tokens
             each.spent += tokens
+            self._touched[key] = None
 
     def expect(self, budget: str, period: str) -> None:
         """A budget is known: draw a little before anybody asks."""
         each = self._slice(budget, period)
         if not each.granted and not each.wants:
             each.wants, each.is_asking = FIRST, True
+            self._touched[budget, period] = None
 
     def granted(self, budget: str, period: str, *, total: int, left: int) -> None:
         """Metering took ``total`` off the budget for us so far, and ``left`` is what it has beyond."""
@@ -102,32 +107,42 @@ class Slices:
 
     def give_back(self) -> None:
         """Return all that no request holds."""
-        for each in self._slices.values():
-            each.returned += max(0, each.free)
-            each.needs = 0
+        for key, each in self._slices.items():
+            if each.free > 0 or each.needs:
+                each.returned += max(0, each.free)
+                each.needs = 0
+                self._touched[key] = None
 
     def draws(self) -> tuple[Draw, ...]:
         """What is to be told: totals that changed, and what was asked for since."""
-        found = []
-        for (budget, period), each in self._slices.items():
-            draw = Draw(
-                budget=budget,
-                period=period,
-                spent=each.spent,
-                returned=each.returned,
-                needs=each.needs,
-                wants=max(each.wants, each.needs),
-            )
-            if each.is_asking or self._told.get((budget, period)) != draw:
-                found.append(draw)
-        return tuple(found)
+        found = {}
+        for key in self._touched:
+            draw = self._draw(key)
+            if self._slices[key].is_asking or self._told.get(key) != draw:
+                found[key] = draw
+        self._touched = dict.fromkeys(found)
+        return tuple(found.values())
 
     def told(self, draws: Iterable[Draw]) -> None:
         """The bus has these."""
         for each in draws:
-            self._told[each.budget, each.period] = each
-            if each.needs == self._slice(each.budget, each.period).needs:
-                self._slice(each.budget, each.period).is_asking = False
+            key = (each.budget, each.period)
+            self._told[key] = each
+            if each.needs == self._slices[key].needs:
+                self._slices[key].is_asking = False
+            if each == self._draw(key):  # Else something happened while it was being told.
+                self._touched.pop(key, None)
+
+    def _draw(self, key: tuple[str, str]) -> Draw:
+        each = self._slices[key]
+        return Draw(
+            budget=key[0],
+            period=key[1],
+            spent=each.spent,
+            returned=each.returned,
+            needs=each.needs,
+            wants=max(each.wants, each.needs),
+        )
 
     def _slice(self, budget: str, period: str) -> Slice:
         return self._slices.setdefault((budget, period), Slice())

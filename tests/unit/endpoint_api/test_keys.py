@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,9 +15,10 @@ from libs.common.events.envelope import from_wire
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import KeyId
 from libs.common.keys import Keyring, mint
-from services.endpoint_api.core import keys
+from services.endpoint_api.core import keys, quotas
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey, command_envelope
+from services.endpoint_api.core.keys import Bounds
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.state import Key
 from services.endpoint_api.shell.bootstrap import record_bootstrap
@@ -212,7 +212,9 @@ def test_an_unreadable_bootstrap_file_is_refused(tmp_path: Path, text: str | Non
 
 def test_in_overlap_both_keys_work_and_the_old_one_not_a_millisecond_longer() -> None:
     stand, hour_ms = Stand(), 3_600_000
-    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"], models=["chat"], is_test=True)
+    old = stand.api.keys.create(
+        Ask(a_caller()), name="ci", scopes=["inference"], bounds=Bounds(models=("chat",)), is_test=True
+    )
 
     new = stand.api.keys.rotate(Ask(a_caller()), old.key.id, overlap_s=3600)
 
@@ -247,7 +249,9 @@ def test_a_key_is_rotated_once_and_not_when_it_is_over() -> None:
 
 def test_a_rotation_is_one_commit_and_told_with_the_successor() -> None:
     stand = Stand()
-    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["read"], allowed_ips=["192.0.2.0/24"]).key
+    old = stand.api.keys.create(
+        Ask(a_caller()), name="ci", scopes=["read"], bounds=Bounds(allowed_ips=("192.0.2.0/24",))
+    ).key
 
     new = stand.api.keys.rotate(Ask(a_caller()), old.id, overlap_s=60).key
 
@@ -321,15 +325,42 @@ def test_an_expired_key_makes_room_when_every_clock_agrees() -> None:
 
 
 @pytest.mark.parametrize(
-    "grants",
+    ("bounds", "scope"),
     [
-        {"models": ["A B"]}, {"models": ["chat", "chat"]}, {"models": ["chat"], "scopes": ["manage"]},
-        {"allowed_ips": ["10.0.0.1/8"]}, {"allowed_ips": ["here"]},
+        (Bounds(models=("A B",)), "read"), (Bounds(models=("chat", "chat")), "read"),
+        (Bounds(models=("chat",)), "manage"), (Bounds(tokens_per_month=9), "manage"),
+        (Bounds(money_per_month_nano=0), "manage"), (Bounds(allowed_ips=("10.0.0.1/8",)), "read"),
+        (Bounds(allowed_ips=("here",)), "read"),
     ],
 )  # fmt: skip
-def test_grants_that_can_not_be_meant_are_refused(grants: dict[str, Any]) -> None:
+def test_bounds_that_can_not_be_meant_are_refused(bounds: Bounds, scope: str) -> None:
     with pytest.raises(FieldRefused):
-        Stand().api.keys.create(Ask(a_caller()), name="ci", **{"scopes": ["read"], **grants})
+        Stand().api.keys.create(Ask(a_caller()), name="ci", scopes=[scope], bounds=bounds)
+
+
+def test_a_key_has_a_budget_and_its_successor_goes_on_spending_it() -> None:
+    stand = Stand()
+    bounds = Bounds(money_per_month_nano=5_000_000_000)
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"], bounds=bounds).key
+
+    new = stand.api.keys.rotate(Ask(a_caller()), old.id, overlap_s=60).key
+    newest = stand.api.keys.rotate(Ask(a_caller()), new.id, overlap_s=60).key
+
+    puts = [each for each in stand.store.outbox.values() if each.subject.startswith("$KV.keys.")]
+    entries = {entry.key_id: entry for entry in (KeyEntry.model_validate_json(each.body) for each in puts)}
+    assert {entries[each.id].budget for each in (old, new, newest)} == {f"acme.main.{old.id}"}
+    assert entries[newest.id].money_per_month_nano == newest.money_per_month_nano == 5_000_000_000
+    assert entries[newest.id].tokens_per_month == quotas.UNLIMITED  # Routers serve from slices of tokens alone.
+    assert newest.tokens_per_month is None
+
+
+def test_a_key_without_a_budget_spends_none_of_its_own() -> None:
+    stand = Stand()
+    stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"])
+
+    (put,) = [each for each in stand.store.outbox.values() if each.subject.startswith("$KV.keys.")]
+    entry = KeyEntry.model_validate_json(put.body)
+    assert (entry.budget, entry.tokens_per_month, entry.money_per_month_nano) == ("", None, None)
 
 
 def test_another_tenants_key_can_not_be_rotated_or_read() -> None:

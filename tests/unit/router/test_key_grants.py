@@ -8,10 +8,28 @@ import json
 import pytest
 
 from libs.common.client_address import client_address
+from libs.common.clock import ManualClock
 from libs.common.events.endpoint import Limits
+from libs.common.events.tables import SliceEntry
 from libs.common.keys import address_of, networks_of
-from tests.unit.router.scene import ENDPOINT, KEY, NAME, Scene, a_request, a_route, a_scene, ask, chat_body, key_entry
+from services.router.shell.limits.budgets import Budgets
+from tests.unit.router.scene import (
+    ENDPOINT,
+    KEY,
+    NAME,
+    PROJECT,
+    TENANT,
+    Scene,
+    a_request,
+    a_route,
+    a_scene,
+    ask,
+    chat_body,
+    key_entry,
+)
 
+OF_KEY = f"{TENANT}.{PROJECT}.{KEY.key_id}"
+T0 = 1_800_000_000_000  # In January 2027.
 DEAD = "http://127.0.0.1:9"  # The discard port: nothing answers, so what gets past admission is a 502.
 LIST = b"GET /v1/models HTTP/1.1\r\nhost: r\r\nauthorization: Bearer %s\r\n\r\n" % KEY.plaintext.encode()
 
@@ -51,6 +69,30 @@ def test_a_key_works_only_from_the_addresses_it_was_given() -> None:
             [inside] = await ask(scene.port, LIST.replace(b"\r\n\r\n", b"\r\n" + said + b"\r\n"))
 
             assert (outside.status, claimed.status, inside.status) == (401, 401, 200)
+
+    asyncio.run(run())
+
+
+def test_a_key_with_a_budget_is_served_from_its_slice_and_no_other_key_is_asked_for_it() -> None:
+    async def run() -> None:
+        async with a_scene(DEAD) as scene:
+            gateway = scene.gateway
+            gateway.budgets = Budgets(gateway.quotas, ManualClock(T0), instance="r", boot_id="b")
+            [free] = await ask(scene.port, a_request(chat_body()))
+            grant(scene, budget=OF_KEY, tokens_per_month=100_000)
+
+            [undrawn] = await ask(scene.port, a_request(chat_body()))
+            for granted, left in ((5_000, 95_000), (0, 0)):
+                entry = SliceEntry(budget=OF_KEY, period="2027-01", boot_id="b", granted=granted, left=left)
+                gateway.budgets.change(f"r.{OF_KEY}", entry.model_dump_json().encode())
+            [served] = await ask(scene.port, a_request(chat_body()))
+
+            assert (free.status, served.status) == (502, 502)  # Both were let in.
+            assert (undrawn.status, undrawn.error["code"]) == (429, "insufficient_quota")
+            assert "budget of your key" in str(undrawn.error["message"])
+            assert undrawn.headers["retry-after"] == "1"
+            row, other = [each.slices for each in await scene.bills(2)]
+            assert (row, other) == (None, (f"{OF_KEY}@2027-01",))
 
     asyncio.run(run())
 

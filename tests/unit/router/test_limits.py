@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import QuotaEntry
+from libs.common.keys import Keyring
 from services.router.core.limits import Grant, Limit, MinuteLimits, Refused, rate_headers
 from services.router.shell.limits.quotas import QuotaTable
 from tests.unit.router.scene import a_route
@@ -135,7 +136,7 @@ def test_an_answer_says_what_is_left_of_the_tightest_limit() -> None:
 
 
 def test_the_limits_of_endpoint_project_and_tenant_apply_together() -> None:
-    quotas = QuotaTable()
+    quotas = QuotaTable(Keyring())
     route = a_route(["http://a:1"]).model_copy(update={"limits": Limits(requests_per_minute=3)})
     tenant = QuotaEntry(tenant_id=route.tenant_id, tokens_per_minute=50)
     project = QuotaEntry(tenant_id=route.tenant_id, project_id=route.project_id, requests_per_minute=7)

@@ -36,8 +36,7 @@ def create_key(ask: Asking, verbs: Verbs, request: Request, response: Response, 
         name=body.name,
         scopes=body.scopes,
         expires_in_s=body.expires_in_s,
-        models=body.models,
-        allowed_ips=body.allowed_ips,
+        bounds=body.bounds(),
         is_test=body.test,
     )
     committed(request)

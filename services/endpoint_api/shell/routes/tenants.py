@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.events.command import STRICT
 from libs.common.events.tenant import Quota
 from services.endpoint_api.core.tenant_views import ProjectView, TenantView, UseView
+from services.endpoint_api.shell.bodies import COUNT_MAX
 from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
 
 router: Final = APIRouter(tags=["tenants"])
@@ -17,7 +18,6 @@ router: Final = APIRouter(tags=["tenants"])
 Name = Annotated[str, Field(min_length=1, max_length=40)]
 Names = Annotated[list[Name], Field(max_length=100)]
 DisplayName = Annotated[str, Field(min_length=1, max_length=200)]
-COUNT_MAX: Final = 2**53 - 1
 
 
 class QuotaBody(Quota):

@@ -19,6 +19,7 @@ from libs.common.units import SECOND_MS
 from services.endpoint_api.core import admission, keys, status
 from services.endpoint_api.core.caller import Ask, Caller, Scope
 from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey, command_envelope
+from services.endpoint_api.core.keys import UNBOUND, Bounds
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Key, home_of, scope_of_key
 from services.endpoint_api.core.status import KeyView
@@ -58,8 +59,7 @@ class KeyVerbs:
         scopes: Sequence[str],
         expires_in_s: int | None = None,
         member: str = "",
-        models: Sequence[str] = (),
-        allowed_ips: Sequence[str] = (),
+        bounds: Bounds = UNBOUND,
         is_test: bool = False,
     ) -> NewKey:
         """Make a key for the caller's project; its plaintext is in this answer only.
@@ -73,7 +73,7 @@ class KeyVerbs:
             admission.check_name(name)
             if not member:
                 admission.check_scopes(tuple(scopes))
-            keys.check_grants(scopes=scopes, models=models, allowed_ips=allowed_ips)
+            keys.check_bounds(bounds, scopes=scopes)
             admission.check_expiry(expires_in_s)
             now_ms = self._ports.clock.now_ms()
             grants = Key(
@@ -82,9 +82,11 @@ class KeyVerbs:
                 scopes=tuple(sorted(scopes)),
                 expires_at_ms=None if expires_in_s is None else now_ms + expires_in_s * SECOND_MS,
                 member=member,
-                models=tuple(models),
-                allowed_ips=tuple(allowed_ips),
+                models=bounds.models,
+                allowed_ips=bounds.allowed_ips,
                 is_test=is_test,
+                tokens_per_month=bounds.tokens_per_month,
+                money_per_month_nano=bounds.money_per_month_nano,
             )
             minted, making = self._minted(ask, grants, now_ms)
             with _shown_once():
@@ -136,6 +138,9 @@ class KeyVerbs:
             models=grants.models,
             allowed_ips=grants.allowed_ips,
             is_test=grants.is_test,
+            tokens_per_month=grants.tokens_per_month,
+            money_per_month_nano=grants.money_per_month_nano,
+            budget=grants.budget,
         )
         return minted, command_envelope(minted.key_id, command, now_ms, ask.traceparent)
 

@@ -17,7 +17,7 @@ from libs.common.clock import Clock
 from libs.common.errors import Unavailable
 from libs.common.events.envelope import Envelope
 from libs.common.events.route import BudgetDrawn, Draw
-from libs.common.events.tables import RouteEntry, SliceEntry
+from libs.common.events.tables import KeyEntry, RouteEntry, SliceEntry
 from libs.common.ids import event_id
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 PublishLater = Callable[[Sequence[Message]], Awaitable[int]]
 WAIT_S: Final = 1.0  # Between two tellings of what was spent; a need is told at once, and again after this.
 PAUSE_S: Final = 0.05  # Between two tellings of needs: a flood of refusals is one question.
+DRAWS_MAX: Final = 500  # Of one message, far below what the bus takes: keys have budgets too, and may be many.
 IDLE_S: Final = 30.0  # After so long without a request everything is given back: another router may need it.
 
 
@@ -45,9 +46,11 @@ class Budgets:
         self._used_s = 0.0
         self._count = 0
 
-    def reserve(self, entry: RouteEntry, *, tokens: int) -> Held | Short | None:
+    def reserve(self, entry: RouteEntry, key: KeyEntry, *, tokens: int) -> Held | Short | None:
         """Take the most that a request may use off the slices of its budgets; None if there are no budgets."""
         budgets = self._quotas.terms_of(entry).budgets
+        if key.budget:
+            budgets = (*budgets, key.budget)
         if not budgets:
             return None
         said = self._slices.reserve(budgets, period=self._period(), tokens=tokens)
@@ -73,13 +76,15 @@ class Budgets:
 
     async def run(self, publish: PublishLater) -> None:
         """Tell until cancelled."""
-        loop = asyncio.get_running_loop()
+        loop, looked_s = asyncio.get_running_loop(), 0.0
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), WAIT_S)
             self._news.clear()
-            for budget in self._quotas.budgets():
-                self._slices.expect(budget, self._period())
+            if loop.time() - looked_s >= WAIT_S:  # Keys may have thousands of budgets.
+                looked_s = loop.time()
+                for budget in self._quotas.budgets():
+                    self._slices.expect(budget, self._period())
             if self._used_s and loop.time() - self._used_s > IDLE_S:
                 self._slices.give_back()
                 self._used_s = 0.0
@@ -90,8 +95,10 @@ class Budgets:
         """Tell what is untold."""
         draws = self._slices.draws()
         with contextlib.suppress(Unavailable):
-            if draws and await publish([self._message(draws)]):
-                self._slices.told(draws)
+            for first in range(0, len(draws), DRAWS_MAX):
+                some = draws[first : first + DRAWS_MAX]
+                if await publish([self._message(some)]):
+                    self._slices.told(some)
 
     async def give_back(self, publish: PublishLater) -> None:
         """Return what is left, for a last time: nobody else may spend what this boot holds."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
+from libs.common.keys import Keyring
 from libs.common.quota_news import learn_quota
 from services.router.core.limits import Limit
 
@@ -23,9 +24,10 @@ class Terms:
 
 
 class QuotaTable:
-    """The quotas that hold now. Changes come in any thread; each replaces one entry."""
+    """The quotas that hold now, and budgets of keys. Changes come in any thread; each replaces one entry."""
 
-    def __init__(self) -> None:
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
         self._entries: dict[str, QuotaEntry] = {}
         self._terms: dict[str, Terms] = {}
 
@@ -62,7 +64,8 @@ class QuotaTable:
 
     def budgets(self) -> list[str]:
         """All budgets that there are."""
-        return [key for key, quota in list(self._entries.items()) if quota.tokens_per_month is not None]
+        of_quotas = [key for key, quota in list(self._entries.items()) if quota.tokens_per_month is not None]
+        return [*of_quotas, *self._keyring.budgets()]
 
     def limits_for(self, entry: RouteEntry, key: KeyEntry | None = None) -> tuple[Limit, ...]:
         """What a request for this endpoint must pass: limits of the endpoint, of its key, its project, its tenant."""

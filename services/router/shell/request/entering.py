@@ -64,8 +64,8 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
         terms = gateway.quotas.terms_of(target.entry)
         limits = terms.limits if key.concurrency is None else gateway.quotas.limits_for(target.entry, key)
         entered = _within_limits(gateway, target, limits, ask) if limits else Entered(target)
-        if terms.budgets and gateway.budgets is not None:
-            _within_budgets(gateway, gateway.budgets, entered, ask)
+        if (terms.budgets or key.budget) and gateway.budgets is not None:
+            _within_budgets(gateway, gateway.budgets, entered, key, ask)
         return entered
     except refusals.HttpRefusal:
         gateway.table.leave(request, target.entry.endpoint_id)
@@ -99,9 +99,9 @@ def _within_limits(gateway: Gateway, target: Target, limits: Sequence[Limit], as
     return Entered(target, said, headers, tokens_max)
 
 
-def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, ask: openai.Ask) -> None:
+def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, key: KeyEntry, ask: openai.Ask) -> None:
     most = ask.most if entered.tokens_max is None else entered.tokens_max
-    said = budgets.reserve(entered.target.entry, tokens=openai.bound(ask, most))
+    said = budgets.reserve(entered.target.entry, key, tokens=openai.bound(ask, most))
     if isinstance(said, Short):
         settle(gateway, entered, ask, prompt_tokens=0, completion=0)
         metrics.note_limited("budget")

@@ -56,7 +56,6 @@ class Gateway:
         clock: Clock,
         boot_id: str,
         limits: Limits | None = None,
-        quotas: QuotaTable | None = None,
         trusted: tuple[Network, ...] = (),
     ) -> None:
         self.keyring = keyring or Keyring()
@@ -64,7 +63,7 @@ class Gateway:
         self.journal = journal
         self.clock = clock
         self.limits = limits or Limits()
-        self.quotas = quotas or QuotaTable()
+        self.quotas = QuotaTable(self.keyring)
         self.limiter: Limiter = MinuteLimits()
         self.budgets: Budgets | None = None  # None: nobody grants slices, as in a test of the data plane alone.
         self.trusted = trusted
