@@ -7,12 +7,11 @@ L15) the journal is a rollback journal. PostgreSQL: READ COMMITTED; correctness 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -20,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from libs.common.errors import Invalid, MillraceError, Stale, Unavailable
 from libs.common.store.growth import grow
 from libs.common.store.months import keep_months
+from libs.common.store.turns import Turns
 
 LOCK_WAIT_S: Final = 5  # Beyond this something is stuck; the bus delivers again.
 STATEMENT_S: Final = 10
@@ -28,6 +28,7 @@ CONNECT_S: Final = 5
 CREATE_LOCK_S: Final = 60  # Several processes may start at once and create the tables one after another.
 POOL_SIZE: Final = 8  # Six services fit in PostgreSQL's default of 100 connections, with overflow.
 POOL_OVERFLOW: Final = 4
+WRITER_CACHE_KIB: Final = 64 * 1024  # The upper pages of a large ledger's indexes; what a small file has, for others.
 CREATE_LOCK: Final = 0x6D696C6C  # "mill": the advisory lock under which tables are created.
 
 NEW_LINE: Final = "\n"
@@ -48,23 +49,29 @@ class Database:
         self.dialect = engine.dialect.name
         self.insert: Any = sqlite.insert if self.dialect == "sqlite" else postgresql.insert
         self._engine = engine
-        # SQLite's own queue of writers sleeps and polls; threads of one process rather wait for each other here.
-        self._turns = threading.Lock() if self.dialect == "sqlite" else None
+        # SQLite drops what a connection has in its cache when another wrote, so one of its own does all the writing.
+        self._writing = _open_sqlite(engine.url, is_writer=True) if self.dialect == "sqlite" else engine
+        self._turns = Turns(wait_s=LOCK_WAIT_S) if self.dialect == "sqlite" else None
+        # Beside a write-ahead log, readers and a commit do not wait for each other.
+        self._keeps_apart = self._turns if not is_wal_safe(sqlite3.sqlite_version_info[:3]) else None
         self._reading = engine if self.dialect == "sqlite" else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._create()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits if it is left without an error. Raises Unavailable, Stale or Invalid."""
-        with self._turn(), _given_back(_begun(self._engine)) as connection:
+        turn = self._turns.writing() if self._turns else nullcontext()
+        with turn, _given_back(_begun(self._writing)) as connection:
             yield connection
-            with meaning():
+            apart = self._keeps_apart.committing() if self._keeps_apart else nullcontext()
+            with apart, meaning():
                 connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection on which each statement sees what is committed."""
-        with meaning(), _given_back(self._reading.connect()) as connection:
+        beside = self._keeps_apart.reading() if self._keeps_apart else nullcontext()
+        with beside, meaning(), _given_back(self._reading.connect()) as connection:
             yield connection
 
     @contextmanager
@@ -91,18 +98,7 @@ class Database:
     def close(self) -> None:
         """Give back all connections."""
         self._engine.dispose()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if self._turns is None:
-            yield
-            return
-        if not self._turns.acquire(timeout=LOCK_WAIT_S):
-            raise Unavailable(f"the database was busy for {LOCK_WAIT_S} s; is a unit of work inside another?")
-        try:
-            yield
-        finally:
-            self._turns.release()
+        self._writing.dispose()
 
     def _create(self) -> None:
         with self.writing() as connection, meaning():
@@ -194,11 +190,7 @@ def _open(url: str) -> Engine:
         raise Invalid("the database URL can't be read; use sqlite:////path/file.db or postgresql+psycopg://…") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        engine = create_engine(
-            parsed, hide_parameters=True, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_timeout=LOCK_WAIT_S
-        )
-        event.listen(engine, "connect", _prepare_sqlite)
-        return engine
+        return _open_sqlite(parsed, is_writer=False)
     if backend == "postgresql":
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"),
@@ -210,6 +202,15 @@ def _open(url: str) -> Engine:
             connect_args={"connect_timeout": CONNECT_S, "options": _postgres_options()},
         )
     raise Invalid(f"no store for {backend}: use sqlite:////path/file.db or postgresql+psycopg://…")
+
+
+def _open_sqlite(url: URL, *, is_writer: bool) -> Engine:
+    size, overflow = (1, 0) if is_writer else (POOL_SIZE, POOL_OVERFLOW)
+    engine = create_engine(url, hide_parameters=True, pool_size=size, max_overflow=overflow, pool_timeout=LOCK_WAIT_S)
+    event.listen(engine, "connect", _prepare_sqlite)
+    if is_writer:
+        event.listen(engine, "connect", _prepare_writer)
+    return engine
 
 
 def _postgres_options() -> str:
@@ -232,3 +233,9 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # With a rollback journal, FULL may lose the last commit in a power cut: EXTRA syncs the journal's deletion too.
     connection.execute(f"PRAGMA synchronous = {'FULL' if safe else 'EXTRA'}")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+    # A unit larger than the cache would take the file for itself, and write it, before its commit.
+    connection.execute("PRAGMA cache_spill = OFF")
