@@ -6,6 +6,7 @@ Entries that carry the same content, as those of one request do, keep it once: t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from libs.common.store.tables import DAY_SUMS, ENTRIES, SUMS
 from libs.common.units import DAY_MS, HOUR_MS
 
 IDS_MAX: Final = 500  # Asked for in one statement; far below what either database takes.
+# In one statement of SQLite: its driver lets go of Python's lock at each, and beside busy threads waits to get it back.
+ROWS_AT_ONCE: Final = 100
 SHARED_MIN_BYTES: Final = 128  # Shorter content costs no more than the name of where it is.
 COUNTED: Final = {"preserve_rowcount": True}
 Values = tuple[object, ...]
@@ -32,8 +35,8 @@ UNNEST_SUMS: Final = "FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text
 STATEMENTS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = MappingProxyType(
     {
         "sqlite": (
-            (f"{INTO} VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",),
-            f"{TO_SUMS} VALUES (?, ?, ?, ?, ?) {ADD}",
+            (f"{INTO} VALUES ROWS ON CONFLICT DO NOTHING",),
+            f"{TO_SUMS} VALUES ROWS {ADD}",
         ),
         "postgresql": (
             (
@@ -71,7 +74,7 @@ def insert(connection: Connection, entries: Sequence[Entry]) -> bool:
     statements, _ = STATEMENTS[dialect]
     rows = _rows(entries)
     if dialect == "sqlite":
-        return _run(connection, statements[0], rows) == len(rows)
+        return _run_in_parts(connection, statements[0], rows) == len(rows)
     columns = tuple(map(list, zip(*rows, strict=True)))
     if _run(connection, statements[0], (columns[0], columns[4])) != len(rows):
         return False
@@ -92,8 +95,10 @@ def add_to_sums(connection: Connection, entries: Sequence[Entry]) -> None:
     _, statement = STATEMENTS[dialect]
     for table, sums in ((SUMS, hours), (DAY_SUMS, days)):
         rows: list[Values] = [(*place, sums[place]) for place in sorted(sums)]
-        values = rows if dialect == "sqlite" else tuple(map(list, zip(*rows, strict=True)))
-        _run(connection, statement.format(table.name), values)
+        if dialect == "sqlite":
+            _run_in_parts(connection, statement.format(table.name), rows)
+        else:
+            _run(connection, statement.format(table.name), tuple(map(list, zip(*rows, strict=True))))
 
 
 def with_ids(dialect: str, ids: Iterable[str], fetch: Fetch) -> dict[str, Entry]:
@@ -128,5 +133,15 @@ def _rows(entries: Sequence[Entry]) -> list[Values]:
     return rows
 
 
-def _run(connection: Connection, statement: str, values: Values | list[Values]) -> int:
+def _run_in_parts(connection: Connection, statement: str, rows: Sequence[Values]) -> int:
+    changed = 0
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[begin : begin + ROWS_AT_ONCE]
+        row = f"({', '.join('?' * len(part[0]))})"
+        all_of_it = statement.replace("ROWS", ", ".join([row] * len(part)))
+        changed += _run(connection, all_of_it, tuple(chain.from_iterable(part)))
+    return changed
+
+
+def _run(connection: Connection, statement: str, values: Values) -> int:
     return connection.exec_driver_sql(statement, values, execution_options=COUNTED).rowcount
