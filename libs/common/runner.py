@@ -115,6 +115,10 @@ class Runner(Generic[S]):
         record = self.store.load(self.owned.kind, key)
         return self.parse(record) if record else None
 
+    def states_of(self, keys: Sequence[str]) -> Mapping[str, S]:
+        """The states of those of these records that there are, by key."""
+        return {each.key: self.parse(each) for each in self.store.load_all(self.owned.kind, keys)}
+
     def parse(self, record: Record) -> S:
         """The state in a record."""
         return self._written.state(record.state)

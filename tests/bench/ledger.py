@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from libs.common.ids import event_id
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Entry, Store
 from libs.common.store.sql import SqlStore
-from libs.common.units import DAY_MS, HOUR_MS, SECOND_MS
+from libs.common.units import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from services.metering.core.breakdown import By, broken_down
 from services.metering.core.labels import Labels, text_of
 from services.metering.service import build
@@ -138,18 +139,28 @@ def ingest(store: Store, *, boot: str, endpoints: int) -> tuple[Rate, int]:
     return Rate(BATCH * BATCHES / took_s, BATCH * BATCHES / worked_s), count(store) - before
 
 
-def report(boot: str, number: int, endpoints: int, *, began_ms: int = T0, of: int = BATCHES) -> Envelope:
-    """One of so many batches of a router; the requests in it do not depend on the boot."""
-    requests = tuple(
-        a_request(number * BATCH + each, endpoints, began_ms=began_ms, of=of * BATCH) for each in range(BATCH)
-    )
+@dataclass(frozen=True, slots=True)
+class Served:
+    """So many requests, one after the other within a time."""
+
+    began_ms: int
+    within_ms: int
+    requests: int
+
+
+BRIEFLY: Final = Served(T0, 1 * MINUTE_MS, BATCH * BATCHES)
+
+
+def report(boot: str, number: int, endpoints: int, served: Served = BRIEFLY) -> Envelope:
+    """One of a router's batches; the requests in it do not depend on the boot."""
+    requests = tuple(a_request(number * BATCH + each, endpoints, served) for each in range(BATCH))
     data = UsageReported(instance="router-1", boot_id=boot, boot_seq=number + 1, requests=requests)
     return Envelope(event_id(f"{boot}{number}", data.kind, 0), data, "router-1", T0, sequence=number + 1)
 
 
-def a_request(number: int, endpoints: int, *, began_ms: int, of: int) -> RequestUsage:
-    """One of so many requests, one after the other in a minute."""
-    at_ms = began_ms + number * 60_000 // of
+def a_request(number: int, endpoints: int, served: Served) -> RequestUsage:
+    """One of the requests that were served."""
+    at_ms = served.began_ms + number * served.within_ms // served.requests
     return RequestUsage(
         request_id=f"req-{number:012d}",
         tenant_id="acme",
@@ -191,13 +202,13 @@ def lines(number: int, of: int) -> Sequence[Entry]:
 def asked(store: Store) -> Iterator[tuple[str, float]]:
     """Milliseconds of each question."""
     from_ms, to_ms = T0 + HOUR_MS // 3, T0 + SPAN_MS - HOUR_MS // 3
-    span = {"from_ms": from_ms, "to_ms": to_ms}
+    sums = partial(store.sums, from_ms=from_ms, to_ms=to_ms)
     endpoint, tenant = "acme/main/ep-0003", "acme"
     yield (
         "an endpoint by model and day",
-        median_ms(lambda: broken_down(store.sums(**span, under=endpoint, every_ms=DAY_MS), (By.MODEL, By.DAY))),
+        median_ms(lambda: broken_down(sums(under=endpoint, every_ms=DAY_MS), (By.MODEL, By.DAY))),
     )
-    yield "a tenant by endpoint", median_ms(lambda: broken_down(store.sums(**span, under=tenant), (By.ENDPOINT,)))
+    yield "a tenant by endpoint", median_ms(lambda: broken_down(sums(under=tenant), (By.ENDPOINT,)))
     yield "a tenant by endpoint, from entries", median_ms(lambda: store.totals(from_ms=from_ms, to_ms=to_ms))
 
 

@@ -119,6 +119,8 @@ def a_stored_record_is_as_it_was_given(store: Store) -> None:
     assert store.load("endpoint", "ep-2") == replace(second, version=1)
     assert store.load("endpoint", "ep-3") is None
     assert store.load("claim", "ep-2") is None
+    found = store.load_all("endpoint", ["ep-3", "ep-ü", "ep-2", "ep-ü"])
+    assert found == [replace(second, version=1), replace(first, version=1)]
     with store.transaction() as unit:
         assert unit.load("endpoint", "ep-ü") == replace(first, version=1)
 
@@ -453,6 +455,10 @@ def sums_are_exact_over_any_half_open_time(store: Store) -> None:
             assert sum(each.quantity for each in found) == sum(each.quantity for each in wanted)
             places = [(each.account, each.meter, each.labels) for each in found]
             assert places == sorted({(each.account, each.meter, each.labels) for each in wanted})
+        alone = store.sums(from_ms=from_ms, to_ms=to_ms, accounts=["t/a", "t0", "t/none"])
+        assert sum(each.quantity for each in alone) == sum(
+            each.quantity for each in within if each.account in ("t/a", "t0")
+        )
         for every_ms in (1000, hour, 2 * hour, day):
             by_start = Counter[int]()
             for each in store.sums(from_ms=from_ms, to_ms=to_ms, every_ms=every_ms):

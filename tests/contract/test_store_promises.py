@@ -132,6 +132,21 @@ class ForgetsOneEnd(Faulty):
         return self._inner.sums(from_ms=from_ms, to_ms=to_ms - to_ms % HOUR_MS, **given)
 
 
+class SumsBelowToo(Faulty):
+    """Takes accounts that are asked for alone for the beginnings of others."""
+
+    def sums(self, *, accounts: Sequence[str] | None = None, **given: Any) -> Any:
+        found = self._inner.sums(**given)
+        return found if accounts is None else [each for each in found if each.account.startswith(tuple(accounts))]
+
+
+class ReadsTheFirst(Faulty):
+    """Of several records reads one."""
+
+    def load_all(self, kind: str, keys: Sequence[str]) -> Any:
+        return self._inner.load_all(kind, keys)[:1]
+
+
 class EntersWhatConflicts(Faulty):
     """Says of no entry of a batch that its id was there."""
 
@@ -276,6 +291,8 @@ class RemembersTheDeleted(Faulty):
         (ForeseesWithoutLooking, promises.a_set_of_records_is_taken_as_one_after_the_other),
         (IgnoresWas, promises.a_set_with_a_record_at_another_version_changes_nothing),
         (ForgetsOneEnd, promises.sums_are_exact_over_any_half_open_time),
+        (SumsBelowToo, promises.sums_are_exact_over_any_half_open_time),
+        (ReadsTheFirst, promises.a_stored_record_is_as_it_was_given),
         (ForgetsTheTenant, promises.the_audit_is_one_chain_among_many),
     ],
     ids=lambda each: each.__name__,

@@ -14,12 +14,12 @@ from libs.common.store.tables import RECORDS
 
 KEYS_MAX: Final = 500  # Asked for in one statement; far below what either database takes.
 LOAD: Final = select(RECORDS).where(RECORDS.c.kind == bindparam("kind"), RECORDS.c.key == bindparam("key"))
-LOAD_ALL_TO_WRITE: Final = (
+LOAD_ALL: Final = (
     select(RECORDS)
     .where(RECORDS.c.kind == bindparam("kind"), RECORDS.c.key.in_(bindparam("keys", expanding=True)))
     .order_by(RECORDS.c.key)
-    .with_for_update(key_share=True)
 )
+LOAD_ALL_TO_WRITE: Final = LOAD_ALL.with_for_update(key_share=True)
 Run = Callable[[Executable, Any], CursorResult[Any]]
 
 

@@ -161,6 +161,10 @@ class MemoryStore:
         """Read one record."""
         return self.records.get((kind, key))
 
+    def load_all(self, kind: str, keys: Sequence[str]) -> Sequence[Record]:
+        """Read several records."""
+        return [self.records[kind, key] for key in sorted({*keys}) if (kind, key) in self.records]
+
     def find(self, kind: str, *, scope: str, label: str) -> Record | None:
         """The record that has this label."""
         return next(
@@ -240,11 +244,20 @@ class MemoryStore:
         """What each key of a bucket was last set to."""
         return [each for key, each in sorted(self.last_put.items()) if key > after and each.body][:limit]
 
-    def sums(self, *, from_ms: int, to_ms: int, under: str | None = None, every_ms: int | None = None) -> Sequence[Sum]:
+    def sums(
+        self,
+        *,
+        from_ms: int,
+        to_ms: int,
+        under: str | None = None,
+        accounts: Sequence[str] | None = None,
+        every_ms: int | None = None,
+    ) -> Sequence[Sum]:
         """Exact sums of ledger entries, by account, meter, labels and interval."""
         sums: dict[tuple[str, str, str, int], int] = {}
         for each in self.ledger.values():
-            if from_ms <= each.at_ms < to_ms and (under is None or f"{each.account}/".startswith(f"{under}/")):
+            is_wanted = under is None or f"{each.account}/".startswith(f"{under}/")
+            if from_ms <= each.at_ms < to_ms and is_wanted and (accounts is None or each.account in accounts):
                 start_ms = 0 if every_ms is None else each.at_ms - each.at_ms % every_ms
                 place = (each.account, each.meter, each.labels, start_ms)
                 sums[place] = sums.get(place, 0) + each.quantity

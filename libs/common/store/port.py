@@ -185,6 +185,9 @@ class Store(Protocol):
     def load(self, kind: str, key: str) -> Record | None:
         """Read one record outside any unit of work."""
 
+    def load_all(self, kind: str, keys: Sequence[str]) -> Sequence[Record]:
+        """Those of these records that there are, in order of their key."""
+
     def find(self, kind: str, *, scope: str, label: str) -> Record | None:
         """The record that has this label; None if there is none."""
 
@@ -228,11 +231,20 @@ class Store(Protocol):
     ) -> Sequence[Sealed]:
         """The audit in its order, from behind row ``after``; of one tenant, by its own numbers, if one is given."""
 
-    def sums(self, *, from_ms: int, to_ms: int, under: str | None = None, every_ms: int | None = None) -> Sequence[Sum]:
+    def sums(
+        self,
+        *,
+        from_ms: int,
+        to_ms: int,
+        under: str | None = None,
+        accounts: Sequence[str] | None = None,
+        every_ms: int | None = None,
+    ) -> Sequence[Sum]:
         """Exact sums of ledger entries over ``[from_ms, to_ms)``, by account, meter, labels and interval, so ordered.
 
-        ``under``: of this account and those below it (``under/…``). ``every_ms``: intervals of this length; without,
-        one, which begins at 0. Whole days and hours are read from sums that every entry was added to in its commit.
+        ``under``: of this account and those below it (``under/…``). ``accounts``: of these alone, and then no other
+        account's entries are looked at. ``every_ms``: intervals of this length; without, one, which begins at 0. Whole
+        days and hours are read from sums that every entry was added to in its commit.
         """
 
     def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:

@@ -17,8 +17,8 @@ from libs.common.bus.port import Message
 from libs.common.clock import Clock, SystemClock
 from libs.common.store.database import Database, meaning
 from libs.common.store.entering import entries_from, with_ids
-from libs.common.store.foreseeing import LOAD, record_of
-from libs.common.store.ledger import summing
+from libs.common.store.foreseeing import KEYS_MAX, LOAD, LOAD_ALL, record_of
+from libs.common.store.ledger import Among, summing
 from libs.common.store.port import Attention, Entry, Glance, JournalRow, Outgoing, Record, Sum, Told, Total
 from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, PUTS, RECORDS
 from libs.common.store.unit import SqlUnit, Statements, sealed_of
@@ -63,6 +63,12 @@ class SqlStore:
         """Read one record."""
         found = self._read(LOAD, {"kind": kind, "key": key})
         return record_of(found[0]) if found else None
+
+    def load_all(self, kind: str, keys: Sequence[str]) -> Sequence[Record]:
+        """Read several records."""
+        wanted = sorted({*keys})
+        chunks = (wanted[begin : begin + KEYS_MAX] for begin in range(0, len(wanted), KEYS_MAX))
+        return [record_of(row) for chunk in chunks for row in self._read(LOAD_ALL, {"kind": kind, "keys": chunk})]
 
     def find(self, kind: str, *, scope: str, label: str) -> Record | None:
         """The record that has this label."""
@@ -154,9 +160,17 @@ class SqlStore:
             wanted = wanted.where(DEEDS.c.project_id == project_id)
         return [sealed_of(row) for row in self._read(wanted)]
 
-    def sums(self, *, from_ms: int, to_ms: int, under: str | None = None, every_ms: int | None = None) -> Sequence[Sum]:
+    def sums(
+        self,
+        *,
+        from_ms: int,
+        to_ms: int,
+        under: str | None = None,
+        accounts: Sequence[str] | None = None,
+        every_ms: int | None = None,
+    ) -> Sequence[Sum]:
         """Exact sums of ledger entries, by account, meter, labels and interval."""
-        wanted = summing(from_ms=from_ms, to_ms=to_ms, under=under, every_ms=every_ms)
+        wanted = summing((from_ms, to_ms), Among(under, None if accounts is None else tuple(accounts)), every_ms)
         return [Sum(row[0], row[1], row[2], row[3], int(row[4])) for row in self._read(wanted)]
 
     def entries_of(self, ids: Sequence[str]) -> Sequence[Entry]:
