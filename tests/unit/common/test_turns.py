@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import pytest
@@ -29,7 +30,7 @@ def test_writers_go_in_the_order_in_which_they_came() -> None:
             for number in range(5):
                 waiting.append(threads.submit(write, number))
                 assert came.acquire(timeout=LONG_S)
-                _until(lambda so_many=number + 2: len(turns._writers) == so_many)
+                _until(partial(_waiting, turns, number + 2))
         for each in waiting:
             each.result(timeout=LONG_S)
 
@@ -77,6 +78,10 @@ def test_a_commit_that_a_reader_keeps_waiting_says_so_and_lets_others_read() -> 
 
     with turns.reading(), turns.reading():
         pass
+
+
+def _waiting(turns: Turns, count: int) -> bool:
+    return len(turns._writers) == count
 
 
 def _until(holds: Callable[[], bool]) -> None:
