@@ -95,8 +95,8 @@ def mark(meter: Meter, dimensions: Dimensions, starts: Iterable[int], windows: W
     for start_ms in starts:
         number += 1
         place = (start_ms, dimensions.root)
-        due_ms = marked[place].due_ms if place in marked else windows.told_at(start_ms, now_ms=meter.now_ms)
-        marked[place] = Mark(dimensions, start_ms, number, due_ms)
+        known = marked.get(place) or Mark(dimensions, start_ms, 0, windows.told_at(start_ms, now_ms=meter.now_ms))
+        marked[place] = replace(known, dimensions=dimensions, number=number)
     return replace(meter, marked=tuple(marked[place] for place in sorted(marked)), marks=number)
 
 
@@ -130,9 +130,7 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
         case Served() as served:
             return _served(meter, served, windows)
         case LedgerRead() as read:
-            agreed = set(read.agreed)
-            left = (e for e in meter.marked if (e.dimensions.root, e.start_ms, e.number) not in agreed)
-            return replace(meter, marked=tuple(left))
+            return _looked(meter, read, windows)
         case _:
             return meter  # Woke, and what a reconciler says of trouble: only the time moves on.
 
@@ -225,6 +223,16 @@ def _served(meter: Meter, served: Served, windows: Windows) -> Meter:
         if start_ms <= until_ms:
             meter = mark(meter, sold, (start_ms,), windows)
     return meter
+
+
+def _looked(meter: Meter, read: LedgerRead, windows: Windows) -> Meter:
+    agreed, differing = set(read.agreed), {(each.root, each.start_ms) for each in read.untold}
+    left = [e for e in meter.marked if (e.dimensions.root, e.start_ms, e.number) not in agreed]
+    for place, each in enumerate(left):
+        if (each.dimensions.root, each.start_ms) in differing:
+            due_ms = windows.told_again_at(each.looks + 1, due_ms=each.due_ms, now_ms=meter.now_ms)
+            left[place] = replace(each, looks=each.looks + 1, due_ms=due_ms)
+    return replace(meter, marked=tuple(left))
 
 
 def _wake_at(meter: Meter, next_ms: int | None) -> int | None:

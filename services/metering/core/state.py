@@ -53,12 +53,16 @@ class Sale:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A window got entries: from `due_ms` on it is compared with what was told. `number` grows with every entry."""
+    """A window got entries: from `due_ms` on it is compared with what was told. `number` grows with every entry.
+
+    `looks` counts how often it differed.
+    """
 
     dimensions: Dimensions
     start_ms: int
     number: int
     due_ms: int
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.route import UsageReported
 from libs.common.events.usage import Meter as MeterName
 from libs.common.events.usage import UsageRecorded
+from libs.common.store.port import Entry
 from libs.common.units import DAY_MS
 from services.metering.core.decide import LedgerRead
 from services.metering.core.state import Meter, Window
@@ -22,6 +23,7 @@ from services.metering.core.telling import Totalled, decide_window
 from services.metering.shell.audit import audit
 from tests.unit.metering.world import (
     ENDPOINT,
+    ROOT,
     T0,
     WINDOWS,
     Crash,
@@ -250,6 +252,55 @@ def test_what_enters_between_the_look_and_the_note_is_looked_at_again() -> None:
     assert late == []
     assert world.bill()["requests", "", T0] == 3
     assert audit(world.store, windows=WINDOWS) == ()
+
+
+def test_a_window_that_changes_at_every_look_is_told_ever_less_often_and_at_last_as_it_is() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r-0")]))
+    teller = world.service.reconcilers[0]._world
+    observe, looks = teller.observe, list[int]()
+
+    def observe_then_hear(state: Meter) -> object:
+        seen = observe(state)
+        if state.due and world.clock.now_ms() < T0 + 200_000:  # As long as there is a backlog.
+            looks.append(world.clock.now_ms() - T0)
+            world.hear(batch([usage(f"r-{len(looks)}")], boot_seq=1 + len(looks)))
+        return seen
+
+    teller.observe = observe_then_hear  # type: ignore[method-assign]
+    world.pass_time(200)
+    assert looks == [12_000, 12_000, 14_000, 18_000, 26_000, 42_000, 74_000, 106_000, 138_000, 170_000]
+
+    world.pass_time(60)
+    assert world.bill()["requests", "", T0] == 1 + len(looks)
+    assert audit(world.store, windows=WINDOWS) == ()
+
+
+def test_windows_that_follow_each_other_are_read_together_and_others_alone() -> None:
+    starts = [0, 10_000, 30_000, *range(50_000, 150_000, 10_000)]
+
+    runs = list(WINDOWS.runs(starts))
+
+    assert runs == [(0, 20_000), (30_000, 40_000), (50_000, 130_000), (130_000, 150_000)]
+    assert list(WINDOWS.runs([])) == []
+
+
+def test_windows_that_got_entries_late_are_told_together_on_multiples_of_the_time_to_settle() -> None:
+    told_at = [WINDOWS.told_at(T0, now_ms=T0 + late_ms) for late_ms in (0, 10_001, 11_999, 12_000, 12_001)]
+
+    assert [each - T0 for each in told_at] == [12_000, 14_000, 14_000, 14_000, 16_000]
+
+
+def test_a_window_that_cannot_be_told_keeps_none_before_it_from_being_told() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1"), usage("r2", ended_ms=T0 + 12_000)]))
+    with world.store.transaction() as unit:
+        unit.enter(Entry("back/too-much", ROOT, "requests", -5, T0 + 12_000, b"{}"))
+
+    world.pass_time(40)
+
+    assert world.bill()["requests", "", T0] == 1
+    assert ("requests", "", T0 + 10_000) not in world.bill()
 
 
 def test_a_window_takes_only_the_revision_after_its_own() -> None:
