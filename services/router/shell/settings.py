@@ -81,7 +81,7 @@ class RouterSettings(CommonSettings):
     queue_s: float = 30.0  # How long a request waits for a busy replica; as long as for a first byte.
     wake_s: float = 300.0  # How long it waits for an endpoint that sleeps: a cold start of minutes.
     zone: str = Field(default="", description="Failure zone of this router: replicas there are preferred; empty: none.")
-    usage_batch_s: float = 0.05  # How long finished requests wait for company before they are reported.
+    usage_batch_s: float = 0.1  # How long finished requests wait for company before they are reported.
     usage_resend_s: float = 30.0  # Unconfirmed that long: sent again under a new message id.
     load_report_s: float = 2.0  # What the autoscaler's window is made of.
     key_use_report_s: float = 5.0  # How late `last_used_at` may be; of each key at most one use a minute is told.

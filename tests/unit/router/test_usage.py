@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -23,7 +24,7 @@ from services.router.shell.engines.table import RouteTable
 from services.router.shell.journal.finished import request_id_of
 from services.router.shell.journal.memory import JournalFile, MemoryUsageJournal
 from services.router.shell.ports import Ports
-from services.router.shell.told.usage import BATCH_MAX, BATCH_MAX_BYTES, RESEND_MS, UsageSender
+from services.router.shell.told.usage import BATCH_MAX, BATCH_MAX_BYTES, RESEND_MS, UsageLoop, UsageSender
 from tests.unit.router.heard import requested
 from tests.unit.router.test_journal import a_row
 
@@ -76,6 +77,21 @@ def test_batches_are_bounded_and_numbered_without_gaps() -> None:
     assert {each.subject for each in wire.messages} == {"mr.v1.usage.router-0"}
     assert {each.stream for each in wire.messages} == {USAGE}
     assert max(len(each.body) for each in wire.messages) <= BATCH_MAX_BYTES
+
+
+def test_what_ends_while_a_batch_is_on_its_way_waits_for_company_but_what_a_batch_had_no_room_for_does_not() -> None:
+    journal, wire = a_journal(BATCH_MAX + 1), Wire()
+    late = [a_row(f"late-{index}") for index in range(5)]
+
+    async def publish(messages: Sequence[Message]) -> int:
+        if late:
+            journal.finish(late.pop())
+        return wire.publish(messages)
+
+    asyncio.run(UsageLoop(a_sender(journal, ManualClock()), publish, batch_s=0.0).send_due())
+
+    assert [len(each.requests) for each in wire.reports()] == [BATCH_MAX, 2]
+    assert journal.backlog() == BATCH_MAX + 3
 
 
 def test_a_batch_of_long_names_is_cut_to_what_the_stream_takes() -> None:

@@ -61,6 +61,7 @@ class UsageSender:
         self._resend_ms = resend_ms
         self._boot_seq = 1
         self._pending: _Batch | None = None
+        self.has_more = False  # Whether the last batch left rows behind that were due with it.
 
     def next_batch(self) -> Message | None:
         """The batch to publish: the same one, with the same id, until `stored` is called. None if nothing waits."""
@@ -92,10 +93,10 @@ class UsageSender:
         metrics.BACKLOG.set(self._journal.backlog())
         if not rows:
             return None
-        batch = self._batch(rows, now_ms)
+        batch, self.has_more = self._batch(rows, now_ms), len(rows) == BATCH_MAX
         while len(batch.message.body) > BATCH_MAX_BYTES and len(rows) > 1:
             rows = rows[: len(rows) // 2]  # Names as long as they may be; the rest goes with the next one.
-            batch = self._batch(rows, now_ms)
+            batch, self.has_more = self._batch(rows, now_ms), True
         return batch
 
     def _batch(self, rows: Sequence[bytes], now_ms: int) -> _Batch:
@@ -135,8 +136,12 @@ class UsageLoop:
                 await asyncio.wait_for(self._news.wait(), POLL_S)
                 await asyncio.sleep(self._batch_s)  # Company for the first one.
             self._news.clear()
-            while await self._send_one():
-                pass
+            await self.send_due()
+
+    async def send_due(self) -> None:
+        """Send what is due now; what comes meanwhile waits for company too: a batch costs what twenty requests do."""
+        while await self._send_one() and self._sender.has_more:
+            pass
 
     async def flush(self, within_s: float) -> None:
         """Send what waits, for a last time; what stays is sent after the next start."""
