@@ -49,7 +49,7 @@ class StreamedAnswer:
 
     def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
         """What to send for ``data``, the socket's offset being ``at``; then look at `broken`."""
-        if self.has_begun and not self._is_of_items and self._splitter.is_between:
+        if self.has_begun and not self._is_of_items and not self._splitter.rest:
             ask = self._ask
             found = sse.read_plain(data, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
             if found is not None:

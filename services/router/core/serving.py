@@ -4,8 +4,9 @@ Protocol. The caller owns sockets and journal; this owns the order (reliability.
 
  1. ``opening()`` is committed with `journal.begin` before the engine is asked.
  2. Per piece of content: hand the bytes to the socket, then ``relayed(end, …)`` with the offset at which they end.
- 3. Whenever the socket has taken bytes up to an offset: ``sent(offset, now_ms)``. If it returns a record, commit that
-    with `journal.checkpoint`: always after the bytes, so that a crash bills what was delivered or a little less.
+ 3. When ``is_due``, and when it matters what was delivered: ``sent(offset, now_ms)``, the offset up to which the socket
+    has taken bytes. If it returns a record, commit that with `journal.checkpoint`: always after the bytes, so that a
+    crash bills what was delivered or a little less.
  4. The engine's last word: ``final(…)``. When all content is sent: commit ``completed(now_ms)`` with
     `journal.finish`, and only when that is durable send the terminal frame (final usage and [DONE]), or, where the
     answer is not streamed, the answer.
@@ -125,13 +126,15 @@ class Serving:
     __slots__ = (
         "_checkpoint_ms", "_checkpointed", "_counted_by_engine", "_delivered", "_end", "_end_tokens", "_final",
         "_finish", "_first_token_ms", "_marks", "_over", "_prompt_tokens", "_reasoning", "_relayed", "_taken",
-        "admitted", "cached_tokens",
+        "admitted", "cached_tokens", "is_due",
     )  # fmt: skip
 
     def __init__(self, admitted: Admitted) -> None:
         self.admitted = admitted
-        self._marks: list[tuple[int, int]] = []  # Where content ended that was not taken, and its tokens;
-        self._end = self._end_tokens = 0  # and the newest.
+        self._marks: list[
+            tuple[int, int]
+        ] = []  # Where content ended of which we don't know that it was taken, and tokens.
+        self._end = 0
         self._taken = 0  # The offset that the socket has taken.
         self._relayed = 0
         self._delivered = 0
@@ -145,10 +148,11 @@ class Serving:
         self._final: int | None = None
         self._finish = Finish.STOP
         self._over = False
+        self.is_due = False  # Whether a checkpoint is, if the socket took what it was given.
 
     @property
     def delivered(self) -> int:
-        """Completion tokens that the socket took."""
+        """Completion tokens that the socket took, when it was last asked."""
         return self._delivered
 
     @property
@@ -180,22 +184,17 @@ class Serving:
                 self._relayed = running
         if self._relayed and self._first_token_ms is None:
             self._first_token_ms = now_ms
-        if self._end > self._taken:
-            self._marks.append((self._end, self._end_tokens))  # The client does not keep up.
-        self._end, self._end_tokens = end, self._relayed
+        self._end = end
+        self._marks.append((end, self._relayed))
+        self.is_due = self._relayed - self._checkpointed >= DUE_TOKENS or now_ms - self._checkpoint_ms >= CHECKPOINT_MS
 
     def sent(self, offset: int, now_ms: int) -> Row | None:
         """The socket took everything up to ``offset``. Returns the checkpoint to commit if one is due."""
-        self._taken, marks = offset, self._marks
-        if self._end <= offset:
-            self._delivered = self._end_tokens
-            if marks:
-                marks.clear()
-        else:
-            taken = 0
-            while taken < len(marks) and marks[taken][0] <= offset:
-                self._delivered = marks[taken][1]
-                taken += 1
+        self._taken, marks, taken = offset, self._marks, 0
+        while taken < len(marks) and marks[taken][0] <= offset:
+            taken += 1
+        if taken:
+            self._delivered = marks[taken - 1][1]
             del marks[:taken]
         fresh = self._delivered - self._checkpointed
         if fresh < DUE_TOKENS and not (fresh and now_ms - self._checkpoint_ms >= CHECKPOINT_MS):

@@ -25,19 +25,19 @@ class BadUpstream(Unavailable):
     code = "bad_upstream"
 
 
-class PromptDetails(msgspec.Struct, frozen=True):
+class PromptDetails(msgspec.Struct, frozen=True, gc=False):
     """Of the prompt, what needed no work."""
 
     cached_tokens: int | None = None
 
 
-class CompletionDetails(msgspec.Struct, frozen=True):
+class CompletionDetails(msgspec.Struct, frozen=True, gc=False):
     """Of the completion, what nobody was shown."""
 
     reasoning_tokens: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """What the engine counted."""
 
     prompt_tokens: int | None = None
@@ -56,14 +56,14 @@ class Usage(msgspec.Struct, frozen=True):
         return self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
     tool_calls: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One of the answers, or a part of it."""
 
     finish_reason: str | None = None
@@ -82,7 +82,7 @@ def _has(delta: _Delta) -> bool:
     return bytes(delta.tool_calls) not in (b"", b"null", b"[]")
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     choices: list[Choice] = []
     usage: Usage | None = None
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -115,27 +115,22 @@ _NULL: Final = msgspec.Raw(b"null")
 class Splitter:
     """Cuts bytes into events; an event is given out when its blank line has come."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("rest",)
 
     def __init__(self) -> None:
-        self._rest = b""
-
-    @property
-    def is_between(self) -> bool:
-        """Whether the next byte begins an event."""
-        return not self._rest
+        self.rest = b""  # Of an event whose blank line has not come.
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that ``data`` completes, each with its blank line. Raises BadUpstream for an endless one."""
-        if not self._rest and b"\r" not in data and data.find(b"\n\n") == len(data) - 2 > 0:
+        if not self.rest and b"\r" not in data and data.find(b"\n\n") == len(data) - 2 > 0:
             return [data]  # As engines write: an event a read, or some each whole.
-        text = self._rest + data
+        text = self.rest + data
         if b"\r" in text:
             # A CR at the very end may be half of a CRLF: it waits for the next read.
             held = b"\r" if text.endswith(b"\r") else b""
             text = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
-        *events, self._rest = text.split(b"\n\n")
-        if len(self._rest) > EVENT_BYTES_MAX:
+        *events, self.rest = text.split(b"\n\n")
+        if len(self.rest) > EVENT_BYTES_MAX:
             raise BadUpstream("an event of the engine's stream is larger than we read")
         return [each + b"\n\n" for each in events if each]
 
@@ -145,7 +140,7 @@ def read_plain(data: bytes, *, wants_usage: bool, wants_running_usage: bool) -> 
 
     None for whatever else ``data`` may be: it is read with more care.
     """
-    if not data.startswith(b"data: {") or data.find(b"\n\n") != len(data) - 2 or b"\r" in data:
+    if data.count(b"\n") != 2 or not data.endswith(b"\n\n") or not data.startswith(b"data: {") or b"\r" in data:
         return None
     try:
         said = _EVENT.decode(data[6:])

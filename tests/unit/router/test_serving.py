@@ -78,6 +78,16 @@ def test_a_crash_bills_at_most_a_checkpoint_below_the_pieces_that_were_delivered
 
 
 @given(STEPS)
+def test_who_looks_only_when_a_checkpoint_is_due_misses_none(steps: list[tuple[int, int, int]]) -> None:
+    run = Run()
+    for step in steps:
+        before = run.row
+        run.step(*step)
+
+        assert run.row is before or run.serving.is_due
+
+
+@given(STEPS)
 def test_an_interrupted_answer_is_billed_by_the_pieces_that_left_whole(steps: list[tuple[int, int, int]]) -> None:
     run = Run()
     for step in steps:

@@ -52,8 +52,12 @@ class Outgoing(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Hand bytes to the socket."""
         if self.is_open and data:
-            self._transport.write(data)
+            transport = self._transport
+            transport.write(data)
             self.written += len(data)
+            taken = self.written - transport.get_write_buffer_size()
+            if taken > self._sent:
+                self._sent = taken  # Should the client reset its connection, nobody could say it then.
 
     def sent(self) -> int:
         """How many bytes the socket has taken."""

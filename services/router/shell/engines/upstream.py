@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, Protocol, cast
+from collections.abc import Callable
+from typing import Final, cast
 
 import httptools
 
 from services.router.core.familiar import Familiar, learned
+from services.router.shell.engines.asker import NOBODY, Asker
 from services.router.shell.engines.target import Seat
 
 IDLE_MAX_S: Final = 4.0  # vLLM and uvicorn close at 5 s; we must be first, or a request meets a closing socket.
@@ -21,60 +23,13 @@ OK: Final = 200
 LUCK: Final = 8  # Heads differ by their date, once a second; those of an engine that always differ are only parsed.
 
 
-class Asker(Protocol):
-    """Who waits for an engine's answer."""
-
-    def upstream_head(self, status: int, content_type: bytes) -> None:
-        """The answer begins."""
-
-    def upstream_body(self, data: bytes) -> None:
-        """More of it."""
-
-    def upstream_complete(self) -> None:
-        """All of it came; the connection is no longer the asker's."""
-
-    def upstream_whole(self, content_type: bytes, body: bytes) -> None:
-        """A good answer came, all of it at once; the connection is no longer the asker's."""
-
-    def upstream_lost(self, reason: str) -> None:
-        """The connection broke; nothing more will come."""
-
-    def upstream_broken(self, reason: str) -> None:
-        """What came is not HTTP; nothing more is read."""
-
-
-class Nobody:
-    """Hears the rest of an answer whose end is known."""
-
-    def upstream_head(self, status: int, content_type: bytes) -> None:
-        """Not heard."""
-
-    def upstream_body(self, data: bytes) -> None:
-        """Not heard."""
-
-    def upstream_complete(self) -> None:
-        """Not heard."""
-
-    def upstream_whole(self, content_type: bytes, body: bytes) -> None:
-        """Not heard."""
-
-    def upstream_lost(self, reason: str) -> None:
-        """Not heard."""
-
-    def upstream_broken(self, reason: str) -> None:
-        """Not heard."""
-
-
-NOBODY: Final = Nobody()
-
-
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one replica, with at most one request on it."""
 
     __slots__ = (
         "_asker", "_bodies", "_body", "_complete", "_content_type", "_familiar", "_has_head", "_headers", "_is_fed",
-        "_keeps_alive", "_luck", "_parser", "_pool", "_status", "_told_head", "_transport", "address", "idle_since_s",
-        "is_closing", "is_paused",
+        "_keeps_alive", "_luck", "_parser", "_pool", "_status", "_told_head", "_transport", "address", "hears_body",
+        "idle_since_s", "is_closing", "is_paused",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, address: tuple[str, int]) -> None:
@@ -95,6 +50,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._familiar: Familiar[bytes] | None = None  # The head of the last good answer, and its content type.
         self._luck = LUCK  # How often one more head may be learned before one comes that is known.
         self._is_fed = False  # Whether the parser has read of this answer.
+        self.hears_body: Callable[[bytes], None] | None = (
+            None  # Who has what comes of the body, past the asker, until its end.
+        )
         self.is_closing = True  # Whether it is of no more use.
         self.is_paused = False
 
@@ -129,14 +87,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break it off: the engine stops generating when its client is gone."""
-        self._asker = None
+        self._asker = self.hears_body = None
         self.is_closing = True
         if self._transport is not None:
             self._transport.abort()
 
     def let_go(self) -> None:
         """The asker has all it needs; what is left of the answer is dropped, and the connection kept."""
-        self._asker = NOBODY
+        self._asker, self.hears_body = NOBODY, None
 
     def data_received(self, data: bytes) -> None:
         """Parse, then tell: nothing of ours runs inside the parser."""
@@ -165,7 +123,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._luck -= 1
         if self._told_head and self._body and not self._complete and not self._bodies:
             body, self._body = self._body, b""
-            asker.upstream_body(body)
+            (self.hears_body or asker.upstream_body)(body)
         else:
             self._tell(asker)
 
@@ -179,7 +137,7 @@ class UpstreamConnection(asyncio.Protocol):
             asker.upstream_body(body)
         last, done = self._asker, self._complete  # Perhaps no longer the asker: it may have let go.
         if done and last is not None:
-            self._asker = None
+            self._asker = self.hears_body = None
             self._pool.give_back(self, reusable=self._keeps_alive)
             last.upstream_complete()
 
@@ -193,7 +151,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        asker, self._asker, self.is_closing = self._asker, None, True
+        asker, self._asker, self.hears_body, self.is_closing = self._asker, None, None, True
         del self._parser  # It knows us: a circle that only the garbage collector would find.
         self._pool.forget(self)
         if asker is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from libs.common.telemetry.logging import fields
 from libs.common.units import MIB
@@ -18,6 +18,7 @@ from services.router.shell.engines.target import Seat, Target
 from services.router.shell.engines.upstream import UpstreamConnection
 from services.router.shell.request.account import Account
 from services.router.shell.request.gateway import Gateway
+from services.router.shell.request.hearer import Hearer
 
 log = logging.getLogger(__name__)
 
@@ -28,34 +29,6 @@ OK: Final = 200
 NOT_FOUND: Final = 404
 NOT_YET: Final = 503  # An engine that starts, or goes.
 CLIENTS_MISTAKE: Final = frozenset({400, 413, 422})
-
-
-class Hearer(Protocol):
-    """Who hears what the engine says."""
-
-    def answer_begins(self) -> None:
-        """Status 200, and the kind of content that was asked for."""
-
-    def answer_continues(self, data: bytes) -> None:
-        """More of the body."""
-
-    def answer_ends(self) -> None:
-        """The body is whole."""
-
-    def answer_is(self, body: bytes) -> None:
-        """The body is whole, and all that came."""
-
-    def engine_refused(self, status: int, body: bytes) -> None:
-        """The engine says that the request is at fault."""
-
-    def engine_failed(self, reason: str) -> None:
-        """No answer, or none to its end; it was tried as often as it may be."""
-
-    def forget_answer(self) -> bool:
-        """Its engine went: begin anew with the next one. False if the client has some of the answer already."""
-
-    def replica_went(self, seat: Seat, since_s: float) -> None:
-        """Nor is there another now; this is so since the first one went. It may be seated anew."""
 
 
 class Asking:
@@ -148,6 +121,11 @@ class Asking:
             self._upstream.pause()
         else:
             self._upstream.resume()
+
+    def hear_directly(self) -> None:
+        """What it says until its end is content: the hearer has it without us."""
+        if self._upstream is not None:
+            self._upstream.hears_body = self._hearer.answer_continues
 
     async def _dial(self, seat: Seat) -> None:
         try:

@@ -34,9 +34,7 @@ FLUSH_S: Final = 5.0  # How long a client that left may still take what it was s
 class Exchange(Guest):
     """One request, from its admission to its bill."""
 
-    __slots__ = (
-        "_asking", "_body", "_has_ended", "_held", "_is_recorded", "_stream", "_whole",
-    )  # fmt: skip
+    __slots__ = ("_asking", "_body", "_has_ended", "_held", "_is_recorded", "_stream", "_whole")
 
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
@@ -217,17 +215,19 @@ class Exchange(Guest):
             self._held += data
             self._asking.pause(len(self._held) > HELD_BYTES_MAX)
             return
-        now_ms = self._gateway.clock.now_ms()
-        out = self._stream.feed(data, at=self._client.written, now_ms=now_ms)
+        now_ms, client, stream = self._gateway.clock.now_ms(), self._client, self._stream
+        out = stream.feed(data, at=client.written, now_ms=now_ms)
         if out:
             if self._phase is Phase.ASKING:
                 self._phase = Phase.ANSWERING
                 self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
-            self._client.write(out)
-            self._note_sent(now_ms)
-        if self._stream.broken:
-            self.engine_failed(self._stream.broken)
-        elif self._stream.is_done:
+                self._asking.hear_directly()
+            client.write(out)
+            if self._serving.is_due:
+                self._note_sent(now_ms)
+        if stream.broken:
+            self.engine_failed(stream.broken)
+        elif stream.is_done:
             self._settle()
 
     def _note_sent(self, now_ms: int) -> None:
