@@ -44,10 +44,12 @@ class Lifecycle(Generic[StageT, FactT]):
         """The stages that the walk goes through, the start first, where it stops last."""
         stages = [self.start]
         for _ in range(len(self.rows) + 1):
-            row = next((r for r in self.rows if r.stage is stages[-1] and r.fact in facts), None)
-            if row is None:
+            for row in self.rows:  # A plain loop: every look at anything walks here.
+                if row.stage is stages[-1] and row.fact in facts:
+                    stages.append(row.to)
+                    break
+            else:
                 return tuple(stages)
-            stages.append(row.to)
         raise AssertionError(f"the table has a cycle through {stages[-1]}")
 
     def awaited(self, stage: StageT) -> Row[StageT, FactT] | None:

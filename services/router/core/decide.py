@@ -128,12 +128,12 @@ def _keep_entry(route: Route, envelope: Envelope, now_ms: int) -> tuple[Route, t
 
 def _lacks(route: Route, envelope: Envelope, wanted: RouteEntry | None) -> bool:
     """Whether a look at the table, or at the clock, says that it should be told again."""
-    data = envelope.data
-    if route.stage not in SERVING | LEAVING:
+    data, stage = envelope.data, route.stage
+    if stage not in SERVING and stage not in LEAVING:
         return False
     if isinstance(data, RouteSeen):
         # What was just put is still on its way; only a table that had it already can have lost it.
-        is_news = route.stage is RouteStage.PUBLISHED and _is_of(data, route)
+        is_news = stage is RouteStage.PUBLISHED and _is_of(data, route)
         return is_news and (data.is_lost or data.held != wanted)
     return isinstance(data, Woke)
 
@@ -143,9 +143,10 @@ def _wanted(route: Route, now_ms: int) -> RouteEntry | None:
 
     What was asked for anew and is not warm yet is found, without replicas unless some still run.
     """
-    if route.stage in SERVING:
+    stage = route.stage
+    if stage in SERVING:
         return _entry(route, route.endpoint, now_ms)
-    if route.stage in LEAVING:
+    if stage in LEAVING:
         return _entry(route, route.endpoint or route.asked, now_ms) if route.is_paused else None
     if route.entry is None:
         return None
@@ -183,10 +184,11 @@ def _tell(route: Route, data: Event, url: str) -> tuple[Route, tuple[Event, ...]
         return _explain(route, data)
     if not isinstance(data, RouteSeen) or not _is_of(data, route):
         return route, ()
+    stage = data.stage  # The route's own, or what was seen says nothing of it.
     is_held = data.held is not None and data.held.generation == route.generation
-    if route.stage is RouteStage.PUBLISHING and is_held and data.is_met_outside:
+    if stage is RouteStage.PUBLISHING and is_held and data.is_met_outside:
         return replace(route, told_published=route.generation, hindered=""), (RoutePublished(url=url),)
-    if route.stage is RouteStage.DRAINING and not data.lets_in and data.is_idle:
+    if stage is RouteStage.DRAINING and not data.lets_in and data.is_idle:
         told = replace(route, told_withdrawn=route.generation, drain_deadline_ms=None)
         return told, (RouteWithdrawn(streams_cut=data.streams_cut),)
     return route, ()
