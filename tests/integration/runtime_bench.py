@@ -28,6 +28,7 @@ from services.runtime_deployer.shell.ports import Ports
 from tests.integration.one_runtime import OneRuntime
 from tests.unit.runtime_deployer.a_runtime import ENDPOINT, PROJECT, TEMPLATES
 
+STEP_MS = 1_000  # A few rounds in each of the shortest times that the twin takes for anything.
 STEPS = ("runtime.image_pulled", "runtime.model_downloaded", "runtime.model_loaded", "runtime.cache_warmed")
 MANAGEMENT = "/kubernetes/management/apis/management.loft.sh/v1"
 INSTANCES = f"{MANAGEMENT}/namespaces/p-{PROJECT}/virtualclusterinstances"
@@ -73,7 +74,7 @@ class Bench(OneRuntime):
     told: list[Envelope] = field(default_factory=list)
     endpoint: EndpointId = ENDPOINT
     crashes: int = 0
-    step_ms: int = 500
+    step_ms: int = STEP_MS
     weights: Mapping[str, Weights] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from services.runtime_deployer.core.lifecycle import Stage
 from services.runtime_deployer.core.manifests import DIGEST, GENERATION
 from services.runtime_deployer.service import LIVE
 from services.runtime_deployer.shell.kubernetes import FIELD_MANAGER
-from tests.integration.runtime_bench import DEPLOYMENT, INFERENCE, INSTANCES, STEPS, Bench, CrashAt
+from tests.integration.runtime_bench import DEPLOYMENT, INFERENCE, INSTANCES, STEP_MS, STEPS, Bench, CrashAt
 from tests.unit.runtime_deployer.a_runtime import (
     ENDPOINT,
     a_placement,
@@ -28,9 +28,10 @@ from tests.unit.runtime_deployer.a_runtime import (
 
 
 def a_serving_bench() -> Bench:
-    bench = Bench()
+    bench = Bench(step_ms=2 * SECOND_MS)  # Until it serves: minutes in which little happens.
     bench.hear(requested(), cluster_ready(), gpu_ready())
     bench.until_stage(Stage.SERVING)
+    bench.step_ms = STEP_MS
     return bench
 
 
