@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,11 +104,17 @@ def write(directory: Path, **changes: str) -> Path:
     return directory
 
 
+@cache
+def shipped(file: str) -> dict[str, list[dict[str, Any]]]:
+    """What is in a file of the real catalogue."""
+    content: dict[str, list[dict[str, Any]]] = yaml.safe_load((CATALOGUE_DIR / f"{file}.yaml").read_text())
+    return content
+
+
 def changed(file: str, **change: Any) -> str:
     """A file of the real catalogue with the first entry changed."""
-    content = yaml.safe_load((CATALOGUE_DIR / f"{file}.yaml").read_text())
-    content[file][0] |= change
-    return yaml.safe_dump(content)
+    first, *rest = shipped(file)[file]
+    return yaml.safe_dump({**shipped(file), file: [first | change, *rest]})
 
 
 CLOUD = {"node_type": "terraform.gpu-h100", "gpus_per_node": 8, "cluster_template": "inference-h100@1.0.0"}
