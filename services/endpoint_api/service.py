@@ -10,6 +10,7 @@ from libs.common.events.endpoint import Stage
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Owner
 from libs.common.events.route import KeyUsed
+from libs.common.events.usage import BudgetReached
 from libs.common.ids import EndpointId, KeyId, TenantId
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
@@ -38,7 +39,7 @@ ENDPOINTS: Final = Owned(
     state=Endpoint,
     empty=lambda key: Endpoint(EndpointId(key)),
     decide=metrics.timed(decide.decide),
-    hears={each: its_subject for each in heard_by(Owner.ENDPOINT_API) if each is not KeyUsed},
+    hears={each: its_subject for each in heard_by(Owner.ENDPOINT_API) if each not in (KeyUsed, BudgetReached)},
     scope=scope_of_endpoint,
     tenant=lambda endpoint: endpoint.tenant_id,
     project=lambda endpoint: endpoint.project_id,
@@ -66,7 +67,7 @@ TENANTS: Final = Owned(
     state=Tenant,
     empty=lambda key: Tenant(TenantId(key)),
     decide=tenants.decide,
-    hears={},
+    hears={BudgetReached: its_subject},
     tenant=lambda tenant: tenant.id,
 )
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 from fastapi.testclient import TestClient
 
 from libs.common.bus.port import Ack, Delivery, Message
-from libs.common.bus.streams import CMD, message_of
+from libs.common.bus.streams import CMD, KEYS, message_of
 from libs.common.events import command as cmd
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Owner
 from libs.common.events.route import BudgetDrawn, Draw, RequestUsage, UsageReported
-from libs.common.events.tables import QuotaEntry
+from libs.common.events.tables import KeyEntry, QuotaEntry
 from libs.common.events.tenant import NO_LIMITS
 from libs.common.ids import event_id, short_id
 from libs.common.key_use import KeyUse
@@ -141,6 +141,11 @@ class Stage:
             return self.sim.publish(messages)
 
         assert asyncio.run(reporter.round(publish)) == 1
+
+    def key_entries(self) -> list[KeyEntry]:
+        """The keys as routers hear of them."""
+        puts = self._ports.store.puts()
+        return [KeyEntry.model_validate_json(each.body) for each in puts if each.subject.startswith(f"$KV.{KEYS}.")]
 
     def notify(self) -> None:
         """One round of deliveries to webhooks."""
@@ -366,6 +371,26 @@ def spent() -> Stage:
     return stage
 
 
+def warned() -> Stage:
+    """A key has a budget in tokens: when half of it is spent, the project's webhook hears of it."""
+    stage = Stage()
+    webhook = stage.ask("POST", "/v1/webhooks", {"url": TAKING, "events": ["budget.*"]})["webhook"]["id"]
+    key = stage.ask("POST", "/v1/keys", {"name": "ci", "scopes": ["inference"], "tokens_per_month": 10_000})
+    entry = next(each for each in stage.key_entries() if each.key_id == key["id"])
+    stage.sim.limits.keyring.change(entry.key_id, entry)
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    draw = Draw(budget=entry.budget, period="2027-01", spent=5_200, returned=0, needs=6_000, wants=6_000)
+    news = BudgetDrawn(instance=INSTANCE, boot_id="b1", draws=(draw,))
+    told = Envelope(event_id(INSTANCE, "draw", 1), news, subject=INSTANCE, time_ms=stage.sim.clock.now_ms())
+    assert stage.sim.publish([message_of(told)]) == 1
+    stage.rounds(5)
+    stage.notify()
+    assert stage.ask("GET", f"/v1/webhooks/{webhook}/deliveries")["items"][0]["type"] == "budget.warned"
+    stage.end(endpoint_id)
+    return stage
+
+
 def unseen() -> Stage:
     """Is warm while its address has no name yet: waits, says why, and is ready when the name is there."""
     stage = Stage()
@@ -458,6 +483,7 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "changed": changed,
     "reached": reached,
     "spent": spent,
+    "warned": warned,
     "drawn": drawn,
     "stored": stored,
     "unseen": unseen,

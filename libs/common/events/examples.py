@@ -80,6 +80,10 @@ def _of_tenants() -> Iterator[Event]:
         suspended=False,
     )
     yield tenant.ProjectChanged(tenant_id="acme", project_id="default", quota=tenant.Quota(endpoints=5))
+    yield tenant.BudgetWarned(
+        **TENANT, of="project", period="2026-11", percent=80, tokens_spent=4_120_000, money_spent_nano=200_400_000_000,
+        money_per_month_nano=250_000_000_000, currency="EUR",
+    )  # fmt: skip
     yield tenant.MemberChanged(
         tenant_id="acme", project_id="", member_id="mb-7f3akq2xpd", member_kind="person", role="developer"
     )

@@ -66,6 +66,29 @@ class ProjectChanged(Event):
     removed: bool = False
 
 
+class BudgetWarned(Event):
+    """A project is told that so many percent of a budget that it spends are gone; 100: its requests are refused.
+
+    Of a budget of the whole tenant each of its projects is told. Each percentage is told once a month, of tokens and of
+    money.
+    """
+
+    kind: ClassVar[str] = "budget.warned"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    project_id: str = Field(description="Who is told.")
+    of: str = Field(description="Whose budget it is: tenant, project or key.")
+    key_id: str = Field(default="", description="Of a key's budget: the first of the keys that spend it in turn.")
+    period: str = Field(description="The month of UTC, such as 2026-11.")
+    percent: int
+    tokens_spent: int
+    tokens_per_month: int | None = Field(default=None, description="If it is the budget in tokens.")
+    money_spent_nano: int | None = Field(default=None, description="If it is the one in money.")
+    money_per_month_nano: int | None = None
+    currency: str | None = None
+
+
 class MemberChanged(Event):
     """Somebody has a role in a tenant or project from now on, or no longer. Who it is, only the API says."""
 

@@ -61,6 +61,7 @@ class BudgetReached(Event):
 
     kind: ClassVar[str] = "budget.reached"
     owner: ClassVar[Owner] = Owner.METERING
+    consumers: ClassVar[frozenset[Owner]] = frozenset({Owner.ENDPOINT_API})
 
     tenant_id: str
     project_id: str = Field(default="", description="Empty: the budget of the tenant as a whole.")

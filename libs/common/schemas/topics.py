@@ -22,6 +22,7 @@ OUTSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint.stage_changed": (FRONTEND,),
     "endpoint.failed": (FRONTEND,),
     "operation.finished": (FRONTEND,),
+    "budget.warned": (FRONTEND,),
     "command.answered": (FRONTEND,),
     "usage.recorded": (BILLING,),
 }

@@ -15,7 +15,8 @@ from libs.common.errors import Conflict, NotFound
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Internal, Owner
 from libs.common.events.tables import QuotaEntry
-from libs.common.events.tenant import NO_LIMITS, ProjectChanged, Quota, TenantChanged
+from libs.common.events.tenant import NO_LIMITS, BudgetWarned, ProjectChanged, Quota, TenantChanged
+from libs.common.events.usage import BudgetReached
 from libs.common.ids import ProjectId, TenantId
 from services.endpoint_api.core import quotas
 from services.endpoint_api.core.commands import Command
@@ -113,6 +114,8 @@ def decide(tenant: Tenant, envelope: Envelope, now_ms: int) -> Decision[Tenant]:
     """The tenant after ``envelope``."""
     if isinstance(envelope.data, CreateTenant):
         return _create(tenant, envelope.data, now_ms)
+    if isinstance(envelope.data, BudgetReached):
+        return Decision(tenant, events=_warned(tenant, envelope.data))
     if not tenant.is_known:
         raise NotFound(NO_TENANT_HERE)
     match envelope.data:
@@ -201,6 +204,29 @@ def _remove_project(tenant: Tenant, command: RemoveProject) -> Decision[Tenant]:
         events=(_project_told(tenant, removed),),
         counters=(Take(_door(tenant, removed), quotas.UNLIMITED, quotas.UNLIMITED),),
         puts=(Put(QUOTAS, f"{tenant.id}.{removed.id}", None),),
+    )
+
+
+def _warned(tenant: Tenant, reached: BudgetReached) -> tuple[BudgetWarned, ...]:
+    """What each project that spends the budget is told; of a tenant that nobody made, nobody hears."""
+    whose = [reached.project_id] if reached.project_id else [each.id for each in tenant.live_projects()]
+    is_money = reached.money_per_month_nano is not None
+    return tuple(
+        BudgetWarned(
+            tenant_id=tenant.id,
+            project_id=each,
+            of="key" if reached.key_id else "project" if reached.project_id else "tenant",
+            key_id=reached.key_id,
+            period=reached.period,
+            percent=reached.percent,
+            tokens_spent=reached.tokens_spent,
+            tokens_per_month=None if is_money else reached.tokens_per_month,
+            money_spent_nano=reached.money_spent_nano,
+            money_per_month_nano=reached.money_per_month_nano,
+            currency=reached.currency,
+        )
+        for each in whose
+        if tenant.is_known
     )
 
 

@@ -86,8 +86,8 @@ class TenantVerbs:
         if cursor and admission.NAME_FORM.fullmatch(cursor) is None:
             raise FieldRefused("cursor", "is not one that a list gave; begin without it")
         found = self._tenancy.tenants.states(after=cursor, limit=limit + 1)
-        items = tuple(tenant_views.tenant_view(each) for each in found[:limit])
-        return TenantPage(items, items[-1].id if len(found) > limit else None)
+        items = tuple(tenant_views.tenant_view(each) for each in found[:limit] if each.is_known)
+        return TenantPage(items, found[limit - 1].id if len(found) > limit else None)
 
     def get(self, caller: Caller, tenant_id: str) -> TenantView:
         """A tenant: any for an operator, their own for everybody else."""
