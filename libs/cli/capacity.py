@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from libs.cli.output import OUTPUT, Output, console, duration, one_line_errors, show, table
-from libs.cli.profile import Home, LocalSettings, database_url
+from libs.cli.profile import CATALOGUE, Home, LocalSettings, database_url
 from libs.cli.reports import reported
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
@@ -63,7 +63,8 @@ def environment() -> dict[str, str]:
         "PLATFORM_KEY_FILE": str(home.twin_key),
         "DATABASE_URL": database_url(home, LocalSettings(), Owner.CAPACITY_MANAGER),
     }
-    return {**os.environ, **{f"MILLRACE_{name}": value for name, value in told.items()}}
+    catalogue = {"MILLRACE_CATALOGUE_DIR": str(CATALOGUE)}
+    return {**catalogue, **os.environ, **{f"MILLRACE_{name}": value for name, value in told.items()}}
 
 
 def _holdings(found: list[dict[str, Any]]) -> Table | str:

@@ -46,7 +46,7 @@ def replace(
 @app.command()
 @one_line_errors
 def roll(
-    tier: Annotated[str, typer.Argument(help="Of whose endpoints' own clusters.")],
+    tier: Annotated[str, typer.Argument(help="Of whose clusters, an endpoint's own or shared.")],
     template: Annotated[str, typer.Argument(help="NAME@VERSION: a version that is in the templates directory.")],
     reason: Annotated[str, typer.Option(help="Why: kept, and told with everything that comes of it.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be rolled; change nothing.")] = False,
@@ -67,12 +67,12 @@ def _asked(*arguments: str) -> dict[str, Any]:
 def _said(found: dict[str, Any]) -> str:
     when = f"after {found['ahead']} others of its cluster" if found["ahead"] else "now"
     if found["dry_run"]:
-        return f"{found['node']} of {found['endpoint_id']} could be replaced {when}; nothing was changed"
-    return f"{found['node']} of {found['endpoint_id']} is being replaced {when}: {found['reason']}"
+        return f"{found['node']} of {found['holder']} could be replaced {when}; nothing was changed"
+    return f"{found['node']} of {found['holder']} is being replaced {when}: {found['reason']}"
 
 
 def _rolled(found: dict[str, Any]) -> str:
-    clusters = len(found["endpoints"])
+    clusters = len(found["clusters"])
     what = f"{clusters} cluster{'' if clusters == 1 else 's'} with {found['nodes']} nodes"
     if found["dry_run"]:
         return f"{what} could become {found['template']}; nothing was changed"

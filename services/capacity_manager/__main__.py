@@ -22,7 +22,8 @@ from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
 from services.capacity_manager.core.checkup import checkup
-from services.capacity_manager.core.pools import POOL, Pool, PoolRules
+from services.capacity_manager.core.cluster_template import Recipe
+from services.capacity_manager.core.pools import POOL, Pool
 from services.capacity_manager.core.state import CLAIM, LIVE, Claim
 from services.capacity_manager.core.stocks import stocks
 from services.capacity_manager.core.tiers import TierSight
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] = ()) -> int:
         client = open_client(settings)
         recipes = read_recipes(settings.templates_dir)
         tiers = read_tiers(settings.catalogue_dir, recipes) if settings.catalogue_dir else ()
-        ports = open_ports(settings, client, tiers)
+        ports = open_ports(settings, client, tiers, recipes)
     except MillraceError as wrong:
         print(f"capacity-manager: {wrong}", file=sys.stderr)  # noqa: T201
         return 2
@@ -77,15 +78,16 @@ def main(argv: Sequence[str] = ()) -> int:
 def operate_on(settings: Settings, argv: Sequence[str]) -> int:
     """A verb on the service's records, beside whatever runs. Raises MillraceError."""
     clock = SystemClock()
-    with closing(SqlStore(settings.database_url)) as store:
+    recipes = read_recipes(settings.templates_dir)
+    tiers = read_tiers(settings.catalogue_dir, recipes) if settings.catalogue_dir else ()
+    rules, client = settings.pools(tiers, recipes), open_client(settings)
+    with closing(SqlStore(settings.database_url)) as store, closing(client):
         claims = Runner(owned(settings.rules()), store=store, clock=clock)
-        pools = Runner(owned_pools(PoolRules()), store=store, clock=clock)
-        if argv[0] not in restoring.VERBS:
-            return operate(argv, Desk(claims, pools, clock))
-        client = open_client(settings)
-        with closing(client):
-            platform = Platform(client, installation=settings.installation)
+        platform = Platform(client, installation=settings.installation)
+        if argv[0] in restoring.VERBS:
             return restoring.operate(argv, restoring.RestoreDesk(claims, Snapshots(client, platform)))
+        pools = Runner(owned_pools(rules), store=store, clock=clock)
+        return operate(argv, Desk(claims, pools, clock, rules, lambda pool: platform.observe_pool(pool, 0)))
 
 
 def open_client(settings: Settings) -> PlatformClient:
@@ -100,7 +102,9 @@ def open_client(settings: Settings) -> PlatformClient:
     )
 
 
-def open_ports(settings: Settings, client: PlatformClient, tiers: tuple[TierSight, ...]) -> Ports:
+def open_ports(
+    settings: Settings, client: PlatformClient, tiers: tuple[TierSight, ...], recipes: tuple[Recipe, ...]
+) -> Ports:
     """The real world."""
     return Ports(
         store=SqlStore(settings.database_url),
@@ -108,7 +112,7 @@ def open_ports(settings: Settings, client: PlatformClient, tiers: tuple[TierSigh
         capacity=Platform(client, templates=read_templates(settings.templates_dir), installation=settings.installation),
         rules=settings.rules(tiers),
         caution=settings.caution(),
-        pools=settings.pools(tiers),
+        pools=settings.pools(tiers, recipes),
         resync_ms=round(settings.resync_s * SECOND_MS),
     )
 

@@ -69,7 +69,7 @@ class PoolWorld:
 
     def observe(self, state: Pool) -> PoolSeen:
         """What is there of it. Raises Unavailable."""
-        return self._capacity.observe_pool(state, self._rules.of(state.tier).wanted(state.word))
+        return self._capacity.observe_pool(state, self._rules.of(state.tier).wanted(state.word) + state.surplus)
 
     def apply(self, action: Action) -> None:
         """Do one thing; doing it again changes nothing."""

@@ -40,12 +40,19 @@ ABOUT_ONE: Final = (
     EndpointPauseRequested,
     ClusterReady,
     GpuReady,
-    NodeDraining,
     RouteWithdrawn,
     ScaleDecided,
 )
+
+
+def those_on_the_node(envelope: Envelope) -> Sequence[str]:
+    """Whose pods are to move: of a cluster that is shared the event names them, else it is about one."""
+    assert isinstance(envelope.data, NodeDraining)
+    return (envelope.subject,) if envelope.data.endpoints is None else envelope.data.endpoints
+
+
 HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str] | Mapping[str, Event]]]] = MappingProxyType(
-    {**dict.fromkeys(ABOUT_ONE, its_subject), TrafficObserved: answered}
+    {**dict.fromkeys(ABOUT_ONE, its_subject), NodeDraining: those_on_the_node, TrafficObserved: answered}
 )
 
 

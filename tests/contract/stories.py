@@ -28,7 +28,10 @@ from libs.common.keys import mint
 from libs.twin import kinds
 from libs.twin.fake_engines import FakeEngines
 from libs.twin.objects import name_of
+from services.capacity_manager.core.pools import POOL
 from services.capacity_manager.core.replacing import ReplaceNode
+from services.capacity_manager.core.state import CLAIM
+from services.capacity_manager.core.tenancy import is_pool_id
 from services.endpoint_api import service as endpoint_api
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.catalogue import Catalogue
@@ -186,12 +189,12 @@ class Stage:
         for _ in range(count):
             self.sim._heal_round(ROUND_MS)
 
-    def replace(self, endpoint_id: str, node: str) -> None:
-        """An operator asks for another machine in place of a node."""
+    def replace(self, holder: str, node: str) -> None:
+        """An operator asks for another machine in place of a node, of an endpoint or of a pool."""
         order = ReplaceNode(node=node, reason="driver 570", actor="operator:jane")
-        claims = self.sim.hosts[Owner.CAPACITY_MANAGER].runner("claim")
-        cause = event_id(endpoint_id, f"replace {node}", 0)
-        claims.take(endpoint_id, Envelope(cause, order, subject=endpoint_id, time_ms=self.sim.clock.now_ms()))
+        holders = self.sim.hosts[Owner.CAPACITY_MANAGER].runner(POOL if is_pool_id(holder) else CLAIM)
+        cause = event_id(holder, f"replace {node}", 0)
+        holders.take(holder, Envelope(cause, order, subject=holder, time_ms=self.sim.clock.now_ms()))
 
     def nodes(self) -> list[str]:
         """The node claims that stand."""

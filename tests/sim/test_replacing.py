@@ -8,19 +8,21 @@ import pytest
 
 from libs.common.events.capacity import NodeDraining, NodeLost, NodeReleased, NodeReplaced
 from libs.common.events.runtime import ReplicasChanged
-from tests.contract.stories import Stage
+from tests.contract.stories import SPEC, Stage
 from tests.sim.looks import Told
 
 L40S: Final = "terraform.gpu-l40s"
+OWN: Final = "l40s-dedicated"
+SHARED: Final = "l40s-shared"
 
 
-def an_endpoint_that_serves(stage: Stage) -> tuple[str, str]:
-    """It, and its node."""
-    endpoint = stage.create()
+def an_endpoint_that_serves(stage: Stage, tier: str) -> tuple[str, str]:
+    """Who holds its node (it itself, or the pool of a shared cluster), and that node."""
+    endpoint = stage.create(spec=SPEC | {"tier": tier})
     stage.until_stage(endpoint, "ready")
     stage.rounds(3)
     (node,) = stage.nodes()
-    return endpoint, node
+    return (endpoint if tier == OWN else f"sc-{tier}-eu-1"), node
 
 
 def told_of(stage: Stage) -> Told:
@@ -34,17 +36,20 @@ def is_replaced(stage: Stage) -> bool:
     return any(isinstance(each.data, NodeReplaced) for each in told_of(stage).events)
 
 
-@pytest.mark.parametrize("spare", [True, False])
-def test_a_node_is_replaced_and_nothing_is_lost(spare: bool) -> None:
+@pytest.mark.parametrize(
+    ("tier", "spare"),
+    [(OWN, True), (OWN, False), pytest.param(SHARED, True, marks=pytest.mark.chaos), (SHARED, False)],
+)
+def test_a_node_is_replaced_and_nothing_is_lost(tier: str, spare: bool) -> None:
     stage = Stage()
-    endpoint, node = an_endpoint_that_serves(stage)
+    holder, node = an_endpoint_that_serves(stage, tier)
     if not spare:
         stage.sim.twin.set_faults({"capacity": {L40S: 1}})
     before = len(told_of(stage).events)
 
-    stage.replace(endpoint, node)
+    stage.replace(holder, node)
     stage.until(lambda: is_replaced(stage))
-    stage.until_stage(endpoint, "ready")
+    stage.rounds(5)
 
     since = [each.data for each in told_of(stage).events[before:]]
     (draining,) = [each for each in since if isinstance(each, NodeDraining)]

@@ -219,6 +219,9 @@ class NodeDraining(Event):
     reason: str
     surges: bool = Field(description="Whether another one stands ready already; else one comes when it is gone.")
     deadline_ms: int
+    endpoints: tuple[str, ...] | None = Field(
+        default=None, description="Of a shared cluster: whose pods are to move. Else it is the subject's own."
+    )
 
 
 class NodeReplaced(Event):
@@ -231,9 +234,10 @@ class NodeReplaced(Event):
     claim: str
     reason: str
     actor: str
-    outcome: str = Field(description="replaced, drained_late (its deadline passed), lost, or unwanted.")
+    outcome: str = Field(description="replaced, drained_late (its deadline passed), lost, unwanted, or refused.")
     requested_at_ms: int
     at_ms: int
+    message: str = Field(default="", description="Why it was refused, and what to do.")
 
 
 class CapacityDrifted(Event):

@@ -13,6 +13,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from services.capacity_manager.core.tenancy import SHARED, Tenancy
+from services.capacity_manager.core.vnode import UNSAID, Image, of_image
 
 Json = dict[str, JsonValue]
 
@@ -50,7 +51,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One version of a template. `burst_max` is how many nodes more a dynamic pool may add for pods that wait."""
+    """One version of a template. `burst_max` is how many nodes more a dynamic pool may add for pods that wait.
+
+    `image` is what the operator says that the OS image of its nodes has.
+    """
 
     name: str
     version: str
@@ -68,6 +72,7 @@ class Recipe:
     pod_security: str = "baseline"
     apps: tuple[App, ...] = ()
     snapshots: Schedule | None = None
+    image: Image = UNSAID
 
 
 def values_of(recipe: Recipe) -> Json:
@@ -154,6 +159,8 @@ def contradictions(recipes: tuple[Recipe, ...]) -> Iterator[tuple[Recipe, str]]:
             yield each, f"node type {each.node_type} is not of provider {each.provider}"
         if each.tenancy in SHARED and each.burst_max:
             yield each, "a shared cluster has no burst pool: its size is the sum of the shares on it"
+        if each.tenancy is Tenancy.VNODE:
+            yield from ((each, str(flaw)) for flaw in of_image(each.image, "its nodes.image"))
         if each.control_planes % 2 == 0:
             yield each, f"{each.control_planes} control planes have no majority: take 1, 3 or 5"
 

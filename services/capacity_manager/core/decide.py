@@ -38,6 +38,7 @@ from services.capacity_manager.core.reached import reached
 from services.capacity_manager.core.reasons import Reason, Why
 from services.capacity_manager.core.replacing import ReplaceNode, advance, asked
 from services.capacity_manager.core.rolling import RollCluster, note_roll, rolled
+from services.capacity_manager.core.sites import site_of
 from services.capacity_manager.core.state import Claim, Reservation
 from services.capacity_manager.core.warm_nodes import aimed, drawn
 from services.capacity_manager.core.warmth import ALL_COLD, Warm
@@ -138,8 +139,8 @@ def _on_observed(claim: Claim, seen: Observed, terms: _Terms) -> Decision[Claim]
         return _decided(claim, (), terms)
     claim, events = note_nodes(claim, seen, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms)
     claim, drifts = note_drift(claim, seen)
-    claim, rolls = note_roll(claim, seen, terms.now_ms)
-    claim, moves = advance(claim, seen, terms.now_ms)
+    claim, rolls = note_roll(claim, seen.our_cluster, terms.now_ms)
+    claim, moves = advance(claim, site_of(claim, seen), terms.now_ms)
     moves = (*rolls, *moves)
     events = (*events, *drifts, *moves)
     claim, gives = note_shrinking(claim, seen, now_ms=terms.now_ms, confirm_gone_ms=terms.rules.confirm_gone_ms)

@@ -39,8 +39,9 @@ def _owned(claims: Iterable[Claim]) -> Iterator[NodeRow]:
 
 def _pooled(pools: Iterable[Pool]) -> Iterator[NodeRow]:
     for pool in pools:
+        jobs = {each.node: each for each in pool.replacements}
         for node in live(pool.nodes):
-            state, why = _state(node, None)
+            state, why = _state(node, jobs.get(node.name))
             yield _row(node, pool.machines, holder=pool.cluster, tenant=pool.tenant_id, state=state, why=why)
 
 

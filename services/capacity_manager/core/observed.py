@@ -121,7 +121,10 @@ class GpuNode(Contract):
 
 
 class MachineSeen(Contract):
-    """A node inside the tenant cluster, the NodeClaim that it came of, and since when it is Ready or is not."""
+    """A node inside the tenant cluster, the NodeClaim that it came of, and since when it is Ready or is not.
+
+    `kernel` and `containerd` are the versions that it says it runs.
+    """
 
     name: str
     claim: str
@@ -129,6 +132,8 @@ class MachineSeen(Contract):
     is_ready: bool
     since_ms: int | None
     is_cordoned: bool = False
+    kernel: str = ""
+    containerd: str = ""
 
 
 class Observed(Internal):

@@ -15,6 +15,7 @@ from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.placement import nodes_for, wanted_by
 from services.capacity_manager.core.replacing import plan_nodes
 from services.capacity_manager.core.rolling import plan_roll
+from services.capacity_manager.core.sites import site_of
 from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import Home, home_of
 
@@ -112,6 +113,7 @@ class LetNodeGo:
     cluster: str
     name: str
     uid: str
+    is_shared: bool = False  # Then only while nobody has a share in the cluster.
 
 
 ClusterAction = EnsureCluster | ResizeCluster | DeleteCluster
@@ -221,8 +223,8 @@ def _warm(claim: Claim, observed: Observed, there: int | None, nodes: int) -> in
 
 def _nodes(claim: Claim, observed: Observed) -> Iterator[Action]:
     """A machine that is lost, but still listed in its cluster, is in the way of the next one."""
-    yield from plan_nodes(claim, observed)
-    yield from plan_roll(claim, observed)
+    yield from plan_nodes(claim, site_of(claim, observed))
+    yield from plan_roll(claim, observed.our_cluster)
     home, names = home_of(claim), {each.name for each in lost(claim.nodes)}
     going = {each.name for each in observed.nodes if each.is_deleting}
     for each in observed.machines or ():

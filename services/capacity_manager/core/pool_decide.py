@@ -14,13 +14,15 @@ from libs.common.events.scale import PoolTargeted
 from libs.common.ids import EndpointId
 from libs.common.reconciler import Plan
 from libs.common.runner import Woke
-from services.capacity_manager.core.node_loss import gone, lost, missed, note_losses
+from services.capacity_manager.core.node_loss import gone, missed, note_losses
 from services.capacity_manager.core.node_time import Look, is_confirmed, live, noted
 from services.capacity_manager.core.node_use import Need, idle_gpu_ms, idled, used, warm_among
-from services.capacity_manager.core.plan import Action, DeleteCluster, DropShare, SetWarm
+from services.capacity_manager.core.plan import Action, DeleteCluster, DropShare, LetNodeGo, SetWarm
+from services.capacity_manager.core.pool_life import is_over, note_taken, site, warm_wanted
 from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray
+from services.capacity_manager.core.replacing import ReplaceNode, advance, apart, asked, due_ms, plan_nodes, replaced
+from services.capacity_manager.core.rolling import RollCluster, note_roll, plan_roll, rolled
 from services.capacity_manager.core.state import Count, Machines, Node, Sighting
-from services.capacity_manager.core.warmth import Warm
 
 
 def decider(rules: PoolRules) -> Decide[Pool]:
@@ -37,6 +39,10 @@ def decider(rules: PoolRules) -> Decide[Pool]:
                 pool, events = _seen(pool, seen, rules, now_ms)
             case PoolTargeted(nodes=nodes) if pool.said is None or pool.said.sequence < envelope.sequence:
                 pool = replace(pool, said=Count(nodes, envelope.sequence), look=pool.look + 1)
+            case ReplaceNode() as order:
+                pool, events = asked(pool, order, now_ms)
+            case RollCluster() as order:
+                pool, events = rolled(pool, order)
             case Woke():
                 pool = replace(pool, look=pool.look + 1)
             case _:
@@ -57,13 +63,15 @@ def planner(rules: PoolRules) -> Plan[Pool, PoolSeen, Action]:
         strays = [EndpointId(each) for each in pool.strays if each in cluster.sharers]
         if strays:
             return tuple(DropShare(pool.project, pool.cluster, each) for each in strays)
-        warm = rules.of(pool.tier)
-        wanted = _warm(cluster, warm, pool.word)
+        tended = (*plan_nodes(pool, site(pool, seen, rules)), *plan_roll(pool, cluster))
+        wanted = warm_wanted(cluster, rules.of(pool.tier), pool.word) + pool.surplus
         if wanted != cluster.warm and (wanted < cluster.warm or _has_room(seen, wanted - cluster.warm)):
-            return (SetWarm(pool.project, pool.cluster, wanted),)
-        if pool.idle_since_ms is None or now_ms < pool.idle_since_ms + rules.grace_ms or warm.floor:
-            return ()
-        return (DeleteCluster(pool.project, pool.cluster, cluster.uid, is_shared=True),)
+            return (*tended, SetWarm(pool.project, pool.cluster, wanted))
+        if not is_over(pool, rules, now_ms):
+            return tended
+        # Nodes that people joined first, or their kubelets would dial a control plane that is gone.
+        guests = (LetNodeGo(pool.project, pool.cluster, each.name, each.uid, is_shared=True) for each in seen.by_hand)
+        return (*guests, DeleteCluster(pool.project, pool.cluster, cluster.uid, is_shared=True))
 
     return plan
 
@@ -92,62 +100,72 @@ def _found(pool: Pool, found: PoolFound) -> Pool:
 
 def _seen(pool: Pool, seen: PoolSeen, rules: PoolRules, now_ms: int) -> tuple[Pool, tuple[Event, ...]]:
     cluster = seen.cluster
-    nodes, told = _noted(pool, seen, Look(seen.look, now_ms, rules.confirm_gone_ms))
-    whose = _labels(pool)
-    events = [each.model_copy(update={"pool": whose}) if isinstance(each, NodeJoined) else each for each in told]
-    needed = pool.needed if cluster is None else _needed(cluster)
-    drawn = tuple(_drawn(pool, needed, now_ms))
-    events += drawn
-    if cluster is not None:  # Without it, what its nodes are for stays as it was told until they are gone.
-        quantity = 0 if cluster.is_deleting else cluster.quantity or 0
-        fresh = frozenset(each.name for each in nodes if not each.use)
-        apart = frozenset(each.name for each in lost(nodes))
-        nodes, uses = used(nodes, Need(needed, quantity, fresh, is_pool=True, apart=apart), now_ms)
-        events += uses
-    is_empty = cluster is not None and not cluster.is_deleting and not cluster.sharers
     all_gone = None
     if cluster is None and not seen.nodes:
         all_gone = pool.gone or Sighting(now_ms, seen.look)
     is_released = all_gone is not None and is_confirmed(
         all_gone, seen.look, now_ms=now_ms, confirm_gone_ms=rules.confirm_gone_ms
     )
+    was = pool
+    pool, taken = note_taken(pool, seen, is_ours=is_over(pool, rules, now_ms), is_gone=is_released)
+    nodes, told = _noted(pool, was, seen, Look(seen.look, now_ms, rules.confirm_gone_ms))
     assert not (is_released and live(nodes)), "two looks found no node, so each is confirmed gone"
+    pool = replace(pool, nodes=nodes, gone=None if is_released else all_gone, is_released=is_released)
+    if cluster is not None:
+        pool = replace(pool, template=cluster.template)
+    pool, rolls = note_roll(pool, cluster, now_ms)
+    pool, moves = advance(pool, site(pool, seen, rules), now_ms)
+    pool, uses = _used(pool, cluster, rules, now_ms)
+    return pool, (*taken, *told, *rolls, *moves, *uses)
+
+
+def _used(pool: Pool, cluster: PoolCluster | None, rules: PoolRules, now_ms: int) -> tuple[Pool, tuple[Event, ...]]:
+    """The pool with what its nodes are held for; without its cluster that stays as it was told until they are gone."""
+    needed = pool.needed if cluster is None else _needed(cluster)
+    drawn = tuple(_drawn(pool, needed, now_ms))
+    nodes, uses = pool.nodes, tuple[Event, ...]()
+    if cluster is not None:
+        quantity = 0 if cluster.is_deleting else cluster.quantity or 0
+        fresh = frozenset(each.name for each in nodes if not each.use)
+        nodes, uses = used(nodes, Need(needed, quantity, fresh, is_pool=True, apart=apart(pool)), now_ms)
+    is_empty = cluster is not None and not cluster.is_deleting and not cluster.sharers
     pool = replace(
         pool,
         nodes=nodes,
         needed=needed,
         drawn=pool.drawn + sum(each.nodes for each in drawn),
         drawn_warm=pool.drawn_warm + sum(each.warm for each in drawn),
-        warm=_warm(cluster, rules.of(pool.tier), pool.word),
+        warm=warm_wanted(cluster, rules.of(pool.tier), pool.word),
         idle=idled(pool.idle, warm_among(nodes) * (pool.machines.gpus_per_node if pool.machines else 0), now_ms),
         strays=tuple(each for each in pool.strays if cluster is not None and each in cluster.sharers),
         idle_since_ms=(now_ms if pool.idle_since_ms is None else pool.idle_since_ms) if is_empty else None,
-        gone=None if is_released else all_gone,
-        is_released=is_released,
     )
-    return pool, tuple(events)
+    return pool, (*drawn, *uses)
 
 
-def _noted(pool: Pool, seen: PoolSeen, look: Look) -> tuple[tuple[Node, ...], tuple[Event, ...]]:
+def _noted(pool: Pool, was: Pool, seen: PoolSeen, look: Look) -> tuple[tuple[Node, ...], tuple[Event, ...]]:
     """The nodes as seen, and what to tell of them: who came, who went, and who was lost without our asking."""
-    kept = seen.cluster.quantity or 0 if seen.cluster is not None and not seen.cluster.is_deleting else 0
     nodes, told = noted(pool.nodes, seen.nodes, pool.machines, look)
-    nodes = missed(nodes, pool.nodes, kept=kept, asked=())
+    whose = _labels(pool)
+    told = tuple(each.model_copy(update={"pool": whose}) if isinstance(each, NodeJoined) else each for each in told)
+    nodes = missed(nodes, pool.nodes, kept=_kept(pool, was, seen.cluster), asked=replaced(pool))
     vanished = gone(nodes, pool.nodes, look)
     nodes, losses = note_losses(nodes, seen.nodes, None, look)
     return nodes, (*vanished, *told, *losses)
+
+
+def _kept(pool: Pool, was: Pool, cluster: PoolCluster | None) -> int:
+    """Nodes that are to stay: all of a cluster that somebody else took away, none of one that we did."""
+    if cluster is None or cluster.is_deleting:
+        return len(pool.nodes) if pool.uid else 0
+    is_another = bool(was.uid) and was.uid != pool.uid
+    return len(pool.nodes) if is_another else cluster.quantity or 0
 
 
 def _needed(cluster: PoolCluster) -> int:
     if cluster.is_deleting or cluster.quantity is None:
         return 0
     return max(0, cluster.quantity - cluster.warm)
-
-
-def _warm(cluster: PoolCluster | None, warm: Warm, said: int | None) -> int:
-    if cluster is None or cluster.is_deleting:
-        return 0
-    return warm.wanted(said) if cluster.sharers else warm.floor
 
 
 def _drawn(pool: Pool, needed: int, now_ms: int) -> Iterator[PoolDrawn]:
@@ -183,4 +201,4 @@ def _wake_at_ms(pool: Pool, rules: PoolRules, now_ms: int) -> int | None:
     ]
     if pool.idle_since_ms is not None and (end_ms := pool.idle_since_ms + rules.grace_ms) > now_ms:
         dues.append(end_ms)
-    return min(dues, default=None)
+    return min((*dues, *due_ms(pool, now_ms)), default=None)

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from libs.common.events.event import Contract, Internal, Owner
 from libs.common.store.port import Attention
 from libs.common.units import MINUTE_MS, SECOND_MS
-from services.capacity_manager.core.observed import NodeSeen
+from services.capacity_manager.core.observed import GpuNode, HandNode, MachineSeen, NodeSeen
 from services.capacity_manager.core.state import (
     LIVE,
     NEVER_IDLE,
@@ -21,8 +21,12 @@ from services.capacity_manager.core.state import (
     Idle,
     Machines,
     Node,
+    Replacement,
+    Roll,
     Sighting,
+    surplus_of,
 )
+from services.capacity_manager.core.vnode import NO_SANDBOXES, Sandboxes
 from services.capacity_manager.core.warmth import ALL_COLD, COLD, Warm
 
 POOL: Final = "pool"
@@ -35,6 +39,7 @@ class PoolRules:
     confirm_gone_ms: int = 30 * SECOND_MS
     grace_ms: int = 10 * MINUTE_MS
     warm: Mapping[str, Warm] = field(default_factory=lambda: ALL_COLD)
+    sandboxes: Sandboxes = NO_SANDBOXES
 
     def of(self, tier: str) -> Warm:
         """What the tier keeps warm."""
@@ -69,17 +74,27 @@ class SharesStray(Internal):
 
 
 class PoolCluster(Contract):
-    """The shared cluster. `quantity` are the nodes of its pool (None: unreadable), of which `warm` are nobody's yet."""
+    """The shared cluster. `quantity` are the nodes of its pool (None: unreadable), of which `warm` are nobody's yet.
+
+    `template` is what it is made by, as `<name>@<version>`, and `refusal` why the Platform can't make it so.
+    """
 
     uid: str
     is_deleting: bool
     quantity: int | None
     warm: int
     sharers: tuple[str, ...]
+    is_ready: bool = True
+    template: str = ""
+    refusal: str = ""
 
 
 class PoolSeen(Internal):
-    """What the Platform holds of a pool. `free` nodes are asked for only where it is to have more warm ones."""
+    """What the Platform holds of a pool. `free` nodes are asked for only where more are to come.
+
+    What is inside is asked for only while a node is replaced (None: not asked, or no answer): its `machines`, how many
+    `pods` of ours are on that of the claim `node`, what vNode needs; and nodes joined `by_hand` while nobody is in it.
+    """
 
     kind: ClassVar[str] = "internal.pool_seen"
     owner: ClassVar[Owner] = Owner.CAPACITY_MANAGER
@@ -88,6 +103,13 @@ class PoolSeen(Internal):
     cluster: PoolCluster | None
     nodes: tuple[NodeSeen, ...] = ()
     free: int | None = None
+    machines: tuple[MachineSeen, ...] | None = None
+    gpu_nodes: tuple[GpuNode, ...] = ()
+    node: str = ""
+    pods: int | None = None
+    is_licensed: bool | None = None
+    has_runtime_class: bool | None = None
+    by_hand: tuple[HandNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +118,8 @@ class Pool:
 
     `strays` are endpoints without a claim whose shares are to go. `drawn` are all nodes that endpoints came to need,
     and `drawn_warm` those of them that stood warm: the hit rate. `warm` nodes are to stand ready, `said` is the
-    autoscaler's word on that, and `idle` how long GPUs did.
+    autoscaler's word on that, and `idle` how long GPUs did. `uid` is of the cluster that last stood, `template`
+    what it was made by; it `is_taken` if somebody else deleted it. `replacements` and `roll` are as of claims.
     """
 
     id: str
@@ -120,6 +143,21 @@ class Pool:
     said: Count | None = None
     idle: Idle = NEVER_IDLE
     node_cost: int = 0
+    uid: str = ""
+    is_taken: bool = False
+    template: str = ""
+    replacements: tuple[Replacement, ...] = ()
+    roll: Roll | None = None
+
+    @property
+    def replacement(self) -> Replacement | None:
+        """The one that is under way: the first."""
+        return self.replacements[0] if self.replacements else None
+
+    @property
+    def surplus(self) -> int:
+        """Nodes beyond those that are wanted, while one takes the place of another."""
+        return surplus_of(self.replacements)
 
     @property
     def word(self) -> int | None:
@@ -128,8 +166,11 @@ class Pool:
 
 
 def attention_of(pool: Pool) -> Attention:
-    """A pool is watched while anything of it may stand."""
-    return Attention.NONE if pool.is_released or not pool.project else Attention.WATCH
+    """A pool is watched while anything of it may stand, and closely while one of its nodes is replaced."""
+    if pool.is_released or not pool.project:
+        return Attention.NONE
+    is_rolling = pool.roll is not None and not pool.roll.is_queued
+    return Attention.NOW if pool.replacements or is_rolling else Attention.WATCH
 
 
 def scope_of(pool: Pool) -> str:

@@ -104,7 +104,10 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A node that is to go for a reason. `surges`: whether another one comes first; None while that is not known."""
+    """A node that is to go for a reason. `surges`: whether another one comes first; None while that is not known.
+
+    Of a cluster that is shared, `moving` are the endpoints that were told that it drains.
+    """
 
     node: str
     reason: str
@@ -114,6 +117,13 @@ class Replacement:
     surges: bool | None = None
     due_ms: int = 0
     is_late: bool = False
+    moving: tuple[str, ...] = ()
+
+
+def surplus_of(replacements: tuple[Replacement, ...]) -> int:
+    """Nodes beyond those that are wanted, while one takes the place of another."""
+    job = replacements[0] if replacements else None
+    return int(job is not None and bool(job.surges) and job.step is not Step.RETIRING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +196,7 @@ class Claim:
     @property
     def surplus(self) -> int:
         """Nodes beyond those that are wanted, while one takes the place of another."""
-        job = self.replacement
-        return int(job is not None and bool(job.surges) and job.step is not Step.RETIRING)
+        return surplus_of(self.replacements)
 
     @property
     def region(self) -> str:

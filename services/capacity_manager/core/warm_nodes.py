@@ -14,7 +14,8 @@ from libs.common.events.event import Event
 from libs.common.events.facts import Fact
 from services.capacity_manager.core.node_use import Need, idle_gpu_ms, idled, used, warm_among
 from services.capacity_manager.core.observed import Observed
-from services.capacity_manager.core.state import Claim, Step
+from services.capacity_manager.core.replacing import apart
+from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.tenancy import is_shared
 from services.capacity_manager.core.warmth import COLD, Warm
 
@@ -37,16 +38,10 @@ def noted(claim: Claim, seen: Observed, told: tuple[Event, ...], now_ms: int) ->
     if not cluster.warm and not any(each.use for each in claim.nodes):
         return claim if not claim.warm else replace(claim, warm=0), told
     fresh = frozenset(each.claim for each in told if isinstance(each, NodeJoined))
-    need = Need(cluster.quantity - cluster.warm, cluster.quantity, fresh, apart=_apart(claim))
+    need = Need(cluster.quantity - cluster.warm, cluster.quantity, fresh, apart=apart(claim))
     nodes, uses = used(claim.nodes, need, now_ms)
     gpus = warm_among(nodes) * (claim.machines.gpus_per_node if claim.machines else 0)
     return replace(claim, nodes=nodes, warm=cluster.warm, idle=idled(claim.idle, gpus, now_ms)), (*told, *uses)
-
-
-def _apart(claim: Claim) -> frozenset[str]:
-    """Nodes that are lost, or drain because another one takes their place."""
-    leaving = {each.node for each in claim.replacements if each.step is not Step.PREPARING}
-    return frozenset(leaving | {each.name for each in claim.nodes if each.lost_at_ms is not None})
 
 
 def drawn(granted: Claim, before: Claim, *, now_ms: int) -> tuple[Claim, tuple[Event, ...]]:

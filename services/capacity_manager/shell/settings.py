@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
 from libs.common.units import SECOND_MS
+from services.capacity_manager.core.cluster_template import Recipe
 from services.capacity_manager.core.decide import Rules
 from services.capacity_manager.core.orphans import Caution
 from services.capacity_manager.core.pools import PoolRules
+from services.capacity_manager.core.tenancy import Tenancy
 from services.capacity_manager.core.tiers import TierSight
+from services.capacity_manager.core.vnode import Sandboxes
 from services.capacity_manager.shell.templates import DIRECTORY
 
 
@@ -38,12 +41,16 @@ class Settings(CommonSettings):
 
     pool_grace_s: float = Field(default=600.0, gt=0)  # A cluster boots for a minute; an hour of it empty costs little.
 
-    def pools(self, tiers: Iterable[TierSight]) -> PoolRules:
+    def pools(self, tiers: Sequence[TierSight], recipes: Iterable[Recipe] = ()) -> PoolRules:
         """How clusters that endpoints share are kept."""
         return PoolRules(
             confirm_gone_ms=self.rules().confirm_gone_ms,
             grace_ms=max(1, round(self.pool_grace_s * SECOND_MS)),
             warm={each.name: each.warm for each in tiers},
+            sandboxes=Sandboxes(
+                tiers=frozenset(each.name for each in tiers if each.tenancy == Tenancy.VNODE),
+                images={f"{each.name}@{each.version}": each.image for each in recipes},
+            ),
         )
 
     def caution(self) -> Caution:

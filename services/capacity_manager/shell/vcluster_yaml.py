@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.capacity_manager.core.cluster_template import App, Recipe, Schedule
 from services.capacity_manager.core.tenancy import Tenancy
+from services.capacity_manager.core.vnode import Image
 
 Label = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -33,6 +34,11 @@ class _AppFile(_Strict):
     version: str = ""
 
 
+class _ImageFile(_Strict):
+    kernel: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+")] = ""
+    containerd: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+")] = ""
+
+
 class _Nodes(_Strict):
     provider: Name
     node_type: NodeType
@@ -41,6 +47,7 @@ class _Nodes(_Strict):
     properties: dict[str, Label] = {}
     labels: dict[str, Label] = {}
     gpu_taint: bool = True
+    image: _ImageFile = _ImageFile()
 
 
 class _SnapshotsFile(_Strict):
@@ -98,6 +105,7 @@ class RecipeFile(_Strict):
             pod_security=self.pod_security,
             apps=tuple(App(each.name, each.namespace, each.version) for each in self.apps),
             snapshots=self.snapshots.schedule_of() if self.snapshots else None,
+            image=Image(self.nodes.image.kernel, self.nodes.image.containerd),
         )
 
 

@@ -2,89 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from libs.common.events.capacity import NodeJoined, NodeLost, NodeReleased, NodeUse, NodeUsed, PoolDrawn
 from libs.common.events.envelope import Envelope
-from libs.common.events.event import Event
 from libs.common.events.scale import PoolInputs, PoolTargeted
 from libs.common.ids import EndpointId, EventId, ProjectId, TenantId
-from libs.common.runner import Woke
 from libs.common.units import MINUTE_MS
-from services.capacity_manager.core.observed import NodeSeen
 from services.capacity_manager.core.orphans import Caution, PoolStanding, stray_shares
 from services.capacity_manager.core.plan import DeleteCluster, DropShare, SetWarm
-from services.capacity_manager.core.pool_decide import decider, planner
-from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen, SharesStray
+from services.capacity_manager.core.pools import Pool, SharesStray
 from services.capacity_manager.core.tenancy import pool_id
 from services.capacity_manager.core.warmth import Warm
 from services.capacity_manager.service import its_endpoint, its_pool
+from tests.unit.capacity_manager.a_pool import EMPTY, FOUND, POOL_RULES, PoolBench, a_pool_cluster
 from tests.unit.capacity_manager.builders import NOW, a_node
-
-RULES: Final = PoolRules(confirm_gone_ms=30_000, grace_ms=10 * MINUTE_MS, warm={"l40s-shared": Warm(2, 0)})
-FOUND: Final = PoolFound(
-    uid="uid-1",
-    project="mr-pool",
-    cluster="sc-a",
-    tenant_id="",
-    project_id="",
-    tier="l40s-shared",
-    region="eu-1",
-    node_type="terraform.gpu-l40s",
-    gpus_per_node=1,
-)
-EMPTY: Final = PoolCluster(uid="uid-1", is_deleting=False, quantity=0, warm=0, sharers=())
-
-
-def a_cluster(*sharers: str, quantity: int, warm: int = 0) -> PoolCluster:
-    return EMPTY.model_copy(update={"quantity": quantity, "warm": warm, "sharers": sharers})
-
-
-@dataclass
-class PoolBench:
-    """One pool, stepped by hand."""
-
-    rules: PoolRules = RULES
-    now_ms: int = NOW
-    pool: Pool = field(default_factory=lambda: Pool("sc-a"))
-    told: list[Event] = field(default_factory=list)
-    wake_at_ms: int | None = None
-
-    def __post_init__(self) -> None:
-        self.take(FOUND)
-
-    def take(self, data: Event, *, sequence: int = 0) -> None:
-        envelope = Envelope(EventId(f"e{self.now_ms}"), data, "sc-a", self.now_ms, sequence=sequence)
-        decision = decider(self.rules)(self.pool, envelope, self.now_ms)
-        self.pool, self.wake_at_ms = decision.state, decision.wake_at_ms
-        self.told += decision.events
-
-    def see(
-        self, cluster: PoolCluster | None, nodes: Sequence[NodeSeen] = (), *, free: int | None = None
-    ) -> tuple[object, ...]:
-        seen = PoolSeen(look=self.pool.look, cluster=cluster, nodes=tuple(nodes), free=free)
-        self.take(seen)
-        return planner(self.rules)(self.pool, seen, self.now_ms)
-
-    def wake(self) -> None:
-        assert self.wake_at_ms is not None, "nothing is to be woken"
-        self.now_ms = max(self.now_ms, self.wake_at_ms)
-        self.take(Woke(due_ms=self.wake_at_ms))
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [each for each in self.told if isinstance(each, kind)]
-
-    def uses(self) -> dict[str, NodeUse]:
-        return {each.claim: each.use for each in self.of(NodeUsed)}
 
 
 def test_each_node_is_told_once_with_its_pool_and_what_it_is_held_for() -> None:
     bench = PoolBench()
     nodes = [a_node("n1"), a_node("n2")]
-    bench.see(a_cluster("ep-a", quantity=2, warm=1), nodes)
-    bench.see(a_cluster("ep-a", quantity=2, warm=1), nodes)
+    bench.see(a_pool_cluster("ep-a", quantity=2, warm=1), nodes)
+    bench.see(a_pool_cluster("ep-a", quantity=2, warm=1), nodes)
 
     assert [(each.claim, each.pool.cluster) for each in bench.of(NodeJoined)] == [("n1", "sc-a"), ("n2", "sc-a")]
     assert bench.uses() == {"n1": NodeUse.SERVING, "n2": NodeUse.WARM}
@@ -94,8 +34,8 @@ def test_each_node_is_told_once_with_its_pool_and_what_it_is_held_for() -> None:
 def test_who_comes_draws_on_warm_nodes_and_the_hit_is_told() -> None:
     bench = PoolBench()
     nodes = [a_node("n1"), a_node("n2")]
-    bench.see(a_cluster("ep-a", quantity=2, warm=1), nodes)
-    bench.see(a_cluster("ep-a", "ep-b", "ep-c", quantity=3, warm=0), nodes)
+    bench.see(a_pool_cluster("ep-a", quantity=2, warm=1), nodes)
+    bench.see(a_pool_cluster("ep-a", "ep-b", "ep-c", quantity=3, warm=0), nodes)
 
     assert bench.of(PoolDrawn)[-1] == PoolDrawn(tier="l40s-shared", region="eu-1", nodes=2, warm=1)
     assert (bench.pool.drawn, bench.pool.drawn_warm) == (3, 1)
@@ -105,13 +45,13 @@ def test_who_comes_draws_on_warm_nodes_and_the_hit_is_told() -> None:
 def test_warm_nodes_are_made_up_to_the_target_where_there_is_room_and_never_ahead_of_others() -> None:
     bench = PoolBench()
 
-    assert bench.see(a_cluster("ep-a", quantity=1), free=2) == (SetWarm("mr-pool", "sc-a", 2),)
-    assert bench.see(a_cluster("ep-a", quantity=1), free=1) == ()
-    assert bench.see(a_cluster("ep-a", quantity=4, warm=3)) == (SetWarm("mr-pool", "sc-a", 2),)
+    assert bench.see(a_pool_cluster("ep-a", quantity=1), free=2) == (SetWarm("mr-pool", "sc-a", 2),)
+    assert bench.see(a_pool_cluster("ep-a", quantity=1), free=1) == ()
+    assert bench.see(a_pool_cluster("ep-a", quantity=4, warm=3)) == (SetWarm("mr-pool", "sc-a", 2),)
 
 
 def test_the_autoscaler_s_word_is_the_target_within_the_tier_also_if_it_came_before_the_cluster_was_found() -> None:
-    rules = replace(RULES, warm={"l40s-shared": Warm(target=1, floor=0, ceiling=4)})
+    rules = replace(POOL_RULES, warm={"l40s-shared": Warm(target=1, floor=0, ceiling=4)})
     inputs = PoolInputs(window_ms=1, draws=1, at_once=3, boot_ms=1)
     bench = PoolBench(rules=rules)
     bench.pool = Pool("sc-a")
@@ -120,10 +60,10 @@ def test_the_autoscaler_s_word_is_the_target_within_the_tier_also_if_it_came_bef
 
     bench.take(FOUND)
 
-    assert bench.see(a_cluster("ep-a", quantity=1), free=9) == (SetWarm("mr-pool", "sc-a", 3),)
+    assert bench.see(a_pool_cluster("ep-a", quantity=1), free=9) == (SetWarm("mr-pool", "sc-a", 3),)
     bench.take(PoolTargeted(nodes=9, reason="r", inputs=inputs), sequence=8)
-    assert bench.see(a_cluster("ep-a", quantity=4, warm=3), free=9) == (SetWarm("mr-pool", "sc-a", 4),)
-    assert bench.see(a_cluster(quantity=3, warm=3)) == (SetWarm("mr-pool", "sc-a", 0),), (
+    assert bench.see(a_pool_cluster("ep-a", quantity=4, warm=3), free=9) == (SetWarm("mr-pool", "sc-a", 4),)
+    assert bench.see(a_pool_cluster(quantity=3, warm=3)) == (SetWarm("mr-pool", "sc-a", 0),), (
         "while nobody is in it: the floor"
     )
 
@@ -140,10 +80,10 @@ def test_a_target_goes_to_the_pool_or_to_the_claim_that_it_is_about_and_to_nothi
 
 def test_an_empty_cluster_waits_for_the_next_one_and_goes_when_nobody_came() -> None:
     bench = PoolBench()
-    assert bench.see(a_cluster(quantity=2, warm=2)) == (SetWarm("mr-pool", "sc-a", 0),)
+    assert bench.see(a_pool_cluster(quantity=2, warm=2)) == (SetWarm("mr-pool", "sc-a", 0),)
     assert bench.see(EMPTY) == ()
     bench.now_ms += 5 * MINUTE_MS
-    bench.see(a_cluster("ep-late", quantity=3, warm=2))
+    bench.see(a_pool_cluster("ep-late", quantity=3, warm=2))
     bench.see(EMPTY)
     bench.now_ms += 9 * MINUTE_MS
     assert bench.see(EMPTY) == (), "the grace began anew"
@@ -154,17 +94,17 @@ def test_an_empty_cluster_waits_for_the_next_one_and_goes_when_nobody_came() -> 
 
 
 def test_a_floor_stays_warm_while_nobody_is_in_it_and_so_does_its_cluster() -> None:
-    bench = PoolBench(rules=replace(RULES, warm={"l40s-shared": Warm(2, 1)}))
+    bench = PoolBench(rules=replace(POOL_RULES, warm={"l40s-shared": Warm(2, 1)}))
     bench.see(EMPTY)
     bench.now_ms += 60 * MINUTE_MS
 
     assert bench.see(EMPTY, free=5) == (SetWarm("mr-pool", "sc-a", 1),)
-    assert bench.see(a_cluster(quantity=1, warm=1)) == ()
+    assert bench.see(a_pool_cluster(quantity=1, warm=1)) == ()
 
 
 def test_gone_is_seen_gone_twice_and_a_cluster_made_anew_is_found_anew() -> None:
     bench = PoolBench()
-    bench.see(a_cluster("ep-a", quantity=1), [a_node("n1")])
+    bench.see(a_pool_cluster("ep-a", quantity=1), [a_node("n1")])
     gone_at_ms = bench.now_ms = NOW + MINUTE_MS
     bench.see(None)
     assert not bench.of(NodeReleased)
@@ -179,11 +119,11 @@ def test_gone_is_seen_gone_twice_and_a_cluster_made_anew_is_found_anew() -> None
 
 def test_while_the_cluster_can_t_be_seen_nothing_new_is_said_of_its_nodes() -> None:
     bench = PoolBench()
-    bench.see(a_cluster("ep-a", quantity=1), [a_node("n1")])
+    bench.see(a_pool_cluster("ep-a", quantity=1), [a_node("n1")])
     before = list(bench.told)
 
     bench.see(None, [a_node("n1")])
-    bench.see(a_cluster("ep-a", quantity=1), [a_node("n1")])
+    bench.see(a_pool_cluster("ep-a", quantity=1), [a_node("n1")])
 
     assert bench.told == before
 
@@ -192,8 +132,10 @@ def test_a_share_that_is_nobody_s_is_dropped_and_only_that() -> None:
     bench = PoolBench()
     bench.take(SharesStray(endpoint_ids=("ep-lost",)))
 
-    assert bench.see(a_cluster("ep-a", "ep-lost", quantity=2)) == (DropShare("mr-pool", "sc-a", EndpointId("ep-lost")),)
-    bench.see(a_cluster("ep-a", quantity=2, warm=2))
+    assert bench.see(a_pool_cluster("ep-a", "ep-lost", quantity=2)) == (
+        DropShare("mr-pool", "sc-a", EndpointId("ep-lost")),
+    )
+    bench.see(a_pool_cluster("ep-a", quantity=2, warm=2))
     assert bench.pool.strays == ()
 
 
@@ -235,7 +177,7 @@ def test_where_too_many_shares_seem_nobody_s_it_is_our_database_that_is_wrong() 
 
 def test_a_node_that_fails_is_told_to_be_lost_and_a_warm_one_serves_in_its_place() -> None:
     bench = PoolBench()
-    cluster = a_cluster("ep-a", quantity=2, warm=1)
+    cluster = a_pool_cluster("ep-a", quantity=2, warm=1)
     bench.see(cluster, [a_node("n1"), a_node("n2")])
 
     bench.see(cluster, [a_node("n1", joined=False, phase="Failed"), a_node("n2")])
@@ -247,11 +189,11 @@ def test_a_node_that_fails_is_told_to_be_lost_and_a_warm_one_serves_in_its_place
 
 def test_a_node_that_the_pool_gave_up_because_it_was_made_smaller_is_not_lost() -> None:
     bench = PoolBench()
-    bench.see(a_cluster("ep-a", quantity=2, warm=1), [a_node("n1"), a_node("n2")])
+    bench.see(a_pool_cluster("ep-a", quantity=2, warm=1), [a_node("n1"), a_node("n2")])
 
-    bench.see(a_cluster("ep-a", quantity=1, warm=0), [a_node("n1")])
+    bench.see(a_pool_cluster("ep-a", quantity=1, warm=0), [a_node("n1")])
     bench.wake()
-    bench.see(a_cluster("ep-a", quantity=1, warm=0), [a_node("n1")])
+    bench.see(a_pool_cluster("ep-a", quantity=1, warm=0), [a_node("n1")])
 
     assert [each.claim for each in bench.of(NodeReleased)] == ["n2"]
     assert bench.of(NodeLost) == []

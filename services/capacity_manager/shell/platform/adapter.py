@@ -151,6 +151,7 @@ class Platform:
             case ResizeCluster():
                 self._resize(action)
             case LetNodeGo():
+                sharing.insist_on_nobody(self._client, self._instances(action.project), action)
                 guests.let_go(self._client, action)
             case SetShare() | SetWarm() | DropShare() | DeleteCluster():
                 sharing.apply(self._client, self._instances(action.project), action)

@@ -6,14 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from libs.common.errors import Unavailable
+from libs.common.errors import Rejected, Unavailable
+from services.capacity_manager.core.cluster_template import RUNTIME_CLASS
 from services.capacity_manager.core.observed import ClusterSeen, GpuNode, HandNode, MachineSeen, NodeSeen, Question
+from services.capacity_manager.core.pools import Pool, PoolSeen
+from services.capacity_manager.core.state import NO_PROJECT, NO_TENANT, Step
 from services.capacity_manager.core.tenancy import Home
 from services.capacity_manager.shell.platform import guests, labels, readings
 from services.capacity_manager.shell.platform.client import PlatformClient
 
 Json = dict[str, Any]
 
+FEATURES: Final = "/kubernetes/management/apis/management.loft.sh/v1/features"
+FEATURE: Final = "vnode-runtime"
+RUNTIME_CLASSES: Final = "node.k8s.io/v1/runtimeclasses"
 OF_ENDPOINT: Final = "millrace.dev/endpoint"  # What runtime-deployer labels its pods with.
 
 
@@ -47,6 +53,38 @@ def look(
         pods=_pods_on(client, nodes, home, question.node) if question.node else None,
         by_hand=guests.by_hand(nodes, (each.name for each in claims)) if is_ending else (),
     )
+
+
+def look_at_pool(client: PlatformClient, pool: Pool, seen: PoolSeen) -> PoolSeen:
+    """What was seen of a pool, with its cluster's inside. Raises Unavailable.
+
+    While a node is replaced: all nodes, what of ours is on the one that drains, and what vNode needs before one does.
+    While nobody is in it: the nodes that people joined, which are let go before the cluster.
+    """
+    nodes, job = client.list(guests.nodes_of(pool.project, pool.cluster)), pool.replacement
+    claims = tuple(each.name for each in seen.nodes)
+    found: Json = {"by_hand": guests.by_hand(nodes, claims) if seen.cluster and not seen.cluster.sharers else ()}
+    if job is not None:
+        found |= {"machines": readings.machines(nodes), "gpu_nodes": readings.gpu_nodes(nodes)}
+    if job is not None and job.step is Step.PREPARING:
+        classes = f"/kubernetes/project/{pool.project}/virtualcluster/{pool.cluster}/apis/{RUNTIME_CLASSES}"
+        found |= {
+            "has_runtime_class": client.get(classes, RUNTIME_CLASS) is not None,
+            "is_licensed": _is_licensed(client),
+        }
+    if job is not None and job.step is Step.DRAINING:
+        home = Home(pool.project, pool.cluster, NO_TENANT, NO_PROJECT, is_shared=True)
+        found |= {"node": job.node, "pods": _pods_on(client, nodes, home, job.node)}
+    return seen.model_copy(update=found)
+
+
+def _is_licensed(client: PlatformClient) -> bool | None:
+    """Whether the licence has sandboxes; None where our key may not ask."""
+    try:
+        features = {str(each["metadata"]["name"]): each.get("status") or {} for each in client.list(FEATURES)}
+    except (Unavailable, Rejected):
+        return None
+    return (features.get(FEATURE) or {}).get("status") == "active"
 
 
 def _pods_on(client: PlatformClient, nodes: Iterable[Json], home: Home, claim: str) -> int | None:

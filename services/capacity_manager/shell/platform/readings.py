@@ -57,12 +57,7 @@ def cluster_seen(instance: Json, *, wanted: labels.Labels, sharer: str = "") -> 
     shared = shares.of(instance) if sharer else {}
     mine = shared.get(sharer)
     theirs, status = labels.of(instance), instance.get("status") or {}
-    resolved = _condition(status, "TemplateResolved")
-    refusal = ""
-    if resolved is not None and resolved.get("status") == "False":
-        refusal = TEMPLATE_REFUSALS.get(str(resolved.get("reason", "")), "")
-    if status.get("phase") == "Failed" and status.get("reason") == "FeatureNotAllowed":
-        refusal = Reason.LICENCE_MISSING
+    resolved, refusal = _condition(status, "TemplateResolved"), _refusal(status)
     said = (resolved or {}).get("message") if refusal in TEMPLATE_REFUSALS.values() else None
     return ClusterSeen(
         is_ours=all(theirs.get(key) == value for key, value in wanted.items()),
@@ -83,13 +78,27 @@ def cluster_seen(instance: Json, *, wanted: labels.Labels, sharer: str = "") -> 
 
 def pool_seen(instance: Json) -> PoolCluster:
     """A shared cluster, as its pool sees it."""
+    status, is_deleting = instance.get("status") or {}, bool(instance["metadata"].get("deletionTimestamp"))
     return PoolCluster(
         uid=str(instance["metadata"].get("uid", "")),
-        is_deleting=bool(instance["metadata"].get("deletionTimestamp")),
+        is_deleting=is_deleting,
         quantity=quantity_of(instance),
         warm=shares.warm_of(instance),
         sharers=tuple(sorted(shares.of(instance))),
+        is_ready=status.get("phase") == "Ready" and not is_deleting,
+        template=_template_of(instance),
+        refusal=_refusal(status),
     )
+
+
+def _refusal(status: Json) -> str:
+    """Why the Platform can't make the cluster by its template, if so."""
+    if status.get("phase") == "Failed" and status.get("reason") == "FeatureNotAllowed":
+        return Reason.LICENCE_MISSING
+    resolved = _condition(status, "TemplateResolved")
+    if resolved is None or resolved.get("status") != "False":
+        return ""
+    return TEMPLATE_REFUSALS.get(str(resolved.get("reason", "")), "")
 
 
 def _template_of(instance: Json) -> str:
@@ -213,7 +222,8 @@ def machines(nodes: Iterable[Json]) -> tuple[MachineSeen, ...]:
     """The tenant's nodes and the claims that they came of, by name: by our label, or else of the same name."""
     found = []
     for node in nodes:
-        ready = _condition(node.get("status") or {}, "Ready") or {}
+        status = node.get("status") or {}
+        ready, info = _condition(status, "Ready") or {}, status.get("nodeInfo") or {}
         name = str(node["metadata"]["name"])
         found.append(
             MachineSeen(
@@ -223,9 +233,16 @@ def machines(nodes: Iterable[Json]) -> tuple[MachineSeen, ...]:
                 is_ready=ready.get("status") == "True",
                 since_ms=_epoch_ms(ready.get("lastTransitionTime")),
                 is_cordoned=bool((node.get("spec") or {}).get("unschedulable")),
+                kernel=str(info.get("kernelVersion") or ""),
+                containerd=_containerd(str(info.get("containerRuntimeVersion") or "")),
             )
         )
     return tuple(sorted(found, key=lambda node: node.name))
+
+
+def _containerd(runtime: str) -> str:
+    """Its version of containerd; what another runtime says is told as it is, so that it is not taken for none."""
+    return runtime.removeprefix("containerd://")
 
 
 def _node_seen(claim: Json) -> NodeSeen:

@@ -7,10 +7,10 @@ from typing import Any
 
 from libs.common.errors import Unavailable
 from services.capacity_manager.core.placement import nodes_for
-from services.capacity_manager.core.plan import DeleteCluster, DropShare, SetShare, SetWarm
+from services.capacity_manager.core.plan import DeleteCluster, DropShare, LetNodeGo, SetShare, SetWarm
 from services.capacity_manager.core.pools import Pool, PoolSeen
 from services.capacity_manager.core.reasons import Reason
-from services.capacity_manager.shell.platform import labels, readings, shares
+from services.capacity_manager.shell.platform import inside, labels, readings, shares
 from services.capacity_manager.shell.platform.client import PlatformClient
 from services.capacity_manager.shell.platform.shares import Share
 
@@ -27,15 +27,25 @@ class Paths:
 
 
 def look(client: PlatformClient, pool: Pool, warm: int, paths: Paths) -> PoolSeen:
-    """What there is of a pool; and, if it has fewer warm nodes than it is to have, how many are free."""
+    """What there is of a pool; how many nodes are free, where more are to come; and its inside, where that matters.
+
+    A cluster that does not answer is seen from outside all the same.
+    """
     instance = client.get(paths.instances, pool.cluster)
     mine = labels.of_cluster(tenant_id=pool.tenant_id, project_id=pool.project_id, endpoint_id="")
     cluster = readings.pool_seen(instance) if instance and labels.are_in(mine, instance) else None
-    free = None
-    if cluster is not None and cluster.warm < warm and pool.machines is not None:
+    job, free = pool.replacement, None
+    may_grow = cluster is not None and (cluster.warm < warm or (job is not None and job.surges is None))
+    if may_grow and pool.machines is not None:
         free = readings.node_type_seen(client.get(paths.node_types, pool.machines.node_type)).free
     nodes = readings.nodes_seen(client.list(paths.claims), cluster=pool.cluster)
-    return PoolSeen(look=pool.look, cluster=cluster, nodes=nodes, free=free)
+    seen = PoolSeen(look=pool.look, cluster=cluster, nodes=nodes, free=free)
+    if cluster is None or not cluster.is_ready or cluster.is_deleting or not (job or not cluster.sharers):
+        return seen
+    try:
+        return inside.look_at_pool(client, pool, seen)
+    except Unavailable:
+        return seen
 
 
 def apply(client: PlatformClient, path: str, action: SetShare | SetWarm | DropShare | DeleteCluster) -> None:
@@ -92,10 +102,22 @@ def delete(client: PlatformClient, path: str, wanted: DeleteCluster) -> None:
         found = client.get(path, wanted.name)
         if found is None:
             return
-        if shares.of(found):
-            raise Unavailable(f"somebody came to share {wanted.name}; it stays", code=Reason.PLATFORM_CONFLICT)
-        version = str(found["metadata"]["resourceVersion"])
+        version = _insist_on_no_share(found, wanted.name)
     client.delete(path, wanted.name, uid=wanted.uid, version=version)
+
+
+def insist_on_nobody(client: PlatformClient, path: str, wanted: LetNodeGo) -> None:
+    """Raise Unavailable if the node is of a shared cluster that somebody came to since it was seen."""
+    found = client.get(path, wanted.cluster) if wanted.is_shared else None
+    if found is not None:
+        _insist_on_no_share(found, wanted.cluster)
+
+
+def _insist_on_no_share(found: Json, name: str) -> str:
+    """The version in which nobody has a share."""
+    if shares.of(found):
+        raise Unavailable(f"somebody came to share {name}; it stays", code=Reason.PLATFORM_CONFLICT)
+    return str(found["metadata"]["resourceVersion"])
 
 
 def _standing(client: PlatformClient, path: str, name: str) -> Json:
