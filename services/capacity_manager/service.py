@@ -23,6 +23,7 @@ from libs.common.service import Service
 from services.capacity_manager.core import pool_decide
 from services.capacity_manager.core.decide import Rules, decider
 from services.capacity_manager.core.lifecycle import attention_of
+from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.plan import Action, plan
 from services.capacity_manager.core.pool_decide import planner
 from services.capacity_manager.core.pools import POOL, Pool, PoolRules, PoolSeen, scope_of
@@ -60,6 +61,24 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str]]]] = Mappin
 )
 
 
+class ClaimWorld:
+    """The `World` of claims. Whoever sees a shared cluster has its pool taken in."""
+
+    def __init__(self, capacity: Capacity, collector: Collector) -> None:
+        self._capacity = capacity
+        self._collector = collector
+
+    def observe(self, state: Claim) -> Observed:
+        """What is there of it. Raises Unavailable."""
+        seen = self._capacity.observe(state)
+        self._collector.take_in(state, seen)
+        return seen
+
+    def apply(self, action: Action) -> None:
+        """Do one thing; doing it again changes nothing."""
+        self._capacity.apply(action)
+
+
 class PoolWorld:
     """The `World` of pools."""
 
@@ -83,7 +102,7 @@ def build(ports: Ports) -> Service:
     collector = Collector(runner, pools, ports.capacity, ports.store, ports.clock, ports.caution)
     reconciler = Reconciler(
         runner,
-        ports.capacity,
+        ClaimWorld(ports.capacity, collector),
         plan,
         store=ports.store,
         clock=ports.clock,

@@ -8,7 +8,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
 from libs.common.decision import Decision, Give
-from libs.common.events.capacity import CapacityReleased, NodeJoined, NodeReleased, NodeUse, NodeUsed
+from libs.common.events.capacity import CapacityReleased, NodeJoined, NodeLost, NodeReleased, NodeUse, NodeUsed
 from libs.common.events.envelope import Envelope
 from libs.common.service import Service
 from libs.common.units import MINUTE_MS
@@ -136,7 +136,9 @@ def _a_replacement_is_forgotten(decide: Decide) -> Decide:
 def _pool_is_silent(decide: Any) -> Any:
     def decided(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
         found = decide(pool, envelope, now_ms)
-        told = tuple(each for each in found.events if not isinstance(each, NodeJoined | NodeReleased))
+        told = tuple(
+            each for each in found.events if not isinstance(each, NodeJoined | NodeReleased | NodeUsed | NodeLost)
+        )
         return replace(found, events=told)
 
     return decided
@@ -149,6 +151,26 @@ def _warm_serves(decide: Any) -> Any:
         nodes = tuple(replace(each, use=NodeUse.SERVING) if each.use else each for each in found.state.nodes)
         told = tuple(each for each in found.events if not isinstance(each, NodeUsed))
         return replace(found, state=replace(found.state, nodes=nodes), events=told)
+
+    return decided
+
+
+def _a_theft_is_not_noticed(decide: Any) -> Any:
+    def decided(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
+        """What stands now is all that it ever knew of."""
+        found: Decision[Pool] = decide(replace(pool, uid=""), envelope, now_ms)
+        return found
+
+    return decided
+
+
+def _what_was_taken_is_held_on(decide: Any) -> Any:
+    def decided(pool: Pool, envelope: Envelope, now_ms: int) -> Decision[Pool]:
+        """The time of nodes that went with a cluster that somebody else deleted never ends."""
+        found = decide(pool, envelope, now_ms)
+        lost = {each.claim for each in found.events if isinstance(each, NodeLost)}
+        told = tuple(each for each in found.events if not (isinstance(each, NodeReleased) and each.claim in lost))
+        return replace(found, events=told)
 
     return decided
 
@@ -251,6 +273,11 @@ BUGS: Final[Mapping[str, tuple[Spoil, str]]] = MappingProxyType(
         "the collector takes what is wanted": (_greedy, "no wanted node is removed"),
         "the collector takes another owner's": (_anybodys, "another owner's"),
         "a pool does not tell of its nodes": (_deciding(_pool_is_silent, POOL), "held time is told"),
+        "a theft is not noticed": (_deciding(_a_theft_is_not_noticed, POOL), "a theft is told"),
+        "what was taken is held on": (
+            _deciding(_what_was_taken_is_held_on, POOL),
+            "is not booked once|held time is told",
+        ),
         "a pool never ends": (_deciding(_pool_never_ends, POOL), "no GPU is held without an owner"),
         "a share is dropped that is wanted": (_every_share_is_nobodys, "no wanted node is removed"),
         "a node that works is retired": (_deciding(_a_look_is_a_death), "no wanted node is removed"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Final
 
-from libs.common.events.capacity import CapacityReleased, NodeReplaced, NodeReplacementRequested
+from libs.common.events.capacity import CapacityDrifted, CapacityReleased, NodeReplaced, NodeReplacementRequested
 from libs.common.events.envelope import Envelope, type_of
 from libs.common.units import SECOND_MS
 from libs.twin import kinds
@@ -21,7 +21,7 @@ from services.capacity_manager.core.node_use import warm_among
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.pools import PoolSeen
 from services.capacity_manager.core.state import Node
-from services.capacity_manager.core.tenancy import pool_id
+from services.capacity_manager.core.tenancy import is_pool_id, pool_id
 from services.capacity_manager.shell.platform.shares import of as shares_of
 from services.capacity_manager.shell.platform.shares import warm_of
 from services.metering.core.accounts import Account
@@ -56,6 +56,8 @@ class Checker:
         cuts, self._cuts = run.truth.cuts[self._cuts :], len(run.truth.cuts)
         for cut in cuts:
             life = run.lives.get(cut.endpoint)
+            if run.ageing.was_theft(cut.cluster, cut.at_ms):
+                continue
             if cut.cluster in run.others:
                 raise Broken(f"no wanted node is removed: {cut} was another owner's")
             if life is not None and cut.left < life.needed:
@@ -84,7 +86,10 @@ class Checker:
         seen_within_ms = NOTICED_MS_MAX if run.is_troubled else SEEN_MS_MAX
         told: dict[str, tuple[Node, ...]] = {each.id: each.nodes for each in run.claims()}
         told |= {each.id: each.nodes for each in run.pools()}
+        replacing = {each.id for each in run.pools() if each.replacements}  # Its spare machine is a warm node.
         for subject, warm, sight in stocks_of(run):
+            if subject in replacing:
+                continue
             was, since_ms = self._still.get(subject, (None, now_ms))
             self._still[subject] = (sight, since_ms if was == sight else now_ms)
             is_still = was == sight and now_ms > max(since_ms, refused_ms) + seen_within_ms
@@ -122,8 +127,19 @@ def replacements(run: Run) -> Iterator[str]:
         yield f"every replacement ends once: asked {asked - ended}, ended {ended - asked}"
 
 
+def thefts(run: Run) -> Iterator[str]:
+    """A shared cluster that somebody else deleted is told of; once for several in a row that nobody noticed."""
+    taken = Counter(each.pool for each in run.ageing.thefts)
+    drifts = (each.subject for each in run.told if isinstance(each.data, CapacityDrifted))
+    told = Counter(each for each in drifts if is_pool_id(each))
+    for pool in sorted({*taken, *told}):
+        if not min(1, taken[pool]) <= told[pool] <= taken[pool]:
+            yield f"a theft is told: {pool} lost its cluster to others {taken[pool]} times, and told {told[pool]}"
+
+
 def at_rest(run: Run) -> None:
     """Raise Broken if anything is left, or if a GPU-second went missing."""
+    _insist(thefts(run))
     _insist(ownerless(run))
     _insist(held_once(run))
     _insist(quota(run))

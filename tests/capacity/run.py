@@ -86,7 +86,7 @@ class Run:
         self.world = World(self.clock, OPTIONS, FakeEngines())
         self.truth = Truth(self.world)
         self.trouble = Trouble(Random(rng.random()), is_on=self.is_troubled, die_at=self.die_at)
-        self.ageing = Ageing(Random(self.seed + 1))
+        self.ageing = Ageing(Random(self.seed + 1), Random(self.seed + 2))
         self.trouble.sees = self.ageing.note
         self.store = MemoryStore(self.trouble.pass_by)
         directory = tempfile.mkdtemp(prefix="mr-capacity-")

@@ -19,7 +19,7 @@ from tests.capacity.trouble import CALLS, ONCE, SPANS
 PEACEFUL = 14
 FEW = 12
 MANY = 200  # `python -m tests.capacity` plays the thousand.
-AGED = {"silent_nodes", "replaced", "replacement refused"}
+AGED = {"silent_nodes", "replaced", "replaced in a pool", "replacement refused", "cluster taken"}
 EVERY_FAULT = {*CALLS, *ONCE, *SPANS, *AGED, "SIGKILL", "answer lost", SHARE}
 
 

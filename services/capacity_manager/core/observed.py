@@ -38,7 +38,8 @@ class ClusterSeen(Contract):
 
     Of `quantity`, `warm` nodes are for whoever comes next, or for replicas to come. Of one that is shared, `share` are
     the replicas of this endpoint that it is to carry (None: it has none there), `others` those of all others, and
-    `sharers` how many endpoints have a share. `template` is what it is made by, as `<name>@<version>`.
+    `sharers` how many endpoints have a share. `template` is what it is made by, as `<name>@<version>`, and
+    `installation` by which one of us.
     """
 
     is_ours: bool
@@ -54,6 +55,7 @@ class ClusterSeen(Contract):
     sharers: int = 0
     warm: int = 0
     template: str = ""
+    installation: str = ""
 
     @property
     def is_ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""Node life in a cluster that endpoints share: how a replacement sees it, and whether somebody else took it away."""
+"""A cluster that endpoints share: who finds it, how a replacement sees it, and whether somebody else took it away."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import replace
 from libs.common.events.capacity import CapacityDrifted
 from libs.common.events.event import Event
 from services.capacity_manager.core.lifecycle import OURSELVES
-from services.capacity_manager.core.pools import Pool, PoolCluster, PoolRules, PoolSeen
+from services.capacity_manager.core.observed import Observed
+from services.capacity_manager.core.pools import Pool, PoolCluster, PoolFound, PoolRules, PoolSeen
 from services.capacity_manager.core.sites import Sandbox, Site, site_of_pool
+from services.capacity_manager.core.state import Claim
 from services.capacity_manager.core.successors import why_unfit
+from services.capacity_manager.core.tenancy import home_of
 from services.capacity_manager.core.vnode import Unfit
 from services.capacity_manager.core.warmth import Warm
 
@@ -42,6 +45,25 @@ def why_refused(pool: Pool, seen: PoolSeen, rules: PoolRules) -> Unfit | None:
     where = site(pool, seen, rules)
     job = pool.replacement
     return None if job is None else why_unfit(replace(job, surges=bool(where.has_room)), pool.nodes, where)
+
+
+def found_by(claim: Claim, seen: Observed) -> PoolFound | None:
+    """What a claim that shares a cluster knows of it; None if it shares none, or none stands."""
+    home, cluster = home_of(claim), seen.our_cluster
+    if not home.is_shared or cluster is None or cluster.is_deleting or claim.spec is None or claim.placement is None:
+        return None
+    return PoolFound(
+        uid=cluster.uid,
+        project=home.project,
+        cluster=home.cluster,
+        tenant_id=home.tenant_id,
+        project_id=home.project_id,
+        tier=claim.spec.tier,
+        region=claim.region,
+        node_type=claim.placement.node_type,
+        gpus_per_node=claim.placement.gpus_per_node,
+        node_cost=claim.node_cost,
+    )
 
 
 def note_taken(pool: Pool, seen: PoolSeen, *, is_ours: bool, is_gone: bool) -> tuple[Pool, tuple[Event, ...]]:

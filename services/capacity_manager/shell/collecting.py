@@ -14,6 +14,7 @@ from libs.common.ids import event_id
 from libs.common.runner import Runner
 from libs.common.store.port import Attention, Store
 from libs.common.telemetry.logging import fields
+from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.orphans import (
     NOTHING_SEEN,
     Caution,
@@ -26,8 +27,10 @@ from services.capacity_manager.core.orphans import (
     orphans,
     stray_shares,
 )
+from services.capacity_manager.core.pool_life import found_by
 from services.capacity_manager.core.pools import Pool, PoolFound, SharesStray
 from services.capacity_manager.core.state import Claim
+from services.capacity_manager.core.tenancy import pool_id
 from services.capacity_manager.shell import metrics
 
 log = logging.getLogger(__name__)
@@ -87,6 +90,16 @@ class Collector:
     def pool_marks(self) -> Mapping[str, str]:
         """The marks of all pools, by the last survey; none if that failed."""
         return self._pool_marks
+
+    def take_in(self, claim: Claim, seen: Observed) -> None:
+        """A shared cluster that a claim sees gets its pool at once: it may be gone before the next survey."""
+        found, cluster = found_by(claim, seen), seen.our_cluster
+        if found is None or cluster is None or cluster.installation != self._caution.installation:
+            return
+        key = pool_id(project=found.project, cluster=found.cluster)
+        known = self._pools.state(key)
+        if known is None or known.is_released or not known.project:
+            self._take(self._pools, key, found, found.uid)
 
     def _take_in_pools(self, standing: Sequence[PoolStanding]) -> None:
         """Every shared cluster of ours has a pool: its claims make it, and its pool keeps it and ends it."""

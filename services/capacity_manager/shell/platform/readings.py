@@ -73,6 +73,7 @@ def cluster_seen(instance: Json, *, wanted: labels.Labels, sharer: str = "") -> 
         sharers=len(shared),
         warm=shares.warm_of(instance),
         template=_template_of(instance),
+        installation=theirs.get(labels.INSTALLATION, ""),
     )
 
 
