@@ -18,9 +18,9 @@ from libs.cli.events import document
 from libs.common.bus.streams import message_of
 from libs.common.bus.tail import Stored
 from libs.common.events.usage import UsagePart, UsageRecorded
+from libs.common.signing import HmacSecret
 from services.metering.core.accounts import is_unbilled
 from services.metering.shell.exporters.files import SignedFiles, verified
-from services.metering.shell.exporters.signing import HmacSecret
 from services.metering.shell.routes import _entry
 from tests.unit.metering.exports.books import Books, receiver_of
 from tests.unit.metering.world import World, batch, envelope, live, usage

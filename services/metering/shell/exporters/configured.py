@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from libs.common.clock import Clock
 from libs.common.errors import Invalid
 from libs.common.events.usage import Meter as MeterName
+from libs.common.signing import signer_from
 from libs.common.units import HOUR_MS
 from services.metering.core.accounts import Account
 from services.metering.core.exports import lago, openmeter, stripe, table
@@ -25,7 +26,6 @@ from services.metering.shell.exporters.files import SignedFiles
 from services.metering.shell.exporters.lago import Lago
 from services.metering.shell.exporters.openmeter import OpenMeter
 from services.metering.shell.exporters.reply import CONNECT_S, TIMEOUT_S, Sender
-from services.metering.shell.exporters.signing import signer_from
 from services.metering.shell.exporters.stripe import Stripe
 
 BYTES_MAX: Final = 1 << 20

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from libs.common.clock import Clock
 from libs.common.errors import Rejected
+from libs.common.signing import Checker, Signer
 from libs.common.units import HOUR_MS
 from services.metering.core.exports import table
 from services.metering.core.exports.state import Intent
 from services.metering.shell.exporters.reply import End, Result
-from services.metering.shell.exporters.signing import Checker, Signer
 
 FIRST: Final = "0" * 64  # What the first manifest names as the one before it.
 SLACK_MS: Final = 1 * HOUR_MS  # How far a clock may have stepped back between an intent and its file.

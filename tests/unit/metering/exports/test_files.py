@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from libs.common.errors import Invalid
 from libs.common.events.usage import Meter, UsagePart
+from libs.common.signing import Ed25519Checker, HmacSecret, signer_from
 from libs.common.units import SECOND_MS
 from services.metering.core.exports.state import Intent
 from services.metering.shell.exporters.files import SignedFiles, Tampered, verified
 from services.metering.shell.exporters.reply import Result
-from services.metering.shell.exporters.signing import Ed25519Checker, HmacSecret, signer_from
 from tests.unit.metering.exports.books import Books, receiver_of
 from tests.unit.metering.world import T0, Crash
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from libs.common.events.endpoint import Stage
+from libs.common.signing import HmacSecret
 from libs.common.store.sql import SqlStore
 from libs.common.units import DAY_MS, HOUR_MS, SECOND_MS
 from services.metering.shell.audit import audit
 from services.metering.shell.exporters.files import SignedFiles, verified
-from services.metering.shell.exporters.signing import HmacSecret
 from services.metering.shell.exporting import Exporting
 from tests.unit.metering.exports.books import SERVERS, Books, receiver_of, sender_to
 from tests.unit.metering.exports.receivers import Billing

@@ -1,4 +1,4 @@
-"""Signatures of files: Ed25519, which anybody with the public key can check, or HMAC-SHA256 with a shared secret."""
+"""Signatures of content: Ed25519, which anybody with the public key can check, or HMAC-SHA256 with a shared secret."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from libs.common.errors import Invalid
 
@@ -63,14 +70,21 @@ class Ed25519Signer:
         """The signature."""
         return self._key.sign(content)
 
+    def public_pem(self) -> bytes:
+        """What a checker of these signatures needs."""
+        return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
 
 class Ed25519Checker:
-    """Checks with the public key in PEM."""
+    """Checks with the public key in PEM. Raises Invalid for anything else."""
 
     def __init__(self, pem: bytes) -> None:
-        key = load_pem_public_key(pem)
+        try:
+            key = load_pem_public_key(pem)
+        except ValueError:
+            raise Invalid("the public key is not in PEM") from None
         if not isinstance(key, Ed25519PublicKey):
-            raise Invalid("the key is not Ed25519")
+            raise Invalid("the public key is not Ed25519")
         self._key = key
 
     def is_good(self, content: bytes, signature: bytes) -> bool:
@@ -80,6 +94,11 @@ class Ed25519Checker:
         except InvalidSignature:
             return False
         return True
+
+
+def new_signing_key() -> bytes:
+    """A private key in PEM, as ``openssl genpkey -algorithm ed25519`` makes one."""
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def signer_from(path: Path) -> Signer:
