@@ -17,9 +17,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
 from libs.common import web
+from libs.common.admin import AdminPages
 from libs.common.bus.port import Answer, Bus, Delivery, Message
 from libs.common.bus.streams import consumers_of
 from libs.common.clock import SystemClock
@@ -60,7 +59,7 @@ class Process:
         self._answer = deliver or service.deliver
         self._hears = hears
         self._drain = drain  # Awaited after the signal and before anything ends, so while the bus still works.
-        self._pages = pages or {}  # More of the admin page, as JSON by path.
+        self._admin = AdminPages(bus.is_healthy, pages or {})
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat_s = time.monotonic()
@@ -186,21 +185,3 @@ class Process:
     async def _serve_admin(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await web.serve(self._admin, host=self._settings.admin_host, port=self._settings.admin_port)
-
-    async def _admin(self, scope: dict[str, str], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
-        """``/healthz`` the process lives, ``/readyz`` it can work, ``/metrics`` Prometheus text."""
-        if scope["type"] != "http":
-            return
-        path = scope["path"]
-        status, body, kind = 404, b"not found\n", "text/plain"
-        if path == "/healthz":
-            status, body = 200, b"ok\n"
-        elif path == "/readyz":
-            ready = self._bus.is_healthy()
-            status, body = (200, b"ready\n") if ready else (503, b"bus not connected or consumers missing\n")
-        elif path == "/metrics":
-            status, body, kind = 200, generate_latest(), CONTENT_TYPE_LATEST
-        elif path in self._pages:
-            status, body, kind = 200, self._pages[path](), "application/json"
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind.encode())]})
-        await send({"type": "http.response.body", "body": body})
