@@ -16,7 +16,8 @@ from typing import Final
 
 import httpx
 
-from libs.cli.profile import Home, LocalSettings, Program, programs, require_free, write_private
+from libs.cli.profile import Home, LocalSettings, require_free, write_private
+from libs.cli.programs import Program, programs
 from libs.cli.running import runs
 from libs.common.bus.server import find_nats_server, render_config
 from libs.common.errors import Unavailable

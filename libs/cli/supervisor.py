@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from libs.cli.profile import SERVICES, Home, Program
+from libs.cli.profile import Home
+from libs.cli.programs import SERVICES, Program
 
 RESTART_FIRST_S: Final = 0.2
 LIVED_S: Final = 3.0  # What lived this long was not failing at its start; the next restart is quick again.

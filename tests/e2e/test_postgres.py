@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from libs.cli import demo, local
-from libs.cli.profile import SERVICES, Home, LocalSettings, ServicesPart, TwinPart
+from libs.cli.profile import Home, LocalSettings, ServicesPart, TwinPart
+from libs.cli.programs import SERVICES
 from tests.e2e.local_profile import free_ports
 from tests.support.postgres import Postgres
 from tests.support.postgres import postgres as postgres
