@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
 
-from libs.common import web
+from libs.common import key_snapshot, web
 from libs.common.bus.nats import NatsBus
 from libs.common.client_address import trusted_proxies
 from libs.common.clock import SystemClock
@@ -27,6 +27,7 @@ from services.endpoint_api.shell.bootstrap import record_bootstrap
 from services.endpoint_api.shell.catalogue import read_catalogue
 from services.endpoint_api.shell.doors.bus import BusDoor
 from services.endpoint_api.shell.issuers import read_issuers
+from services.endpoint_api.shell.key_snapshots import KeySnapshots, signer_of
 from services.endpoint_api.shell.metrics import count_stages
 from services.endpoint_api.shell.oidc import Oidc
 from services.endpoint_api.shell.ports import Ports
@@ -83,12 +84,15 @@ def assemble(settings: Settings) -> Process:
     )
     learn = partial(_count_for_ever, _all_of(api.learner.run), settings.learn_poll_s)
     bus = NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads)
+    snapshots = _snapshots(service, ports, settings)
+    shown = () if snapshots is None else (partial(_count_for_ever, snapshots.refresh, settings.key_snapshot_s),)
     process = Process(
         service,
         bus,
         settings,
         deliver=BusDoor(service, api, ports).deliver,
-        also=[serve, count, learn, api.dispatcher.run, *_keeping(service, ports, bus, settings)],
+        also=[serve, count, learn, api.dispatcher.run, *_keeping(service, ports, bus, settings), *shown],
+        pages=None if snapshots is None else {key_snapshot.PATH: snapshots.page},
     )
     return process
 
@@ -103,6 +107,14 @@ def _keeping(
         bus.watch(bucket, mirror.change, mirror.lose)
     yield partial(_count_for_ever, _all_of(service.key_uses.run), settings.keys_poll_s)
     yield partial(_count_for_ever, refilling.run, settings.refill_s)
+
+
+def _snapshots(service: EndpointApi, ports: Ports, settings: Settings) -> KeySnapshots | None:
+    """What shows the snapshot of keys, if there is something to sign it with."""
+    if settings.key_snapshot_signing_file is None:
+        return None
+    signer = signer_of(settings.key_snapshot_signing_file)
+    return KeySnapshots(service.runner("key"), ports.clock, signer, epoch=settings.key_snapshot_epoch)
 
 
 def _master_secret(settings: Settings) -> bytes:

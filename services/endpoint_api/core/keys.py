@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from libs.common.events.endpoint import KeyCreated, KeyRevoked, KeyRotated
 from libs.common.events.envelope import Envelope
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import ProjectId, TenantId
+from libs.common.key_snapshot import OVER_KEPT_MS, KeySnapshot
 from libs.common.keys import networks_of
 from libs.common.runner import Woke
 from services.endpoint_api.core import admission, quotas
@@ -24,6 +25,8 @@ from services.endpoint_api.core.state import Key
 OVERLAP_S: Final = 24 * 3600
 OVERLAP_MAX_S: Final = 30 * 24 * 3600
 DROP_AFTER_MS: Final = 5 * 60 * 1000  # Beyond any clock's error: the key works until its time on every router.
+VERSION_COUNTER: Final = "keys_version"  # The store's: how often anything that routers must know of keys changed.
+NEXT_VERSION: Final = Take(VERSION_COUNTER, 1, 2**53)  # A number that JSON of any language can carry; never reached.
 LIST_MAX: Final = 64  # Names or blocks of one key; it keeps the entry small in every router's memory.
 
 
@@ -41,7 +44,12 @@ UNBOUND: Final = Bounds()
 
 
 def decide(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
-    """The key after ``envelope``. A revoked key stays revoked."""
+    """The key after ``envelope``. A revoked key stays revoked. What routers are told raises the version of all keys."""
+    decision = _decided(key, envelope, now_ms)
+    return replace(decision, counters=(*decision.counters, NEXT_VERSION)) if decision.puts else decision
+
+
+def _decided(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
     match envelope.data:
         case CreateKey() as command:
             return _create(key, command, now_ms)
@@ -82,6 +90,18 @@ def entry_of(key: Key) -> KeyEntry | None:
         tokens_per_month=quotas.tokens_of(tokens=key.tokens_per_month, nano=key.money_per_month_nano),
         money_per_month_nano=key.money_per_month_nano,
     )
+
+
+def snapshot_of(keys: Iterable[Key], *, epoch: int, version: int, now_ms: int) -> KeySnapshot:
+    """What routers are to know of all keys. ``version`` was read before the first of them."""
+    entries, over = [], []
+    for key in keys:
+        entry = None if key.is_dropped else entry_of(key)
+        if entry is not None:
+            entries.append(entry)
+        elif now_ms - max(key.revoked_ms or 0, key.expires_at_ms or 0) <= OVER_KEPT_MS:
+            over.append(key.id)
+    return KeySnapshot(epoch=epoch, version=version, issued_at_ms=now_ms, keys=tuple(entries), over=tuple(over))
 
 
 def put_of(key: Key) -> Put:

@@ -36,6 +36,7 @@ STAGE_SECONDS: Final = Histogram(
 )  # fmt: skip
 
 REFILLED: Final = Counter("endpoint_api_bucket_refills_total", "Keys and tenants put again into a bucket without them.")
+SNAPSHOT_VERSION: Final = Gauge("endpoint_api_key_snapshot_version", "Version of the key snapshot that is shown.")
 WATCHERS: Final = Gauge("endpoint_api_watchers", "Watches that are open in this process.")
 WATCHES_ENDED: Final = Counter("endpoint_api_watches_ended_total", "Watches that ended, by why.", ("reason",))
 DELIVERIES: Final = Counter(

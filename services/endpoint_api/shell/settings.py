@@ -29,3 +29,8 @@ class Settings(CommonSettings):
     keys_poll_s: float = 5.0  # How late the use of a key may be seen; of each key at most one a minute is written.
     refill_s: float = 10.0  # A bucket that lost what it held has it again after two of these.
     learn_poll_s: float = 2.0  # How often stage times are learned: one small read.
+    key_snapshot_signing_file: Path | None = (
+        None  # PEM with an Ed25519 private key; none: no snapshot is shown, and revocations go over the bus alone.
+    )
+    key_snapshot_epoch: int = 0  # Raise it by one when the database was restored from a backup: versions went back.
+    key_snapshot_s: float = 1.0  # How late a change of a key is in the snapshot: one small read.

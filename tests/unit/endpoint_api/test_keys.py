@@ -320,8 +320,8 @@ def test_an_expired_key_makes_room_when_every_clock_agrees() -> None:
     revoked = keys.decide(gone.state, command_envelope(KEY, RevokeKey(actor="key:k"), NOW), made.wake_at_ms)
 
     assert (early.wake_at_ms, early.puts) == (made.wake_at_ms, ())
-    assert (gone.puts, gone.counters) == ((Put("keys", KEY, None),), (Give("keys/acme", 1),))
-    assert (keys.decide(gone.state, woken, made.wake_at_ms).counters, revoked.counters) == ((), ())
+    assert (gone.puts, gone.counters) == ((Put("keys", KEY, None),), (Give("keys/acme", 1), keys.NEXT_VERSION))
+    assert (keys.decide(gone.state, woken, made.wake_at_ms).counters, revoked.counters) == ((), (keys.NEXT_VERSION,))
 
 
 @pytest.mark.parametrize(
