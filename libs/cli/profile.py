@@ -17,6 +17,7 @@ from libs.common import keys
 from libs.common.errors import Invalid, Unavailable
 from libs.common.events.event import Owner
 from libs.common.ids import SystemEntropy
+from libs.common.signing import Ed25519Signer, new_signing_key
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 DEFAULT_SETTINGS: Final = DEPLOY / "local" / "local.toml"
@@ -156,6 +157,16 @@ class Home:
         return self.path / "platform.key"
 
     @property
+    def snapshot_key(self) -> Path:
+        """What endpoint-api signs its snapshots of keys with."""
+        return self.path / "key-snapshot.pem"
+
+    @property
+    def snapshot_public(self) -> Path:
+        """What the router checks them with."""
+        return self.path / "key-snapshot.pub.pem"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.path / "logs"
@@ -170,6 +181,10 @@ class Home:
             raise Invalid(wrong) from None
         if not self.twin_key.exists():
             write_private(self.twin_key, SystemEntropy().token_bytes(32).hex())
+        if not self.snapshot_public.exists():
+            private = new_signing_key()
+            write_private(self.snapshot_key, private.decode())
+            write_private(self.snapshot_public, Ed25519Signer(private).public_pem().decode())
         key = self._kept("key") or keys.mint(SystemEntropy()).plaintext
         operator_key = self._kept("operator_key") or keys.mint(SystemEntropy()).plaintext
         ports = settings.ports

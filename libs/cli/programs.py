@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.cli.profile import CATALOGUE, Home, LocalSettings, database_url
+from libs.common import key_snapshot
 from libs.common.events.event import Owner
 
 SERVICES: Final = tuple(Owner)
@@ -65,6 +66,7 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
         Owner.ENDPOINT_API: {
             "MILLRACE_HTTP_PORT": str(ports.endpoint_api),
             "MILLRACE_BOOTSTRAP_FILE": str(home.bootstrap),
+            "MILLRACE_KEY_SNAPSHOT_SIGNING_FILE": str(home.snapshot_key),
             **catalogue,
             "MILLRACE_WEBHOOKS_TO_LOOPBACK": "true",  # Everything is on this machine, receivers too.
         },
@@ -74,6 +76,8 @@ def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, 
             "MILLRACE_HTTP_PORT": str(ports.router),
             "MILLRACE_PUBLIC_URL": f"http://127.0.0.1:{ports.router}/v1",
             "MILLRACE_USAGE_DB": str(home.path / "usage-journal.db"),
+            "MILLRACE_KEY_SNAPSHOT_URL": f"http://127.0.0.1:{ports.admin(Owner.ENDPOINT_API)}{key_snapshot.PATH}",
+            "MILLRACE_KEY_SNAPSHOT_PUBLIC_FILE": str(home.snapshot_public),
         },
         Owner.METERING: {
             "MILLRACE_HTTP_PORT": str(ports.usage),

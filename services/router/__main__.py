@@ -29,14 +29,13 @@ from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
-from services.router.core import balancing, probing
+from services.router.core import probing
 from services.router.core.isolation import cache_salt
 from services.router.service import RouterService, build
 from services.router.shell import metrics
 from services.router.shell.edge.server import Edge
 from services.router.shell.edge.tls import tls_of
 from services.router.shell.engines.table import RouteTable
-from services.router.shell.engines.waiting import Places
 from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.journal.orphans import adopt
 from services.router.shell.limits.budgets import Budgets
@@ -50,6 +49,7 @@ from services.router.shell.seen.board import ENDPOINTS_PAGE, endpoints_page
 from services.router.shell.seen.spans import Tracer
 from services.router.shell.settings import RouterSettings
 from services.router.shell.told.copies import Copies
+from services.router.shell.told.key_snapshots import key_snapshots_of
 from services.router.shell.told.key_use import KeyUseReporter
 from services.router.shell.told.load import LoadReporter
 from services.router.shell.told.side_bus import SideBus
@@ -117,7 +117,7 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         partial(gateway.books.tracer.run, settings.instance),
         partial(budgets.run, bus.publish),
         *reports_of(settings, gateway, bus, boot_id),
-        partial(copies.run, bus.connected, bus.is_healthy, saves=not number),
+        *copies_parts(settings, copies, bus, saves=not number),
         *(() if team is None else team_parts(team, number, gateway)),
         calm_collector,
     )
@@ -165,7 +165,7 @@ def gateway_of(
         journal=journal,
         clock=SystemClock(),
         boot_id=boot_id,
-        limits=limits_of(settings),
+        limits=Limits.of(settings),
         trusted=trusted_proxies(settings.trusted_proxies),
     )
     gateway.books = books_of(settings, gateway.clock)
@@ -239,6 +239,18 @@ def tables_of(settings: RouterSettings, gateway: Gateway) -> tuple[Copies, SideB
     return copies, bus
 
 
+def copies_parts(settings: RouterSettings, copies: Copies, bus: SideBus, *, saves: bool) -> tuple[Part, ...]:
+    """What keeps the copy true: the bus, and the snapshot of keys that is pulled beside it."""
+    snapshots = key_snapshots_of(settings, copies.take, SystemClock())
+    if snapshots is None:
+        return (partial(copies.run, bus.connected, bus.is_healthy, saves=saves),)
+
+    def is_told() -> bool:
+        return bus.is_healthy() or snapshots.is_fresh()
+
+    return (partial(copies.run, bus.connected, is_told, saves=saves), snapshots.run)
+
+
 def usage_of(settings: RouterSettings, gateway: Gateway, bus: SideBus, boot_id: str) -> UsageLoop:
     """What sends the bills, as soon as there is one."""
     resend_ms = round(settings.usage_resend_s * SECOND_MS)
@@ -270,22 +282,6 @@ async def keep(part: Part, stop: Callable[[], None]) -> None:
     except Exception:
         log.exception("a part of the router failed; stopping to be restarted", extra=fields(service=Owner.ROUTER))
         stop()
-
-
-def limits_of(settings: RouterSettings) -> Limits:
-    """How long the data plane waits."""
-    return Limits(
-        connect_s=settings.connect_timeout_s,
-        first_byte_s=settings.first_byte_timeout_s,
-        idle_s=settings.idle_timeout_s,
-        total_s=settings.total_timeout_s,
-        places=Places(
-            outstanding_max=settings.replica_requests_max,
-            queue_s=settings.queue_s,
-            wake_s=settings.wake_s,
-            rules=balancing.Rules(zone=settings.zone),
-        ),
-    )
 
 
 def _say_wrong(wrong: MillraceError) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -106,6 +108,13 @@ def now_s() -> float:
     return SystemClock().now_ms() / 1000
 
 
+def ended_by_snapshot(profile: Profile) -> int:
+    """How many keys the router refuses because a snapshot said so, and the bus had not."""
+    url = json.loads(profile.home.credentials.read_text())["router_admin_url"]
+    lines = httpx.get(f"{url}/metrics", timeout=60, verify=NO_TLS).text.splitlines()
+    return sum(int(float(each.split()[-1])) for each in lines if each.startswith("router_keys_ended_by_snapshot_total"))
+
+
 def first_counted(asker: Asker) -> httpx.Response:
     """The first answer under a limit that was just set: the router counts none before it knows of the limit."""
     answers: list[httpx.Response] = []
@@ -129,6 +138,27 @@ def test_a_revoked_key_is_refused_by_router_and_api(profile: Profile, asker: Ask
     wait_until(lambda: not holder.is_let_in(), "the revoked key is still let in")
     assert holder.chat().status_code == 401
     assert asker.is_let_in()
+
+
+def test_a_key_that_is_revoked_while_the_bus_stands_still_is_refused_and_stays_so(profile: Profile) -> None:
+    key_id, holder = made(profile)
+    wait_until(holder.is_let_in, "the new key is never let in")
+    ended_before = ended_by_snapshot(profile)
+    bus = profile.pid("nats")
+    assert bus is not None
+
+    os.kill(bus, signal.SIGSTOP)  # Connected and silent: worse than gone, for nobody is told so.
+    try:
+        profile.insist("DELETE", f"/v1/keys/{key_id}")
+        began_s = now_s()
+        wait_until(lambda: not holder.is_let_in(), "the revoked key is let in for as long as the bus is silent")
+        print(f"refused {now_s() - began_s:.1f} s after it was revoked")
+        assert ended_by_snapshot(profile) == ended_before + 1
+    finally:
+        os.kill(bus, signal.SIGCONT)
+
+    profile.wait_until_healthy()
+    assert not holder.is_let_in()
 
 
 def test_an_old_key_works_until_its_time_and_says_when_it_was_used(profile: Profile) -> None:

@@ -39,6 +39,12 @@ ROUTES: Final = Gauge("router_routes", "Routes in the data plane's table.")
 LOST: Final = Gauge(
     "router_lost_entries", "Keys, routes and quotas served from our copy because the bus lost them.", ("bucket",)
 )
+KEY_SNAPSHOTS: Final = Counter("router_key_snapshots_total", "Pulls of the snapshot of keys, by outcome.", ("outcome",))
+KEY_SNAPSHOT_AGE: Final = Gauge(
+    "router_key_snapshot_age_seconds",
+    "Since endpoint-api last said over HTTP what is so of keys; 0 if it is not asked.",
+)
+KEYS_ENDED: Final = Counter("router_keys_ended_by_snapshot_total", "Keys whose end the bus had not said.")
 JOURNAL_SECONDS: Final = Histogram(
     "router_journal_commit_seconds",
     "One group commit of the usage journal.",

@@ -66,6 +66,17 @@ class RouterSettings(CommonSettings):
     tick_s: float = 0.5  # How late a drain's deadline is noticed; it is in seconds, and a router at rest should rest.
     relay_poll_s: float = 1.0  # After a crash; a commit wakes the relay at once.
     copy_stale_s: float = 3600.0  # How old a copy may be that a start without the bus serves from (reliability.md I23).
+    key_snapshot_url: str = Field(
+        default="",
+        description="Where endpoint-api shows its signed snapshot of keys (`/key-snapshot` on its admin port); empty: a"
+        " revocation comes over the bus alone.",
+    )
+    key_snapshot_public_file: str = Field(
+        default="", description="Path of the PEM with the Ed25519 public key that snapshots are signed under."
+    )
+    key_snapshot_pull_s: float = Field(
+        default=10.0, gt=0, description="How often it is asked: with the bus away, about how long a revoked key works."
+    )
     trusted_proxies: str = Field(
         default="", description="CIDR blocks, by comma, of proxies whose X-Forwarded-For we believe; empty: none."
     )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Final
 
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import ManualClock
+from libs.common.tasks import end
+from libs.common.units import MINUTE_MS
 from services.router.shell.told.copies import STALE_MS, Copies
 
 NOW: Final = 1_800_000_000_000
+WAIT_S: Final = 30.0
 
 
 class World:
@@ -148,3 +153,38 @@ def test_a_copy_serves_for_an_hour_and_not_longer_nor_from_the_future(tmp_path: 
         world.clock = ManualClock(NOW + after_ms)
         world.start()
         assert world.loaded == loaded
+
+
+def test_half_a_file_serves_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.tell(KEYS, "k", b"1")
+    world.copies.save()
+    content = Path(world.path).read_bytes()
+    Path(world.path).write_bytes(content[: len(content) // 2])
+
+    world.start()
+
+    assert (world.loaded, world.tables[KEYS]) == (0, {})
+
+
+async def test_without_the_bus_a_copy_stays_as_old_as_it_is_unless_somebody_else_vouches_for_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.tell(KEYS, "k", b"1")
+    world.copies.save()
+
+    async def later(*, is_told: bool) -> int:
+        world.start()
+        world.clock.advance(STALE_MS - MINUTE_MS)
+        run = asyncio.create_task(world.copies.run(asyncio.Event(), lambda: is_told))
+        deadline_s = time.monotonic() + WAIT_S
+        while (
+            is_told and time.monotonic() < deadline_s and f"{world.clock.now_ms()}" not in Path(world.path).read_text()
+        ):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # Time enough to do the wrong thing; a machine without it sees nothing wrong.
+        await end(run)
+        world.clock.advance(2 * MINUTE_MS)
+        world.start()
+        return world.loaded
+
+    assert (await later(is_told=True), await later(is_told=False)) == (1, 0)

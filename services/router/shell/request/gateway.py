@@ -28,6 +28,7 @@ from services.router.shell.limits.quotas import QuotaTable
 from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.request.account import Account, Books
 from services.router.shell.seen.outcomes import outcomes
+from services.router.shell.settings import RouterSettings
 
 SCOPE: Final = "inference"
 Probed = Callable[[str, int], KeyEntry | None]  # What a key of routers themselves may see now; of any other nothing.
@@ -42,6 +43,22 @@ class Limits:
     idle_s: float = 60.0
     total_s: float = 600.0
     places: Places = field(default_factory=Places)
+
+    @staticmethod
+    def of(settings: RouterSettings) -> Limits:
+        """As an operator set them."""
+        return Limits(
+            connect_s=settings.connect_timeout_s,
+            first_byte_s=settings.first_byte_timeout_s,
+            idle_s=settings.idle_timeout_s,
+            total_s=settings.total_timeout_s,
+            places=Places(
+                outstanding_max=settings.replica_requests_max,
+                queue_s=settings.queue_s,
+                wake_s=settings.wake_s,
+                rules=balancing.Rules(zone=settings.zone),
+            ),
+        )
 
 
 class Gateway:

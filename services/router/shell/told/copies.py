@@ -2,8 +2,9 @@
 
 What the bus says deleted is gone, and a key that was deleted stays so, whatever an older bucket says later. What the
 bus lost without a word (a broker that came back without its disk) is served on from here, an hour at most, until its
-owner has put it again. Keys are hashes here as everywhere. The copy is signed with a secret of this router (HMAC): a
-file that was written by anybody else, or is not whole, serves nobody.
+owner has put it again. Of keys a signed snapshot may tell, too (`key_snapshots`), and none that is older than one that
+was taken before, also in an earlier life. Keys are hashes here as everywhere. The copy is signed with a secret of this
+router (HMAC): a file that was written by anybody else, or is not whole, serves nobody.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hmac
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,8 +23,11 @@ from typing import Any, Final
 from libs.common.bus.port import OnChange, OnLost
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import Clock
+from libs.common.events.tables import KeyEntry
+from libs.common.key_snapshot import KeySnapshot
 from libs.common.telemetry.logging import fields
 from libs.common.units import HOUR_MS, MINUTE_MS
+from services.router.core.key_snapshots import Verdict, is_narrower, verdict
 from services.router.shell import metrics
 
 log = logging.getLogger(__name__)
@@ -31,7 +36,8 @@ STALE_MS: Final = 1 * HOUR_MS  # reliability.md I23: how long a revoked key may 
 RENEW_MS: Final = 1 * MINUTE_MS  # An unchanged copy is written again this often, while the bus confirms it.
 SAVE_S: Final = 1.0
 PURPOSE: Final = b"millrace copy of routes and keys v1|"  # The secret has other uses.
-OVER: Final = "keys_deleted"  # Where the file has them.
+OVER: Final = "keys_deleted"  # Where the file has them,
+MARK: Final = "key_snapshot"  # and the mark of the newest snapshot of keys.
 
 
 class Copies:
@@ -58,7 +64,9 @@ class Copies:
         self._untold: set[tuple[str, str]] = set()
         self._lost_ms: dict[tuple[str, str], int] = {}
         self._over: dict[str, None] = {}  # Keys that were deleted; an id is never used again.
+        self._mark = (0, 0)  # Of the newest snapshot of keys that was taken.
         self._changes = 0
+        self._keys_lock = threading.Lock()  # Bus and snapshots tell of keys in threads of their own.
         self._show_lost()
 
     def load(self) -> int:
@@ -66,6 +74,8 @@ class Copies:
         try:
             content: dict[str, Any] = json.loads(self._signed(self._path.read_bytes()))
             self._over = dict.fromkeys(map(str, content.get(OVER, ())))
+            epoch, version = content.get(MARK, (0, 0))
+            self._mark = (int(epoch), int(version))
             if not 0 <= self._clock.now_ms() - int(content["saved_at_ms"]) <= self._stale_ms:
                 return 0
             found = [
@@ -99,14 +109,51 @@ class Copies:
             self._untold.discard((bucket, key))
             if self._lost_ms.pop((bucket, key), None) is not None:
                 self._show_lost()
-            if bucket == KEYS and value is not None and key in self._over:
-                log.warning("a deleted key came back; refused", extra=fields(key_id=key))
+            if bucket != KEYS:
+                self._apply(bucket, key, value)
                 return
-            if bucket == KEYS and value is None:
-                self._over[key] = None
-            self._apply(bucket, key, value)
+            with self._keys_lock:
+                if value is None:
+                    self._over[key] = None
+                elif key in self._over:
+                    log.warning("a deleted key came back; refused", extra=fields(key_id=key))
+                    return
+                self._apply(bucket, key, value)
 
         return on_change
+
+    def take(self, snapshot: KeySnapshot) -> tuple[Verdict, tuple[str, ...]]:
+        """Take what it tells of keys beyond what is known. Returns with the verdict the keys that end by it.
+
+        Of one that is refused nothing is taken.
+        """
+        judged = verdict(snapshot, known=self._mark, now_ms=self._clock.now_ms())
+        if judged is not Verdict.TAKEN:
+            return judged, ()
+        ended = tuple(key_id for key_id in snapshot.over if self._end(key_id))
+        for entry in snapshot.keys:
+            self._narrow(entry)
+        self._changes += snapshot.mark != self._mark
+        self._mark = snapshot.mark
+        return judged, ended
+
+    def _end(self, key_id: str) -> bool:
+        """Refuse a key for good; whether it was let in until now."""
+        with self._keys_lock:
+            is_news = key_id not in self._over and key_id in self._known[KEYS]
+            self._over[key_id] = None
+            if is_news:
+                self._apply(KEYS, key_id, None)
+            return is_news
+
+    def _narrow(self, entry: KeyEntry) -> None:
+        value = entry.model_dump_json()
+        with self._keys_lock:
+            known = self._known[KEYS].get(entry.key_id)
+            if known == value or entry.key_id in self._over:
+                return
+            if is_narrower(entry, None if known is None else _entry(known)):
+                self._apply(KEYS, entry.key_id, value.encode())
 
     def loser(self, bucket: str) -> OnLost:
         """What the bus is to tell to that it lost something of ``bucket``."""
@@ -154,6 +201,7 @@ class Copies:
             "saved_at_ms": self._clock.now_ms(),
             **{name: dict(known) for name, known in self._known.items()},
             OVER: list(self._over),
+            MARK: self._mark,
         }
         draft = self._path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -165,15 +213,16 @@ class Copies:
         draft.replace(self._path)
 
     async def run(self, connected: asyncio.Event, is_told: Callable[[], bool], *, saves: bool = True) -> None:
-        """When the bus has told all, settle; then keep the file up to date until cancelled.
+        """Keep the file up to date until cancelled; when the bus has told all, settle.
 
         ``saves``: of several who read the file one writes it.
-        ``is_told``: the bus is there to contradict us, so an unchanged copy is fresh again.
+        ``is_told``: somebody is there to contradict us, so an unchanged copy is fresh again.
         """
-        await connected.wait()
-        self.settle()
-        saved_changes, saved_ms = -1, 0
+        saved_changes, saved_ms, is_settled = self._changes, 0, False
         while True:
+            if connected.is_set() and not is_settled:
+                self.settle()
+                is_settled = True
             self.expire()
             now_ms, changes = self._clock.now_ms(), self._changes
             is_old = now_ms - saved_ms > RENEW_MS and is_told() and not self._lost_ms
@@ -184,3 +233,10 @@ class Copies:
                 except OSError as wrong:
                     log.warning("copy of routes and keys not written", extra=fields(reason=str(wrong.strerror)))
             await asyncio.sleep(SAVE_S)
+
+
+def _entry(value: str) -> KeyEntry | None:
+    try:
+        return KeyEntry.model_validate_json(value)
+    except ValueError:  # Unreadable, so no key to whoever checks keys: what can be read is more.
+        return None
