@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import KEY, NAME, a_scene
+from tests.unit.router.sound import SoundEngine, sounding
 
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 
@@ -97,3 +98,34 @@ async def test_it_raises_when_the_engine_dies_in_the_middle() -> None:
                 pass
 
         assert (await scene.bill()).completion_tokens == 2
+
+
+async def test_it_speaks_and_understands_what_it_spoke() -> None:
+    async with sounding(SoundEngine()) as engine, a_scene() as scene, client(scene.base_url) as api:
+        scene.serve(engine.url, surfaces=("speech", "transcriptions", "translations"))
+        speech = await api.audio.speech.create(model=NAME, voice="tones", input="good morning", response_format="wav")
+        file = ("call of my mother.wav", speech.content)
+        heard = await api.audio.transcriptions.create(model=NAME, file=file, language="en", temperature=0)
+        text = await api.audio.transcriptions.create(model=NAME, file=file, response_format="text")
+        other = await api.audio.translations.create(model=NAME, file=file)
+        bills = await scene.bills(4)
+
+        assert heard.text == other.text == "good morning"
+        assert text.strip() == "good morning"
+        assert [(each.api, each.prompt_tokens, each.completion_tokens) for each in bills] == [
+            ("speech", None, 0), ("transcriptions", 12, 2), ("transcriptions", None, 0), ("translations", 12, 2),
+        ]  # fmt: skip
+        assert {name for form in engine.forms for _, name, _ in form if name} == {"file.wav"}
+        assert all(b"my mother" not in each for each in engine.heads)
+
+
+async def test_it_is_told_where_a_model_has_no_sound_and_what_of_sound_is_not_served() -> None:
+    async with sounding(SoundEngine()) as engine, a_scene(engine.url) as scene, client(scene.base_url) as api:
+        with pytest.raises(openai.NotFoundError) as no_sound:
+            await api.audio.speech.create(model=NAME, voice="tones", input="hi")
+        scene.serve(engine.url, surfaces=("transcriptions",))
+        with pytest.raises(openai.BadRequestError) as streamed:
+            await api.audio.transcriptions.create(model=NAME, file=("a.wav", b"x"), stream=True)
+
+        assert (no_sound.value.param, streamed.value.param) == ("model", "stream")
+        assert (engine.forms, engine.bodies) == ([], [])

@@ -20,7 +20,7 @@ BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it i
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Versioned = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*@[0-9][0-9A-Za-z.-]*$")]
-Surface = Literal["chat", "completions", "responses", "embeddings", "speech", "transcriptions"]
+Surface = Literal["chat", "completions", "responses", "embeddings", "speech", "transcriptions", "translations"]
 Words = Annotated[str, Field(min_length=1, max_length=500)]
 
 

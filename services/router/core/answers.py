@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
+from services.router.core import audio
 from services.router.core.responses import Response
 from services.router.core.sse import BadUpstream, Choice, Usage
-from services.router.core.surface import Api
+from services.router.core.surface import AUDIO, Api
 
 
 class _Completion(msgspec.Struct):
@@ -25,6 +26,8 @@ class _Embeddings(msgspec.Struct):
 
 def read_answer(api: Api, body: bytes) -> tuple[Usage, str | None]:
     """What a whole answer says of the bill, and why it ended. Raises BadUpstream, also for one that can't be billed."""
+    if api in AUDIO:
+        return audio.usage_of(api, body), None
     try:
         usage, reason = _READERS[api](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -26,6 +26,7 @@ ONCE: Final = frozenset(
     {b"host", b"authorization", b"content-length", b"transfer-encoding", b"content-type", b"expect"}
 )
 
+JSON: Final = b"application/json"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 REASONS: Final[Mapping[int, bytes]] = {each.value: each.phrase.encode() for each in HTTPStatus}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -45,6 +46,7 @@ class Head(msgspec.Struct, frozen=True):
     host: str = ""
     request_id: str = ""
     traceparent: str = ""
+    content_type: bytes = b""
 
 
 def check_head(
@@ -69,6 +71,7 @@ def check_head(
         host=fields[b"host"].decode("ascii", "replace"),
         request_id=_request_id(fields),
         traceparent=fields.get(b"traceparent", b"").decode("ascii", "replace"),
+        content_type=fields.get(b"content-type", b""),
     )
 
 
@@ -157,13 +160,14 @@ def answer(
     keep_alive: bool,
     retry_after_s: int | None = None,
     headers: bytes = b"",
+    media: bytes = JSON,
 ) -> bytes:
-    """A whole JSON answer; ``headers`` are more of them, as lines."""
+    """A whole answer; ``headers`` are more of them, as lines."""
     extra = headers if retry_after_s is None else b"%sretry-after: %d\r\n" % (headers, retry_after_s)
     if not keep_alive:
         extra += b"connection: close\r\n"
-    return b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s" % (
-        status, REASONS.get(status, b"Error"), request_id.encode(), extra, len(body), body,
+    return b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\nx-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s" % (
+        status, REASONS.get(status, b"Error"), media, request_id.encode(), extra, len(body), body,
     )  # fmt: skip
 
 
@@ -192,10 +196,11 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def upstream_head(*, path: str, host: str) -> bytes:
+def upstream_head(*, path: str, host: str, media: bytes = JSON) -> bytes:
     """How every request of a kind to one replica begins: nothing in it is copied from a client's head."""
-    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\naccept: */*\r\nx-request-id: "
-    return head.encode()
+    return b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: %s\r\naccept: */*\r\nx-request-id: " % (
+        path.encode(), host.encode(), media,
+    )  # fmt: skip
 
 
 def upstream_request(head: bytes, request_id: str, body: bytes, traceparent: str = "") -> bytes:

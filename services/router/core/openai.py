@@ -16,8 +16,10 @@ from services.router.core import plain
 from services.router.core.refusals import HttpRefusal, model_not_found
 from services.router.core.surface import (
     ALLOWED,
+    COUNTS_NO_ANSWER,
     DEPTH_MAX,
     DROPPED,
+    FORMS,
     KNOWN,
     NEEDED,
     OURS,
@@ -87,7 +89,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
         for name in DROPPED:
             raw.pop(name, None)
     prompt = _prompt_tokens(raw)
-    choices, most = fields.n or 1, 0 if api is Api.EMBEDDINGS else fields.most or COMPLETION_TOKENS
+    choices, most = fields.n or 1, 0 if api in COUNTS_NO_ANSWER else fields.most or COMPLETION_TOKENS
     few = max(CLAMPED_TOKENS_MIN, fields.min_tokens) if fields.min_tokens else CLAMPED_TOKENS_MIN
     return Ask(
         api,
@@ -134,7 +136,7 @@ def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_m
     if tokens_max is not None:
         name = "max_output_tokens" if ask.api is Api.RESPONSES else "max_tokens"
         parts.append(b"%s%d" % (_BEFORE[name], tokens_max))
-    if cache_salt:
+    if cache_salt and ask.api is not Api.SPEECH:  # What it generates from is no prompt that a cache could know.
         parts.append(b',"cache_salt":%s' % msgspec.json.encode(cache_salt))
     parts.append((_ENDS_OF_ITEMS if ask.api is Api.RESPONSES else _ENDS)[ask.stream])
     return b"".join(parts)
@@ -178,7 +180,9 @@ def bound(ask: Ask, most: int) -> int:
 
     No tokenizer makes more of a prompt than it has bytes; a batch of prompts has answers to each.
     """
-    said = next((msgspec.json.decode(ask.rest[name]) for name in MANY if name in ask.rest), "")
+    said = (
+        "" if ask.api in FORMS else next((msgspec.json.decode(ask.rest[name]) for name in MANY if name in ask.rest), "")
+    )
     prompts = len(said) if isinstance(said, list) and said and not isinstance(said[0], int) else 1
     whole = sum(memoryview(each).nbytes for each in ask.rest.values())
     return whole + TEMPLATE_TOKENS * prompts + most * ask.choices * prompts

@@ -19,6 +19,7 @@ DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 TOKENS_MAX: Final = 131_072  # The longest context we sell; the engine has its own, lower limit.
 CHOICES_MAX: Final = 8
 INPUTS_MAX: Final = 2048  # OpenAI's own limit of texts in one request for embeddings.
+SPOKEN_CHARS_MAX: Final = 4096  # OpenAI's own limit of a text to be spoken.
 
 
 class Api(StrEnum):
@@ -28,14 +29,24 @@ class Api(StrEnum):
     COMPLETIONS = "completions"
     RESPONSES = "responses"
     EMBEDDINGS = "embeddings"
+    SPEECH = "speech"
+    TRANSCRIPTIONS = "transcriptions"
+    TRANSLATIONS = "translations"
 
 
+# Tuples: to look into a set would call the hash of an Enum, which is written in Python.
+FORMS: Final = (Api.TRANSCRIPTIONS, Api.TRANSLATIONS)  # What comes as multipart/form-data.
+AUDIO: Final = (Api.SPEECH, *FORMS)
+COUNTS_NO_ANSWER: Final = (Api.EMBEDDINGS, Api.SPEECH)  # Whose answers are no tokens that a request could bound.
 PATHS: Final[Mapping[str, Api]] = MappingProxyType(
     {
         "/v1/chat/completions": Api.CHAT,
         "/v1/completions": Api.COMPLETIONS,
         "/v1/responses": Api.RESPONSES,
         "/v1/embeddings": Api.EMBEDDINGS,
+        "/v1/audio/speech": Api.SPEECH,
+        "/v1/audio/transcriptions": Api.TRANSCRIPTIONS,
+        "/v1/audio/translations": Api.TRANSLATIONS,
     }
 )
 ENGINE_PATHS: Final[Mapping[Api, str]] = MappingProxyType({api: path for path, api in PATHS.items()})
@@ -69,11 +80,18 @@ ALLOWED: Final[Mapping[Api, frozenset[str]]] = MappingProxyType(
             "reasoning", "truncation", "include", "top_logprobs",
         },
         Api.EMBEDDINGS: frozenset({"model", "input", "encoding_format", "dimensions", "user"}),
+        Api.SPEECH: frozenset({"model", "input", "voice", "instructions", "response_format", "speed"}),
     }
 )  # fmt: skip
 # What each call can't do without, and what is said if it is missing.
 NEEDED: Final[Mapping[Api, str]] = MappingProxyType(
-    {Api.CHAT: "messages", Api.COMPLETIONS: "prompt", Api.RESPONSES: "input", Api.EMBEDDINGS: "input"}
+    {
+        Api.CHAT: "messages",
+        Api.COMPLETIONS: "prompt",
+        Api.RESPONSES: "input",
+        Api.EMBEDDINGS: "input",
+        Api.SPEECH: "input",
+    }
 )
 # Known to OpenAI's clients, without meaning for an engine: taken, not forwarded.
 DROPPED: Final = frozenset({"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
@@ -161,11 +179,16 @@ class _Embeddings(Fields, kw_only=True):
     input: str | Texts
 
 
+class _Speech(Fields, kw_only=True):
+    input: Annotated[str, msgspec.Meta(min_length=1, max_length=SPOKEN_CHARS_MAX)]
+
+
 READERS: Final[Mapping[Api, msgspec.json.Decoder[Fields]]] = MappingProxyType(
     {
         Api.CHAT: msgspec.json.Decoder(_Chat),
         Api.COMPLETIONS: msgspec.json.Decoder(_Completions),
         Api.RESPONSES: msgspec.json.Decoder(_Responses),
         Api.EMBEDDINGS: msgspec.json.Decoder(_Embeddings),
+        Api.SPEECH: msgspec.json.Decoder(_Speech),
     }
 )

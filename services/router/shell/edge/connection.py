@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from libs.common.events.tables import KeyEntry
 from libs.common.keys import address_of, is_within
 from libs.common.telemetry.logging import fields
-from services.router.core import http_rules, openai, proxy_protocol, refusals
+from services.router.core import audio, http_rules, openai, proxy_protocol, refusals
 from services.router.core.hosts import endpoint_of
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
-from services.router.core.surface import PATHS
+from services.router.core.surface import FORMS, PATHS
 from services.router.shell import metrics
 from services.router.shell.edge.intake import Incoming, Intake, Reading
 from services.router.shell.edge.outgoing import Outgoing
@@ -252,7 +252,11 @@ class ClientConnection(Outgoing):
             raise self._gateway.shedding.refusal()
         assert key is not None
         domain = self._gateway.domain
-        ask = openai.read(api, body, host=endpoint_of(head.host, domain) if domain else "")
+        host = endpoint_of(head.host, domain) if domain else ""
+        if api in FORMS:
+            ask = audio.read_sound(api, body, content_type=head.content_type, host=host)
+        else:
+            ask = openai.read(api, body, host=host)
         self._exchange = exchange = Exchange(
             self._gateway, self, ask=ask, key=key, account=account, keep_alive=head.keep_alive
         )

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from libs.common.events.runtime import Replica
 from libs.common.events.tables import RouteEntry
-from services.router.core import affinity, balancing
+from services.router.core import affinity, balancing, multipart
 from services.router.core.balancing import GENERATING_LOAD, UNREAD_LOAD, Rules
 from services.router.core.ejection import Health, usable
-from services.router.core.http_rules import upstream_head
+from services.router.core.http_rules import JSON, upstream_head
 from services.router.core.queueing import FairQueue, ServiceTime
 from services.router.core.refusals import HttpRefusal
-from services.router.core.surface import ENGINE_PATHS, Api, surfaces_of
+from services.router.core.surface import ENGINE_PATHS, FORMS, Api, surfaces_of
 
 
 class Seat:
@@ -38,7 +38,10 @@ class Seat:
         self.adapters = replica.adapters
         self.address = (parts.hostname or "", parts.port or 80)
         authority = f"{self.address[0]}:{self.address[1]}"  # What the engine reads as Host.
-        self.heads = {api: upstream_head(path=path, host=authority) for api, path in ENGINE_PATHS.items()}
+        self.heads = {
+            api: upstream_head(path=path, host=authority, media=multipart.CONTENT_TYPE if api in FORMS else JSON)
+            for api, path in ENGINE_PATHS.items()
+        }
         self.weight = replica.weight
         self.zone = replica.zone
         self.outstanding = 0

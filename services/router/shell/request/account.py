@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from libs.common.clock import Clock
+from services.router.core.http_rules import JSON
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Row
 from services.router.core.traces import OPERATIONS, Span, Trace
@@ -29,8 +30,8 @@ class Account:
     """One request. `request_id` is ours, and that of the bill; `shown_id` is what its client calls it."""
 
     __slots__ = (
-        "_books", "_cached_tokens", "_code", "_queue_ms", "_replica", "_row", "_status", "request_id", "shown_id",
-        "started_ms", "trace",
+        "_books", "_cached_tokens", "_code", "_queue_ms", "_replica", "_row", "_status", "media", "request_id",
+        "shown_id", "started_ms", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +46,7 @@ class Account:
         self.trace: Trace | None = tracer.begin(traceparent) if traceparent or tracer.is_on else None
         self._replica = ""
         self._cached_tokens: int | None = None
+        self.media = JSON  # What its answer is, if it is given whole.
         self._status, self._code = CLIENT_LEFT, ""
         self._row: Row | None = None
 

@@ -12,7 +12,8 @@ from typing import Final
 
 from libs.common.telemetry.logging import fields
 from libs.common.units import MIB
-from services.router.core import http_rules, openai
+from services.router.core import audio, http_rules, openai
+from services.router.core.surface import AUDIO, FORMS
 from services.router.shell import metrics
 from services.router.shell.engines.target import Seat, Target
 from services.router.shell.engines.upstream import UpstreamConnection
@@ -141,14 +142,15 @@ class Asking:
 
     def _send(self, connection: UpstreamConnection, seat: Seat) -> None:
         self._upstream = connection
-        target = self._target
-        body = openai.upstream_body(
-            self._ask,
-            engine_model=seat.model or target.entry.model,
-            cache_salt=target.cache_salt,
-            tokens_max=self._tokens_max,
-        )
-        head = seat.heads[self._ask.api]
+        target, ask = self._target, self._ask
+        engine_model = seat.model or target.entry.model
+        if ask.api in FORMS:
+            body = audio.sound_body(ask, engine_model=engine_model)
+        else:
+            body = openai.upstream_body(
+                ask, engine_model=engine_model, cache_salt=target.cache_salt, tokens_max=self._tokens_max
+            )
+        head = seat.heads[ask.api]
         account, trace = self._account, self._account.trace
         account.asked(seat.name, self._gateway.clock.now_ms())
         traceparent = trace.traceparent if trace else ""
@@ -205,6 +207,8 @@ class Asking:
         self._status = status
         if status != OK:
             return
+        if self._ask.api in AUDIO:
+            self._account.media = audio.media_of(content_type)
         if self._ask.stream and not content_type.lower().startswith(b"text/event-stream"):
             self._fail("not an event stream")
             return
@@ -252,6 +256,8 @@ class Asking:
             self.upstream_complete()
             return
         self._upstream, self._has_content = None, True
+        if self._ask.api in AUDIO:
+            self._account.media = audio.media_of(content_type)
         self._seat.answered()
         self._note_end()
         self.stop()

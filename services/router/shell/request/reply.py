@@ -17,7 +17,9 @@ def stream_head(account: Account, entered: Entered, serving: Serving, keep_alive
 def whole(account: Account, entered: Entered, serving: Serving, keep_alive: bool, body: bytes) -> bytes:
     """The answer, all of it."""
     headers = _headers(account, entered, serving)
-    return http_rules.answer(200, body, request_id=account.shown_id, keep_alive=keep_alive, headers=headers)
+    return http_rules.answer(
+        200, body, request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
+    )
 
 
 def _headers(account: Account, entered: Entered, serving: Serving) -> bytes:
