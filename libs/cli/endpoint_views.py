@@ -57,7 +57,8 @@ def describe(endpoint: Json) -> Table:
             ("where", f"{spec['tier']} in {spec['region']}"),
             (
                 "replicas",
-                f"{replicas['ready']} of {replicas['desired']} ready (min {scaling['min']}, max {scaling['max']})",
+                f"{replicas['ready']} of {replicas['desired']} ready"
+                f" (min {scaling['min']}, max {scaling['max']}{_sleeps(scaling)})",
             ),
             ("url", status["url"] or "none; it has one while it is served"),
             ("generation", f"{status['generation']} (answered: {status['observed_generation']})"),
@@ -99,13 +100,23 @@ def plan(answer: Json) -> Table:
             ("model", f"{spec['model']}, run by {placement['template']}"),
             ("where", f"{where}, price class {placement['price_class']}"),
             *_memory(answer),
-            ("replicas", f"{scaling['min']} to {scaling['max']}, {scaling['target_concurrency']} requests each"),
+            (
+                "replicas",
+                f"{scaling['min']} to {scaling['max']}, {scaling['target_concurrency']} requests each"
+                f"{_sleeps(scaling)}",
+            ),
             ("holds", _holds(answer)),
             ("generation", answer["generation"]),
             ("stages", ", ".join(each.replace("_", " ") for each in answer["stages"]) or "none: it is done at once"),
             ("ready", _ready(answer)),
         ]
     )
+
+
+def _sleeps(scaling: Json) -> str:
+    """When none runs; nothing of an endpoint that never sleeps."""
+    idle_s = scaling.get("idle_to_zero_s")
+    return f", none after {idle_s} s without a request" if idle_s else ""
 
 
 def _memory(answer: Json) -> Iterator[tuple[str, str]]:

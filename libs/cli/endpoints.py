@@ -27,6 +27,12 @@ Adapters = Annotated[
     typer.Option("--adapter", help="NAME=OWNER/REPOSITORY:RANK, once for each; an update gives all there shall be."),
 ]
 ADAPTER: Final = re.compile(r"(?P<name>[^=]+)=(?P<source>[^:]+):(?P<rank>[0-9]{1,4})")
+IdleToZero = Annotated[
+    int | None,
+    typer.Option(
+        "--idle-to-zero", help="Seconds without a request after which nothing runs; the next one wakes it. 0: never."
+    ),
+]
 Drain = Annotated[int | None, typer.Option("--drain-deadline", help="Seconds that live streams may still run.")]
 
 
@@ -40,6 +46,7 @@ def create(
     min_replicas: Annotated[int, typer.Option("--min", help="Fewest replicas.")] = 1,
     max_replicas: Annotated[int, typer.Option("--max", help="Most replicas.")] = 1,
     target_concurrency: Annotated[int, typer.Option(help="Requests in flight one replica should carry.")] = 8,
+    idle_to_zero: IdleToZero = None,
     template: Annotated[str, typer.Option(help="Runtime recipe; left out: the tier's newest.")] = "",
     adapter: Adapters = None,
     wait: Wait = False,
@@ -48,6 +55,7 @@ def create(
 ) -> None:
     """Ask for an endpoint."""
     scaling = {"min": min_replicas, "max": max_replicas, "target_concurrency": target_concurrency}
+    scaling |= _sleep(idle_to_zero)
     spec: Json = {"model": model, "tier": tier, "region": region, "scaling": scaling, "template": template}
     if adapter:
         spec["adapters"] = [_adapter(each) for each in adapter]
@@ -94,14 +102,16 @@ def scale(
     min_replicas: Annotated[int | None, typer.Option("--min", help="Fewest replicas.")] = None,
     max_replicas: Annotated[int | None, typer.Option("--max", help="Most replicas.")] = None,
     target_concurrency: Annotated[int | None, typer.Option(help="Requests in flight one replica should carry.")] = None,
+    idle_to_zero: IdleToZero = None,
     wait: Wait = False,
     dry_run: DryRun = False,
     output: Output = OUTPUT,
 ) -> None:
-    """Change how many replicas may run; what is left out stays as it is."""
+    """Change how many replicas may run, and when none does; what is left out stays as it is."""
     scaling = _given(min=min_replicas, max=max_replicas, target_concurrency=target_concurrency)
+    scaling |= _sleep(idle_to_zero)
     if not scaling:
-        raise MillraceError("nothing to change: give --min, --max or --target-concurrency")
+        raise MillraceError("nothing to change: give --min, --max, --target-concurrency or --idle-to-zero")
     _ask(lambda client: client.endpoints.scale(name, scaling, dry_run=dry_run), wait=wait, output=output)
 
 
@@ -224,6 +234,11 @@ def _adapter(text: str) -> Json:
     if found is None:
         raise MillraceError(f"--adapter {text} is not NAME=OWNER/REPOSITORY:RANK, such as tone=acme/tone-lora:16")
     return {"name": found["name"], "source": found["source"], "rank": int(found["rank"])}
+
+
+def _sleep(idle_s: int | None) -> Json:
+    """What of `scaling` the option means; of nothing, nothing."""
+    return {} if idle_s is None else {"idle_to_zero_s": idle_s or None}
 
 
 def _given(**values: Any) -> Json:  # noqa: ANN401  # Whatever an option holds.

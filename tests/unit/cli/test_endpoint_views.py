@@ -123,6 +123,23 @@ def test_a_plan_is_read_without_braces() -> None:
     assert said[2][-2:] == ["stages      none: it is done at once", "ready       as it is now"]
 
 
+def test_a_plan_and_an_endpoint_say_when_nothing_runs() -> None:
+    stand = Stand()
+    stand.api.tenants.adopt("acme", "main")
+    ask, sleeps = Ask(a_caller(), "d", "d", dry_run=True), {"idle_to_zero_s": 300}
+    made = stand.api.endpoints.create(Ask(a_caller(), "c", "c"), name="chat", spec=SPEC)
+    planned = stand.api.endpoints.scale(ask, "chat", scaling=sleeps)
+    stand.api.endpoints.scale(Ask(a_caller(), "s", "s"), "chat", scaling=sleeps)
+    found = stand.api.endpoints.get(a_caller(), "chat")
+    assert not isinstance(made, PlanView)
+
+    assert "replicas    1 to 1, 8 requests each, none after 300 s without a request" in drawn(
+        plan(planned.model_dump(mode="json"))
+    )
+    [line] = [each for each in drawn(describe(found.model_dump(mode="json"))) if each.startswith("replicas")]
+    assert line.endswith("(min 1, max 1, none after 300 s without a request)")
+
+
 def test_a_plan_says_what_a_gpu_would_hold_where_that_is_known() -> None:
     stand = Stand(catalogue=sold(LLAMA_8B))
     told = stand.api.endpoints.create(Ask(a_caller(), "d", "d", dry_run=True), name="chat", spec=SPEC_OF_IT)
