@@ -15,6 +15,7 @@ from services.runtime_deployer.core.lifecycle import Stage, stage_of
 from services.runtime_deployer.core.manifests import Manifest, render, workload_of
 from services.runtime_deployer.core.observed import OWNED, Kind, Observed
 from services.runtime_deployer.core.state import Cluster, Runtime
+from services.runtime_deployer.core.warming import surface_of
 
 FORCE_AFTER_MS: Final = 10 * MINUTE_MS  # Past every grace period: the node is dead and will never confirm the end.
 # The Deployment is made last and deleted first: while it is there and only its pods move, the rest need no look.
@@ -42,13 +43,14 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """Send one real chat request to a pod; `key` is the start of the pod that it counts for."""
+    """Send one real request to a pod (`core/warming.py`); `key` is the start of the pod that it counts for."""
 
     cluster: Cluster
     pod: str
     port: int
     model: str
     key: str
+    surface: str = "chat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +148,9 @@ def _differs(manifest: Manifest, observed: Observed, replicas: int) -> bool:
 
 
 def _warm_ups(runtime: Runtime, cluster: Cluster, observed: Observed) -> tuple[WarmUp, ...]:
+    surface = surface_of(runtime.placement.surfaces if runtime.placement else ())
     return tuple(
-        WarmUp(cluster, each.name, each.port, each.model or runtime.served_name, each.warm_key)
+        WarmUp(cluster, each.name, each.port, each.model or runtime.served_name, each.warm_key, surface)
         for each in observed.pods
         if each.ready and not each.terminating and each.warm_key not in runtime.warmed
     )

@@ -27,6 +27,7 @@ from services.runtime_deployer.core.plan import (
     looks_at,
 )
 from services.runtime_deployer.core.state import Cluster, Runtime
+from services.runtime_deployer.core.warming import warming
 from services.runtime_deployer.shell import metrics
 from services.runtime_deployer.shell.connections import APPLY, Connections, Reply
 from services.runtime_deployer.shell.fetches import Fetches
@@ -35,12 +36,9 @@ from services.runtime_deployer.shell.pods import adapters_seen, is_foreign, numb
 log = logging.getLogger(__name__)
 
 FIELD_MANAGER: Final = "millrace-runtime-deployer"
-WARM_UP_TOKENS: Final = 4
-CHAT: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
 LOAD: Final = "/v1/load_lora_adapter"
 UNLOAD: Final = "/v1/unload_lora_adapter"
-WARM_UP_TEXT: Final = "Say hello."
 
 NO_SUCH_FIELD: Final = re.compile(r"failed to create typed patch object \(.*?\): (?P<field>\S+): (?P<why>.*)")
 
@@ -215,14 +213,15 @@ class KubernetesClusters:
         return {**manifest.body, "metadata": {**ours, **bound}}
 
     def _warm_up(self, action: WarmUp) -> None:
-        path = _engine(action.pod, action.port, CHAT)
-        messages = [{"role": "user", "content": WARM_UP_TEXT}]
-        body = {"model": action.model, "messages": messages, "max_tokens": WARM_UP_TOKENS, "stream": False}
+        asked = warming(action.surface, action.model)
+        path = _engine(action.pod, action.port, asked.path)
         with metrics.WARM_UP_SECONDS.time():
-            reply = self._connections.ask(action.cluster, "POST", path, body=body, timeout_s=self._warm_up_timeout_s)
+            reply = self._connections.ask(
+                action.cluster, asked.method, path, body=asked.body, timeout_s=self._warm_up_timeout_s
+            )
         if reply.status in (400, 422):
             raise Rejected(f"{action.pod} refused the warm-up request with {reply.status}", code="warm_up_refused")
-        if not reply.is_ok or not _is_answer(reply.body):
+        if not reply.is_ok or not asked.is_answer(reply.body):
             raise Unavailable(f"{action.pod} did not answer the warm-up request: {reply.status}", code="warm_up_failed")
         self._warmed[action.cluster, action.pod] = action.key
 
@@ -262,9 +261,3 @@ def trouble_in(reply: Reply, doing: str) -> Rejected | Unavailable:
         return Rejected(f"{doing}: {named or message}", code="invalid_object")
     reason = reply.body.get("reason") or f"HTTP {reply.status}"
     return Unavailable(f"{doing}: {reason}: {message}", retry_after_s=reply.retry_after_s, code=f"http_{reply.status}")
-
-
-def _is_answer(body: Mapping[str, Any]) -> bool:
-    """Whether this is a chat completion: a choice with an assistant's message in it."""
-    choices = body.get("choices") or []
-    return bool(choices) and isinstance((choices[0].get("message") or {}).get("content"), str)

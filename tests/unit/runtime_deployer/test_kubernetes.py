@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from services.runtime_deployer.core.manifests import ENDPOINT as ENDPOINT_LABEL
 from services.runtime_deployer.core.observed import ContainerState, Kind
 from services.runtime_deployer.core.plan import Apply, Check, Delete, ForceDeletePod, WarmUp
 from services.runtime_deployer.core.state import Cluster, Runtime
+from services.runtime_deployer.core.warming import surface_of
 from services.runtime_deployer.shell.connections import access_key_from
 from tests.unit.runtime_deployer.a_runtime import ENDPOINT, PROJECT, VLLM, Scene, gpu_ready, requested
 from tests.unit.runtime_deployer.fake_api import PLATFORM, FakeApi, clusters, connected
@@ -301,6 +303,29 @@ def test_a_pod_counts_as_warmed_only_after_a_real_answer_and_only_this_start_of_
     assert adapter.observe(a_runtime()).pods[0].warmed
     api.on("GET", PODS, 200, {"items": [a_pod(containerStatuses=[{"name": "engine", "restartCount": 1}])]})
     assert not adapter.observe(a_runtime()).pods[0].warmed
+
+
+@pytest.mark.parametrize(
+    ("surfaces", "asked", "answer", "other"),
+    [
+        (("embeddings", "chat"), "POST chat/completions", {"choices": [{"message": {"content": ""}}]}, {"data": []}),
+        (("completions",), "POST completions", {"choices": [{"text": "Hello"}]}, {"choices": [{"message": {}}]}),
+        (("responses",), "POST responses", {"output": [{"type": "message"}]}, {"output": []}),
+        (("embeddings",), "POST embeddings", {"data": [{"embedding": [0.5]}]}, {"data": "none"}),
+        (("speech", "transcriptions"), "GET models", {"data": [{"id": "millrace/ngram-1"}]}, {"data": [{"id": "x"}]}),
+    ],
+)
+def test_a_pod_is_warmed_up_with_a_call_that_its_model_has(
+    surfaces: tuple[str, ...], asked: str, answer: dict[str, Any], other: dict[str, Any]
+) -> None:
+    method, path = asked.split()
+    api, warm_up = FakeApi(), replace(WARM_UP, surface=surface_of(surfaces))
+    api.on(method, f"{PODS}/http:p1:8000/proxy/v1/{path}", 200, other)
+    with pytest.raises(Unavailable):
+        clusters(api).apply(warm_up)
+
+    api.on(method, f"{PODS}/http:p1:8000/proxy/v1/{path}", 200, answer)
+    clusters(api).apply(warm_up)
 
 
 @pytest.mark.parametrize(
