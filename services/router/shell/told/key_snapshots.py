@@ -33,6 +33,7 @@ UNSIGNED: Final = "unsigned"  # not whole, or not signed by whom we trust,
 AWAY: Final = "away"  # nobody there who can say.
 BYTES_MAX: Final = 64 * MIB  # A quarter of a million keys.
 TIMEOUT_S: Final = 3.0  # For a connection, for each silence, and for all of it: it answers from memory.
+RETRY_S: Final = 2.0  # After a pull that brought nothing, as when both of us just started.
 PIECE_BYTES: Final = 256 * 1024
 NAMED_MAX: Final = 20  # Keys of one snapshot in the log.
 
@@ -67,7 +68,7 @@ class KeySnapshots:
         """Pull until cancelled."""
         while True:
             await asyncio.to_thread(self.round)
-            await asyncio.sleep(self._period_s)
+            await asyncio.sleep(self._period_s if self.is_fresh() else min(self._period_s, RETRY_S))
 
     def round(self) -> str:
         """Pull once; what came of it. Raises nothing: what is known is served on."""
@@ -131,7 +132,7 @@ class KeySnapshots:
         """A line when it begins to be otherwise."""
         is_good, was_good = outcome in (Verdict.TAKEN, CONFIRMED), self.is_fresh()
         if not is_good and outcome != self._outcome:
-            log.warning("no snapshot of keys", extra=fields(code=outcome, reason=reason))
+            log.warning("no snapshot of keys; going by what is known", extra=fields(code=outcome, reason=reason))
         elif is_good and not was_good:
             log.info("snapshots of keys come", extra=fields(code=outcome, reason=reason))
         self._outcome = outcome
