@@ -5,9 +5,9 @@ from __future__ import annotations
 import openai
 import pytest
 
+from tests.support.sound import SoundEngine, sounding
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import KEY, NAME, a_scene
-from tests.unit.router.sound import SoundEngine, sounding
 
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 

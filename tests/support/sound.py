@@ -1,10 +1,12 @@
 """A model server of sound over real sockets: it speaks in tones, one for each letter, and understands what it spoke.
 
+``python -m tests.support.sound --model NAME --host HOST --port PORT`` is one as a process, for a tier's own command.
 It reads forms with the standard library's parser of mail, so that what the router writes is judged by somebody else.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import io
@@ -48,6 +50,7 @@ class SoundEngine:
 
     counts_tokens: bool = True
     empty: bool = False
+    model: str = "tones"
     port: int = 0
     heads: list[bytes] = field(default_factory=list)
     forms: list[list[tuple[str, str | None, bytes]]] = field(default_factory=list)  # Name, file name, content.
@@ -65,10 +68,9 @@ class SoundEngine:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.split(b"\r\n")
                 said = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
-                body = await reader.readexactly(int(said[b"content-length"]))
+                body = await reader.readexactly(int(said.get(b"content-length", b"0")))
                 self.heads.append(head)
-                speaks = lines[0].startswith(b"POST /v1/audio/speech ")
-                media, answer = self._spoken(body) if speaks else self._written(said[b"content-type"], body)
+                media, answer = self._answer(lines[0].split(b" ")[1], said.get(b"content-type", b""), body)
                 answer = b"" if self.empty else answer
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s"
@@ -76,6 +78,14 @@ class SoundEngine:
                 )
                 await writer.drain()
         writer.close()
+
+    def _answer(self, path: bytes, content_type: bytes, body: bytes) -> tuple[bytes, bytes]:
+        if path == b"/v1/audio/speech":
+            return self._spoken(body)
+        if path in (b"/v1/audio/transcriptions", b"/v1/audio/translations"):
+            return self._written(content_type, body)
+        listed = {"object": "list", "data": [{"id": self.model, "object": "model"}]}  # Also who asks for its health.
+        return b"application/json", json.dumps(listed).encode()
 
     def _spoken(self, body: bytes) -> tuple[bytes, bytes]:
         asked = json.loads(body)
@@ -110,3 +120,18 @@ async def sounding(engine: SoundEngine) -> AsyncIterator[SoundEngine]:
         yield engine
     finally:
         server.close()
+
+
+async def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", required=True, type=int)
+    asked = parser.parse_args()
+    server = await asyncio.start_server(SoundEngine(model=asked.model).handle, asked.host, asked.port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

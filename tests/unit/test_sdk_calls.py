@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.sdks.calls import CALLS, LIMIT
+from tests.interop.sdks.calls import CALLS, LIMIT, SPOKEN
 
 REFUSED = {"status": 429, "code": "rate_limit_exceeded", "remaining": "0", "retry_after": "9"}
 TOLD = {"text": "a", "output_tokens": LIMIT}
@@ -26,7 +26,9 @@ RESULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tool_answered": (CHATTED, {"completion_tokens": 0}), "json_mode": ({"text": "{}"}, {"text": "[]"}),
     "json_schema": ({"value": {"name": "Ann", "age": 41}}, {"value": {}}),
     "embeddings": (VECTORS, {"same": 0.5}), "responses": (TOLD, {"output_tokens": 0}),
-    "responses_streamed": (TOLD, {"text": ""}), "timeout": ({"error": "timeout"}, {"error": None}),
+    "responses_streamed": (TOLD, {"text": ""}), "sound": ({"heard": SPOKEN, "as_text": SPOKEN}, {"as_text": ""}),
+    "no_sound": ({"status": 404, "param": "model"}, {"status": 502}),
+    "timeout": ({"error": "timeout"}, {"error": None}),
     "cancelled_mid_stream": ({"seen": 3}, {"seen": 0}),
     "wrong_key": ({"status": 401, "code": "invalid_api_key"}, {"status": 403}),
     "unknown_model": (UNKNOWN, {"code": None}),

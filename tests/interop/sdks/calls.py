@@ -13,6 +13,7 @@ from typing import Any, Final
 Json = dict[str, Any]
 
 LIMIT: Final = 9  # Tokens of the answers that are to be cut there.
+SPOKEN: Final = "where the water runs"
 LONG: Final = 4000  # Tokens of the answers that nobody waits for: 20 s at the pace of the test's engines.
 NOT_OFFERED: Final = "not offered"  # The SDK has no such call.
 
@@ -100,6 +101,8 @@ CALLS: Final = (
     Call("embeddings", _embeddings),
     Call("responses", _responses),
     Call("responses_streamed", _responses),
+    Call("sound", _expect(heard=SPOKEN, as_text=SPOKEN)),
+    Call("no_sound", _expect(status=404, param="model")),
     Call("timeout", _expect(error="timeout")),
     Call("cancelled_mid_stream", _cancel),
     Call("wrong_key", _expect(status=401, code="invalid_api_key")),

@@ -32,6 +32,8 @@ class Place:
     key: str
     model: str
     limited: str  # An endpoint that takes two requests a minute.
+    sound: str  # An endpoint that speaks and listens,
+    spoken: str  # and what it is to say.
     limit: int
     long: int
 

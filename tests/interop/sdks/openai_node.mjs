@@ -1,5 +1,5 @@
 // OpenAI's own package for Node, put through the list: node openai_node.mjs <place as JSON> <call>...
-import OpenAI, { APIError, APIConnectionTimeoutError } from "openai";
+import OpenAI, { APIError, APIConnectionTimeoutError, toFile } from "openai";
 
 const place = JSON.parse(process.argv[2]);
 const api = new OpenAI({ baseURL: place.base_url, apiKey: place.key, maxRetries: 0 });
@@ -105,6 +105,14 @@ const calls = {
     }
     return { text, output_tokens };
   },
+  async sound() {
+    const model = place.sound;
+    const spoken = await api.audio.speech.create({ model, voice: "tones", input: place.spoken, response_format: "wav" });
+    const file = await toFile(Buffer.from(await spoken.arrayBuffer()), "spoken.wav");
+    const { text } = await api.audio.transcriptions.create({ model, file });
+    return { heard: text, as_text: await api.audio.transcriptions.create({ model, file, response_format: "text" }) };
+  },
+  no_sound: () => refused(api.audio.speech.create({ model: place.model, voice: "tones", input: "a" })),
   async timeout() {
     try {
       await ask(LONG, { timeout: 500 });

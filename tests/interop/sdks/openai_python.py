@@ -122,6 +122,17 @@ class OpenAiCalls:
                 tokens = event.response.usage.output_tokens
         return {"text": text, "output_tokens": tokens}
 
+    def sound(self) -> Json:
+        audio, place = self.api.audio, self.place
+        spoken = audio.speech.create(model=place.sound, voice="tones", input=place.spoken, response_format="wav")
+        file = ("spoken.wav", spoken.read())
+        heard = audio.transcriptions.create(model=place.sound, file=file)
+        as_text = audio.transcriptions.create(model=place.sound, file=file, response_format="text")
+        return {"heard": heard.text, "as_text": as_text}
+
+    def no_sound(self) -> Json:
+        return refused(lambda: self.api.audio.speech.create(model=self.place.model, voice="tones", input="a"))
+
     def timeout(self) -> Json:
         try:
             self._ask(max_tokens=self.place.long, extra_body={"ignore_eos": True}, timeout=0.5)

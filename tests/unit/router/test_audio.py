@@ -11,8 +11,8 @@ from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
 from services.router.core.sse import BadUpstream
 from services.router.core.surface import DEFAULT, Api, surfaces_of
+from tests.support.sound import SoundEngine, sounding, spoken, understood
 from tests.unit.router.scene import NAME, Answer, a_request, a_scene, ask
-from tests.unit.router.sound import SoundEngine, sounding, spoken, understood
 
 TYPE = b"multipart/form-data; boundary=XX"
 SOUND = spoken("hi")
