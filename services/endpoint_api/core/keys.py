@@ -46,7 +46,10 @@ UNBOUND: Final = Bounds()
 def decide(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
     """The key after ``envelope``. A revoked key stays revoked. What routers are told raises the version of all keys."""
     decision = _decided(key, envelope, now_ms)
-    return replace(decision, counters=(*decision.counters, NEXT_VERSION)) if decision.puts else decision
+    if not decision.puts:
+        return decision
+    # First, so that of two changes in one commit none holds a tenant's counter while it waits for this one.
+    return replace(decision, counters=(NEXT_VERSION, *decision.counters))
 
 
 def _decided(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
