@@ -13,6 +13,8 @@ from typing import Final, assert_never
 
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
+from libs.model_fetch.cache import Cache
+from libs.model_fetch.eviction import Policy
 from libs.model_fetch.fetching import PAUSE_S, SPAN_BYTES, WORKERS, Effort, Fetch
 from libs.model_fetch.manifest import Manifest, parse
 from libs.model_fetch.progress import Progress
@@ -70,9 +72,17 @@ def _fetch(args: argparse.Namespace, env: Mapping[str, str]) -> str:
 
     args.into.mkdir(parents=True, exist_ok=True)
     with Progress(manifest.size_bytes, say) as progress:
-        was_there = Fetch(volume, _reader(source, args, env), progress, effort).run()
+        found = Fetch(
+            volume,
+            _reader(source, args, env),
+            progress,
+            effort,
+            cache=Cache(args.into, SystemClock()),
+            policy=Policy(args.capacity_bytes, frozenset(args.keep)) if args.capacity_bytes else None,
+            held=args.held,
+        ).run()
     progress.state = "done"
-    return progress.line(cache="hit" if was_there else "miss")
+    return progress.line(**found)
 
 
 def _manifest(args: argparse.Namespace, env: Mapping[str, str]) -> Manifest:
@@ -122,6 +132,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--region", default="us-east-1", help="of the S3 service")
     parser.add_argument("--into", type=Path, default=Path("/models"), help="the volume")
     parser.add_argument("--mounted", type=Path, default=MOUNTED, help="where the volume of a pvc:// source is")
+    parser.add_argument("--capacity-bytes", type=int, default=0, help="what models may take of it; 0: all of it")
+    parser.add_argument("--keep", action="append", default=[], help="the digest of a model that is never evicted")
+    parser.add_argument("--held", type=Path, help="what the pod's model-hold writes; none: nothing holds the model")
     parser.add_argument("--told", type=Path, default=Path(TOLD), help="the file of the termination message")
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--span-bytes", type=int, default=SPAN_BYTES)

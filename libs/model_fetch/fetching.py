@@ -10,8 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
+from libs.model_fetch.cache import Cache, await_holder
+from libs.model_fetch.eviction import Policy
 from libs.model_fetch.manifest import File, Manifest, short
 from libs.model_fetch.progress import Progress
 from libs.model_fetch.readers import Reader
@@ -41,8 +44,22 @@ class Effort:
 class Fetch:
     """One model, one source, one volume."""
 
-    def __init__(self, volume: Volume, reader: Reader, progress: Progress, effort: Effort) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        reader: Reader,
+        progress: Progress,
+        effort: Effort,
+        *,
+        cache: Cache,
+        policy: Policy | None = None,
+        held: Path | None = None,
+    ) -> None:
+        """``policy``: of the cache that the volume is, if it has one; ``held``: what the pod's holder writes."""
         self._volume = volume
+        self._cache = cache
+        self._policy = policy
+        self._held = held
         self._reader = reader
         self._progress = progress
         self._effort = effort
@@ -51,11 +68,19 @@ class Fetch:
         self._left: Counter[str] = Counter()
         self._files: dict[str, File] = {each.path: each for each in volume.manifest.files}
 
-    def run(self) -> bool:
-        """Have the model there, whole and verified. Whether it was there already. Raises FetchFailed."""
+    def run(self) -> dict[str, object]:
+        """Have the model there, whole, verified and held; what is in the cache then, and whether it was there already.
+
+        Raises FetchFailed.
+        """
+        manifest = self._volume.manifest
         try:
             with self._volume.locked(self._wait):
-                return self._run(self._volume.manifest)
+                was_there = self._run(manifest)
+                listed = self._cache.use(manifest.digest, manifest.size_bytes)
+                if self._held is not None:
+                    await_holder(self._held)
+                return {"cache": "hit" if was_there else "miss", **listed}
         except OSError as wrong:
             raise _of_disk(wrong) from wrong
 
@@ -80,12 +105,8 @@ class Fetch:
 
     def _make_room(self, manifest: Manifest) -> None:
         self._volume.partial.mkdir(parents=True, exist_ok=True)
-        needed, free = sum(self._volume.missing_bytes(each) for each in manifest.files), self._volume.free_bytes()
-        if needed > free:
-            raise FetchFailed(
-                Reason.DISK_TOO_SMALL,
-                f"{needed} bytes are missing and the volume has {free} free: give it more, or evict a model",
-            )
+        missing_bytes = sum(self._volume.missing_bytes(each) for each in manifest.files)
+        self._cache.expect(manifest.digest, manifest.size_bytes, missing_bytes, self._policy)
 
     def _survey(self, file: File) -> list[Span]:
         """The spans of a file that are still to be brought."""

@@ -54,7 +54,7 @@ class Progress:
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             self._elsewhere_bytes = int(json.loads(said or "{}").get("bytes_done", 0))
 
-    def line(self, **more: str | int | bool) -> str:
+    def line(self, **more: object) -> str:
         """What is known now, in one line."""
         elapsed_s = time.monotonic() - self._began_s
         done = self._elsewhere_bytes if self.state == "waiting" else self.bytes_fetched + self.bytes_kept

@@ -133,11 +133,6 @@ class Volume:
             return max(0, file.size_bytes - (self.partial / file.path).stat().st_blocks * 512)
         return file.size_bytes
 
-    def free_bytes(self) -> int:
-        """What the disk has left for us."""
-        found = os.statvfs(self.root)
-        return found.f_bavail * found.f_frsize
-
     def commit(self) -> None:
         """Give the model its name: from now on it is there, whole, also after a loss of power."""
         for each in self.manifest.files:

@@ -17,7 +17,9 @@ from typing import Any, Final
 import pytest
 
 from libs.model_fetch.__main__ import MANIFEST, main
+from libs.model_fetch.cache import hold
 from libs.model_fetch.manifest import File, Manifest
+from libs.model_fetch.reasons import EXIT_CODES, Reason
 from libs.model_fetch.volume import Volume
 from tests.support.model_sources import Shelf, linked, served
 
@@ -374,3 +376,57 @@ def test_a_fetch_that_is_told_to_stop_stops_at_once(box: Box, s3: Shelf) -> None
 
     assert process.wait(timeout=DEADLINE_S) == 143
     process.communicate()
+
+
+BRIEF: Final = {"a": b"a" * 3000, "b": b"b" * 3000, "c": b"c" * 3000}
+
+
+def test_a_full_cache_evicts_what_was_used_longest_ago_and_nothing_that_is_held_or_kept(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    manifests = {name: a_manifest({"w": data}) for name, data in BRIEF.items()}
+    digests = {name: each.digest for name, each in manifests.items()}
+    with served(Shelf({f"/bucket/{name}/w": data for name, data in BRIEF.items()})) as s3:
+
+        def fetch(name: str, *more: str, capacity_bytes: int = 6000) -> int:
+            more = ("--endpoint", s3.url, "--capacity-bytes", str(capacity_bytes), *more)
+            return box.fetch(f"s3://bucket/{name}", *more, manifest=manifests[name])
+
+        assert [fetch(each) for each in ("a", "b", "a")] == [0, 0, 0]
+        assert box.outcome["cache"] == "hit"
+        assert box.outcome["bytes_fetched"] == 0
+        assert fetch("c") == 0, "b was used longest ago"
+        assert box.outcome["models"] == {digests["a"]: 3000, digests["c"]: 3000}
+
+        held = hold(box.into, digests["a"])
+        assert fetch("b", "--keep", digests["c"]) == EXIT_CODES[Reason.DISK_TOO_SMALL]
+        assert "2 models of 6000 bytes are in use or to be kept" in box.said
+        assert fetch("b") == 0, "c is not kept by this one"
+        assert box.outcome["models"] == {digests["a"]: 3000, digests["b"]: 3000}
+        os.close(held)
+        assert fetch("c") == 0, "a is held no longer"
+        assert box.outcome["models"] == {digests["b"]: 3000, digests["c"]: 3000}
+        assert sorted(each.name for each in box.into.glob("sha256-*")) == sorted(
+            digests[each].replace(":", "-") for each in ("b", "c")
+        )
+        assert not list(box.into.glob(".going-*"))
+
+
+def test_a_fetch_ends_only_when_its_pod_holds_the_model(tmp_path: Path) -> None:
+    box, held = Box(tmp_path), tmp_path / "held"
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "w").write_bytes(b"w")
+    manifest = a_manifest({"w": b"w"})
+    fetch = box.start(f"file://{source}", "--held", str(held), manifest=manifest)
+    try:
+        give_up_s = time.monotonic() + DEADLINE_S
+        while not Volume(box.into, manifest).whole.is_dir():
+            assert time.monotonic() < give_up_s, "it brings nothing"
+            time.sleep(0.01)
+        assert fetch.poll() is None
+        assert not box.told.exists()
+        held.touch()
+        assert fetch.wait(DEADLINE_S) == 0
+    finally:
+        fetch.kill()
+        fetch.communicate()
