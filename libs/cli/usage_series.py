@@ -153,7 +153,7 @@ def money(nano: int, currency: str) -> str:
 def quantity_of(meter: str, quantity: int) -> str:
     """A quantity for reading: time as a duration, storage in GiB-hours, anything else as a number."""
     sign, size = "-" if quantity < 0 else "", abs(quantity)
-    if meter == Meter.VOLUME_MIB_MS:
+    if meter in (Meter.VOLUME_MIB_MS, Meter.CACHE_MIB_MS):
         return f"{sign}{Decimal(size) / (1024 * HOUR_MS):,.1f} GiB·h"
     return sign + (duration(size) if meter.endswith("_ms") else f"{size:,}")
 

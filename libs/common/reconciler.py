@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from libs.common.clock import Clock
@@ -17,7 +17,7 @@ from libs.common.errors import Rejected, Unavailable
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Internal, Owner
 from libs.common.ids import event_id
-from libs.common.runner import Runner
+from libs.common.runner import Runner, take_all
 from libs.common.store.port import Attention, Glance, Store
 from libs.common.units import MINUTE_MS, SECOND_MS
 
@@ -32,6 +32,10 @@ BACKOFF_FIRST_MS: Final = 1 * SECOND_MS
 BACKOFF_MAX_MS: Final = 1 * MINUTE_MS  # A world that was away longer is noticed within a minute of its return.
 KEYS_MAX: Final = 1000  # Records handled in one pass.
 LOOK_AGAIN_MS: Final = 10 * MINUTE_MS  # What seems unchanged is looked at this often all the same, spread by half.
+
+News = Sequence[tuple[Runner[Any], str, Internal]]
+PassesOn = Callable[[S, ObservedT], News]
+"""What a look at one thing means for records of other kinds: told to them in the commit that takes the look in."""
 
 Survey = Callable[[], Mapping[str, str]]
 """The world at a glance: a mark for each thing in it, by its key, that is another as soon as a look may be."""
@@ -103,6 +107,7 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         clock: Clock,
         resync_ms: int = 5 * SECOND_MS,
         survey: Survey | None = None,
+        passes_on: PassesOn[S, ObservedT] | None = None,
     ) -> None:
         self._runner = runner
         self._world = world
@@ -114,6 +119,7 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         self._trouble: dict[str, _Trouble] = {}
         self._last_seen: dict[str, str] = {}
         self._survey = survey
+        self._passes_on = passes_on
         self._resting: dict[str, _Rest] = {}
 
     def poke(self, key: str) -> None:
@@ -183,7 +189,8 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         assert state is not None, key
         try:
             observed = self._world.observe(state)
-            state = self._learn(key, state, observed)
+            news = self._passes_on(state, observed) if self._passes_on is not None else ()
+            state = self._learn(key, state, observed, news)
             for action in self._plan(state, observed, self._clock.now_ms()):
                 self._world.apply(action)
                 applied += 1
@@ -199,21 +206,24 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         self._trouble.pop(key, None)
         return applied
 
-    def _learn(self, key: str, state: S, observed: Internal) -> S:
+    def _learn(self, key: str, state: S, observed: Internal, news: News = ()) -> S:
         """Take an observation in, unless it is the one taken in last: a record at rest writes nothing."""
         seen = f"{observed.kind} {observed.model_dump_json()}"
         if self._last_seen.get(key) == seen:
             return state
-        state = self._take(key, observed)
+        state = self._take(key, observed, news)
         self._last_seen[key] = seen
         return state
 
-    def _take(self, key: str, event: Internal) -> S:
+    def _take(self, key: str, event: Internal, news: News) -> S:
         now_ms = self._clock.now_ms()
         record = self._store.load(self._runner.owned.kind, key)
         version = record.version if record else 0
         cause = event_id(f"{self._runner.owned.kind}|{key}|{version}", event.model_dump_json(), 0)
-        return self._runner.take(key, Envelope(cause, event, subject=key, time_ms=now_ms))
+        envelope = Envelope(cause, event, subject=key, time_ms=now_ms)
+        others = [(runner, other, replace(envelope, data=told)) for runner, other, told in news]
+        state: S = take_all([(self._runner, key, envelope), *others])[0]
+        return state
 
     def _put_off(self, key: str, why: Unavailable) -> None:
         failures = self._trouble[key].failures + 1 if key in self._trouble else 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from libs.common.errors import Invalid
+from libs.common.events.caches import ModelEvicted, ModelHit, ModelReleased, ModelWarmed
 from libs.common.events.capacity import NodeJoined, NodeLost, NodeReleased, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
@@ -69,6 +70,14 @@ def served(envelope: Envelope, *, windows: Windows) -> Mapping[str, Event]:
     return served_by_endpoint(batch_of(envelope), windows)
 
 
+def kept_for(envelope: Envelope) -> Sequence[str]:
+    """The endpoint that a cached model is kept for from then on, or was until then; a hit may change nothing."""
+    told = envelope.data
+    assert isinstance(told, ModelWarmed | ModelHit | ModelReleased | ModelEvicted), envelope.type
+    endpoint_id = told.kept_for if isinstance(told, ModelHit) else told.endpoint_id
+    return (endpoint_id,) if endpoint_id else ()
+
+
 def meters(windows: Windows) -> Owned[Meter]:
     """The kind of meters that cut time into these windows."""
     return Owned(
@@ -88,6 +97,10 @@ def meters(windows: Windows) -> Owned[Meter]:
             NodeReleased: its_subject,
             ReplicasChanged: its_subject,
             VolumeChanged: its_subject,
+            ModelWarmed: kept_for,
+            ModelHit: kept_for,
+            ModelReleased: kept_for,
+            ModelEvicted: kept_for,
             UsageReported: partial(served, windows=windows),
             Screened: partial(served, windows=windows),
         },

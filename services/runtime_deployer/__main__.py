@@ -15,8 +15,10 @@ from libs.common.service import Service
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.units import SECOND_MS
+from services.runtime_deployer.core.state import RUNTIME
 from services.runtime_deployer.service import LIVE, build
 from services.runtime_deployer.shell import metrics
+from services.runtime_deployer.shell.caches import CacheWorld
 from services.runtime_deployer.shell.connections import Connections, access_key_from
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
@@ -52,6 +54,7 @@ def open_ports(settings: Settings) -> Ports:
         store=SqlStore(settings.database_url),
         clock=SystemClock(),
         clusters=clusters,
+        caches=CacheWorld(connections, timeout_s=settings.kubernetes_timeout_s),
         templates=load_templates(settings.templates_dir),
         weights=load_weights(settings.catalogue_dir) if settings.catalogue_dir is not None else {},
         resync_ms=round(settings.resync_s * SECOND_MS),
@@ -74,7 +77,7 @@ def open_connections(settings: Settings) -> Connections:
 
 async def count(service: Service) -> None:
     """Keep the gauges that describe all runtimes fresh."""
-    (runner,) = service.runners
+    runner = service.runner(RUNTIME)
     while True:
         await asyncio.to_thread(lambda: metrics.count_runtimes(runner.every(scope=LIVE)))
         await asyncio.sleep(COUNT_EVERY_S)

@@ -1,4 +1,4 @@
-"""Runtime-deployer, joined: one kind of thing, one reconciler."""
+"""Runtime-deployer, joined: runtimes, and the caches that their fetches fill; a reconciler each."""
 
 from __future__ import annotations
 
@@ -18,20 +18,28 @@ from libs.common.events.event import Event, Owner
 from libs.common.events.route import RouteWithdrawn, TrafficObserved
 from libs.common.events.scale import ScaleDecided
 from libs.common.ids import EndpointId
-from libs.common.reconciler import Reconciler
+from libs.common.reconciler import News, Reconciler
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
+from libs.common.units import SECOND_MS
+from services.runtime_deployer.core import caches
+from services.runtime_deployer.core.caches import CACHE, Cache
 from services.runtime_deployer.core.canary import answered
 from services.runtime_deployer.core.decide import decider
 from services.runtime_deployer.core.lifecycle import Stage, attention_of, stage_of
+from services.runtime_deployer.core.observed import Observed
 from services.runtime_deployer.core.plan import plan
 from services.runtime_deployer.core.state import RUNTIME, Runtime
 from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.core.using import news_for_caches
 from services.runtime_deployer.core.weights import Weights
 from services.runtime_deployer.shell.ports import Ports
 
 LIVE: Final = "live"
 REMOVED: Final = "removed"
+THERE: Final = "there"  # Of a cache: its node or claim is.
+GONE: Final = "gone"
+CACHES_EVERY_MS: Final = 30 * SECOND_MS  # Whether they are there; nobody pays for a minute of one that is not.
 
 ABOUT_ONE: Final = (
     EndpointRequested,
@@ -56,17 +64,43 @@ HEARS: Final[Mapping[type[Event], Callable[[Envelope], Sequence[str] | Mapping[s
 )
 
 
+OWNED_CACHES: Final = Owned(
+    kind=CACHE,
+    state=Cache,
+    empty=Cache,
+    decide=caches.decide,
+    hears={},
+    scope=lambda cache: GONE if cache.is_gone else THERE,
+    attention=caches.attention_of,
+)
+
+
 def build(ports: Ports) -> Service:
     """The service on these ports."""
     runner = Runner(owned(ports.templates, ports.weights), store=ports.store, clock=ports.clock)
+    cached = Runner(OWNED_CACHES, store=ports.store, clock=ports.clock)
+
+    def passes_on(runtime: Runtime, observed: Observed) -> News:
+        news = news_for_caches(runtime, observed)
+        return [(cached, key, news[key]) for key in sorted(news)]
+
     reconciler = Reconciler(
-        runner, ports.clusters, plan, store=ports.store, clock=ports.clock, resync_ms=ports.resync_ms
+        runner,
+        ports.clusters,
+        plan,
+        store=ports.store,
+        clock=ports.clock,
+        resync_ms=ports.resync_ms,
+        passes_on=passes_on,
     )
-    return Service(Owner.RUNTIME_DEPLOYER, ports.store, (runner,), (reconciler,))
+    watch = Reconciler(
+        cached, ports.caches, caches.plan, store=ports.store, clock=ports.clock, resync_ms=CACHES_EVERY_MS
+    )
+    return Service(Owner.RUNTIME_DEPLOYER, ports.store, (runner, cached), (reconciler, watch))
 
 
 def owned(templates: Mapping[str, Template], weights: Mapping[str, Weights]) -> Owned[Runtime]:
-    """The one kind of thing that the service owns."""
+    """What runs for an endpoint."""
     return Owned(
         kind=RUNTIME,
         state=Runtime,

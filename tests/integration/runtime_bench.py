@@ -20,8 +20,10 @@ from libs.twin.inprocess import WorldRest
 from libs.twin.options import DEFAULT_KEY, TwinOptions
 from libs.twin.world import World
 from services.runtime_deployer.core.lifecycle import Stage, attention_of
+from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.weights import Weights
 from services.runtime_deployer.service import build
+from services.runtime_deployer.shell.caches import CacheWorld
 from services.runtime_deployer.shell.connections import Connections
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
@@ -75,6 +77,7 @@ class Bench(OneRuntime):
     endpoint: EndpointId = ENDPOINT
     crashes: int = 0
     step_ms: int = STEP_MS
+    templates: Mapping[str, Template] = field(default_factory=lambda: TEMPLATES)
     weights: Mapping[str, Weights] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,7 +91,16 @@ class Bench(OneRuntime):
         connections = Connections(
             "https://twin", lambda: DEFAULT_KEY, rest=lambda _configuration: WorldRest(self.world, self.crash)
         )
-        self.service = build(Ports(self.store, self.clock, KubernetesClusters(connections), TEMPLATES, self.weights))
+        self.service = build(
+            Ports(
+                self.store,
+                self.clock,
+                KubernetesClusters(connections),
+                CacheWorld(connections),
+                self.templates,
+                self.weights,
+            )
+        )
 
     def ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
         """Ask the twin as an operator would."""

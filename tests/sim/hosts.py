@@ -49,6 +49,7 @@ from services.router.shell.told.load import LoadReporter
 from services.router.shell.told.usage import UsageSender
 from services.runtime_deployer import service as runtime_deployer
 from services.runtime_deployer.core.templates import Template
+from services.runtime_deployer.shell.caches import CacheWorld
 from services.runtime_deployer.shell.connections import Connections
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports as DeployerPorts
@@ -254,7 +255,7 @@ def _deployer(simulation: Simulation) -> Callable[[Host], Service]:
     def make(host: Host) -> Service:
         clusters = KubernetesClusters(connections)
         return runtime_deployer.build(
-            DeployerPorts(host.store, host.sim.clock, clusters, templates=simulation.templates)
+            DeployerPorts(host.store, host.sim.clock, clusters, CacheWorld(connections), templates=simulation.templates)
         )
 
     return make

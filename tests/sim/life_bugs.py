@@ -126,7 +126,7 @@ def _without_adapters(decide: Decide) -> Decide:
 
 
 def _writes_late(_host: Host, service: Service) -> Service:
-    (reconciler,) = service.reconcilers
+    reconciler = service.reconcilers[0]
     reconciler._world = _WritesLate(reconciler._world)
     return service
 

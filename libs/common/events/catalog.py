@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Final
 
-from libs.common.events import audit, capacity, command, endpoint, route, runtime, scale, tenant, usage, webhook
+from libs.common.events import audit, caches, capacity, command, endpoint, route, runtime, scale, tenant, usage, webhook
 from libs.common.events.event import Command, Event, Internal, Owner
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -16,6 +16,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     audit,
     capacity,
     runtime,
+    caches,
     route,
     usage,
     scale,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-from libs.common.events import audit, capacity, command, endpoint, route, runtime, scale, tenant, usage, webhook
+from libs.common.events import audit, caches, capacity, command, endpoint, route, runtime, scale, tenant, usage, webhook
 from libs.common.events.event import Event
 
 WHEN_MS: Final = 1_800_000_000_000
@@ -145,11 +145,27 @@ def _of_runtimes() -> Iterator[Event]:
     yield runtime.CacheWarmed(replicas=(_replica(),))
     yield runtime.ReplicasChanged(desired=2, ready=1, replicas=(_replica(),))
     yield runtime.VolumeChanged(capacity_bytes=200 << 30)
+    yield from _of_caches()
     yield runtime.ModelProgressed(bytes_done=8_031_000_000, bytes_total=16_062_000_000)
     yield runtime.RuntimeDegraded(reason="NoReadyReplica", message="0 of 1 replicas are ready; one is restarting.")
     yield runtime.RuntimeRecovered()
     yield runtime.RuntimeFailed(reason="CrashLoopBackOff", message="The engine ended 5 times with exit code 1.")
     yield runtime.RuntimeRemoved()
+
+
+def _of_caches() -> Iterator[Event]:
+    place = caches.CachePlace(
+        kind=caches.CacheKind.NODE,
+        platform_project="mr-acme-main",
+        cluster="ep-7f3akq2xpd",
+        name="ep-7f3akq2xpd-62ftb",
+        path="/var/lib/millrace/models",
+    )
+    model, brought_by = {"model_digest": "sha256:" + "5e" * 32, "size_bytes": 16_062_000_000}, "ep-7f3akq2xpd"
+    yield caches.ModelWarmed(cache=place, **model, endpoint_id=brought_by, bytes_fetched=16_062_000_000)
+    yield caches.ModelHit(cache=place, **model, endpoint_id=brought_by, kept_for=brought_by)
+    yield caches.ModelReleased(cache=place, **model, endpoint_id=brought_by)
+    yield caches.ModelEvicted(cache=place, **model, endpoint_id="", reason=caches.Eviction.ROOM)
 
 
 def _of_routes() -> Iterator[Event]:

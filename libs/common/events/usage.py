@@ -24,6 +24,7 @@ class Meter(StrEnum):
     REPLICA_MS = "replica_ms"  # Of all ready replicas together: a model's runtime.
     ADAPTER_MS = "adapter_ms"  # Of each adapter in each ready replica that has it loaded.
     VOLUME_MIB_MS = "volume_mib_ms"  # Mebibytes times milliseconds: 64 bits hold 278 TiB for a year.
+    CACHE_MIB_MS = "cache_mib_ms"  # Of models that caches keep for the endpoint.
 
 
 class UsageConfirmed(Event):

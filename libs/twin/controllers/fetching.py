@@ -6,11 +6,14 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from libs.common.units import SECOND_MS
+from libs.model_fetch.reasons import EXIT_CODES, Reason
 from libs.twin import pods
+from libs.twin.controllers.caching import Caches, node_place
 from libs.twin.controllers.launching import FETCH_IMAGE, init_course, init_of
 from libs.twin.controllers.pod_run import PodRun
 from libs.twin.engines_port import Engines, Launch
@@ -19,10 +22,63 @@ from libs.twin.options import Faults, TwinOptions
 from libs.twin.store import Store
 
 FETCH_MODULE: Final = "libs.model_fetch"
+HOLD_MODULE: Final = "libs.model_fetch.hold"
+HELD: Final = "held"  # What the holder writes, and the fetch waits for.
+HIT_MS: Final = 500  # Looking at the files of a model that is there.
+FULL_CODE: Final = EXIT_CODES[Reason.DISK_TOO_SMALL]
+FULL: Final = f"{Reason.DISK_TOO_SMALL}: what is in the cache is in use or to be kept"
 MODELS: Final = "/models"
 SOURCE: Final = "/source"
 SIMULATED: Final = "model digest does not match the manifest"
 SAID_BYTES_MAX: Final = 4096  # As a kubelet keeps of a termination message.
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An init container that begins."""
+
+    store: Store
+    pod: Json
+    run: PodRun
+    container: Json
+    now_ms: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in its pod."""
+        return str(self.container["name"])
+
+    def launch(self, key: str, module: str, places: dict[str, Path], log: Path) -> Launch:
+        """One of our programs, with the places that it is told of as they are on this machine."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        env = pods.environment(self.store, self.pod, self.container)
+        return Launch(
+            key=key,
+            image=self.container["image"],
+            address=self.run.address,
+            port=0,
+            command=(sys.executable, "-m", module),
+            args=(
+                *(pods.expand(str(each), env) for each in self.container.get("args") or ()),
+                *(text for name, path in places.items() for text in (name, str(path))),
+            ),
+            env=env,
+            log=str(log),
+        )
+
+    def place(self, root: Path, mounted: str) -> Path:
+        """Where a volume is that it sees at ``mounted``: of a claim, of the node, or the pod's own."""
+        mounts = {each["mountPath"]: each["name"] for each in self.container.get("volumeMounts") or ()}
+        name: str | None = mounts.get(mounted)
+        if name is None:
+            return _own(root, self.run)
+        volume: Json = next((each for each in self.pod["spec"].get("volumes") or () if each["name"] == name), {})
+        claim: str | None = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if claim:
+            return root / "claims" / self.run.key.partition("/")[0] / claim
+        path: str | None = (volume.get("hostPath") or {}).get("path")
+        shared = node_place(self.store, self.run, path) if path else None
+        return root / shared if shared is not None else _own(root, self.run) / name
 
 
 class Fetches:
@@ -32,37 +88,57 @@ class Fetches:
         self._engines = engines
         self._options = options
         self._faults = faults
+        self._caches = Caches()
 
     def start(self, store: Store, pod: Json, run: PodRun, container: Json, now_ms: int) -> None:
         """Begin with one: it ends at `until_ms`, or, if it is a process, when that does."""
+        begun = _Begun(store, pod, run, container, now_ms)
         root = self._engines.volumes()
-        if root is None or FETCH_MODULE not in (container.get("command") or ()):
-            duration_ms, run.exit_code = init_course(container, self._options, self._faults())
-            run.until_ms = now_ms + duration_ms
-            run.said = SIMULATED if run.exit_code else ""
-            return
-        own = _own(root, run)
-        own.mkdir(parents=True, exist_ok=True)
-        env = pods.environment(store, pod, container)
-        places = {"--into": _place(root, pod, run, container, MODELS), "--told": own / "told"}
-        mounted = _place(root, pod, run, container, SOURCE)
+        command = container.get("command") or ()
+        if container.get("restartPolicy") == "Always":
+            self._hold(root if HOLD_MODULE in command else None, begun)
+        elif root is None or FETCH_MODULE not in command:
+            self._simulate(begun)
+        else:
+            self._fetch(root, begun)
+
+    def ended(self, run: PodRun, now_ms: int) -> None:
+        """One ended: if it was simulated and went well, what it says of its cache."""
+        if run.exit_code == 0:
+            run.said = run.said or self._caches.end(run, now_ms)
+
+    def _fetch(self, root: Path, begun: _Begun) -> None:
+        run, own = begun.run, _own(root, begun.run)
+        places = {"--into": begun.place(root, MODELS), "--told": own / "told"}
+        places |= {"--held": own / HELD} if "--held" in (begun.container.get("args") or ()) else {}
+        mounted = begun.place(root, SOURCE)
         places |= {"--mounted": mounted} if mounted != own else {}
-        run.fetch_key = f"{run.key}/{run.uid}/{container['name']}/{run.of(container).restarts}"
+        run.fetch_key = f"{run.key}/{run.uid}/{begun.name}/{run.of(begun.container).restarts}"
         run.until_ms = None
-        launch = Launch(
-            key=run.fetch_key,
-            image=container["image"],
-            address=run.address,
-            port=0,
-            command=(sys.executable, "-m", FETCH_MODULE),
-            args=(
-                *(pods.expand(str(each), env) for each in container.get("args") or ()),
-                *(text for name, path in places.items() for text in (name, str(path))),
-            ),
-            env=env,
-            log=str(own / "log"),
-        )
-        self._engines.start(launch, now_ms)
+        self._engines.start(begun.launch(run.fetch_key, FETCH_MODULE, places, own / "log"), begun.now_ms)
+
+    def _hold(self, root: Path | None, begun: _Begun) -> None:
+        """A sidecar that holds a model: it runs on, and what comes after it begins at once."""
+        run = begun.run
+        run.of(begun.container).is_sidecar = True
+        run.until_ms, run.exit_code = begun.now_ms, 0
+        self._caches.hold(begun.store, begun.pod, run, begun.container)
+        if root is not None:
+            own = _own(root, run)
+            places = {"--into": begun.place(root, MODELS), "--told": own / HELD}
+            run.hold_key = f"{run.key}/{run.uid}/{begun.name}"
+            self._engines.start(begun.launch(run.hold_key, HOLD_MODULE, places, own / "held.log"), begun.now_ms)
+
+    def _simulate(self, begun: _Begun) -> None:
+        run = begun.run
+        duration_ms, run.exit_code = init_course(begun.container, self._options, self._faults())
+        run.said = SIMULATED if run.exit_code else ""
+        if not run.exit_code and duration_ms:
+            outcome = self._caches.begin(begun.store, begun.pod, run, begun.container, begun.now_ms)
+            if outcome == "full":
+                run.exit_code, run.said = FULL_CODE, FULL
+            duration_ms = self._options.scaled(HIT_MS) if outcome in ("hit", "full") else duration_ms
+        run.until_ms = begun.now_ms + duration_ms
 
     def look(self, run: PodRun, now_ms: int) -> None:
         """See whether the process ended, how, and what it said."""
@@ -94,9 +170,10 @@ class Fetches:
 
     def forget(self, run: PodRun) -> None:
         """The pod is gone, with what was its own."""
-        if run.fetch_key is not None:
-            self._engines.forget(run.fetch_key)
-            run.fetch_key = None
+        for key in filter(None, (run.fetch_key, run.hold_key)):
+            self._engines.forget(key)
+        run.fetch_key = run.hold_key = None
+        self._caches.forget(run)
         root = self._engines.volumes()
         if root is not None:
             shutil.rmtree(_own(root, run), ignore_errors=True)
@@ -114,19 +191,6 @@ def _simulated_bytes(elapsed_ms: int, options: TwinOptions) -> int:
 
 def _own(root: Path, run: PodRun) -> Path:
     return root / "pods" / run.uid
-
-
-def _place(root: Path, pod: Json, run: PodRun, container: Json, mounted: str) -> Path:
-    """Where on this machine a volume is that the container sees at ``mounted``: of a claim, or the pod's own."""
-    mounts = {each["mountPath"]: each["name"] for each in container.get("volumeMounts") or ()}
-    name: str | None = mounts.get(mounted)
-    if name is None:
-        return _own(root, run)
-    volume: Json = next((each for each in pod["spec"].get("volumes") or () if each["name"] == name), {})
-    claim: str | None = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-    if claim:
-        return root / "claims" / run.key.partition("/")[0] / claim
-    return _own(root, run) / name
 
 
 def _read(path: Path, *, from_end: bool = False) -> str:

@@ -157,8 +157,7 @@ class Kubelet:
         self._start(pod, run, now_ms)
 
     def _pulled(self, pod: Json, run: PodRun, now_ms: int) -> None:
-        image = run.image
-        faults = self._faults()
+        image, faults = run.image, self._faults()
         is_there = pods.repository(image) in self._options.images
         if not is_there or faults.failing_pulls or faults.unauthorized_pulls:
             self._pull_failed(pod, run, image, now_ms)
@@ -203,10 +202,12 @@ class Kubelet:
     def _init_ended(self, pod: Json, run: PodRun, now_ms: int) -> None:
         container = init_of(pod)[run.index]
         record = run.of(container)
-        record.finished = termination(record, run.exit_code, now_ms, run.said)
-        record.finished["containerID"] = container_id(pod, container, record)
+        if not record.is_sidecar:  # Else it runs on, beside those that come after it.
+            self._fetches.ended(run, now_ms)
+            record.finished = termination(record, run.exit_code, now_ms, run.said)
+            record.finished["containerID"] = container_id(pod, container, record)
         if run.exit_code == 0:
-            record.is_done, run.index = True, run.index + 1
+            record.is_done, run.index = not record.is_sidecar, run.index + 1
             run.phase, run.until_ms, run.waiting = Phase.SANDBOX, now_ms, ("PodInitializing", "")
             return
         self._back_off(pod, run, [container], now_ms)
@@ -263,9 +264,7 @@ class Kubelet:
 
     def _terminate(self, pod: Json, run: PodRun, now_ms: int) -> None:
         if run.phase is not Phase.STOPPING:
-            run.phase = Phase.STOPPING
-            run.is_ready = False
-            run.until_ms = None
+            run.phase, run.is_ready, run.until_ms = Phase.STOPPING, False, None
             run.stop_at_ms = now_ms + pre_stop_ms(pod, self._options)
             self._recorder.record(kinds.PODS, pod, "Killing", "Stopping container", now_ms)
             pod = self._store.edit(kinds.PODS, pod, lambda fresh: write_status(fresh, run, now_ms))

@@ -28,6 +28,7 @@ class ContainerRun:
     started_ms: int | None = None
     finished: Json | None = None  # The last termination.
     is_done: bool = False  # An init container that ended well.
+    is_sidecar: bool = False  # An init container that runs for as long as the pod.
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class PodRun:
     exit_code: int = 0
     said: str = ""  # By the init container that ended last.
     fetch_key: str | None = None  # Of an init container that is a process.
+    hold_key: str | None = None  # Of a sidecar that is one.
     stop_at_ms: int | None = None
     was_ready: bool = False
     unhealthy_ms: int | None = None
@@ -99,7 +101,7 @@ def _status_of(container: Json, place: int, run: PodRun, pod: Json) -> Json:
         "name": container["name"],
         "image": container["image"],
         "imageID": "",
-        "ready": record.is_done if is_init else started and run.is_ready,
+        "ready": record.is_done or record.is_sidecar if is_init else started and run.is_ready,
         "started": started,
         "restartCount": record.restarts,
         "state": state,
@@ -117,6 +119,8 @@ def _status_of(container: Json, place: int, run: PodRun, pod: Json) -> Json:
 def _state(place: int, run: PodRun, record: ContainerRun) -> tuple[Json, bool]:
     if record.is_done:
         return {"terminated": record.finished}, False
+    if record.is_sidecar and record.started_ms is not None:
+        return {"running": {"startedAt": timestamp(record.started_ms)}}, True
     if place > run.index:
         return {"waiting": {"reason": "PodInitializing"}}, False
     if run.phase in {Phase.RUNNING, Phase.STOPPING} and record.started_ms is not None:

@@ -204,11 +204,11 @@ def _lines(meter: Meter, node: Node, span: Span, sign: int) -> list[tuple[Line, 
 
 def _line(meter: Meter, thing: Thing, span: Span, sign: int) -> tuple[Line, Dimensions]:
     sold = _sold(meter, span.generation)
-    what = f"{thing.meter}:{thing.adapter}" if thing.adapter else str(thing.meter)
-    name = f"{sold.endpoint_id}/{what}/{span.again}/{span.from_ms}"
+    name = f"{sold.endpoint_id}/{thing.name}/{span.again}/{span.from_ms}"
     content = {
         **_whose(sold),
         "adapter": thing.adapter,
+        **({"cached": thing.cached} if thing.cached else {}),
         "count": span.gpu_count,
         "from_ms": span.from_ms,
         "to_ms": span.to_ms,

@@ -5,13 +5,13 @@ Hearing only adds to what is known; `book` then makes the ledger agree with it, 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar, Final
 
 from libs.common.decision import Decision
 from libs.common.errors import Invalid
+from libs.common.events.caches import ModelEvicted, ModelHit, ModelReleased, ModelWarmed
 from libs.common.events.capacity import NodeJoined, NodeLost, NodeReleased, NodeUsed
 from libs.common.events.endpoint import (
     EndpointDeletionRequested,
@@ -28,15 +28,14 @@ from libs.common.runner import Woke
 from libs.common.units import DAY_MS, MINUTE_MS
 from services.metering.core.accounts import POOLED
 from services.metering.core.booking import NO_SALE, book, put_off
+from services.metering.core.counting import counted
 from services.metering.core.intake import FUTURE_MAX_MS
 from services.metering.core.state import Dimensions, Mark, Meter, Node, Sale
 from services.metering.core.telling import Totalled
-from services.metering.core.things import MIB, Roster, Things, VolumeSince, with_roster, with_volume
 from services.metering.core.timeline import Happening, StageSince, UseSince
 from services.metering.core.windows import Windows
 
 GPUS_MAX: Final = 1024  # Per node; no machine comes near it, and a wrong count must not become a bill.
-VOLUME_BYTES_MAX: Final = 1 << 50  # A month of a pebibyte adds up within 64 bits; of one endpoint, none is larger.
 BACKDATE_MAX_MS: Final = 7 * DAY_MS  # How long before it was told a node may have come or gone.
 AHEAD_MAX_MS: Final = 5 * MINUTE_MS
 
@@ -125,8 +124,8 @@ def _learn(meter: Meter, envelope: Envelope, windows: Windows) -> Meter:
             _check(envelope, used.at_ms, 0)
             use = used.use if isinstance(used, NodeUsed) else None
             return _used(meter, used.claim, UseSince(envelope.sequence, used.at_ms, use))
-        case ReplicasChanged() | VolumeChanged():
-            return replace(meter, things=_counted(meter.things, envelope))
+        case ReplicasChanged() | VolumeChanged() | ModelWarmed() | ModelHit() | ModelReleased() | ModelEvicted():
+            return replace(meter, things=counted(meter.things, envelope))
         case Served() as served:
             return _served(meter, served, windows)
         case LedgerRead() as read:
@@ -153,20 +152,6 @@ def _requested(meter: Meter, envelope: Envelope, requested: EndpointRequested) -
     news = Sale(envelope.sequence, envelope.time_ms, sold)
     sales = tuple(sorted((*meter.sales, news), key=lambda each: each.sequence))
     return replace(meter, facts=meter.facts.learn(heard), sales=sales, dimensions=sales[-1].sold)
-
-
-def _counted(things: Things, envelope: Envelope) -> Things:
-    """With so many replicas and adapters, or so large a volume, since it was told."""
-    sequence, at_ms = envelope.sequence, envelope.time_ms
-    if isinstance(envelope.data, VolumeChanged):
-        capacity_bytes = envelope.data.capacity_bytes
-        if capacity_bytes > VOLUME_BYTES_MAX:
-            raise Invalid(f"{envelope.type} of {envelope.subject} has {capacity_bytes} bytes; no volume is so large")
-        return with_volume(things, VolumeSince(sequence, at_ms, -(-capacity_bytes // MIB)))
-    assert isinstance(envelope.data, ReplicasChanged), envelope
-    replicas = envelope.data.replicas
-    adapters = Counter(name for each in replicas for name in each.adapters)
-    return with_roster(things, Roster(sequence, at_ms, len(replicas), tuple(sorted(adapters.items()))))
 
 
 def _staged(meter: Meter, news: StageSince) -> Meter:

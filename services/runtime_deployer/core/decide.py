@@ -33,6 +33,7 @@ from services.runtime_deployer.core.state import Cluster, Decided, Failure, Runt
 from services.runtime_deployer.core.tell import tell
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.trouble import UPDATE_PATIENCE_MS, refusal_of, trouble_of
+from services.runtime_deployer.core.using import remembered
 from services.runtime_deployer.core.weights import Weights
 
 # A refusal of anything else (a look, a delete) fails nothing: it is tried again.
@@ -182,7 +183,9 @@ def _observed(runtime: Runtime, observed: Observed, now_ms: int) -> Runtime:
     here = {each.warm_key for each in observed.pods}
     warm = {each.warm_key for each in observed.pods if each.warmed}
     warmed = tuple(sorted((here & set(runtime.warmed)) | warm))
-    runtime = _looked_for_room(moving.moved(replace(runtime, seen=observed, warmed=warmed, delay="")))
+    caches = remembered(runtime, observed)
+    runtime = replace(runtime, seen=observed, warmed=warmed, delay="", caches=caches)
+    runtime = _looked_for_room(moving.moved(runtime))
     pods = pods_of(runtime)
     patience_max_ms = UPDATE_PATIENCE_MS if runtime.is_replacing else None
     trouble = trouble_of(pods, patience_max_ms=patience_max_ms) or refusal_of(observed, has_pods=bool(pods))

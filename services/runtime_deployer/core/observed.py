@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field
 
 from libs.common.events.event import Contract, Internal, Owner
 
 FETCH: Final = "model-fetch"  # The init container that brings the weights and checks their digest.
+HOLD: Final = "model-hold"  # The sidecar that keeps the weights from being evicted while the pod is there.
 ENGINE: Final = "engine"  # The container that serves.
 KSERVE_ENGINE: Final = "kserve-container"  # What KServe wants it to be called.
 
@@ -73,6 +77,19 @@ class AdapterSeen(Contract):
     source: str
 
 
+class CacheListed(Contract):
+    """What a fetch that ended well says of the cache it brought its model to, or found it in.
+
+    `at_ms` grows from one fetch on a cache to the next; `models` are all in it by digest, but for `left_out`.
+    """
+
+    digest: str
+    is_hit: bool
+    at_ms: int
+    models: Mapping[str, Annotated[int, Field(ge=0)]]
+    left_out: int = 0
+
+
 class FetchSeen(Contract):
     """How far a fetch says it is, in steps, so that a look is not another one for every byte.
 
@@ -82,6 +99,7 @@ class FetchSeen(Contract):
     bytes_done: int
     bytes_total: int
     bytes_fetched: int | None = None
+    listed: CacheListed | None = None
 
 
 class PodSeen(Contract):
@@ -105,6 +123,8 @@ class PodSeen(Contract):
     containers: tuple[ContainerSeen, ...] = ()
     adapters: tuple[AdapterSeen, ...] = ()
     fetched: FetchSeen | None = None
+    claim: str = ""  # Where its models are, if that outlives it: a claim, or a directory of its node.
+    node_path: str = ""
 
     @property
     def engine(self) -> ContainerSeen | None:

@@ -12,15 +12,19 @@ from pydantic import JsonValue
 
 from libs.common.events.endpoint import Placement
 from libs.common.ids import EndpointId
-from services.runtime_deployer.core.observed import ENGINE, FETCH, KSERVE_ENGINE
+from services.runtime_deployer.core.observed import ENGINE, FETCH, HOLD, KSERVE_ENGINE
 from services.runtime_deployer.core.templates import PROBE_PERIOD_S, Template, Workload
 from services.runtime_deployer.core.weights import (
     FETCH_COMMAND,
+    HELD,
+    HOLD_COMMAND,
     MANIFEST,
     Weights,
+    cache_args,
     fetch_args,
     fetch_secrets,
     model_path,
+    models_volume,
     source_mounts,
     source_volumes,
 )
@@ -104,10 +108,10 @@ def pod_spec(
         "tolerations": [
             {"key": each.key, "operator": "Exists", "effect": each.effect} for each in template.tolerations
         ],
-        "initContainers": [_image(template), _fetch(template, words, weights)],
+        "initContainers": [_image(template), *_hold(template, words), _fetch(template, words, weights)],
         "containers": [_engine(placement, template, words, model_path(weights, placement.model_digest))],
         "volumes": [
-            {"name": "models", **_models(endpoint_id, placement, template)},
+            {"name": "models", **models_volume(endpoint_id, placement.model_size_bytes, template)},
             *source_volumes(weights),
             {"name": "scratch", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{template.shared_memory_gib}Gi"}},
@@ -122,12 +126,6 @@ def served_name(endpoint_id: EndpointId, placement: Placement, model: str, templ
     """The one name that the engine answers to: the model's, or the endpoint's own where its command line says so."""
     texts = placement.command or (*template.engine_command, *template.engine_args)
     return f"{model}@{endpoint_id}" if any(NAME in each for each in texts) else model
-
-
-def _models(endpoint_id: EndpointId, placement: Placement, template: Template) -> Json:
-    if template.claim is not None:
-        return {"persistentVolumeClaim": {"claimName": endpoint_id}}
-    return {"emptyDir": {"sizeLimit": f"{template.disk_gib(placement.model_size_bytes)}Gi"}}
 
 
 def _gpu_claim(endpoint_id: EndpointId) -> Json:
@@ -162,12 +160,34 @@ def _image(template: Template) -> Json:
     }
 
 
+def _hold(template: Template, words: Mapping[str, str]) -> list[JsonValue]:
+    """A sidecar, as long as the pod: the model that it holds is not evicted from a cache that others share."""
+    if template.cache is None:
+        return []
+    return [
+        {
+            "name": HOLD,
+            "image": template.fetch_image,
+            "restartPolicy": "Always",
+            "command": [*HOLD_COMMAND],
+            "args": ["--digest", words["{digest}"], "--told", HELD],
+            "resources": _little(),
+            "securityContext": _confined(),
+            "volumeMounts": [
+                {"name": "models", "mountPath": MODELS},
+                {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
+            ],
+        }
+    ]
+
+
 def _fetch(template: Template, words: Mapping[str, str], weights: Weights | None) -> Json:
-    ours: Json = {"args": _fill(template.fetch_args, words)}
+    args = [*_fill(template.fetch_args, words), *cache_args(template.cache)]
+    ours: Json = {"args": args}
     if weights is not None:
         ours = {
             "command": [*FETCH_COMMAND],
-            "args": [*_fill(template.fetch_args, words), *fetch_args(weights)],
+            "args": [*args, *fetch_args(weights)],
             "env": [{"name": MANIFEST, "value": weights.manifest}],
         }
     return {

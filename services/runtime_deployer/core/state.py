@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from libs.common.desire import ENDS, generation_of, is_ended
+from libs.common.events.caches import CachePlace
 from libs.common.events.endpoint import Adapter, EndpointSpec, Placement
 from libs.common.events.facts import Fact, Facts
 from libs.common.events.runtime import Replica
@@ -112,7 +113,7 @@ class Runtime:
     reached, for operators. `extras` are the kinds of object that any of its templates asked for beyond those that all
     have: they are looked for until the end. `sleeps` while no replica is wanted, and until one that is wanted again
     is ready. `no_room_for` is the recipe whose first pod found no free GPU beside the replicas that serve.
-    `volume_told_bytes` is what its own volume was last told to have.
+    `volume_told_bytes` is what its own volume was last told to have; `caches` are those that its pods have used.
     `adapters_in_effect` are those of the last spec that was warm; `adapters_since_ms`: since when others are wanted.
     `weights` is where its model is, if an operator's file says so; pinned as the template is.
     `draining` are nodes that take no more pods and are to be empty; `moved` is the one that pods left, or leave, last.
@@ -143,6 +144,7 @@ class Runtime:
     adapters_in_effect: tuple[Adapter, ...] = ()
     adapters_since_ms: int = 0
     volume_told_bytes: int = 0
+    caches: tuple[CachePlace, ...] = ()
     weights: Weights | None = None
     download_told: DownloadTold = DownloadTold()
     outcomes: Outcomes = Outcomes()

@@ -17,6 +17,8 @@ GPU_RESOURCE: Final = "nvidia.com/gpu"
 PROBE_PERIOD_S: Final = 5  # How often a starting engine is asked; bounds how late a loaded model is noticed.
 LOAD_SLACK: Final = 2  # Twice the expected time before a start counts as hung: disks and links are shared.
 PINNED: Final = re.compile(r".+(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})$")
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+NODE_PATH: Final = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 DISK_SLACK_GIB: Final = 10  # Compiled kernels, logs and a partial file beside the finished weights.
 
 
@@ -34,6 +36,19 @@ class VolumeClaim:
     storage_gib: int
     storage_class: str = ""  # Empty: the cluster's own choice.
     access_mode: str = "ReadWriteMany"  # ReadWriteOnce holds for as long as all replicas are on one node.
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """What models may stay where the next replica finds them: on its node, or on the template's claim.
+
+    A fetch that needs room takes away what was used longest ago, and nothing that a pod has mounted or that is to be
+    kept. Needs native sidecars (Kubernetes 1.29), and the fetch image of this repository.
+    """
+
+    capacity_gib: int
+    node_path: str = ""  # A directory of each node, for all endpoints there; user 65532 must be able to write it.
+    keep: tuple[str, ...] = ()  # Digests of models that are never evicted.
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,7 @@ class Template:
     metrics_path: str = ""  # Where Prometheus finds its metrics; empty: nobody is told to look.
     device_class: str = ""  # GPUs by a DRA claim for this DeviceClass, instead of by `gpu_resource`.
     claim: VolumeClaim | None = None  # None: each pod has its own disk, and downloads anew.
+    cache: CachePolicy | None = None  # None: nothing is evicted, so a claim can get full.
     pull_secret: str = ""  # A Secret in the endpoint's namespace for the images' registry.
     model_secret: str = ""  # A Secret there whose entries the fetch gets as environment.
     engine_env: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -124,3 +140,19 @@ def problems(template: Template) -> Iterator[tuple[str, str]]:
         yield "gpu_resource", "GPUs come by `device_class` or by `gpu_resource`: leave one out"
     if template.claim is not None and template.claim.storage_gib <= 0:
         yield "claim.storage_gib", f"{template.claim.storage_gib} holds no model: say how large the volume is"
+    if template.cache is not None:
+        yield from _cache_problems(template.cache, template.claim)
+
+
+def _cache_problems(cache: CachePolicy, claim: VolumeClaim | None) -> Iterator[tuple[str, str]]:
+    if cache.capacity_gib <= 0:
+        yield "cache.capacity_gib", f"{cache.capacity_gib} holds no model: say what models may take"
+    if claim is not None and cache.capacity_gib > claim.storage_gib:
+        yield "cache.capacity_gib", f"{cache.capacity_gib} is more than the claim has ({claim.storage_gib})"
+    if bool(cache.node_path) is (claim is not None):
+        yield "cache.node_path", "a cache is a directory of nodes or the template's `claim`: name one of them"
+    if cache.node_path and NODE_PATH.fullmatch(cache.node_path) is None:
+        yield "cache.node_path", f"{cache.node_path!r} is no directory of a node: write it from the root, without dots"
+    for place, each in enumerate(cache.keep):
+        if DIGEST.fullmatch(each) is None:
+            yield f"cache.keep.{place}", f"{each[:80]!r} is no digest of a model: `sha256:` and 64 of 0-9 and a-f"

@@ -9,11 +9,15 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from libs.common.units import GIB
 from libs.model_fetch.sources import Scheme, parse_source
+from services.runtime_deployer.core.templates import CachePolicy, Template
 
 Json = dict[str, JsonValue]
 
 FETCH_COMMAND: Final = ("python", "-m", "libs.model_fetch")
+HOLD_COMMAND: Final = ("python", "-m", "libs.model_fetch.hold")
+HELD: Final = "/tmp/held"  # noqa: S108  # On the pod's own disk: the holder writes it, the fetch waits for it.
 MANIFEST: Final = "MILLRACE_MODEL_MANIFEST"  # Read by libs/model_fetch.
 MOUNTED: Final = "/source"  # As libs/model_fetch has it.
 
@@ -33,6 +37,23 @@ def fetch_args(weights: Weights) -> list[JsonValue]:
     """What the fetch is told beyond what its template says."""
     named = (("--source", weights.source), ("--endpoint", weights.endpoint), ("--region", weights.region))
     return [text for name, value in named if value for text in (name, value)]
+
+
+def cache_args(policy: CachePolicy | None) -> list[JsonValue]:
+    """What the fetch is told of the cache that it brings a model to."""
+    if policy is None:
+        return []
+    kept = [text for digest in policy.keep for text in ("--keep", digest)]
+    return ["--capacity-bytes", str(policy.capacity_gib * GIB), *kept, "--held", HELD]
+
+
+def models_volume(claim: str, size_bytes: int, template: Template) -> Json:
+    """Where a pod's models are: on its claim, in a directory of its node, or on a disk of its own."""
+    if template.claim is not None:
+        return {"persistentVolumeClaim": {"claimName": claim}}
+    if template.cache is not None:
+        return {"hostPath": {"path": template.cache.node_path, "type": "DirectoryOrCreate"}}
+    return {"emptyDir": {"sizeLimit": f"{template.disk_gib(size_bytes)}Gi"}}
 
 
 def fetch_secrets(names: Sequence[str]) -> Json:

@@ -9,9 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from libs.common.errors import Unavailable
 from libs.common.telemetry.logging import fields
-from services.runtime_deployer.core.observed import FETCH, ContainerSeen, ContainerState, FetchSeen, PodSeen
+from services.runtime_deployer.core.observed import (
+    FETCH,
+    CacheListed,
+    ContainerSeen,
+    ContainerState,
+    FetchSeen,
+    PodSeen,
+)
 from services.runtime_deployer.core.state import Cluster
 from services.runtime_deployer.shell.connections import Connections
 
@@ -19,6 +28,8 @@ log = logging.getLogger(__name__)
 
 STEPS: Final = 20  # Each is an event and a row of the journal; a customer wants no more.
 DONE: Final = "done"  # As libs/model_fetch says it.
+HIT: Final = "hit"
+MISS: Final = "miss"
 LAST_LINE: Final = {"container": FETCH, "tailLines": "1", "limitBytes": "1000"}
 TIMEOUT_S: Final = 2.0  # A kubelet that is slow to tell a line holds up the look at everything else.
 SKIPPED: Final = 30  # Looks after one that was not answered: a node that died with a download must not cost 2 s a look.
@@ -41,12 +52,17 @@ class Fetches:
 
     def add_to(self, cluster: Cluster, pods: Iterable[PodSeen]) -> tuple[PodSeen, ...]:
         """The pods with what their fetches say."""
-        return tuple(
-            each.model_copy(update={"fetched": self._said(cluster, each, each.fetch)})
-            if each.fetch is not None and not each.terminating
-            else each
-            for each in pods
-        )
+        return tuple(self._with(cluster, each, each.fetch) for each in pods)
+
+    def _with(self, cluster: Cluster, pod: PodSeen, fetch: ContainerSeen | None) -> PodSeen:
+        if fetch is None or (pod.terminating and not fetch.is_done):
+            return pod
+        fetched = self._said(cluster, pod, fetch)
+        if fetched is None or fetched.listed is None:
+            return pod.model_copy(update={"fetched": fetched})
+        # It is kept once, as read: a list of models is long.
+        init = tuple(each.model_copy(update={"message": ""}) if each is fetch else each for each in pod.init)
+        return pod.model_copy(update={"fetched": fetched, "init": init})
 
     def _said(self, cluster: Cluster, pod: PodSeen, fetch: ContainerSeen) -> FetchSeen | None:
         """While it runs, in its log; when it ended well, in its termination message, which costs no request."""
@@ -89,9 +105,21 @@ def fetch_seen(line: Mapping[str, Any]) -> FetchSeen | None:
     done, total = line.get("bytes_done"), line.get("bytes_total")
     if not isinstance(done, int) or not isinstance(total, int) or not 0 <= done <= total or total < 1:
         return None
-    fetched = line.get("bytes_fetched") if line.get("state") == DONE else None
+    is_done = line.get("state") == DONE
+    fetched = line.get("bytes_fetched") if is_done else None
     return FetchSeen(
         bytes_done=total * (STEPS * done // total) // STEPS,
         bytes_total=total,
         bytes_fetched=fetched if isinstance(fetched, int) and fetched >= 0 else None,
+        listed=_listed(line) if is_done else None,
     )
+
+
+def _listed(line: Mapping[str, Any]) -> CacheListed | None:
+    """What it says of the cache; None if that is nothing, or not to be believed."""
+    if line.get("cache") not in (HIT, MISS):
+        return None
+    try:
+        return CacheListed.model_validate({**line, "is_hit": line["cache"] == HIT}, strict=True)
+    except ValidationError:
+        return None

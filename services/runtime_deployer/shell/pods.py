@@ -9,6 +9,7 @@ from typing import Any, Final
 from services.runtime_deployer.core.manifests import DIGEST, ENDPOINT, GENERATION, MANAGED_BY, MANAGER, MODEL, RECIPE
 from services.runtime_deployer.core.observed import (
     ENGINE,
+    FETCH,
     KSERVE_ENGINE,
     WORKLOADS,
     AdapterSeen,
@@ -29,6 +30,7 @@ UNITS: Final = {
     **{letter: 1000**power for power, letter in enumerate("kMGTP", 1)},
     "": 1,
 }
+LISTED_MAX: Final = 4096  # All that Kubernetes keeps of one: a fetch lists what is in its cache.
 MESSAGE_MAX: Final = 500  # Enough for a cause; a termination message may be a page of logs.
 
 Json = Mapping[str, Any]
@@ -100,7 +102,18 @@ def pod_seen(body: Json) -> PodSeen:
         unschedulable=scheduled.get("reason", "") if scheduled.get("status") == "False" else "",
         init=_containers(spec.get("initContainers") or (), status.get("initContainerStatuses") or ()),
         containers=_containers(spec.get("containers") or (), status.get("containerStatuses") or ()),
+        **_models(spec),
     )
+
+
+def _models(spec: Json) -> dict[str, str]:
+    """Where its models are, if that outlives the pod."""
+    volume: Json = next((each for each in spec.get("volumes") or () if each.get("name") == "models"), {})
+    found = {
+        "claim": (volume.get("persistentVolumeClaim") or {}).get("claimName"),
+        "node_path": (volume.get("hostPath") or {}).get("path"),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def adapters_seen(body: Json) -> tuple[AdapterSeen, ...]:
@@ -139,7 +152,7 @@ def _container(spec: Json, status: Json) -> ContainerSeen:
         restarts=status.get("restartCount", 0),
         exit_code=ended.get("exitCode"),
         reason=ended.get("reason") or "",
-        message=(ended.get("message") or "").strip()[:MESSAGE_MAX],
+        message=(ended.get("message") or "").strip()[: LISTED_MAX if spec["name"] == FETCH else MESSAGE_MAX],
     )
 
 

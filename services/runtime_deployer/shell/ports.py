@@ -9,12 +9,14 @@ from libs.common.clock import Clock
 from libs.common.reconciler import World
 from libs.common.store.port import Store
 from libs.common.units import SECOND_MS
+from services.runtime_deployer.core.caches import Cache, CacheSeen
 from services.runtime_deployer.core.observed import Observed
 from services.runtime_deployer.core.plan import Action
 from services.runtime_deployer.core.state import Runtime
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.weights import Weights
 
+Caches = World[Cache, CacheSeen, object]
 TenantClusters = World[Runtime, Observed, Action]
 
 
@@ -25,6 +27,7 @@ class Ports:
     store: Store
     clock: Clock
     clusters: TenantClusters
+    caches: Caches
     templates: Mapping[str, Template]
     weights: Mapping[str, Weights] = field(default_factory=dict)
     resync_ms: int = 5 * SECOND_MS

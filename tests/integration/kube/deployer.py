@@ -19,6 +19,7 @@ from services.runtime_deployer.core.manifests import ENDPOINT, NAMESPACE
 from services.runtime_deployer.core.state import Cluster
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.service import build
+from services.runtime_deployer.shell.caches import CacheWorld
 from services.runtime_deployer.shell.connections import JSON, Connections, Reply
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
@@ -57,7 +58,15 @@ class Deployer(OneRuntime):
 
     def start(self) -> None:
         """Start a deployer on the same store; whatever the last one held in memory is gone."""
-        self.service = build(Ports(self.store, self.clock, KubernetesClusters(self.connections), self.templates))
+        self.service = build(
+            Ports(
+                self.store,
+                self.clock,
+                KubernetesClusters(self.connections),
+                CacheWorld(self.connections),
+                self.templates,
+            )
+        )
 
     def hear(self, *envelopes: Envelope) -> None:
         """Deliver events of this endpoint."""

@@ -246,6 +246,7 @@ def test_a_span_is_of_whole_hours_or_days_and_fits_a_chart() -> None:
     ("meter", "quantity", "said"),
     [
         ("volume_mib_ms", 200 * 1024 * 12 * HOUR_MS, "2,400.0 GiB·h"),
+        ("cache_mib_ms", 15 * 1024 * HOUR_MS, "15.0 GiB·h"),
         ("volume_mib_ms", -512 * HOUR_MS, "-0.5 GiB·h"),
         ("adapter_ms", 3 * HOUR_MS, "3 h 0 min"),
         ("gpu_ms", -90_000, "-1 min 30 s"),

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
 
 from libs.common.errors import Invalid
+from libs.common.events.caches import (
+    CacheKind,
+    CachePlace,
+    Eviction,
+    ModelEvicted,
+    ModelHit,
+    ModelReleased,
+    ModelWarmed,
+)
 from libs.common.events.envelope import Envelope
 from libs.common.events.runtime import Replica, ReplicasChanged, VolumeChanged
 from libs.common.events.usage import Meter, UsagePart, UsageRecorded
@@ -17,7 +27,7 @@ from libs.common.units import HOUR_MS
 from services.metering.core.labels import labels_of
 from services.metering.core.state import Meter as MeterState
 from services.metering.core.windows import Windows
-from tests.unit.metering.world import ROOT, T0, World, deleted, envelope, requested
+from tests.unit.metering.world import ENDPOINT, ROOT, T0, World, deleted, envelope, requested
 
 MIB: Final = 1 << 20
 COUNTED: Final = (Meter.REPLICA_MS, Meter.ADAPTER_MS, Meter.VOLUME_MIB_MS)
@@ -167,3 +177,72 @@ def test_days_of_changes_are_forgotten_and_stay_in_the_ledger() -> None:
     assert lines(world) == {(Meter.REPLICA_MS, ""): 48 * 7_200_000, (Meter.ADAPTER_MS, "a"): 48 * 3_600_000}
     assert meter is not None
     assert len(meter.things.rosters) <= 49, "one an hour, of two days"
+
+
+NODE: Final = CachePlace(kind=CacheKind.NODE, platform_project="p", cluster="c", name="n", path="/models")
+MODEL: Final[dict[str, Any]] = {"cache": NODE, "model_digest": "sha256:" + "a" * 64, "size_bytes": 8 * MIB}
+
+
+def cached(
+    cache: str, data: ModelWarmed | ModelHit | ModelReleased | ModelEvicted, at_ms: int, sequence: int
+) -> Envelope:
+    return replace(envelope(data, sequence=sequence, at_ms=at_ms), subject=cache)
+
+
+CACHED: Final = (
+    requested(),
+    cached("cache-1", ModelWarmed(**MODEL, endpoint_id=ENDPOINT), T0 + 1_000, 1),
+    cached("cache-2", ModelWarmed(**MODEL, endpoint_id=ENDPOINT), T0 + 2_000, 1),
+    cached("cache-1", ModelHit(**MODEL, endpoint_id=ENDPOINT), T0 + 3_000, 2),
+    cached("cache-2", ModelReleased(**MODEL, endpoint_id=ENDPOINT), T0 + 5_000, 2),
+    cached("cache-2", ModelHit(**MODEL, endpoint_id=ENDPOINT, kept_for=ENDPOINT), T0 + 9_000, 3),
+    cached("cache-1", ModelEvicted(**MODEL, endpoint_id=ENDPOINT, reason=Eviction.ROOM), T0 + 11_500, 3),
+    cached("cache-2", ModelEvicted(**MODEL, endpoint_id=ENDPOINT, reason=Eviction.GONE), T0 + 21_000, 4),
+)
+CACHED_MIB_MS: Final = 8 * (10_500 + 3_000 + 12_000)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cached_models_are_counted_by_cache_whatever_the_order(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World()
+    for each in chance.sample([*CACHED, *CACHED[1:]], 2 * len(CACHED) - 1):
+        world.hear(each)
+        world.pass_time(chance.randint(0, 9))
+    world.pass_time(40)
+
+    assert sum(each.quantity for each in world.lines(Meter.CACHE_MIB_MS)) == CACHED_MIB_MS
+    assert {each.account for each in world.lines(Meter.CACHE_MIB_MS)} == {ROOT}
+
+
+def test_a_model_that_is_kept_for_another_costs_nothing_here() -> None:
+    world = World()
+    world.hear(requested())
+    world.hear(
+        cached("cache-1", ModelWarmed(**MODEL, endpoint_id=""), T0, 1),
+        cached("cache-1", ModelHit(**MODEL, endpoint_id=ENDPOINT), T0, 2),
+    )
+    world.pass_time(30)
+
+    assert not world.lines(Meter.CACHE_MIB_MS)
+
+
+def test_what_a_cache_no_longer_keeps_is_forgotten_and_what_it_keeps_goes_on() -> None:
+    world = World(Windows(size_ms=HOUR_MS, settle_ms=1_000))
+    world.hear(*CACHED[:3], CACHED[6])
+    for _ in range(100):
+        world.clock.advance(HOUR_MS)
+        world.rest()
+    meter: MeterState | None = world.service.runner("meter").state(ENDPOINT)
+
+    assert meter is not None
+    assert [each.name for each in meter.things.cached] == ["cache-2/aaaaaaaaaaaaaaaa"]
+    assert max(each.at_ms for each in world.lines(Meter.CACHE_MIB_MS)) >= T0 + 98 * HOUR_MS
+
+
+def test_a_cached_model_that_no_disk_holds_is_refused() -> None:
+    world = World()
+    vast = ModelWarmed(**{**MODEL, "size_bytes": 1 << 51}, endpoint_id=ENDPOINT)
+
+    with pytest.raises(Invalid, match="no volume is so large"):
+        world.hear(requested(), cached("cache-1", vast, T0, 1))

@@ -12,9 +12,11 @@ from libs.common.clock import ManualClock
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Attention
 from services.runtime_deployer.core.lifecycle import LIFECYCLE, Stage, attention_of
+from services.runtime_deployer.core.state import RUNTIME
 from services.runtime_deployer.core.trouble import trouble_of
 from services.runtime_deployer.service import LIVE, build
 from services.runtime_deployer.shell import metrics
+from services.runtime_deployer.shell.caches import CacheWorld
 from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports
 from tests.unit.runtime_deployer.a_runtime import (
@@ -78,9 +80,10 @@ def test_a_failed_runtime_is_left_as_it_is_until_its_end_is_asked_for() -> None:
 
 def test_operators_see_runtimes_by_stage_without_those_removed() -> None:
     store, clock = MemoryStore(), ManualClock()
-    service = build(Ports(store, clock, KubernetesClusters(connected(FakeApi())), TEMPLATES))
+    connections = connected(FakeApi())
+    service = build(Ports(store, clock, KubernetesClusters(connections), CacheWorld(connections), TEMPLATES))
     service.handle(requested())
-    (runner,) = service.runners
+    runner = service.runner(RUNTIME)
 
     metrics.count_runtimes(runner.every(scope=LIVE))
     assert REGISTRY.get_sample_value("runtime_deployer_runtimes", {"stage": "waiting_for_gpu"}) == 1

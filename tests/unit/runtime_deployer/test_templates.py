@@ -36,9 +36,11 @@ def test_the_shipped_templates_are_engines_direct_and_behind_kserve() -> None:
         "vllm-dra@1",
         "vllm-mig@1",
         "vllm-openai@1",
+        "vllm-openai@2",
         "vllm@1",
         "vllm@2",
         "vllm@3",
+        "vllm@4",
     }
     assert {each.workload for each in shipped.values()} == set(Workload)
 
