@@ -286,6 +286,21 @@ def stored() -> Stage:
     return stage
 
 
+def cached() -> Stage:
+    """Its weights stay on a volume for the next replica, which downloads nothing; with the volume they are gone."""
+    stage = Stage()
+    shipped = stage.sim.templates
+    with_cache = replace(shipped["vllm@1"], claim=shipped["vllm-openai@2"].claim, cache=shipped["vllm-openai@2"].cache)
+    stage.sim.templates = {**shipped, "vllm@1": with_cache}
+    stage.sim.hosts[Owner.RUNTIME_DEPLOYER].boot()
+    endpoint_id = stage.create()
+    stage.until_stage(endpoint_id, "ready")
+    stage.ask("PATCH", f"/v1/endpoints/{endpoint_id}", {"spec": {"scaling": {"min": 2, "max": 2}}})
+    stage.until(lambda: stage.ask("GET", f"/v1/endpoints/{endpoint_id}")["status"]["replicas"]["ready"] == 2)
+    stage.end(endpoint_id)
+    return stage
+
+
 def no_template() -> Stage:
     """Can never have a cluster, because the Platform has no such template: fails, and gives everything back."""
     stage = Stage("inference-l40s@1.0.0", "inference-l40s@9.9.9")
@@ -489,6 +504,7 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "warned": warned,
     "drawn": drawn,
     "stored": stored,
+    "cached": cached,
     "unseen": unseen,
     "cut_short": cut_short,
     "aged": aged,

@@ -20,11 +20,12 @@ MODELS: Final = "models"  # The volume's name in a pod.
 
 @dataclass(frozen=True, slots=True)
 class _Fetch:
-    """A fetch that is on its way: where to, and whether the model was there."""
+    """A fetch that is on its way: where to, whether the model was there, and when it will be."""
 
     place: str
     model: Cached
     was_there: bool
+    until_ms: int
 
 
 class Caches:
@@ -42,27 +43,39 @@ class Caches:
         if place is not None and digest is not None:
             self._holders[run.uid] = (place, digest)
 
-    def begin(self, store: Store, pod: Json, run: PodRun, container: Json, now_ms: int) -> str:
-        """A fetch begins: `hit`, `miss`, `full` if nothing may make room, or nothing where there is no cache."""
+    def begin(
+        self, store: Store, pod: Json, run: PodRun, container: Json, *, now_ms: int, download_ms: int, hit_ms: int
+    ) -> int | None:
+        """A fetch begins: when it ends; None if nothing may make room for its model."""
         args = tuple(str(each) for each in container.get("args") or ())
         place, digest = place_of(store, pod, run), pods.option(args, "--digest")
         if place is None or digest is None:
-            return ""
+            return now_ms + download_ms
         there = self._models.setdefault(place, {})
         model = Cached(digest, int(pods.option(args, "--size-bytes") or 0), now_ms)
-        self._fetches[run.uid] = _Fetch(place, model, was_there=digest in there)
-        if digest in there:
-            return "hit"
+        same = [each for each in self._fetches.values() if (each.place, each.model.digest) == (place, digest)]
+        was_there = digest in there or bool(same)  # Who waits for another to bring it finds it there.
+        until_ms = max([now_ms, *(each.until_ms for each in same)]) + hit_ms if was_there else now_ms + download_ms
+        if not was_there and not self._make_room(there, place, model, args):
+            return None
+        self._fetches[run.uid] = _Fetch(place, model, was_there, until_ms)
+        return until_ms
+
+    def _make_room(self, there: dict[str, Cached], place: str, model: Cached, args: tuple[str, ...]) -> bool:
         capacity_bytes = int(pods.option(args, "--capacity-bytes") or 0)
         if not capacity_bytes:
-            return "miss"
+            return True
         keep = frozenset(value for name, value in itertools.pairwise(args) if name == "--keep")
-        others = (replace(each, is_in_use=self._is_held(place, each.digest)) for each in there.values())
+        coming = {each.model.digest: each.model for each in self._fetches.values() if each.place == place}
+        others = [
+            replace(each, is_in_use=each.digest in coming or (place, each.digest) in self._holders.values())
+            for each in {**there, **coming}.values()
+        ]
         need = Need(model.size_bytes, model.size_bytes, DISK_BYTES)
         going = to_evict(others, need, Policy(capacity_bytes, keep))
         for each in going or ():
             del there[each.digest]
-        return "full" if going is None else "miss"
+        return going is not None
 
     def end(self, run: PodRun, now_ms: int) -> str:
         """A fetch ended well: its last line, as the real one writes it; empty where there is no cache."""
@@ -92,10 +105,6 @@ class Caches:
         """The pod is gone."""
         self._fetches.pop(run.uid, None)
         self._holders.pop(run.uid, None)
-
-    def _is_held(self, place: str, digest: str) -> bool:
-        is_fetched = any((each.place, each.model.digest) == (place, digest) for each in self._fetches.values())
-        return is_fetched or (place, digest) in self._holders.values()
 
 
 def place_of(store: Store, pod: Json, run: PodRun) -> str | None:

@@ -133,12 +133,21 @@ class Fetches:
         run = begun.run
         duration_ms, run.exit_code = init_course(begun.container, self._options, self._faults())
         run.said = SIMULATED if run.exit_code else ""
-        if not run.exit_code and duration_ms:
-            outcome = self._caches.begin(begun.store, begun.pod, run, begun.container, begun.now_ms)
-            if outcome == "full":
-                run.exit_code, run.said = FULL_CODE, FULL
-            duration_ms = self._options.scaled(HIT_MS) if outcome in ("hit", "full") else duration_ms
         run.until_ms = begun.now_ms + duration_ms
+        if run.exit_code or pods.repository(begun.container["image"]) != FETCH_IMAGE:
+            return
+        ends_ms = self._caches.begin(
+            begun.store,
+            begun.pod,
+            run,
+            begun.container,
+            now_ms=begun.now_ms,
+            download_ms=duration_ms,
+            hit_ms=self._options.scaled(HIT_MS),
+        )
+        if ends_ms is None:
+            run.exit_code, run.said = FULL_CODE, FULL
+        run.until_ms = ends_ms or begun.now_ms
 
     def look(self, run: PodRun, now_ms: int) -> None:
         """See whether the process ended, how, and what it said."""
