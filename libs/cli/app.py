@@ -28,6 +28,7 @@ from libs.cli import (
     usage,
     webhooks,
 )
+from libs.cli import caches as caching
 from libs.cli import capacity as holders
 from libs.cli import demo as demonstration
 from libs.cli import doctor as examination
@@ -201,6 +202,7 @@ app.command(name="capacity")(holders.capacity)
 app.command(name="retell")(telling.retell)
 app.command(name="reconcile")(reconciliation.reconcile)
 app.command(name="trace")(tracing.trace)
+app.command(name="caches")(caching.caches)
 
 
 @app.command()

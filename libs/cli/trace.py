@@ -48,10 +48,11 @@ async def _route(endpoint_id: str) -> Json | None:
 
 def _runtime(endpoint_id: str) -> Json:
     silent = "runtime-deployer's records can't be read"
-    return reported(PROGRAM, endpoint_id, env=_environment(), within_s=READ_S_MAX, silent=silent)
+    return reported(PROGRAM, endpoint_id, env=environment(), within_s=READ_S_MAX, silent=silent)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Where runtime-deployer's records are: as the environment says, or those of the local profile."""
     if "MILLRACE_DATABASE_URL" in os.environ:
         return dict(os.environ)
     url = database_url(Home.default(), LocalSettings(), Owner.RUNTIME_DEPLOYER)
