@@ -92,6 +92,7 @@ def bench_init(pod: Any, name: str) -> Any:
     return next(each for each in pod["status"]["initContainerStatuses"] if each["name"] == name)
 
 
+@pytest.mark.chaos
 def test_a_run_that_begins_where_its_weights_are_says_that_nothing_came_from_the_source() -> None:
     bench = a_bench()
     update(bench, 2, SECOND)
@@ -101,6 +102,7 @@ def test_a_run_that_begins_where_its_weights_are_says_that_nothing_came_from_the
     assert downloads == [40 * GIB, 40 * GIB, 0]
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("kept", [(), (FIRST,)])
 def test_a_full_cache_evicts_what_was_used_longest_ago_unless_it_is_to_be_kept(kept: tuple[str, ...]) -> None:
     small = CachePolicy(capacity_gib=100, node_path="/var/lib/millrace/models", keep=kept)

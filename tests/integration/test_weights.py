@@ -15,8 +15,10 @@ from typing import Any, Final
 import pytest
 
 from libs.common.clock import SystemClock
+from libs.common.events.caches import ModelHit, ModelWarmed
 from libs.common.events.endpoint import Placement
 from libs.common.events.runtime import ModelDownloaded, ModelProgressed, RuntimeFailed
+from libs.model_fetch.cache import Cache
 from libs.model_fetch.fetching import SPAN_BYTES, WORKERS
 from libs.model_fetch.manifest import File, Manifest, parse
 from libs.twin.engines import SubprocessEngines
@@ -36,9 +38,11 @@ from tests.unit.runtime_deployer.a_runtime import (
     a_placement,
     a_spec,
     cluster_ready,
+    deletion_requested,
     failed,
     gpu_ready,
     requested,
+    withdrawn,
 )
 
 DEADLINE_S: Final = 60.0
@@ -103,10 +107,11 @@ def a_pinned_placement(manifest: Manifest = MANIFEST) -> Placement:
     return a_placement().model_copy(update=pinned)
 
 
-def a_bench(engines: FetchingEngines, weights: Weights) -> Bench:
+def a_bench(engines: FetchingEngines, weights: Weights, template: str = "vllm@1") -> Bench:
     manifest = parse(weights.manifest)
     bench = Bench(engines=engines, weights={manifest.digest: weights})
-    bench.hear(requested(placement=a_pinned_placement(manifest)), cluster_ready(), gpu_ready())
+    placement = a_pinned_placement(manifest).model_copy(update={"runtime_template": template})
+    bench.hear(requested(placement=placement), cluster_ready(), gpu_ready())
     return bench
 
 
@@ -148,6 +153,33 @@ def test_a_fetch_that_no_second_try_can_mend_fails_the_endpoint_by_its_reason(
     told = next(each.data for each in bench.told if isinstance(each.data, RuntimeFailed))
     assert told.reason == reason
     assert words in told.message
+
+
+@pytest.mark.chaos
+def test_a_second_replica_on_a_node_finds_the_model_and_each_holds_it_while_it_is_there(
+    engines: FetchingEngines, tmp_path: Path
+) -> None:
+    with served(Shelf({"/bucket/m/model.bin": WEIGHTS})) as s3:
+        bench = a_bench(engines, Weights("s3://bucket/m", MANIFEST.text, endpoint=s3.url), "vllm@4")
+        bench.until_stage(Stage.SERVING)
+        placement = a_pinned_placement().model_copy(update={"runtime_template": "vllm@4"})
+        bench.hear(requested(generation=2, sequence=2, spec=a_spec(low=2), placement=placement))
+        bench.until(lambda: bench.replicas == 2)
+        asked = [path for path, _ in s3.requests]
+
+    warmed, hit = (each.data for each in bench.told if isinstance(each.data, ModelWarmed | ModelHit))
+    assert isinstance(warmed, ModelWarmed)
+    assert isinstance(hit, ModelHit)
+    assert (warmed.bytes_fetched, hit.size_bytes) == (len(WEIGHTS), len(WEIGHTS))
+    assert len(asked) == 1, "the second replica asks the source for nothing"
+    (found,) = (tmp_path / "volumes").glob("nodes/*/var/lib/millrace/models/sha256-*/model.bin")
+    cache = Cache(found.parents[1], SystemClock())
+    assert [(each.digest, each.is_in_use) for each in cache.models()] == [(MANIFEST.digest, True)]
+
+    bench.hear(deletion_requested(generation=3), withdrawn(generation=3))
+    bench.until_stage(Stage.REMOVED)
+
+    assert [(each.digest, each.is_in_use) for each in cache.models()] == [(MANIFEST.digest, False)]
 
 
 @pytest.mark.chaos
