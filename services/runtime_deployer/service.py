@@ -37,8 +37,6 @@ from services.runtime_deployer.shell.ports import Ports
 
 LIVE: Final = "live"
 REMOVED: Final = "removed"
-THERE: Final = "there"  # Of a cache: its node or claim is.
-GONE: Final = "gone"
 CACHES_EVERY_MS: Final = 30 * SECOND_MS  # Whether they are there; nobody pays for a minute of one that is not.
 
 ABOUT_ONE: Final = (
@@ -70,7 +68,7 @@ OWNED_CACHES: Final = Owned(
     empty=Cache,
     decide=caches.decide,
     hears={},
-    scope=lambda cache: GONE if cache.is_gone else THERE,
+    scope=caches.scope_of,
     attention=caches.attention_of,
 )
 

@@ -26,6 +26,8 @@ from libs.common.store.port import Attention
 from services.runtime_deployer.core.observed import CacheListed
 
 CACHE: Final = "cache"  # What its record is called in the store.
+THERE: Final = "there"  # Its scope in the store, for as long as its node or claim is.
+GONE: Final = "gone"
 CACHES_MAX: Final = 256  # That one endpoint remembers to have used; older ones went with their nodes.
 
 
@@ -109,6 +111,11 @@ _Telling = tuple[Cache, tuple[Event, ...]]
 def key_of(place: CachePlace) -> str:
     """The name of a cache in the store and on the bus."""
     return short_id("cache", place.platform_project, place.cluster, place.kind, place.name, place.path)
+
+
+def scope_of(cache: Cache) -> str:
+    """Under what it is listed in the store."""
+    return GONE if cache.is_gone else THERE
 
 
 def attention_of(cache: Cache) -> Attention:

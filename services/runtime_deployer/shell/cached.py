@@ -18,8 +18,7 @@ from pydantic import TypeAdapter
 from libs.common import settings as reading
 from libs.common.errors import MillraceError
 from libs.common.store.sql import SqlStore
-from services.runtime_deployer.core.caches import CACHE, Cache
-from services.runtime_deployer.service import THERE
+from services.runtime_deployer.core.caches import CACHE, THERE, Cache
 from services.runtime_deployer.shell.tracing import EXIT_USAGE, Settings
 
 STATE: Final = TypeAdapter(Cache)
