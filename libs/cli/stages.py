@@ -39,7 +39,8 @@ def picture(endpoint: Json) -> Table:
             elapsed = "" if is_resting else duration(stage["elapsed_ms"])
             drawn.add_row(f"{mark} [bold]{_name(stage)}[/]", elapsed, _note(stage))
         elif stage["name"] not in coming:  # Of an earlier life, it is walked again.
-            drawn.add_row(f"[green]✓[/] {_name(stage)}", duration(stage["elapsed_ms"]), "")
+            said = f"[dim]{escape(stage['message'])}[/]"
+            drawn.add_row(f"[green]✓[/] {_name(stage)}", duration(stage["elapsed_ms"]), said)
     if coming:
         expected = ready_in(endpoint["status"], now_of(endpoint))
         drawn.add_row("[dim]· ready[/]", "", f"in {expected}" if expected else "")

@@ -13,6 +13,7 @@ from libs.common.units import GIB, MIB
 from services.endpoint_api.core.lifecycle import LIFECYCLE, SERVED
 from services.endpoint_api.core.state import Download, Endpoint, Words
 
+FROM_CACHE: Final = "the model was in the cache: nothing was downloaded"
 AWAITING_MODEL: Final = "AwaitingRuntimeModelDownloaded"
 BY: Final[Mapping[str, frozenset[Fact]]] = {  # The facts of those who also explain why they keep us waiting.
     owner: frozenset(fact for fact in Fact if fact.value.startswith(prefix))
@@ -100,6 +101,12 @@ def download_of(endpoint: Endpoint) -> Download | None:
     """How far the download of what is wanted now is; None where that was not told."""
     said = endpoint.download
     return said if said is not None and said.generation >= endpoint.floors.of(Fact.MODEL_DOWNLOADED) else None
+
+
+def past_of(endpoint: Endpoint, stage: Stage) -> str:
+    """What is worth knowing of a stage that is past; empty if nothing is."""
+    is_download = stage is Stage.DOWNLOADING_MODEL and endpoint.facts.holds(Fact.MODEL_DOWNLOADED)
+    return FROM_CACHE if is_download and endpoint.fetched_bytes == 0 else ""
 
 
 def _downloading(download: Download) -> str:

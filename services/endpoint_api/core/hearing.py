@@ -7,7 +7,7 @@ from dataclasses import replace
 from libs.common.events.capacity import CapacityFailed, CapacityWaiting
 from libs.common.events.envelope import Envelope
 from libs.common.events.route import RoutePublished, RouteWaiting
-from libs.common.events.runtime import ModelProgressed, ReplicasChanged, RuntimeDegraded, RuntimeFailed
+from libs.common.events.runtime import ModelDownloaded, ModelProgressed, ReplicasChanged, RuntimeDegraded, RuntimeFailed
 from libs.common.events.scale import ScaleDecided
 from libs.common.events.usage import StreamsCut
 from services.endpoint_api.core import receipts
@@ -35,6 +35,8 @@ def _detail(endpoint: Endpoint, envelope: Envelope) -> Endpoint:
             return replace(endpoint, degraded=_words(envelope, degraded.reason, degraded.message))
         case RoutePublished() as published:
             return replace(endpoint, url=published.url)
+        case ModelDownloaded() as downloaded:
+            return replace(endpoint, fetched_bytes=downloaded.bytes_fetched)
         case _:
             return endpoint
 

@@ -121,7 +121,8 @@ class Endpoint:
 
     `generation` counts accepted changes of desire; facts of a generation below their floor count no longer. Generation
     0 means: facts were heard, but nothing was asked for. `good` is the last that was ready; `held` is what it holds
-    of its quotas; `asked_ms` is when the newest desire was accepted, from which deadlines count.
+    of its quotas; `asked_ms` is when the newest desire was accepted, from which deadlines count. `fetched_bytes` came
+    from the source when its model last came: 0 if a cache had all of it.
     """
 
     id: EndpointId
@@ -149,6 +150,7 @@ class Endpoint:
     held: Holding | None = None
     asked_ms: int = 0
     download: Download | None = None
+    fetched_bytes: int | None = None
     rollout_paused: bool = False
 
     @property

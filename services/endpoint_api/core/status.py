@@ -9,7 +9,7 @@ from pydantic import Field
 from libs.common.events.endpoint import EndpointSpec, Stage
 from libs.common.events.facts import Fact
 from services.endpoint_api.core.conditions import ConditionView, conditions_of, created_ms, observed_generation
-from services.endpoint_api.core.explain import deadline_ms, download_of, url_of, why
+from services.endpoint_api.core.explain import deadline_ms, download_of, past_of, url_of, why
 from services.endpoint_api.core.lifecycle import HALTED
 from services.endpoint_api.core.operations import is_cancellable, is_pausable, progress
 from services.endpoint_api.core.outlook import CauseView, StageEtaView, WhyView
@@ -69,8 +69,8 @@ class StageView(View):
         "Null if too little was seen, and of stages that are past."
     )
     eta_p90_ms: int | None = Field(description="The same of nine tenths.")
-    reason: str = Field(description="Of the present stage only, as are the next three.")
-    message: str
+    reason: str = Field(description="Of the present stage only, as are the four below.")
+    message: str = Field(description="Of a past download, too, if its model was in a cache.")
     progress: float | None = Field(
         default=None, ge=0, le=1, description="The part of the present stage that is done, where its worker says so."
     )
@@ -255,7 +255,7 @@ def _stage(endpoint: Endpoint, visit: Visit, present: StageEtaView | None, now_m
         eta_p50_ms=known.eta_p50_ms if known else None,
         eta_p90_ms=known.eta_p90_ms if known else None,
         reason=said.reason if said else "",
-        message=said.message if said else "",
+        message=said.message if said else past_of(endpoint, visit.stage),
         progress=_progress(endpoint) if is_current else None,
         waiting_on=said.waiting_on if said else "",
         deadline=rfc3339_or_none(deadline_ms(endpoint)) if is_current else None,

@@ -114,3 +114,19 @@ def test_what_fits_no_gpu_is_refused_at_the_door_and_nothing_is_claimed(dry_run:
         stand.api.endpoints.create(Ask(a_caller(), "c", "c", dry_run=dry_run), name="chat", spec=SPEC_OF_IT)
 
     assert stand.stored() == before
+
+
+@pytest.mark.parametrize(
+    ("fetched_bytes", "said"), [(0, "the model was in the cache: nothing was downloaded"), (7, ""), (None, "")]
+)
+def test_a_model_that_a_cache_had_is_said_of_its_download(fetched_bytes: int | None, said: str) -> None:
+    stand = Stand()
+    made = stand.api.endpoints.create(Ask(a_caller(), "c", "c"), name="chat", spec=SPEC)
+    assert isinstance(made, OperationView)
+    stand.hear(made.endpoint_id, UP_TO_IMAGE)
+    stand.hear(made.endpoint_id, (runtime.ModelDownloaded(bytes_fetched=fetched_bytes),), first=9)
+
+    status = stand.api.endpoints.get(a_caller(), "chat").status
+
+    assert status.stage is Stage.LOADING_MODEL
+    assert [each.message for each in status.stages if each.name == Stage.DOWNLOADING_MODEL] == [said]
