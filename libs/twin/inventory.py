@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from libs.twin import kinds
+from libs.twin.cluster import Cluster
 from libs.twin.controllers.instances import Tenant
 from libs.twin.engines_port import Engines
-from libs.twin.objects import Json, is_terminating, is_true, name_of, namespace_of
+from libs.twin.objects import Json, is_terminating, is_true, name_of, namespace_of, uid_of
 from libs.twin.platform_rules import PREFIX
 from libs.twin.pods import GPU, describe, is_ready
 from libs.twin.store import Store
@@ -24,7 +25,7 @@ OURS = (
 
 
 def take(store: Store, tenants: Mapping[tuple[str, str], Tenant], engines: Engines) -> dict[str, object]:
-    """Projects, clusters, claims, nodes, objects, pods and processes."""
+    """Projects, clusters, claims, nodes, objects, pods, caches and processes."""
     clusters = {key: each.cluster for key, each in sorted(tenants.items()) if each.cluster is not None}
     return {
         "projects": [name_of(each) for each in store.all(kinds.PROJECTS)],
@@ -58,10 +59,22 @@ def take(store: Store, tenants: Mapping[tuple[str, str], Tenant], engines: Engin
             for key, cluster in clusters.items()
             for each in cluster.store.all(kinds.PODS)
         ],
+        "caches": [each for key, cluster in clusters.items() for each in _caches("/".join(key), cluster)],
         "processes": [
             {"key": each.key, "pid": each.pid, "address": each.address, "port": each.port} for each in engines.running()
         ],
     }
+
+
+def _caches(key: str, cluster: Cluster) -> list[Json]:
+    """What simulated fetches left on nodes and claims that are there."""
+    there = {uid_of(each): each for kind in (kinds.NODES, kinds.VOLUME_CLAIMS) for each in cluster.store.all(kind)}
+    contents = cluster.kubelet.fetches.caches.contents()
+    return [
+        {"cluster": key, "name": name_of(there[uid]), "models": models}
+        for uid, models in contents.items()
+        if uid in there
+    ]
 
 
 def _cluster(instance: Json) -> Json:

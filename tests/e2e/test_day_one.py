@@ -25,7 +25,7 @@ def run(rolling: Profile) -> Command:
 @pytest.fixture(scope="module")
 def made(run: Command) -> dict[str, Any]:
     """The endpoint of this day: created and warm."""
-    spec = ("--model", "millrace/ngram-1", "--tier", "l40s-dedicated", "--max", "2")
+    spec = ("--model", "millrace/ngram-1", "--tier", "l40s-dedicated", "--max", "2", "--template", "vllm@4")
     found: dict[str, Any] = run.json("endpoints", "create", NAME, *spec, "--wait")
     return found
 
@@ -63,7 +63,7 @@ def test_3_it_is_traced_back_to_cluster_node_type_template_and_route(run: Comman
 
     runtime = found["runtime"]
     assert (runtime["cluster"], runtime["node_type"], runtime["template"]) == (
-        made["id"], "terraform.gpu-l40s", "vllm@1",
+        made["id"], "terraform.gpu-l40s", "vllm@4",
     )  # fmt: skip
     assert [each["url"] for each in found["route"]["replicas"]] == [each["url"] for each in runtime["pods"]]
     assert found["breaks"] == []
@@ -85,6 +85,30 @@ def test_4_it_scales_and_changes_model_and_adapter_under_the_same_name(
     assert ask(rolling, key=rolling.credentials.key).status_code == 200
     assert ask(rolling, key=rolling.credentials.key, model=f"{NAME}/tone").status_code == 200
     assert ask(rolling, key=rolling.credentials.key, model=f"{NAME}/other").status_code == 404
+
+
+def test_4b_a_model_that_its_node_has_is_not_downloaded_again_and_operators_see_why(
+    rolling: Profile, run: Command, made: dict[str, Any]
+) -> None:
+    back = run.json("endpoints", "update", NAME, "--model", "millrace/ngram-1", "--wait")
+    print(run("caches").out)
+
+    def told() -> dict[str, set[str]]:
+        return {each["name"]: {model["digest"] for model in each["models"]} for each in _caches(run, made)}
+
+    def there() -> dict[str, set[str]]:
+        found = [each for each in rolling.inventory()["caches"] if made["id"] in each["cluster"]]
+        return {each["name"]: set(each["models"]) for each in found}
+
+    said = {each["name"]: each["message"] for each in back["status"]["stages"]}
+    assert said["downloading_model"] == "the model was in the cache: nothing was downloaded"
+    assert sum(each["hits"] for each in _caches(run, made)) >= 1
+    wait_until(lambda: told() == there(), "what is told of caches is never what there is")
+    assert {model["kept_for"] for each in _caches(run, made) for model in each["models"]} == {made["id"]}
+
+
+def _caches(run: Command, made: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in run.json("caches")["caches"] if each["cluster"] == made["id"]]
 
 
 def test_5_credentials_rotate_with_overlap_and_die_when_revoked(rolling: Profile, run: Command) -> None:

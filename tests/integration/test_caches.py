@@ -160,3 +160,39 @@ def test_an_endpoints_volume_is_a_cache_too_and_ends_with_its_claim() -> None:
     assert isinstance(released, ModelReleased)
     assert isinstance(gone, ModelEvicted)
     assert (gone.reason, gone.endpoint_id) == (Eviction.GONE, "")
+
+
+def what_is_told(bench: Bench) -> dict[str, set[str]]:
+    """What somebody who heard everything would say is in each cache."""
+    found: dict[str, set[str]] = {}
+    for each in (each for each in bench.told if isinstance(each.data, TOLD)):
+        there = found.setdefault(each.subject, set())
+        match each.data:
+            case ModelWarmed() | ModelHit() as here:
+                there.add(here.model_digest)
+            case ModelEvicted() as gone:
+                there.remove(gone.model_digest)
+    return found
+
+
+def what_is_there(bench: Bench) -> list[set[str]]:
+    """What the twin has, on the nodes that stand."""
+    caches: Any = bench.world.inventory()["caches"]
+    return [set(each["models"]) for each in caches]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("place", range(0, 300, 100))
+def test_what_is_told_of_caches_is_what_the_twin_has_wherever_the_deployer_dies(place: int) -> None:
+    small = CachePolicy(capacity_gib=100, node_path="/var/lib/millrace/models")
+    bench = a_bench(replace(TEMPLATES["vllm@4"], cache=small))
+    bench.crash.place = bench.crash.count + place + 1
+    for generation, digest in ((2, SECOND), (3, THIRD), (4, SECOND), (5, FIRST)):
+        update(bench, generation, digest)
+        bench.until(lambda: len(bench.pods) == 1)
+    for _ in range(3):
+        bench.step()
+
+    assert list(what_is_told(bench).values()) == what_is_there(bench)
+    assert {each.digest for each in the_cache(bench).models} == what_is_there(bench)[0]
+    assert bench.crashes == 1

@@ -101,6 +101,13 @@ class Caches:
             }
         )
 
+    def contents(self) -> dict[str, dict[str, int]]:
+        """What is in each, by the uid of its node or claim: bytes by digest."""
+        return {
+            place.split("/")[1]: {each.digest: each.size_bytes for each in there.values()}
+            for place, there in self._models.items()
+        }
+
     def forget(self, run: PodRun) -> None:
         """The pod is gone."""
         self._fetches.pop(run.uid, None)

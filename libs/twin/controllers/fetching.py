@@ -88,7 +88,7 @@ class Fetches:
         self._engines = engines
         self._options = options
         self._faults = faults
-        self._caches = Caches()
+        self.caches = Caches()
 
     def start(self, store: Store, pod: Json, run: PodRun, container: Json, now_ms: int) -> None:
         """Begin with one: it ends at `until_ms`, or, if it is a process, when that does."""
@@ -105,7 +105,7 @@ class Fetches:
     def ended(self, run: PodRun, now_ms: int) -> None:
         """One ended: if it was simulated and went well, what it says of its cache."""
         if run.exit_code == 0:
-            run.said = run.said or self._caches.end(run, now_ms)
+            run.said = run.said or self.caches.end(run, now_ms)
 
     def _fetch(self, root: Path, begun: _Begun) -> None:
         run, own = begun.run, _own(root, begun.run)
@@ -122,7 +122,7 @@ class Fetches:
         run = begun.run
         run.of(begun.container).is_sidecar = True
         run.until_ms, run.exit_code = begun.now_ms, 0
-        self._caches.hold(begun.store, begun.pod, run, begun.container)
+        self.caches.hold(begun.store, begun.pod, run, begun.container)
         if root is not None:
             own = _own(root, run)
             places = {"--into": begun.place(root, MODELS), "--told": own / HELD}
@@ -136,7 +136,7 @@ class Fetches:
         run.until_ms = begun.now_ms + duration_ms
         if run.exit_code or pods.repository(begun.container["image"]) != FETCH_IMAGE:
             return
-        ends_ms = self._caches.begin(
+        ends_ms = self.caches.begin(
             begun.store,
             begun.pod,
             run,
@@ -182,7 +182,7 @@ class Fetches:
         for key in filter(None, (run.fetch_key, run.hold_key)):
             self._engines.forget(key)
         run.fetch_key = run.hold_key = None
-        self._caches.forget(run)
+        self.caches.forget(run)
         root = self._engines.volumes()
         if root is not None:
             shutil.rmtree(_own(root, run), ignore_errors=True)

@@ -47,7 +47,7 @@ class Kubelet:
         self._faults = faults
         self._address_of = address_of
         self._recorder = Recorder(store, "kubelet")
-        self._fetches = Fetches(engines, options, faults)
+        self.fetches = Fetches(engines, options, faults)
         self._runs: dict[str, PodRun] = {}
         self._images: set[tuple[str, str]] = set()
         self._stopping: set[str] = set()
@@ -79,7 +79,7 @@ class Kubelet:
     def log_of(self, pod: Json, container: str, lines: str, now_ms: int) -> str:
         """What an init container wrote; of the others nothing is kept here."""
         run = self._runs.get(uid_of(pod))
-        return "" if run is None else tail(self._fetches.log(pod, run, container, now_ms), lines)
+        return "" if run is None else tail(self.fetches.log(pod, run, container, now_ms), lines)
 
     def close(self, now_ms: int) -> None:
         """Every node is gone: so is all that ran."""
@@ -128,7 +128,7 @@ class Kubelet:
         if run.phase is Phase.RUNNING and run.index >= len(init_of(pod)):
             self._watch_engine(pod, run, now_ms)
             return
-        self._fetches.look(run, now_ms)
+        self.fetches.look(run, now_ms)
         if run.until_ms is None or now_ms < run.until_ms:
             return
         match run.phase:
@@ -186,7 +186,7 @@ class Kubelet:
         if run.index < len(init):
             container = init[run.index]
             run.of(container).started_ms = now_ms
-            self._fetches.start(self._store, pod, run, container, now_ms)
+            self.fetches.start(self._store, pod, run, container, now_ms)
             self._recorder.record(kinds.PODS, pod, "Started", f"Started container {container['name']}", now_ms)
             return
         for container in pod["spec"]["containers"]:
@@ -203,7 +203,7 @@ class Kubelet:
         container = init_of(pod)[run.index]
         record = run.of(container)
         if not record.is_sidecar:  # Else it runs on, beside those that come after it.
-            self._fetches.ended(run, now_ms)
+            self.fetches.ended(run, now_ms)
             record.finished = termination(record, run.exit_code, now_ms, run.said)
             record.finished["containerID"] = container_id(pod, container, record)
         if run.exit_code == 0:
@@ -278,14 +278,14 @@ class Kubelet:
                 return
             self._engines.forget(run.engine_key)
             run.engine_key = None
-        self._fetches.forget(self._runs.pop(run.uid))
+        self.fetches.forget(self._runs.pop(run.uid))
         if pod["metadata"].get("finalizers"):
             self._store.edit(kinds.PODS, pod, lambda fresh: fresh["metadata"].update(deletionGracePeriodSeconds=0))
         else:
             self._store.remove(kinds.PODS, pod)
 
     def _kill(self, run: PodRun, now_ms: int) -> None:
-        self._fetches.forget(run)
+        self.fetches.forget(run)
         if run.engine_key is not None:
             self._engines.stop(run.engine_key, grace_ms=0, now_ms=now_ms)
             self._stopping.add(run.engine_key)
