@@ -46,7 +46,7 @@ def places(found: list[Json]) -> Table | str:
         for each in found
     ]
     columns = ("cache", "kind", "holds", "of", "hits", "misses", "evicted", "trouble")
-    return table(columns, rows, right=("holds", "of"), whole=("cache", "holds", "of"))
+    return table(columns, rows, right=("holds", "of"), whole=("holds", "of"))
 
 
 def models(found: list[Json]) -> Table:
@@ -65,9 +65,10 @@ def models(found: list[Json]) -> Table:
         for each in sorted(cache["models"], key=lambda each: str(each["used_at"]), reverse=True)
     ]
     columns = ("cache", "model", "size", "last used", "hits", "kept for", "pods")
-    return table(columns, rows, right=("size",), whole=("cache", "model", "size", "last used", "kept for"))
+    return table(columns, rows, right=("size",), whole=("model", "size", "last used"))
 
 
 def _where(cache: Json) -> str:
-    """A volume is named as its claim is, which is its endpoint's; a node says its cluster too."""
-    return str(cache["name"]) if cache["kind"] == "volume" else f"{cache['cluster']}/{cache['name']}"
+    """By its name; with its cluster, where the name does not say that."""
+    name, cluster = str(cache["name"]), str(cache["cluster"])
+    return name if name.startswith(cluster) else f"{cluster}/{name}"

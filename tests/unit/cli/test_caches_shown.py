@@ -30,7 +30,7 @@ NODE: Final[dict[str, Any]] = {
         }
     ],
 }
-VOLUME: Final = {**NODE, "kind": "volume", "name": "ep-a", "capacity_bytes": 0, "delay": "no answer"}
+VOLUME: Final = {**NODE, "kind": "volume", "cluster": "ep-a", "name": "ep-a", "capacity_bytes": 0, "delay": "no answer"}
 
 
 def drawn(what: RenderableType) -> list[list[str]]:
