@@ -50,6 +50,8 @@ class SoundEngine:
 
     counts_tokens: bool = True
     empty: bool = False
+    gate: asyncio.Event | None = None  # Of what is spoken no more than the beginning is said before it is set.
+    breaks_off: bool = False  # In the middle of what is spoken.
     model: str = "tones"
     port: int = 0
     heads: list[bytes] = field(default_factory=list)
@@ -72,10 +74,17 @@ class SoundEngine:
                 self.heads.append(head)
                 media, answer = self._answer(lines[0].split(b" ")[1], said.get(b"content-type", b""), body)
                 answer = b"" if self.empty else answer
+                said_first = answer[: len(answer) // 2] if media == b"audio/wav" else answer
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s"
-                    % (media, len(answer), answer)
+                    % (media, len(answer), said_first)
                 )
+                await writer.drain()
+                if self.gate is not None:
+                    await self.gate.wait()
+                if self.breaks_off:
+                    break
+                writer.write(answer[len(said_first) :])
                 await writer.drain()
         writer.close()
 

@@ -11,7 +11,7 @@ import msgspec
 from services.router.core import audio
 from services.router.core.responses import Response
 from services.router.core.sse import BadUpstream, Choice, Usage
-from services.router.core.surface import AUDIO, Api
+from services.router.core.surface import FORMS, Api
 
 
 class _Completion(msgspec.Struct):
@@ -26,7 +26,7 @@ class _Embeddings(msgspec.Struct):
 
 def read_answer(api: Api, body: bytes) -> tuple[Usage, str | None]:
     """What a whole answer says of the bill, and why it ended. Raises BadUpstream, also for one that can't be billed."""
-    if api in AUDIO:
+    if api in FORMS:
         return audio.usage_of(api, body), None
     try:
         usage, reason = _READERS[api](body)

@@ -114,7 +114,7 @@ def usage_of(api: Api, body: bytes) -> Usage:
     if not body:
         raise BadUpstream(f"the engine's answer to {api} is empty")
     said = None
-    if api is not Api.SPEECH and body.lstrip()[:1] == b"{":
+    if body.lstrip()[:1] == b"{":
         try:
             said = _TRANSCRIPT.decode(body).usage
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -27,6 +27,7 @@ ONCE: Final = frozenset(
 )
 
 JSON: Final = b"application/json"
+EVENTS: Final = b"text/event-stream; charset=utf-8"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 REASONS: Final[Mapping[int, bytes]] = {each.value: each.phrase.encode() for each in HTTPStatus}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -160,14 +161,14 @@ def answer(
     keep_alive: bool,
     retry_after_s: int | None = None,
     headers: bytes = b"",
-    media: bytes = JSON,
+    media: bytes = b"",
 ) -> bytes:
-    """A whole answer; ``headers`` are more of them, as lines."""
+    """A whole answer, of JSON if ``media`` does not say otherwise; ``headers`` are more of them, as lines."""
     extra = headers if retry_after_s is None else b"%sretry-after: %d\r\n" % (headers, retry_after_s)
     if not keep_alive:
         extra += b"connection: close\r\n"
     return b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\nx-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s" % (
-        status, REASONS.get(status, b"Error"), media, request_id.encode(), extra, len(body), body,
+        status, REASONS.get(status, b"Error"), media or JSON, request_id.encode(), extra, len(body), body,
     )  # fmt: skip
 
 
@@ -183,12 +184,12 @@ def without_body(answer: bytes) -> bytes:
     return answer[: answer.index(b"\r\n\r\n") + 4]
 
 
-def stream_head(*, request_id: str, keep_alive: bool, headers: bytes = b"") -> bytes:
-    """The head of a streamed answer; ``headers`` are more of them, as lines."""
+def stream_head(*, request_id: str, keep_alive: bool, headers: bytes = b"", media: bytes = b"") -> bytes:
+    """The head of a streamed answer, of events if ``media`` does not say otherwise; ``headers`` are more, as lines."""
     return (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+        b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncache-control: no-cache\r\n"
         b"x-request-id: %s\r\n%s%stransfer-encoding: chunked\r\n\r\n"
-    ) % (request_id.encode(), headers, b"" if keep_alive else b"connection: close\r\n")
+    ) % (media or EVENTS, request_id.encode(), headers, b"" if keep_alive else b"connection: close\r\n")
 
 
 def chunk(data: bytes) -> bytes:

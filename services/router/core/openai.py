@@ -42,7 +42,8 @@ class Ask(msgspec.Struct, frozen=True):
     """A request for a model: what we read of it, and its fields as they came. `model` is `<endpoint>[/<adapter>]`.
 
     `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers
-    has at most `most`. So it may use `reservation` in all; with fewer than `least` it makes no sense.
+    has at most `most` (0: it is no tokens). So it may use `reservation` in all; with fewer than `least` it makes no
+    sense.
     """
 
     api: Api
@@ -94,7 +95,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     return Ask(
         api,
         model,
-        bool(fields.stream),
+        bool(fields.stream) or api is Api.SPEECH,  # Sound is passed on as it is made.
         options is not None and bool(options.include_usage),
         options is not None and bool(options.continuous_usage_stats),
         raw,
@@ -138,7 +139,8 @@ def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_m
         parts.append(b"%s%d" % (_BEFORE[name], tokens_max))
     if cache_salt and ask.api is not Api.SPEECH:  # What it generates from is no prompt that a cache could know.
         parts.append(b',"cache_salt":%s' % msgspec.json.encode(cache_salt))
-    parts.append((_ENDS_OF_ITEMS if ask.api is Api.RESPONSES else _ENDS)[ask.stream])
+    ends = _ENDS_OF_ITEMS if ask.api is Api.RESPONSES else _ENDS
+    parts.append(ends[ask.stream and ask.api is not Api.SPEECH])
     return b"".join(parts)
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from libs.common.units import MIB
 from services.router.core import answers, http_rules, responses, sse
 from services.router.core.openai import Ask
+from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Serving
 from services.router.core.surface import Api
 
@@ -100,6 +101,10 @@ class StreamedAnswer:
         self.has_begun = True
         return self._head()
 
+    def cut(self, refusal: HttpRefusal) -> bytes:
+        """What tells a client that has begun to read why no more comes."""
+        return http_rules.chunk(b"data: " + refusal.body() + b"\n\n")
+
     def terminal_frame(self) -> bytes:
         """What ends the answer; to be sent only when the bill is durable."""
         done = b"" if self._is_of_items else sse.DONE
@@ -145,6 +150,43 @@ def _take_last_word(serving: Serving, usage: sse.Usage | None) -> None:
         cached=None if prompt is None else prompt.cached_tokens,
         reasoning=None if completion is None else completion.reasoning_tokens,
     )
+
+
+class StreamedSound:
+    """Sound as the engine makes it: each piece is passed on at once, and nothing of it is counted."""
+
+    __slots__ = ("_head", "_serving", "broken", "has_end", "is_done")
+
+    def __init__(self, _ask: Ask, serving: Serving, *, head: Callable[[], bytes]) -> None:
+        self._head = head
+        self._serving = serving
+        self.has_end = False  # Whether anything came; that all of it did, HTTP says.
+        self.is_done = False
+        self.broken = ""
+
+    def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
+        """What to send for ``data``."""
+        del at, now_ms
+        return self.begin() + http_rules.chunk(data)
+
+    def forget(self) -> None:
+        """Its engine went before the client had any of it."""
+
+    def begin(self) -> bytes:
+        """The head of the answer, before its first piece; nothing later."""
+        if self.has_end:
+            return b""
+        self.has_end = True
+        self._serving.final(prompt_tokens=None, completion_tokens=0)
+        return self._head()
+
+    def cut(self, _refusal: HttpRefusal) -> bytes:
+        """Nothing: words are no sound. That the end is missing tells the client."""
+        return b""
+
+    def terminal_frame(self) -> bytes:
+        """What ends the answer; to be sent only when the bill is durable."""
+        return http_rules.LAST_CHUNK
 
 
 class WholeAnswer:

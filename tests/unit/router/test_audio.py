@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from services.router.core import audio, openai
@@ -16,6 +18,7 @@ from tests.unit.router.scene import NAME, Answer, a_request, a_scene, ask
 
 TYPE = b"multipart/form-data; boundary=XX"
 SOUND = spoken("hi")
+SAY = b'{"model":"%s","input":"hello there","voice":"tones"}' % NAME.encode()
 
 
 def part(name: str, content: bytes = b"x", *, file: str | None = None, more: bytes = b"") -> bytes:
@@ -134,13 +137,12 @@ def test_what_an_engine_counts_is_billed_and_what_it_does_not_is_unknown() -> No
     timed = b'{"text":"hi","usage":{"type":"duration","seconds":2}}'
 
     found = [read_answer(Api.TRANSCRIPTIONS, each)[0] for each in (counted, timed, b"hi", b"{\\an8} 1")]
-    spoke = read_answer(Api.SPEECH, b"{\x00sound")[0]
 
-    assert [(each.prompt_tokens, each.completion_tokens) for each in (*found, spoke)] == [
-        (14, 3), (None, 0), (None, 0), (None, 0), (None, 0),
+    assert [(each.prompt_tokens, each.completion_tokens) for each in found] == [
+        (14, 3), (None, 0), (None, 0), (None, 0),
     ]  # fmt: skip
     with pytest.raises(BadUpstream):
-        read_answer(Api.SPEECH, b"")
+        read_answer(Api.TRANSLATIONS, b"")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,8 @@ def test_a_client_is_told_what_it_gets(said: bytes, shown: bytes) -> None:
 def test_what_is_to_be_spoken_holds_its_text_of_the_limits_and_no_answer() -> None:
     asked = openai.read(Api.SPEECH, b'{"model":"chatty","input":"%s","voice":"v"}' % (b"x" * 400))
 
+    assert asked.stream
+    assert b"stream" not in openai.upstream_body(asked, engine_model="m")
     assert asked.reservation == asked.least == asked.prompt_estimate == 101
     assert b"cache_salt" not in openai.upstream_body(asked, engine_model="m", cache_salt="s")
     with pytest.raises(HttpRefusal) as long:
@@ -173,8 +177,7 @@ def test_sound_is_served_only_where_the_model_has_it() -> None:
 async def test_what_was_spoken_is_understood_and_both_are_billed() -> None:
     async with sounding(SoundEngine()) as engine, a_scene() as scene:
         scene.serve(engine.url, surfaces=("speech", "transcriptions"))
-        say = b'{"model":"%s","input":"hello there","voice":"tones"}' % NAME.encode()
-        (sound,) = await ask(scene.port, a_request(say, path="/v1/audio/speech"))
+        (sound,) = await ask(scene.port, a_request(SAY, path="/v1/audio/speech"))
         heard = await hears(scene.port, a_form(part("file", sound.body, file="a.wav"), part("model", NAME.encode())))
         other = await hears(scene.port, whole(), path="/v1/audio/translations")
         spoke, listened = await scene.bills(2)
@@ -185,17 +188,51 @@ async def test_what_was_spoken_is_understood_and_both_are_billed() -> None:
     assert b'"text": "hello there"' in heard.body
     assert (other.status, b"not supported in the v1/audio/translations endpoint" in other.body) == (404, True)
     assert (spoke.api, spoke.prompt_tokens, spoke.completion_tokens, spoke.finish) == ("speech", None, 0, "stop")
-    assert spoke.egress_bytes == len(sound.body)
+    assert spoke.egress_bytes is not None
+    assert spoke.egress_bytes > len(sound.body)  # With its head and its framing, as of every stream.
     assert (listened.api, listened.prompt_tokens, listened.completion_tokens) == ("transcriptions", 11, 2)
 
 
 async def test_an_engine_that_says_nothing_is_a_bad_gateway() -> None:
     async with sounding(SoundEngine(empty=True)) as engine, a_scene() as scene:
-        scene.serve(engine.url, surfaces=("transcriptions",))
+        scene.serve(engine.url, surfaces=("speech", "transcriptions"))
 
-        answer = await hears(scene.port, whole())
+        answers = [await hears(scene.port, whole()), *await ask(scene.port, a_request(SAY, path="/v1/audio/speech"))]
 
-    assert answer.status == 502
+    assert [each.status for each in answers] == [502, 502]
+
+
+async def test_sound_is_passed_on_as_it_is_made_and_who_leaves_is_billed_what_was_delivered() -> None:
+    async with sounding(SoundEngine(gate=asyncio.Event())) as engine, a_scene() as scene:
+        scene.serve(engine.url, surfaces=("speech",))
+        assert engine.gate is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(a_request(SAY, path="/v1/audio/speech"))
+        async with asyncio.timeout(30):
+            begun = await reader.readuntil(b"RIFF")  # The engine has not said the rest, and does not before we leave.
+        writer.close()
+        left = await scene.bill()
+        engine.gate.set()
+
+        assert b"content-type: audio/wav\r\n" in begun
+        assert (left.finish, left.completion_tokens) == ("client_disconnect", 0)
+        assert left.egress_bytes is not None
+        assert left.egress_bytes >= len(begun)
+
+
+async def test_sound_that_breaks_off_does_not_end_as_if_it_were_whole() -> None:
+    async with sounding(SoundEngine(breaks_off=True)) as engine, a_scene() as scene:
+        scene.serve(engine.url, surfaces=("speech",))
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(a_request(SAY, path="/v1/audio/speech"))
+        async with asyncio.timeout(30):
+            all_of_it = await reader.read()
+        writer.close()
+
+        assert b"RIFF" in all_of_it
+        assert not all_of_it.endswith(b"0\r\n\r\n")
+        assert b"error" not in all_of_it
+        assert (await scene.bill()).finish == "upstream_error"
 
 
 async def hears(port: int, body: bytes, *, path: str = "/v1/audio/transcriptions") -> Answer:

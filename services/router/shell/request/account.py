@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from libs.common.clock import Clock
-from services.router.core.http_rules import JSON
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Row
 from services.router.core.traces import OPERATIONS, Span, Trace
@@ -46,7 +45,7 @@ class Account:
         self.trace: Trace | None = tracer.begin(traceparent) if traceparent or tracer.is_on else None
         self._replica = ""
         self._cached_tokens: int | None = None
-        self.media = JSON  # What its answer is, if it is given whole.
+        self.media = b""  # What its answer is, where that is not the usual.
         self._status, self._code = CLIENT_LEFT, ""
         self._row: Row | None = None
 

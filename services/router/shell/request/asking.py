@@ -209,7 +209,7 @@ class Asking:
             return
         if self._ask.api in AUDIO:
             self._account.media = audio.media_of(content_type)
-        if self._ask.stream and not content_type.lower().startswith(b"text/event-stream"):
+        elif self._ask.stream and not content_type.lower().startswith(b"text/event-stream"):
             self._fail("not an event stream")
             return
         self._hearer.answer_begins()

@@ -12,9 +12,9 @@ from typing import Final
 from libs.common.errors import Unavailable
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
-from services.router.core import answers, http_rules, openai, refusals, sse
+from services.router.core import answers, openai, refusals, sse
 from services.router.core.refusals import HttpRefusal
-from services.router.core.relay import StreamedAnswer, WholeAnswer, take_answer
+from services.router.core.relay import StreamedAnswer, StreamedSound, WholeAnswer, take_answer
 from services.router.core.serving import Finish
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
@@ -44,7 +44,7 @@ class Exchange(Guest):
         self._asking = Asking(gateway, self, target=target, ask=ask, account=account, tokens_max=entered.tokens_max)
         if ask.stream:  # There is the one or the other.
             head = partial(reply.stream_head, account, entered, self._serving, keep_alive)  # A method makes a circle.
-            self._stream = StreamedAnswer(ask, self._serving, head=head)
+            self._stream = (StreamedAnswer if ask.most else StreamedSound)(ask, self._serving, head=head)
         else:
             self._whole = WholeAnswer()
         self._body = b""  # An answer that is not streamed, when all of it came.
@@ -61,14 +61,14 @@ class Exchange(Guest):
             try:
                 journal.begin(self._serving.opening())
             except Unavailable as wrong:
-                request_id = self._account.request_id
-                log.error("usage journal refused a request", extra=fields(request_id=request_id, reason=str(wrong)))
+                why = fields(request_id=self._account.request_id, reason=str(wrong))
+                log.error("usage journal refused a request", extra=why)
                 self.turned_away(refusals.cannot_record())
                 return
         self._phase = Phase.ASKING
         self._total_s = self._deadline_s = self._gateway.now_s() + self._gateway.limits.total_s
         if self._ask.stream:  # What is not has its first byte when it is whole, after its last row is on disk.
-            self._wait_at_most(self._gateway.limits.first_byte_s)
+            self._wait_at_most(self._gateway.limits.first_byte_s if self._ask.most else self._gateway.limits.total_s)
             if is_first:
                 journal.on_disk().then(self._recorded)
         self._asking.start()
@@ -274,7 +274,7 @@ class Exchange(Guest):
         self._asking.stop()
 
         def say_so() -> None:
-            self._client.write(http_rules.chunk(b"data: " + refusal.body() + b"\n\n"))
+            self._client.write(self._stream.cut(refusal))
             self._end(keep_alive=False)
 
         def when_taken() -> None:

@@ -11,7 +11,9 @@ from services.router.shell.request.entering import Entered
 def stream_head(account: Account, entered: Entered, serving: Serving, keep_alive: bool) -> bytes:
     """Before the first content of a stream."""
     headers = _headers(account, entered, serving)
-    return http_rules.stream_head(request_id=account.shown_id, keep_alive=keep_alive, headers=headers)
+    return http_rules.stream_head(
+        request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
+    )
 
 
 def whole(account: Account, entered: Entered, serving: Serving, keep_alive: bool, body: bytes) -> bytes:
