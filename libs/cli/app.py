@@ -13,6 +13,7 @@ import typer
 from libs.cli import (
     audit,
     budgets,
+    domains,
     endpoints,
     events,
     keys,
@@ -61,6 +62,7 @@ app.add_typer(usage.app, name="usage")
 app.add_typer(events.app, name="events")
 app.add_typer(audit.app, name="audit")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(domains.app, name="domains")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(profiles.app, name="profiles")

@@ -17,6 +17,7 @@ from libs.common.units import SECOND_MS
 CHANGES: Final = {
     "none": "nothing: it is so already",
     "in_place": "in place: nothing is restarted",
+    "readdress": "published under its other host name; nothing is restarted",
     "roll": "a new runtime is rolled out; what runs serves until it is ready",
     "reload": "adapters are loaded and let go of; nothing is restarted",
     "anew": "everything is made from the start",
@@ -60,6 +61,7 @@ def describe(endpoint: Json) -> Table:
                 f"{replicas['ready']} of {replicas['desired']} ready"
                 f" (min {scaling['min']}, max {scaling['max']}{_sleeps(scaling)})",
             ),
+            *([("host name", spec["hostname"])] if spec.get("hostname") else []),
             ("url", status["url"] or "none; it has one while it is served"),
             ("generation", f"{status['generation']} (answered: {status['observed_generation']})"),
             ("created", endpoint["created_at"]),

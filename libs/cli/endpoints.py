@@ -26,6 +26,10 @@ Adapters = Annotated[
     list[str] | None,
     typer.Option("--adapter", help="NAME=OWNER/REPOSITORY:RANK, once for each; an update gives all there shall be."),
 ]
+Hostname = Annotated[
+    str | None,
+    typer.Option(help="A host name below a domain of yours (`millrace domains`); '' takes it away."),
+]
 ADAPTER: Final = re.compile(r"(?P<name>[^=]+)=(?P<source>[^:]+):(?P<rank>[0-9]{1,4})")
 IdleToZero = Annotated[
     int | None,
@@ -49,6 +53,7 @@ def create(
     idle_to_zero: IdleToZero = None,
     template: Annotated[str, typer.Option(help="Runtime recipe; left out: the tier's newest.")] = "",
     adapter: Adapters = None,
+    hostname: Hostname = None,
     wait: Wait = False,
     dry_run: DryRun = False,
     output: Output = OUTPUT,
@@ -59,6 +64,8 @@ def create(
     spec: Json = {"model": model, "tier": tier, "region": region, "scaling": scaling, "template": template}
     if adapter:
         spec["adapters"] = [_adapter(each) for each in adapter]
+    if hostname:
+        spec["hostname"] = hostname
     _ask(lambda client: client.endpoints.create(name, spec, dry_run=dry_run), wait=wait, output=output)
 
 
@@ -72,6 +79,7 @@ def update(
     tpm: Annotated[int | None, typer.Option(help="Tokens per minute; 0: no limit.")] = None,
     adapter: Adapters = None,
     no_adapters: Annotated[bool, typer.Option("--no-adapters", help="Let go of all adapters.")] = False,
+    hostname: Hostname = None,
     if_generation: Annotated[int | None, typer.Option(help="Only if nobody changed it since this generation.")] = None,
     wait: Wait = False,
     dry_run: DryRun = False,
@@ -85,9 +93,11 @@ def update(
         template=template,
         limits=limits or None,
         adapters=adapters if adapters or no_adapters else None,
+        hostname=hostname,
     )
     if not changes:
-        raise MillraceError("nothing to change: give --model, --template, --adapter, --no-adapters, --rpm or --tpm")
+        options = "--model, --template, --adapter, --no-adapters, --hostname, --rpm or --tpm"
+        raise MillraceError(f"nothing to change: give {options}")
     _ask(
         lambda client: client.endpoints.update(name, changes, if_generation=if_generation, dry_run=dry_run),
         wait=wait,

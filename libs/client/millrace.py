@@ -7,6 +7,7 @@ from types import TracebackType
 
 import httpx
 
+from libs.client.domains import Domains
 from libs.client.endpoints import Endpoints, Operations
 from libs.client.keys import Keys
 from libs.client.members import Members
@@ -30,6 +31,7 @@ class Millrace:
         self.members = Members(self.transport)
         self.audit = Audit(self.transport)
         self.webhooks = Webhooks(self.transport)
+        self.domains = Domains(self.transport)
 
     def watch(self, *, last_event_id: str = "") -> Iterator[Json]:
         """All events of the project as they happen, from behind `last_event_id`."""

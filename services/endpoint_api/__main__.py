@@ -25,6 +25,7 @@ from services.endpoint_api.shell.api import Api
 from services.endpoint_api.shell.auth import Authenticator
 from services.endpoint_api.shell.bootstrap import record_bootstrap
 from services.endpoint_api.shell.catalogue import read_catalogue
+from services.endpoint_api.shell.dns import Dns, servers_of
 from services.endpoint_api.shell.doors.bus import BusDoor
 from services.endpoint_api.shell.issuers import read_issuers
 from services.endpoint_api.shell.key_snapshots import KeySnapshots, signer_of
@@ -65,6 +66,7 @@ def assemble(settings: Settings) -> Process:
         master_secret=_master_secret(settings),
         webhooks_to_loopback=settings.webhooks_to_loopback,
         trusted_proxies=trusted_proxies(settings.trusted_proxies),
+        dns=Dns(servers_of(settings.dns_servers), SystemEntropy()),
     )
     service = build(ports)
     api = Api(service, ports)

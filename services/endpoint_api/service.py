@@ -15,7 +15,8 @@ from libs.common.ids import EndpointId, KeyId, TenantId
 from libs.common.runner import Owned, Runner, its_subject
 from libs.common.service import Service
 from libs.common.store.port import Attention
-from services.endpoint_api.core import decide, eta, follower, keys, members, requests, tenants, webhooks
+from services.endpoint_api.core import decide, domains, eta, follower, keys, members, requests, tenants, webhooks
+from services.endpoint_api.core.domains import Domain
 from services.endpoint_api.core.eta import Durations
 from services.endpoint_api.core.follower import Follower
 from services.endpoint_api.core.members import Member, scope_of_member
@@ -82,6 +83,16 @@ MEMBERS: Final = Owned(
     project=lambda member: member.project_id,
 )
 
+DOMAINS: Final = Owned(
+    kind="domain",
+    state=Domain,
+    empty=Domain,
+    decide=domains.decide,
+    hears={},
+    scope=lambda domain: domain.tenant_id,
+    tenant=lambda domain: domain.tenant_id,
+)
+
 WEBHOOKS: Final = Owned(
     kind="webhook",
     state=Webhook,
@@ -129,6 +140,7 @@ def build(ports: Ports) -> EndpointApi:
             keys_runner,
             Runner(TENANTS, store=ports.store, clock=ports.clock),
             Runner(MEMBERS, store=ports.store, clock=ports.clock),
+            Runner(DOMAINS, store=ports.store, clock=ports.clock),
             Runner(WEBHOOKS, store=ports.store, clock=ports.clock),
             Runner(REQUESTS, store=ports.store, clock=ports.clock),
             Runner(DURATIONS, store=ports.store, clock=ports.clock),

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.local_profile import Profile, running_profile
+from tests.support.name_server import NameServer
 
 SERVED: Final = "served"  # For whoever wants to ask something.
 BILLED: Final = "billed"  # For the one test that counts all of its requests.
@@ -23,8 +24,19 @@ TIME_SCALE: Final = 0.003  # Nobody here looks at single stages; what is left of
 
 
 @pytest.fixture(scope="package")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
+def zones() -> Iterator[dict[str, tuple[str, ...]]]:
+    """What DNS says to the shared profile: nothing, until a test writes into it."""
+    with NameServer({}) as server:
+        host, port = server.address
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MILLRACE_DNS_SERVERS", f"{host}:{port}")
+            yield server.texts
+
+
+@pytest.fixture(scope="package")
+def profile(zones: dict[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
     """The whole product, shared: tests of the group `profile` run in one worker."""
+    del zones  # Its processes ask there.
     with running_profile(tmp_path_factory.mktemp("millrace") / "home", time_scale=TIME_SCALE) as running:
         yield running
 

@@ -51,6 +51,9 @@ TO_CREATE: Final = {
     "unknown model": Wrong(create(model=SECRET), 422, "unknown_model", "there are: millrace/ngram-1", "spec.model"),
     "unknown tier": Wrong(create(tier=SECRET), 422, "unknown_tier", "l40s-dedicated", "spec.tier"),
     "unknown region": Wrong(create(region=SECRET), 422, "unknown_region", "eu-1", "spec.region"),
+    "another's host name": Wrong(
+        create(hostname="api.other.example"), 422, "hostname_not_yours", "POST /v1/domains", "spec.hostname"
+    ),
     "malformed JSON": Wrong('{"name": "' + SECRET, 400, "malformed_json", "not JSON"),
     "no JSON at all": Wrong(SECRET, 400, "malformed_json", "not JSON"),
     "bytes that are no text": Wrong(b'{"name": "\xff\xfe"}', 400, "malformed_request", "UTF-8"),

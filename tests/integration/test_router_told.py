@@ -17,7 +17,7 @@ from services.router.shell.seen.access_log import REFUSED_MAX, AccessLog
 from services.router.shell.seen.spans import Tracer
 from tests.support.canary import sightings
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import NAME, Scene, a_request, a_scene, ask, chat_body
+from tests.unit.router.scene import KEY, NAME, OTHER_KEY, Scene, a_request, a_scene, ask, chat_body
 
 TRACE, PARENT = "a" * 32, "b" * 16
 CANARY = "canary7f3a9b2c4d5e6f708192a3b4c5"
@@ -198,3 +198,22 @@ async def test_below_a_domain_the_address_names_the_endpoint() -> None:
 
         assert (named.status, other.status, plain.status) == (200, 404, 400)
         assert plain.error["param"] == "model"
+
+
+async def test_at_a_tenants_host_name_its_keys_find_the_endpoint_and_no_other_keys_do() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
+
+    def to(host: str, key: str = KEY.plaintext, asked: bytes = body) -> bytes:
+        return a_request(asked, key=key).replace(b"host: r\r\n", f"host: {host}\r\n".encode())
+
+    async with running(Engine()) as engine, a_scene(engine.url) as scene:
+        scene.serve(engine.url, hostname="api.acme.example")
+        named, loud = await ask(scene.port, to("api.acme.example"), to("API.acme.example:8443"))
+        [foreign] = await ask(scene.port, to("api.acme.example", OTHER_KEY.plaintext))
+        [other] = await ask(scene.port, to("api.acme.example", asked=chat_body(model="another")))
+        scene.serve(engine.url)
+        [gone] = await ask(scene.port, to("api.acme.example"))
+
+        assert [each.status for each in (named, loud, foreign, other, gone)] == [200, 200, 404, 404, 400]
+        assert foreign.error["code"] == other.error["code"] == "model_not_found"
+        assert len(engine.requests) == 2

@@ -16,6 +16,8 @@ ADAPTER_RANK_MAX: Final = 512  # The largest that vLLM has kernels for; a model 
 ADAPTERS_MAX: Final = (
     64  # Of one endpoint, whatever its model takes: each is a name that every replica must have loaded.
 )
+LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOSTNAME: Final = rf"({LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?"  # No address: the last label begins with a letter.
 REPLICAS_MAX: Final = 64  # Largest fleet one endpoint may ask for; a typo must not claim a data centre.
 
 
@@ -97,6 +99,13 @@ class EndpointSpec(Contract):
     limits: Limits = Limits()
     adapters: tuple[Adapter, ...] = Field(
         default=(), max_length=ADAPTERS_MAX, description="Adapters that every replica loads beside the model."
+    )
+    hostname: str = Field(
+        default="",
+        max_length=253,
+        pattern=rf"^({HOSTNAME})?$",
+        description="A host name of the tenant's own that its clients call, below a domain that it has verified; "
+        "empty: none.",
     )
 
 

@@ -61,6 +61,8 @@ class RouteEntry(Contract):
     )
     tenancy: str = Field(default="", description="As in Placement; empty: not known.")
 
+    hostname: str = Field(default="", description="Host name of the tenant's own by which clients may call it.")
+
     @property
     def keeps_waiting(self) -> bool:
         """Whether requests that find no replica are held rather than refused."""

@@ -57,7 +57,9 @@ def kind_of_change(spec: EndpointSpec, wanted: EndpointSpec) -> Change:
         return Change.NONE
     if (spec.model, spec.template) != (wanted.model, wanted.template):
         return Change.ROLL
-    return Change.RELOAD if spec.adapters != wanted.adapters else Change.IN_PLACE
+    if spec.adapters != wanted.adapters:
+        return Change.RELOAD
+    return Change.READDRESS if spec.hostname != wanted.hostname else Change.IN_PLACE
 
 
 def repinned(pinned: Placement, resolved: Placement, change: Change) -> Placement:

@@ -33,6 +33,7 @@ class CreateEndpoint(Command):
     placement: Placement
     request_digest: str
     quotas: Quotas = Quotas()
+    domain: str = ""  # The verified one that `spec.hostname` is below.
 
 
 class ChangeEndpoint(Command):
@@ -51,6 +52,7 @@ class UpdateEndpoint(ChangeEndpoint):
     placement: Placement
     made_from: int
     quotas: Quotas = Quotas()
+    domain: str = ""  # The verified one that `spec.hostname` is below.
 
 
 class PauseEndpoint(ChangeEndpoint):

@@ -28,6 +28,7 @@ class Change(StrEnum):
     NONE = "none"
     IN_PLACE = "in_place"  # Scaling or limits: what runs goes on.
     ROLL = "roll"  # Another model or template: the capacity stays, the runtime and the route are made anew.
+    READDRESS = "readdress"  # Another host name: what runs goes on, the route is published anew.
     RELOAD = "reload"  # Other adapters: the pods stay, the runtime is warm anew when they are loaded.
     ANEW = "anew"  # After a pause or a failure: everything is made anew.
     END = "end"  # It shall hold nothing: what an earlier end was answered with counts no longer.
@@ -62,6 +63,7 @@ FORGETS: Final[Mapping[Change, tuple[frozenset[Fact], tuple[str, ...]]]] = {
     Change.NONE: (frozenset(), ()),
     Change.IN_PLACE: (frozenset(), ()),
     Change.ROLL: (frozenset({Fact.DEADLINE_PASSED}), ("runtime", "route")),
+    Change.READDRESS: (frozenset({Fact.DEADLINE_PASSED}), ("route",)),
     Change.RELOAD: (frozenset({Fact.DEADLINE_PASSED}), ("runtime", "route")),
     Change.ANEW: (OURS - {Fact.REQUESTED, Fact.DELETION_REQUESTED}, ("capacity", "runtime", "route", "ends")),
     Change.END: (frozenset(), ("ends",)),

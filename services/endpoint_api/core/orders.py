@@ -47,6 +47,7 @@ def create(endpoint: Endpoint, command: CreateEndpoint, request: str, now_ms: in
         project_id=ProjectId(command.project_id),
         name=command.name,
         request_digest=command.request_digest,
+        domain=command.domain,
         visits=(Visit(Stage.REQUESTED, now_ms),),
     )
     created = _wants(created, command.spec, command.placement, Change.ANEW, now_ms)
@@ -64,13 +65,18 @@ def update(endpoint: Endpoint, command: UpdateEndpoint, request: str, now_ms: in
         return _done(endpoint, verb, "nothing changed: it is as asked already", request, now_ms)
     if endpoint.stage in HALTED:
         kept = replace(
-            endpoint, spec=command.spec, placement=command.placement, generation=endpoint.generation + 1, good=None
+            endpoint,
+            spec=command.spec,
+            placement=command.placement,
+            domain=command.domain,
+            generation=endpoint.generation + 1,
+            good=None,
         )
         return _done(kept, verb, "recorded; it takes effect when the endpoint is resumed", request, now_ms)
     ended, ends = _supersede(endpoint, f"replaced by a newer {verb}", now_ms)
     if endpoint.stage is Stage.FAILED:
         change = Change.ANEW
-    wanted = _wants(ended, command.spec, command.placement, change, now_ms)
+    wanted = replace(_wants(ended, command.spec, command.placement, change, now_ms), domain=command.domain)
     wanted = begin(replace(wanted, is_going_back=False), verb, request, now_ms)
     return Draft(wanted, (_requested(wanted), *ends), command.quotas, starts_over=change is Change.ANEW)
 
@@ -152,7 +158,9 @@ def go_back(endpoint: Endpoint, outcome: Outcome, reason: str, now_ms: int) -> D
     assert good is not None, f"{endpoint.id} is updating but was never ready"
     message = f"{reason}; the endpoint goes back to {good.spec.model} on {good.placement.runtime_template}"
     ended, ends = finish(endpoint, EVERY_VERB, outcome, message, now_ms)
-    back = replace(_wants(ended, good.spec, good.placement, Change.ROLL, now_ms), is_going_back=True)
+    back = replace(
+        _wants(ended, good.spec, good.placement, Change.ROLL, now_ms), domain=good.domain, is_going_back=True
+    )
     return Draft(back, (_requested(back), *ends))
 
 
@@ -169,6 +177,7 @@ def _wants(endpoint: Endpoint, spec: EndpointSpec, placement: Placement, change:
     if endpoint.stage in SERVED and change is not Change.ANEW:
         facts = know(facts, Fact.UPDATE_REQUESTED, generation, now_ms)
     rolls = change in (Change.ROLL, Change.RELOAD, Change.ANEW)
+    is_told_anew = rolls or change is Change.READDRESS
     return replace(
         endpoint,
         spec=spec,
@@ -176,7 +185,7 @@ def _wants(endpoint: Endpoint, spec: EndpointSpec, placement: Placement, change:
         generation=generation,
         floors=floors,
         facts=facts,
-        failure=None if rolls else endpoint.failure,
+        failure=None if is_told_anew else endpoint.failure,
         degraded=None if rolls else endpoint.degraded,
         asked_ms=now_ms,
         rollout_paused=False,

@@ -58,7 +58,9 @@ class PlanView(View):
     verb: str
     endpoint_id: str
     name: str
-    change: str = Field(description="none, in_place, roll, anew or end: what it means for what runs.")
+    change: str = Field(
+        description="none, in_place, readdress, reload, roll, anew or end: what it means for what runs."
+    )
     generation: int = Field(description="The generation that it would have.")
     spec: EndpointSpec
     placement: PlacementView
@@ -135,7 +137,7 @@ def change_of(before: Endpoint, after: Endpoint) -> Change:
         return Change.END
     if after.floors.capacity > before.floors.capacity:
         return Change.ANEW
-    if after.floors.runtime == before.floors.runtime:
+    if after.floors.route == before.floors.route:
         return Change.IN_PLACE
     assert before.spec is not None, before.id
     assert after.spec is not None, after.id

@@ -9,6 +9,7 @@ from libs.common.events.endpoint import EndpointFailed, EndpointStageChanged, St
 from libs.common.events.event import Event
 from libs.common.events.facts import Fact
 from libs.common.events.tenant import Quotas
+from services.endpoint_api.core.domains import Address, moves
 from services.endpoint_api.core.explain import deadline_ms, why
 from services.endpoint_api.core.lifecycle import LIFECYCLE, SERVING, TIMED, steps
 from services.endpoint_api.core.operations import PAUSING, RUNNING, finish
@@ -39,8 +40,8 @@ def settle(draft: Draft, now_ms: int) -> Decision[Endpoint]:
         endpoint, more = _enter(endpoint, stage, now_ms)
         told = (*told, *more)
     endpoint, ends = _end_operations(endpoint, now_ms)
-    held = _holding(endpoint)
-    moves = changes(
+    held, addresses = _holding(endpoint), _addresses(endpoint)
+    quota_moves = changes(
         draft.quotas,
         tenant_id=endpoint.tenant_id,
         project_id=endpoint.project_id,
@@ -48,11 +49,11 @@ def settle(draft: Draft, now_ms: int) -> Decision[Endpoint]:
         after=held,
     )
     return Decision(
-        replace(endpoint, held=held),
+        replace(endpoint, held=held, addresses=addresses),
         events=(*told, *ends),
         generation=endpoint.generation,
         wake_at_ms=deadline_ms(endpoint) if endpoint.stage in TIMED else None,
-        counters=moves,
+        counters=tuple(sorted((*quota_moves, *moves(endpoint.addresses, addresses)), key=lambda move: move.counter)),
     )
 
 
@@ -102,7 +103,7 @@ def _end_operations(endpoint: Endpoint, now_ms: int) -> tuple[Endpoint, tuple[Ev
         case stage if stage in SERVING:
             assert endpoint.spec is not None, endpoint.id
             assert endpoint.placement is not None, endpoint.id
-            good = Good(endpoint.spec, endpoint.placement)
+            good = Good(endpoint.spec, endpoint.placement, endpoint.domain)
             endpoint = replace(endpoint, good=good, is_going_back=False)
             return finish(endpoint, RUNNING, Outcome.SUCCEEDED, "", now_ms)
         case Stage.PAUSED:
@@ -114,6 +115,17 @@ def _end_operations(endpoint: Endpoint, now_ms: int) -> tuple[Endpoint, tuple[Ev
             return finish(endpoint, RUNNING, Outcome.FAILED, f"{said.reason}: {said.message}", now_ms)
         case _:
             return endpoint, ()
+
+
+def _addresses(endpoint: Endpoint) -> tuple[Address, ...]:
+    """The host names that are its own until it is deleted; while an update rolls, the one it may go back to as well."""
+    if endpoint.stage is Stage.DELETED:
+        return ()
+    assert endpoint.spec is not None, endpoint.id
+    found = {Address(endpoint.spec.hostname, endpoint.domain)}
+    if endpoint.stage is Stage.UPDATING and endpoint.good is not None:
+        found.add(Address(endpoint.good.spec.hostname, endpoint.good.domain))
+    return tuple(sorted(each for each in found if each.hostname))
 
 
 def _holding(endpoint: Endpoint) -> Holding | None:

@@ -9,6 +9,7 @@ from typing import Final
 from libs.common.events.endpoint import EndpointSpec, Placement, Stage
 from libs.common.events.facts import Facts
 from libs.common.ids import EndpointId, KeyId, OperationId, ProjectId, TenantId
+from services.endpoint_api.core.domains import Address
 from services.endpoint_api.core.forgetting import Floors
 from services.endpoint_api.core.quotas import Holding
 
@@ -113,6 +114,7 @@ class Good:
 
     spec: EndpointSpec
     placement: Placement
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ class Endpoint:
     `generation` counts accepted changes of desire; facts of a generation below their floor count no longer. Generation
     0 means: facts were heard, but nothing was asked for. `good` is the last that was ready; `held` is what it holds
     of its quotas; `asked_ms` is when the newest desire was accepted, from which deadlines count. `fetched_bytes` came
-    from the source when its model last came: 0 if a cache had all of it.
+    from the source when its model last came: 0 if a cache had all of it. `domain` is the verified one that its host
+    name is below; `addresses` are the host names that nobody else may have meanwhile.
     """
 
     id: EndpointId
@@ -152,6 +155,8 @@ class Endpoint:
     download: Download | None = None
     fetched_bytes: int | None = None
     rollout_paused: bool = False
+    domain: str = ""
+    addresses: tuple[Address, ...] = ()
 
     @property
     def is_requested(self) -> bool:

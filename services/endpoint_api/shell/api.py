@@ -14,6 +14,7 @@ from services.endpoint_api.shell.sender import HttpSender
 from services.endpoint_api.shell.tenancy import Tenancy
 from services.endpoint_api.shell.verbs.audit import AuditVerbs
 from services.endpoint_api.shell.verbs.carrying_out import Hand
+from services.endpoint_api.shell.verbs.domains import DomainVerbs
 from services.endpoint_api.shell.verbs.endpoints import EndpointVerbs
 from services.endpoint_api.shell.verbs.keys import KeyVerbs
 from services.endpoint_api.shell.verbs.members import MemberVerbs
@@ -30,7 +31,7 @@ class Api:
     """The verbs, by noun."""
 
     def __init__(self, service: Service, ports: Ports) -> None:
-        tenancy = Tenancy(service.runner("tenant"), service.runner("member"), ports)
+        tenancy = Tenancy(service.runner("tenant"), service.runner("member"), service.runner("domain"), ports)
         self.learner = Learner(
             service.runner("endpoint"),
             service.runner("durations"),
@@ -45,6 +46,7 @@ class Api:
         self.keys = KeyVerbs(service.runner("key"), ports)
         self.tenants = TenantVerbs(tenancy, ports)
         self.members = MemberVerbs(tenancy, self.keys, service.runner("key"), ports)
+        self.domains = DomainVerbs(service.runner("domain"), ports)
         self.offers = OfferVerbs(tenancy)
         self.once = Once(service.runner("request"), ports.clock, ports.entropy)
         self.audit = AuditVerbs(ports)

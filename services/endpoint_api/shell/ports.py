@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from libs.common.clock import Clock
 from libs.common.ids import Entropy, SystemEntropy
@@ -10,6 +11,22 @@ from libs.common.key_use import KeyUse
 from libs.common.keys import Network
 from libs.common.store.port import Store
 from services.endpoint_api.core.catalogue import Catalogue
+
+
+class Texts(Protocol):
+    """What DNS says of a name."""
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The texts of its TXT records; none if there are none. Raises Unavailable if nobody answers."""
+
+
+class NoTexts:
+    """Where nothing is looked up: nobody has proved anything."""
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """None."""
+        del name
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +42,5 @@ class Ports:
     master_secret: bytes = field(default=b"", repr=False)  # Empty: one that is kept in the store.
     webhooks_to_loopback: bool = False
     trusted_proxies: tuple[Network, ...] = ()
+    dns: Texts = field(default_factory=NoTexts)
     key_use: KeyUse = field(default_factory=KeyUse)  # Of keys that were let in here.

@@ -17,6 +17,9 @@ class Settings(CommonSettings):
     bootstrap_file: Path | None = (
         None  # JSON {tenant_id, project_id, key, scopes, operator_key?}: a new install's keys.
     )
+    dns_servers: str = (
+        ""  # ADDRESS or ADDRESS:PORT, by comma, that proofs of domains are asked of; empty: the machine's.
+    )
     oidc_file: Path | None = None  # YAML or JSON: the issuers whose people may sign in; see shell/issuers.py.
     endpoints_max: int = (
         20  # Per tenant whose quota says none; failed ones included: they hold their name until they are deleted.

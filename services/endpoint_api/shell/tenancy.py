@@ -1,4 +1,4 @@
-"""What holds for a caller's tenant and project: quotas, entitlements, roles; read from the records for each request."""
+"""What holds for a caller's tenant and project: quotas, roles, domains; read from the records each time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Final
 from libs.common.errors import QuotaExceeded
 from libs.common.events.tenant import NO_LIMITS, Quotas
 from libs.common.runner import Runner
-from services.endpoint_api.core import quotas
+from services.endpoint_api.core import domains, quotas
 from services.endpoint_api.core.admission import request_key
 from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.catalogue import Catalogue
 from services.endpoint_api.core.commands import Command
+from services.endpoint_api.core.domains import Domain
 from services.endpoint_api.core.members import Member, person
 from services.endpoint_api.core.tenants import Tenant
 from services.endpoint_api.shell.ports import Ports
@@ -25,9 +26,12 @@ ROLES_MAX: Final = 100  # Roles of one person that count, over all tenants.
 class Tenancy:
     """The tenants and members as stored."""
 
-    def __init__(self, tenants: Runner[Tenant], members: Runner[Member], ports: Ports) -> None:
+    def __init__(
+        self, tenants: Runner[Tenant], members: Runner[Member], domains_: Runner[Domain], ports: Ports
+    ) -> None:
         self.tenants = tenants
         self.members = members
+        self.domains = domains_
         self._ports = ports
 
     def tenant(self, tenant_id: str) -> Tenant | None:
@@ -50,6 +54,11 @@ class Tenancy:
         tenant = self.tenant(caller.tenant_id)
         return self._ports.catalogue.for_tenant(tenant.tiers if tenant else ())
 
+    def domain_of(self, caller: Caller, hostname: str) -> str:
+        """The caller's verified domain that a host name is below; empty without a host name. Raises FieldRefused."""
+        address = domains.address_of(hostname, caller.tenant_id, self.domains.state)
+        return address.domain if address else ""
+
     def everything(self) -> Catalogue:
         """All that is sold, to whomever."""
         return self._ports.catalogue
@@ -69,6 +78,8 @@ class Tenancy:
         try:
             yield
         except QuotaExceeded as refusal:
+            if (address := domains.refused(refusal.counter)) is not None:
+                raise address from None
             if not quotas.is_quota(refusal.counter):
                 raise
             held = self._ports.store.counter(refusal.counter)

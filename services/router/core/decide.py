@@ -22,6 +22,7 @@ from libs.common.events.tables import RouteEntry
 from libs.common.reconciler import Delayed
 from libs.common.runner import Woke
 from libs.common.units import SECOND_MS
+from services.router.core import hosts
 from services.router.core.lifecycle import LEAVING, SERVING, RouteStage
 from services.router.core.state import Endpoint, Route, RouteSeen
 
@@ -104,6 +105,7 @@ def _endpoint(data: EndpointRequested) -> Endpoint:
         wakes=data.spec.scaling.idle_to_zero_s is not None,
         adapters=tuple(each.name for each in data.spec.adapters),
         tenancy=data.placement.tenancy,
+        hostname=data.spec.hostname,
     )
 
 
@@ -174,6 +176,7 @@ def _entry(route: Route, endpoint: Endpoint | None, now_ms: int) -> RouteEntry |
         wakes=endpoint.wakes,
         adapters=endpoint.adapters,
         tenancy=endpoint.tenancy,
+        hostname=endpoint.hostname,
         replacing=route.replacing and not route.is_paused,
     )
 
@@ -185,13 +188,18 @@ def _tell(route: Route, data: Event, url: str) -> tuple[Route, tuple[Event, ...]
     if not isinstance(data, RouteSeen) or not _is_of(data, route):
         return route, ()
     stage = data.stage  # The route's own, or what was seen says nothing of it.
-    is_held = data.held is not None and data.held.generation == route.generation
-    if stage is RouteStage.PUBLISHING and is_held and data.is_met_outside:
-        return replace(route, told_published=route.generation, hindered=""), (RoutePublished(url=url),)
+    if stage is RouteStage.PUBLISHING and _is_seen_serving(data, route):
+        assert data.held is not None, "what serves is held"
+        told = replace(route, told_published=route.generation, hindered="")
+        return told, (RoutePublished(url=hosts.url_at(url, data.held.hostname)),)
     if stage is RouteStage.DRAINING and not data.lets_in and data.is_idle:
         told = replace(route, told_withdrawn=route.generation, drain_deadline_ms=None)
         return told, (RouteWithdrawn(streams_cut=data.streams_cut),)
     return route, ()
+
+
+def _is_seen_serving(seen: RouteSeen, route: Route) -> bool:
+    return seen.held is not None and seen.held.generation == route.generation and seen.is_met_outside
 
 
 def _explain(route: Route, why: Delayed) -> tuple[Route, tuple[Event, ...]]:

@@ -55,6 +55,7 @@ class Endpoint:
     interrupted: str = "delivered"
     adapters: tuple[str, ...] = ()
     tenancy: str = ""
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from libs.common.keys import mint
 from libs.common.schemas.gate import ROOT
 from libs.common.schemas.openapi import path_of
 from services.endpoint_api.core.caller import Ask
+from services.endpoint_api.core.domains import proof_of, record_of
 from tests.unit.endpoint_api.given import PROGRESS, SPEC, Stand, a_caller
 
 SPEC_JSON: Final[Json] = SPEC.model_dump(mode="json")
@@ -92,6 +93,16 @@ class Scene:
         """The id of a new webhook."""
         return str(self.client.webhooks.create("https://example.com/in")["webhook"]["id"])
 
+    def provable(self) -> str:
+        """A domain whose zone has the proof."""
+        domain = f"{self.name()}.example"
+        self.stand.zones.said[record_of(domain)] = (proof_of(domain, "acme"),)
+        return domain
+
+    def domain(self) -> str:
+        """A domain that is verified."""
+        return str(self.client.domains.verify(self.provable())["domain"])
+
     def event(self) -> tuple[str, str]:
         """A webhook, and an event that was delivered to it once; not kept here, so it is not found."""
         return self.webhook(), "0" * 32
@@ -137,6 +148,10 @@ CALLS: Final[Mapping[str, Callable[[Scene], object]]] = {
     "remove_member": lambda at: at.operator.members.remove(at.account()),
     "create_member_key": lambda at: at.operator.members.create_key(at.account(), "first", expires_in_s=60),
     "list_audit": lambda at: at.client.audit.page(after=1, limit=2),
+    "verify_domain": lambda at: at.client.domains.verify(at.provable()),
+    "list_domains": lambda at: at.client.domains.list(),
+    "get_domain": lambda at: at.client.domains.get("acme.example"),
+    "release_domain": lambda at: at.client.domains.release(at.domain()),
     "create_webhook": lambda at: at.client.webhooks.create("https://example.com/in", ["endpoint.*"]),
     "list_webhooks": lambda at: at.client.webhooks.list(),
     "get_webhook": lambda at: at.client.webhooks.get(at.webhook()),

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from libs.common.clock import ManualClock
 from libs.common.decision import Decision
+from libs.common.errors import Unavailable
 from libs.common.events import capacity, route, runtime
 from libs.common.events.endpoint import EndpointSpec, Placement
 from libs.common.events.envelope import Envelope
@@ -137,6 +138,20 @@ class CountingEntropy:
 
 
 @dataclass(slots=True)
+class Zones:
+    """DNS: the texts of names, or nobody who answers."""
+
+    said: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    is_away: bool = False
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """What the zone says."""
+        if self.is_away:
+            raise Unavailable("no DNS resolver answered")
+        return self.said.get(name, ())
+
+
+@dataclass(slots=True)
 class Stand:
     """The whole service on a memory store, with its verbs and its HTTP app."""
 
@@ -152,12 +167,13 @@ class Stand:
     client: TestClient = field(init=False)
     entropy: CountingEntropy = field(default_factory=CountingEntropy)
     people: People = field(default_factory=NoPeople)
+    zones: Zones = field(default_factory=Zones)
 
     def __post_init__(self) -> None:
         """Build it."""
         self.ports = Ports(
             self.store, self.clock, self.catalogue, self.entropy, endpoints_max=self.endpoints_max,
-            keys_max=self.keys_max,
+            keys_max=self.keys_max, dns=self.zones,
         )  # fmt: skip
         self.service = build(self.ports)
         self.api = Api(self.service, self.ports)
@@ -178,7 +194,8 @@ class Stand:
     @property
     def tenancy(self) -> Tenancy:
         """The tenants and members as stored."""
-        return Tenancy(self.service.runner("tenant"), self.service.runner("member"), self.ports)
+        tenants, members, domains = (self.service.runner(each) for each in ("tenant", "member", "domain"))
+        return Tenancy(tenants, members, domains, self.ports)
 
     @property
     def keys(self) -> Runner[Key]:

@@ -14,6 +14,7 @@ from httpx2 import Response
 from pydantic import BaseModel
 
 from libs.common.keys import mint
+from services.endpoint_api.core.domains import proof_of, record_of
 from services.endpoint_api.core.requests import LEASE_MS
 from services.endpoint_api.shell.doors.http import SHOWN_ONCE
 from services.endpoint_api.shell.routes.app import ROUTERS
@@ -128,6 +129,18 @@ def account(scene: Scene) -> str:
     return str(scene.made("/v1/members", body, of="operator")["id"])
 
 
+def provable(scene: Scene) -> str:
+    """A zone that has the proof."""
+    scene.stand.zones.said[record_of("acme.example")] = (proof_of("acme.example", "acme"),)
+    return ""
+
+
+def domain(scene: Scene) -> str:
+    """A domain that is verified."""
+    provable(scene)
+    return str(scene.made("/v1/domains", {"domain": "acme.example"})["domain"])
+
+
 def nothing(_scene: Scene) -> str:
     """Nothing needs to be there."""
     return ""
@@ -169,6 +182,8 @@ CHANGES_THERE_ARE: Final = (
     Change("POST /keys", nothing, {"name": "a", "scopes": ["read"]}, {"name": "b", "scopes": ["read"]}),
     Change("POST /keys/{key_id}/rotate", key, {"overlap_s": 1}, {"overlap_s": 2}),
     Change("DELETE /keys/{key_id}", key, None, {"by": "force"}),
+    Change("POST /domains", provable, {"domain": "acme.example"}, {"domain": "other.example"}),
+    Change("DELETE /domains/{domain}", domain, None, {"by": "force"}),
     Change("POST /webhooks", nothing, HOOK, {"url": "https://example.com/other"}),
     Change("DELETE /webhooks/{webhook_id}", webhook, None, {"by": "force"}),
     Change("POST /webhooks/{webhook_id}/enable", webhook, None, {"by": "force"}),

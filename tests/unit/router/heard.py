@@ -34,6 +34,7 @@ def requested(
     model: str = "millrace/ngram-1",
     limits: Limits | None = None,
     interrupted: str = "delivered",
+    hostname: str = "",
 ) -> Envelope:
     placement = Placement(
         tenancy="private_nodes",
@@ -47,7 +48,7 @@ def requested(
         price_class="l40s",
         interrupted=interrupted,
     )
-    spec = EndpointSpec(model=model, tier="l40s-dedicated", region="eu-1", limits=limits or Limits())
+    spec = EndpointSpec(model=model, tier="l40s-dedicated", region="eu-1", limits=limits or Limits(), hostname=hostname)
     data = EndpointRequested(tenant_id=TENANT, project_id=PROJECT, name=NAME, spec=spec, placement=placement)
     return envelope(data, generation=generation, sequence=sequence)
 

@@ -24,7 +24,7 @@ from services.router.core.outside import Obstacle, Sight, hindrance
 from services.router.core.probing import GOOD_FOR_MS, SCOPE, opened, probing_key
 from services.router.core.state import Route
 from services.router.shell.engines.table import RouteTable
-from services.router.shell.outside import FromOutside
+from services.router.shell.outside import FromOutside, Resolve, resolved
 from services.router.shell.request.gateway import Probed
 from services.router.shell.world import RoutesInPlace
 from tests.support.certificates import self_signed
@@ -61,9 +61,19 @@ async def an_edge(secret: bytes = SECRET, probed: Probed | None = None) -> Async
         yield scene
 
 
-async def look(url: str, *, secret: bytes = SECRET, ca_file: str = "") -> Sight:
-    outside = FromOutside(url, secret=secret, clock=SystemClock(), timeout_s=30, ca_file=ca_file)
-    return await asyncio.to_thread(outside.look, a_route([ENGINE]))
+async def look(
+    url: str,
+    *,
+    secret: bytes = SECRET,
+    ca_file: str = "",
+    hostname: str = "",
+    resolve: Resolve = resolved,
+    is_door: bool = False,
+) -> Sight:
+    outside = FromOutside(
+        url, secret=secret, clock=SystemClock(), timeout_s=30, ca_file=ca_file, resolve=resolve, is_door=is_door
+    )
+    return await asyncio.to_thread(outside.look, a_route([ENGINE]).model_copy(update={"hostname": hostname}))
 
 
 async def test_a_stranger_is_refused_and_the_probing_key_let_in_without_a_bill_or_a_use() -> None:
@@ -114,6 +124,42 @@ async def test_what_stands_in_the_way_is_named() -> None:
 
     assert (nobody.obstacle, nowhere.obstacle) == (Obstacle.WAY, Obstacle.NAME)
     assert [getattr(hindrance(each), "reason", "") for each in (nobody, nowhere)] == ["RouteUnreachable", "DnsNotReady"]
+
+
+def is_there(_host: str) -> str:
+    """Its DNS record leads to us."""
+    return "127.0.0.1"
+
+
+async def test_a_tenants_host_name_is_met_by_that_name_or_waited_for() -> None:
+    async with an_edge() as scene:
+        scene.serve(ENGINE, hostname="api.acme.invalid")
+        met = await look(scene.base_url, hostname="api.acme.invalid", resolve=is_there)
+        nowhere = await look(scene.base_url, hostname="api.acme.invalid")
+        behind_a_door = await look(scene.base_url, hostname="api.acme.invalid", is_door=True)
+        at_the_door = await look(
+            scene.base_url, hostname="api.acme.invalid", is_door=True, resolve=lambda _host: "192.0.2.1"
+        )
+
+    assert hindrance(met) is None
+    assert met.url == f"http://api.acme.invalid:{scene.port}/v1/models/{NAME}"
+    assert [getattr(hindrance(each), "reason", "") for each in (nowhere, behind_a_door)] == ["DnsNotReady"] * 2
+    assert hindrance(at_the_door) is None, "where names do not lead back to us, they have to resolve"
+
+
+async def test_a_certificate_of_another_name_is_not_good_for_a_tenants_host_name(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    async with await asyncio.start_server(
+        lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    ) as server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+        sight = await look(url, ca_file=str(certificate), hostname="api.acme.invalid", resolve=is_there)
+
+    found = hindrance(sight)
+    assert found is not None
+    assert (found.reason, "api.acme.invalid" in found.message) == ("CertificateNotReady", True)
 
 
 async def test_a_certificate_is_waited_for_until_it_is_good(tmp_path: Path) -> None:

@@ -303,3 +303,15 @@ def test_a_route_that_the_bucket_lost_is_put_again_once_and_stays_published() ->
     assert entry_in(again) == held
     assert (again.events, found.puts, found.events) == ((), (), ())
     assert is_at(found.state, RouteStage.PUBLISHED)
+
+
+def test_a_host_name_comes_into_effect_with_its_generation_and_is_published_anew_at_its_own_address() -> None:
+    route = hear(published(), requested(generation=2, sequence=10, hostname="api.acme.example"))
+    assert served_by(route).hostname == ""
+
+    route = hear(route, replicas_changed(A, generation=2, sequence=11, warmed=2))
+    assert (served_by(route).hostname, route.stage) == ("api.acme.example", RouteStage.PUBLISHING)
+    decision = step(route, seen(route, is_met_outside=True, mark="named"))
+
+    (told,) = [each for each in decision.events if isinstance(each, RoutePublished)]
+    assert told.url == "http://api.acme.example/v1"

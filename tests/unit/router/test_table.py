@@ -254,3 +254,27 @@ def test_a_stale_or_broken_copy_is_not_served_from(tmp_path: Path) -> None:
     for broken in (b"", b"[]", b'{"saved_at_ms": 5}', b"\xff"):
         path.write_bytes(broken)
         assert some_copies(path, clock)[0].load() == 0
+
+
+def test_a_host_name_leads_to_the_endpoint_that_has_it_now() -> None:
+    table, other = RouteTable(), "ep-b"
+
+    def put(endpoint: str, hostname: str) -> None:
+        route = a_route((A,), endpoint=endpoint, name=endpoint).model_copy(update={"hostname": hostname})
+        table.change(endpoint, route.model_dump_json().encode())
+
+    def led_to() -> dict[str, str]:
+        return {hostname: target.entry.endpoint_id for hostname, target in table.by_host.items()}
+
+    put(ENDPOINT, "api.acme.example")
+    put(ENDPOINT, "new.acme.example")
+    assert led_to() == {"new.acme.example": ENDPOINT}
+
+    put(other, "new.acme.example")  # Before the table has heard that the first one left it.
+    put(ENDPOINT, "new.acme.example")
+    assert led_to() == {"new.acme.example": other}
+
+    put(ENDPOINT, "")
+    assert led_to() == {"new.acme.example": other}
+    table.change(other, None)
+    assert led_to() == {}

@@ -22,6 +22,7 @@ from services.endpoint_api.shell.edge import Edge
 from services.endpoint_api.shell.routes import (
     audit,
     docs,
+    domains,
     endpoints,
     keys,
     members,
@@ -44,6 +45,7 @@ ROUTERS: Final = (
     audit.router,
     watch.router,
     webhooks.router,
+    domains.router,
 )
 
 

@@ -204,7 +204,14 @@ class EndpointVerbs:
             placement=repinned(endpoint.placement, resolved, change),
             made_from=endpoint.generation,
             quotas=self._tenancy.quotas(ask.caller),
+            domain=self._domain_after(ask.caller, endpoint, spec),
         )
+
+    def _domain_after(self, caller: Caller, endpoint: Endpoint, spec: EndpointSpec) -> str:
+        """A host name that it has stays its own; another one is looked at."""
+        if endpoint.spec is not None and spec.hostname == endpoint.spec.hostname:
+            return endpoint.domain
+        return self._tenancy.domain_of(caller, spec.hostname)
 
     def _stop(self, ask: Ask, ref: str, drain_deadline_s: int | None, verb: Verb) -> OperationView | PlanView:
         endpoint = self._find(ask, ref)
@@ -252,6 +259,7 @@ class EndpointVerbs:
             placement=self._tenancy.catalogue(caller).resolve(spec),
             request_digest=asked,
             quotas=self._tenancy.quotas(caller),
+            domain=self._tenancy.domain_of(caller, spec.hostname),
         )
 
 

@@ -12,7 +12,6 @@ from libs.common.events.tables import KeyEntry
 from libs.common.keys import address_of, is_within
 from libs.common.telemetry.logging import fields
 from services.router.core import audio, http_rules, openai, proxy_protocol, refusals
-from services.router.core.hosts import endpoint_of
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
 from services.router.core.surface import FORMS, PATHS
@@ -251,8 +250,8 @@ class ClientConnection(Outgoing):
         if self._is_shed:
             raise self._gateway.shedding.refusal()
         assert key is not None
-        domain = self._gateway.domain
-        host = endpoint_of(head.host, domain) if domain else ""
+        gateway = self._gateway
+        host = gateway.named(head.host, key) if gateway.domain or gateway.table.by_host else ""
         if api in FORMS:
             ask = audio.read_sound(api, body, content_type=head.content_type, host=host)
         else:

@@ -44,6 +44,7 @@ class RouteTable:
         self._targets: dict[str, Target] = {}
         self._bearers: dict[tuple[str, str, str], dict[str, Target]] = {}
         self._by_name: dict[tuple[str, str, str], Target] = {}  # Of the bearers of a name the one put up last.
+        self.by_host: dict[str, Target] = {}  # By the host names that tenants gave them.
         self._running: dict[str, set[Cuttable]] = {}
         self._cut: dict[str, int] = {}
         self._lost: set[str] = set()
@@ -63,9 +64,11 @@ class RouteTable:
             target = self._targets.pop(endpoint_id, None)
             if target is not None:
                 self._name(target.entry, None)
+                self._move(target, target.entry.hostname, entry.hostname if entry else "")
             if entry is not None:
                 if target is None:
                     target = Target(entry, seed=self.seed, cache_salt=self._salt_of(entry.tenant_id))
+                    self._move(target, "", entry.hostname)
                 else:
                     target.change(entry)
                 self._targets[endpoint_id] = target
@@ -92,6 +95,15 @@ class RouteTable:
         else:
             del self._bearers[name]
             self._by_name.pop(name, None)
+
+    def _move(self, target: Target, was: str, hostname: str) -> None:
+        """It is called by another host name. One that left it to another endpoint can't take it back by this."""
+        if was == hostname:
+            return
+        if self.by_host.get(was) is target:
+            del self.by_host[was]
+        if hostname:
+            self.by_host[hostname] = target
 
     def find(self, *, tenant_id: str, project_id: str, name: str) -> RouteEntry | None:
         """The route that this name has for this project."""

@@ -15,6 +15,7 @@ from libs.common.events.tables import KeyEntry
 from libs.common.key_use import KeyUse
 from libs.common.keys import Keyring, Network
 from services.router.core import balancing, refusals
+from services.router.core.hosts import endpoint_of, name_in
 from services.router.core.http_rules import Head
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
@@ -107,6 +108,15 @@ class Gateway:
         if is_routed and target.entry.wakes:
             self.load.introduce(target.entry.endpoint_id, self.clock.now_ms())
         self.waiting.changed(target, is_routed)
+
+    def named(self, host: str, key: KeyEntry) -> str:
+        """The endpoint that a Host header names; empty if it names none. Raises HttpRefusal if it is not the key's."""
+        at = self.table.by_host.get(name_in(host))
+        if at is None:
+            return endpoint_of(host, self.domain)
+        if (at.entry.tenant_id, at.entry.project_id) != (key.tenant_id, key.project_id):
+            raise refusals.model_not_found(name_in(host))
+        return at.entry.name
 
     def request_id(self) -> str:
         """A new id: unique by boot and count, so that nothing need be drawn."""
