@@ -11,6 +11,15 @@ from services.endpoint_api.core.fit import Fit, Shape, fit
 from services.endpoint_api.core.refusal import FieldRefused
 
 EVERY_TIER: Final = "*"
+LAYER: Final = "layer"  # Clients enter at our routers; the rest is Gateway API objects that an operator applies.
+# Which ways in a tenancy can have. Private nodes switch off what would import a Gateway into a tenant's cluster; a
+# cluster of everybody's has no tenant who could own a Gateway there, and no one tenant's nodes to lead to.
+ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
+    "private_nodes": (LAYER, "tenant", "bridge"),
+    "tenant_cluster": (LAYER, "tenant", "shared", "bridge"),
+    "shared_pool": (LAYER, "shared"),
+    "vnode": (LAYER, "shared"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,7 @@ class Tier:
     The first of `runtime_templates` is what an endpoint gets that names none. `open`: every tenant may use it, else
     those that are entitled to it. `licences` are features of the Platform without which it can't be served. `fallbacks`
     are classes of nodes that an endpoint gets, in this order, while there is no room of the first. `interrupted`: what
-    is billed of a stream whose client leaves, what was delivered or what was generated.
+    is billed of a stream whose client leaves, what was delivered or what was generated. `route`: where clients enter.
     """
 
     name: str
@@ -40,6 +49,7 @@ class Tier:
     command: tuple[str, ...] = ()
     fallbacks: tuple[NodeChoice, ...] = ()
     interrupted: str = "delivered"
+    route: str = LAYER
 
     def contradictions(self) -> Iterator[str]:
         """What can't be true of this tier."""
@@ -205,6 +215,13 @@ def _check_adapters(adapters: Sequence[Adapter], model: Model) -> None:
 
 def _refused(field: str, code: str, what: str, known: list[str] | tuple[str, ...]) -> FieldRefused:
     return FieldRefused(f"spec.{field}", f"{what}; there are: {', '.join(known) or 'none'}", code=code)
+
+
+def why_no_route(route: str, tenancy: str) -> str:
+    """Why endpoints of a tenancy can't be entered like this; empty if they can."""
+    if route in ROUTES[tenancy]:
+        return ""
+    return f"clients of {tenancy} can't enter by {route}; they can by {', '.join(ROUTES[tenancy])}"
 
 
 def _repeated(what: str, names: list[str] | tuple[str, ...]) -> Iterator[str]:

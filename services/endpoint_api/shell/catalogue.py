@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from libs.common.errors import Invalid
 from libs.common.events.endpoint import ADAPTER_RANK_MAX, ADAPTERS_MAX, NodeChoice
 from libs.common.model_files import ModelFile, read_model_files
-from services.endpoint_api.core.catalogue import Catalogue, Model, Tier
+from services.endpoint_api.core.catalogue import Catalogue, Model, Tier, why_no_route
 from services.endpoint_api.core.fit import Shape
 
 BYTES_MAX: Final = 1 << 20  # A catalogue is written by hand; a megabyte of it is a mistake.
@@ -75,6 +75,17 @@ class _TierEntry(_Strict):
     warm: _WarmEntry | None = None
     fallbacks: tuple[_FallbackEntry, ...] = ()
     interrupted: Literal["delivered", "generated"] = "delivered"
+    route: Literal["layer", "tenant", "shared", "bridge"] = "layer"
+
+    @field_validator("route")
+    @classmethod
+    def _can_be(cls, route: str, others: ValidationInfo) -> str:
+        """Here, and not among what contradicts itself as a whole: a complaint names its line."""
+        tenancy = others.data.get("tenancy")
+        wrong = why_no_route(route, tenancy) if tenancy is not None else ""
+        if wrong:
+            raise ValueError(wrong)
+        return route
 
 
 class _ShapeEntry(_Strict):

@@ -50,8 +50,10 @@ def definitions(http: httpx.Client) -> Iterator[Json]:
 
 
 def gateway_definitions() -> Iterator[Json]:
-    """Gateway API's Gateway and HTTPRoute."""
+    """Gateway API's Gateway, ListenerSet and HTTPRoute, and the certificate of a listener."""
     group = "gateway.networking.k8s.io"
+    yield _definition(group, "v1", "ListenerSet", "listenersets", _listener_set())
+    yield _definition("cert-manager.io", "v1", "Certificate", "certificates", _certificate())
     yield _definition(group, "v1", "Gateway", "gateways", _gateway())
     yield _definition(group, "v1", "HTTPRoute", "httproutes", _http_route())
 
@@ -114,8 +116,22 @@ def _list(of: Json) -> Json:
 
 
 def _gateway() -> Json:
+    return _record(["gatewayClassName", "listeners"], gatewayClassName=TEXT, listeners=_list(_listener()))
+
+
+def _listener_set() -> Json:
+    parent = _record(["name"], group=TEXT, kind=TEXT, name=TEXT, namespace=TEXT)
+    return _record(["parentRef", "listeners"], parentRef=parent, listeners=_list(_listener()))
+
+
+def _certificate() -> Json:
+    issuer = _record(["name"], group=TEXT, kind=TEXT, name=TEXT)
+    return _record(["secretName", "issuerRef"], secretName=TEXT, dnsNames=_list(TEXT), issuerRef=issuer)
+
+
+def _listener() -> Json:
     secret = _record(["name"], group=TEXT, kind=TEXT, name=TEXT, namespace=TEXT)
-    listener = _record(
+    return _record(
         ["name", "port", "protocol"],
         name=TEXT,
         hostname=HOST,
@@ -124,7 +140,6 @@ def _gateway() -> Json:
         tls=_record(mode={"type": "string", "enum": ["Terminate", "Passthrough"]}, certificateRefs=_list(secret)),
         allowedRoutes=_record(namespaces={"type": "object", "properties": {"from": FROM}}),
     )
-    return _record(["gatewayClassName", "listeners"], gatewayClassName=TEXT, listeners=_list(listener))
 
 
 def _http_route() -> Json:

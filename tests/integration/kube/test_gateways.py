@@ -15,7 +15,7 @@ from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from tests.integration.kube.crds import gateway_definitions, installed
 from tests.integration.kube.deployer import ANY, Deployer
 from tests.integration.kube.running import Kube
-from tests.unit.router.test_gateways import SHARED, TENANT
+from tests.unit.router.test_gateways import BRIDGE, SHARED, TENANT
 from tests.unit.runtime_deployer.tiers import rendered, tiers
 
 pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube")]
@@ -23,10 +23,12 @@ pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube")]
 PLURALS: Final = {
     "Service": "services",
     "EndpointSlice": "endpointslices",
+    "Certificate": "certificates",
+    "ListenerSet": "listenersets",
     "Gateway": "gateways",
     "HTTPRoute": "httproutes",
 }
-DOORS: Final = {"tenant": TENANT, "shared": SHARED}
+DOORS: Final = {"tenant": TENANT, "shared": SHARED, "bridge": BRIDGE}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,8 @@ def operator(kube: Kube) -> Iterator[Deployer]:
     one = Deployer(kube)
     with installed(one, gateway_definitions()):
         KubernetesClusters(one.connections).apply(Apply(ANY, rendered(tiers()["h100-dedicated"], "vllm@1")[0]))
+        home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BRIDGE.home}}
+        assert one.ask("PATCH", f"/api/v1/namespaces/{BRIDGE.home}", home, APPLY, fieldManager="operator").is_ok
         yield one
     one.connections.close()
 
@@ -63,10 +67,14 @@ def test_every_object_of_a_door_passes_a_strict_dry_run_and_one_field_too_many_d
         assert "noSuchField" in str(refused.body), refused
 
 
-def test_a_door_that_is_applied_again_changes_nothing_and_without_routers_has_no_address(operator: Deployer) -> None:
-    first = [apply(operator, body).body for body in objects(TENANT)]
-    again = [apply(operator, body).body for body in objects(TENANT)]
-    shut = [apply(operator, body).body for body in objects(replace(TENANT, routers=()))]
+@pytest.mark.parametrize("name", ["tenant", "bridge"])
+def test_a_door_that_is_applied_again_changes_nothing_and_without_routers_has_no_address(
+    operator: Deployer, name: str
+) -> None:
+    door = DOORS[name]
+    first = [apply(operator, body).body for body in objects(door)]
+    again = [apply(operator, body).body for body in objects(door)]
+    shut = [apply(operator, body).body for body in objects(replace(door, routers=()))]
 
     versions = [each["metadata"]["resourceVersion"] for each in first]
     assert versions == [each["metadata"]["resourceVersion"] for each in again]
