@@ -239,3 +239,5 @@ def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     # A unit larger than the cache would take the file for itself, and write it, before its commit.
     connection.execute("PRAGMA cache_spill = OFF")
+    # What undoes half a statement is kept in memory: in a file it would be more than what the commit writes.
+    connection.execute("PRAGMA temp_store = MEMORY")
