@@ -60,12 +60,8 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits if it is left without an error. Raises Unavailable, Stale or Invalid."""
-        turn = self._turns.writing() if self._turns else nullcontext()
-        with turn, _given_back(_begun(self._writing)) as connection:
+        with self._writing_by(self._writing) as connection:
             yield connection
-            apart = self._keeps_apart.committing() if self._keeps_apart else nullcontext()
-            with apart, meaning():
-                connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -100,8 +96,18 @@ class Database:
         self._engine.dispose()
         self._writing.dispose()
 
+    @contextmanager
+    def _writing_by(self, engine: Engine) -> Iterator[Connection]:
+        turn = self._turns.writing() if self._turns else nullcontext()
+        with turn, _given_back(_begun(engine)) as connection:
+            yield connection
+            apart = self._keeps_apart.committing() if self._keeps_apart else nullcontext()
+            with apart, meaning():
+                connection.commit()
+
     def _create(self) -> None:
-        with self.writing() as connection, meaning():
+        # Not by the writer's connection: to grow a large ledger takes more than fits in memory.
+        with self._writing_by(self._engine) as connection, meaning():
             if self.dialect == "postgresql":
                 connection.execute(text(f"SET LOCAL lock_timeout = '{CREATE_LOCK_S}s'"))
                 connection.execute(text(f"SET LOCAL statement_timeout = '{CREATE_LOCK_S}s'"))
