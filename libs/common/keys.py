@@ -64,7 +64,8 @@ def key_id_of(text: str) -> KeyId | None:
 
 def digest(plaintext: str) -> str:
     """The hash that is stored: SHA-256 over a version tag and the whole key, in hex."""
-    return hashlib.sha256(b"v1|" + plaintext.encode()).hexdigest()
+    # Half of a surrogate pair is no text, but no reason to fail either: no key has one.
+    return hashlib.sha256(b"v1|" + plaintext.encode(errors="surrogatepass")).hexdigest()
 
 
 class Keyring:
