@@ -491,6 +491,23 @@ def aged() -> Stage:
     return stage
 
 
+def moved() -> Stage:
+    """A node of a cluster that all may share is replaced: everybody who is in it is told that it drains."""
+    stage = Stage()
+    ids = [stage.create(name, {**SPEC, "tier": "l40s-shared"}) for name in ("chat", "draft")]
+    for each in ids:
+        stage.until_stage(each, "ready")
+    stage.rounds(3)
+    node, *_ = old = stage.nodes()
+    stage.replace("sc-l40s-shared-eu-1", node)
+    stage.until(lambda: node not in stage.nodes() and len(stage.nodes()) == len(old))
+    stage.rounds(20)
+    for each in ids:
+        stage.end(each)
+    stage.rounds(60)
+    return stage
+
+
 STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "served": served,
     "waits": waits,
@@ -508,4 +525,5 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "unseen": unseen,
     "cut_short": cut_short,
     "aged": aged,
+    "moved": moved,
 }

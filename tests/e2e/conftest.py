@@ -20,6 +20,7 @@ BILLED: Final = "billed"  # For the one test that counts all of its requests.
 ROOT: Final = Path(__file__).parents[2]
 STREAMED_TOKENS_PER_SECOND: Final = 5.0  # Slow, so that a stream is long without being work.
 HURRIED_DRAIN_S: Final = 4  # Of the template that cuts what still runs.
+ROLLED_TO: Final = "1.1.0"
 TIME_SCALE: Final = 0.003  # Nobody here looks at single stages; what is left of them is our own time, not the cloud's.
 
 
@@ -65,11 +66,15 @@ def billed(endpoints: dict[str, str]) -> str:
 
 @pytest.fixture(scope="package")
 def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
-    """A profile whose tiers also sell templates that are good, hurried, sick once warm, and that nobody can pull."""
+    """A profile whose tiers also sell templates that are good, hurried, sick once warm, and that nobody can pull.
+
+    Of the cluster template of a tenant's own clusters there is a version to roll to.
+    """
     path = tmp_path_factory.mktemp("rollouts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILLRACE_CATALOGUE_DIR", str(_catalogue(path / "catalogue")))
         patch.setenv("MILLRACE_RUNTIME_TEMPLATES_DIR", str(_templates(path / "templates")))
+        patch.setenv("MILLRACE_TEMPLATES_DIR", str(_cluster_templates(path / "clusters")))
         with running_profile(
             path / "home", time_scale=TIME_SCALE, tokens_per_second=STREAMED_TOKENS_PER_SECOND
         ) as running:
@@ -96,4 +101,13 @@ def _templates(to: Path) -> Path:
         {"version": "9", "engine_image": "millrace/never-built:1"},
     ):
         (to / f"vllm-{more['version']}.yaml").write_text(yaml.safe_dump(good | more))
+    return to
+
+
+def _cluster_templates(to: Path) -> Path:
+    to.mkdir()
+    for each in (ROOT / "services" / "capacity_manager" / "templates").glob("*.yaml"):
+        (to / each.name).write_text(each.read_text())
+    text = (to / "tenant-l40s.yaml").read_text()
+    (to / "tenant-l40s-next.yaml").write_text(text.replace("version: 1.0.0", f"version: {ROLLED_TO}"))
     return to

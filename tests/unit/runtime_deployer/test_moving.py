@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from libs.common.events.capacity import NodeDraining
+from libs.common.events.envelope import Envelope
 from libs.common.events.runtime import ReplicasChanged, RuntimeDegraded
+from libs.common.ids import EventId
 from services.runtime_deployer.core.manifests import render
 from services.runtime_deployer.core.observed import PodSeen
+from services.runtime_deployer.service import HEARS
 from tests.unit.runtime_deployer.a_runtime import VLLM, Scene, a_recipe, a_serving_scene, told, warm
 from tests.unit.runtime_deployer.test_rollout import SWAP, last_told, steps_of
 
@@ -77,3 +82,15 @@ def test_where_no_other_machine_is_free_the_old_one_goes_first_and_requests_are_
     degraded = scene.last(RuntimeDegraded)
     assert isinstance(degraded, RuntimeDegraded)
     assert degraded.reason == "NodeReplacing"
+
+
+@pytest.mark.parametrize(
+    ("subject", "endpoints", "told_to"),
+    [("ep-a", None, ("ep-a",)), ("sc-a", ("ep-a", "ep-b"), ("ep-a", "ep-b")), ("sc-a", (), ())],
+)
+def test_a_node_of_a_shared_cluster_is_the_business_of_those_who_are_named_and_its_pool_has_no_runtime(
+    subject: str, endpoints: tuple[str, ...] | None, told_to: tuple[str, ...]
+) -> None:
+    news = draining().model_copy(update={"endpoints": endpoints})
+
+    assert HEARS[NodeDraining](Envelope(EventId("e"), news, subject, time_ms=1)) == told_to
