@@ -60,6 +60,7 @@ NOTHING: Final[dict[str, list[object]]] = {
     "nodes": [],
     "objects": [],
     "pods": [],
+    "caches": [],
     "processes": [],
 }
 
