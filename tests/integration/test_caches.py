@@ -14,6 +14,7 @@ from libs.common.units import GIB
 from services.runtime_deployer.core.caches import CACHE, Cache
 from services.runtime_deployer.core.lifecycle import Stage
 from services.runtime_deployer.core.templates import CachePolicy, Template, VolumeClaim
+from services.runtime_deployer.core.weights import label_of
 from tests.integration.runtime_bench import TENANT, Bench
 from tests.unit.runtime_deployer.a_runtime import (
     ENDPOINT,
@@ -85,6 +86,8 @@ def test_a_replica_on_a_node_that_has_the_weights_downloads_nothing() -> None:
     assert isinstance(hit, ModelHit)
     assert (hit.endpoint_id, hit.size_bytes, hit.kept_for) == (ENDPOINT, 40 * GIB, "")
     assert (the_cache(bench).hits, the_cache(bench).misses) == (1, 1)
+    node = f"{TENANT}/api/v1/nodes/{hit.cache.name}"
+    bench.until(lambda: label_of(FIRST) in bench.ask("GET", node)["metadata"]["labels"])
     assert the_cache(bench).capacity_bytes == 1000 * GIB
 
 

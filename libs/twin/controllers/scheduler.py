@@ -53,7 +53,9 @@ class Scheduler:
         if not fitting:
             self._refuse(pod, _explain(len(nodes), refusals), now_ms)
             return
-        best = min(fitting, key=lambda node: (_free(node, taken[name_of(node)]), name_of(node)))
+        best = min(
+            fitting, key=lambda node: (-_preference(pod, node), _free(node, taken[name_of(node)]), name_of(node))
+        )
         taken[name_of(best)] += gpus_of(pod)
 
         def bind(fresh: Json) -> None:
@@ -93,6 +95,18 @@ def _refusal(pod: Json, node: Json, taken: int) -> str:
     if gpus_of(pod) > _free(node, taken):
         return f"Insufficient {GPU}"
     return ""
+
+
+def _preference(pod: Json, node: Json) -> int:
+    """How much the pod would like that node: by labels that it has at all, as our pods ask."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    have = labels_of(node)
+    return sum(
+        int(each["weight"])
+        for each in terms
+        if all(want["operator"] == "Exists" and want["key"] in have for want in each["preference"]["matchExpressions"])
+    )
 
 
 def _tolerates(toleration: Json, taint: Json) -> bool:

@@ -6,11 +6,13 @@ no harm: what is told is how the one list differs from the other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from libs.common.decision import Decision
 from libs.common.events.caches import (
+    CacheKind,
     CachePlace,
     Eviction,
     ModelEvicted,
@@ -24,6 +26,7 @@ from libs.common.ids import short_id
 from libs.common.reconciler import Delayed, Refused
 from libs.common.store.port import Attention
 from services.runtime_deployer.core.observed import CacheListed
+from services.runtime_deployer.core.weights import label_of
 
 CACHE: Final = "cache"  # What its record is called in the store.
 THERE: Final = "there"  # Its scope in the store, for as long as its node or claim is.
@@ -60,6 +63,15 @@ class CacheSeen(Internal):
 
     is_there: bool
     created_ms: int = 0
+    labels: tuple[str, ...] = ()  # Of those that say which models a node has.
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Set these labels of a node, and take away those that are None, so that pods prefer it as they should."""
+
+    place: CachePlace
+    labels: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +135,14 @@ def attention_of(cache: Cache) -> Attention:
     return Attention.NONE if cache.is_gone or cache.place is None else Attention.WATCH
 
 
-def plan(_cache: Cache, _seen: CacheSeen, _now_ms: int) -> tuple[()]:
-    """Nothing: fetches evict."""
-    return ()
+def plan(cache: Cache, seen: CacheSeen, _now_ms: int) -> tuple[Label, ...]:
+    """Label a node by the models that it has. Nothing is ever deleted in a cache from here: fetches evict."""
+    if cache.place is None or cache.place.kind is not CacheKind.NODE or not seen.is_there:
+        return ()
+    wanted = {label_of(each.digest) for each in cache.models}
+    added, gone = wanted - {*seen.labels}, {*seen.labels} - wanted
+    changes = {**dict.fromkeys(sorted(added), "true"), **dict.fromkeys(sorted(gone))}
+    return (Label(cache.place, changes),) if changes else ()
 
 
 def decide(cache: Cache, envelope: Envelope, now_ms: int) -> Decision[Cache]:

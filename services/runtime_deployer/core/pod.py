@@ -25,6 +25,7 @@ from services.runtime_deployer.core.weights import (
     fetch_secrets,
     model_path,
     models_volume,
+    node_preference,
     source_mounts,
     source_volumes,
 )
@@ -118,6 +119,7 @@ def pod_spec(
         ],
         **({"imagePullSecrets": [{"name": template.pull_secret}]} if template.pull_secret else {}),
         **({"resourceClaims": [_gpu_claim(endpoint_id)]} if template.device_class else {}),
+        **node_preference(template.cache, placement.model_digest),
         **template.pod,
     }
 

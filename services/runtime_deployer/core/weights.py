@@ -19,6 +19,8 @@ FETCH_COMMAND: Final = ("python", "-m", "libs.model_fetch")
 HOLD_COMMAND: Final = ("python", "-m", "libs.model_fetch.hold")
 HELD: Final = "/tmp/held"  # noqa: S108  # On the pod's own disk: the holder writes it, the fetch waits for it.
 MANIFEST: Final = "MILLRACE_MODEL_MANIFEST"  # Read by libs/model_fetch.
+LABELS: Final = "models.millrace.dev/"
+LABEL_CHARS: Final = 40  # A label's name may have 63.
 MOUNTED: Final = "/source"  # As libs/model_fetch has it.
 
 
@@ -45,6 +47,20 @@ def cache_args(policy: CachePolicy | None) -> list[JsonValue]:
         return []
     kept = [text for digest in policy.keep for text in ("--keep", digest)]
     return ["--capacity-bytes", str(policy.capacity_gib * GIB), *kept, "--held", HELD]
+
+
+def label_of(digest: str) -> str:
+    """The label of a node that has a model in its cache."""
+    return f"{LABELS}{digest.removeprefix('sha256:')[:LABEL_CHARS]}"
+
+
+def node_preference(policy: CachePolicy | None, digest: str) -> Json:
+    """A pod would rather be on a node that has its model, and goes to another one if there is none with room."""
+    if policy is None or not policy.node_path:
+        return {}
+    has_it: Json = {"matchExpressions": [{"key": label_of(digest), "operator": "Exists"}]}
+    preferred: list[JsonValue] = [{"weight": 100, "preference": has_it}]
+    return {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}}
 
 
 def models_volume(claim: str, size_bytes: int, template: Template) -> Json:

@@ -1,17 +1,23 @@
-"""Caches as a world to observe: whether the node or the claim that a cache is on is there."""
+"""Caches as a world to observe and label: whether the node or claim is there, and what is said of a node's models."""
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Final
 
 from libs.common.events.caches import CacheKind
-from services.runtime_deployer.core.caches import Cache, CacheSeen
+from libs.common.telemetry.logging import fields
+from services.runtime_deployer.core.caches import Cache, CacheSeen, Label
 from services.runtime_deployer.core.observed import Kind
 from services.runtime_deployer.core.state import Cluster
+from services.runtime_deployer.core.weights import LABELS
 from services.runtime_deployer.shell.connections import Connections
 from services.runtime_deployer.shell.kubernetes import PATHS, trouble_in
 
+log = logging.getLogger(__name__)
+
+MERGE: Final = "application/merge-patch+json"
 NODES: Final = "/api/v1/nodes"
 
 
@@ -33,12 +39,27 @@ class CacheWorld:
             return CacheSeen(is_there=False)
         if not reply.is_ok:
             raise trouble_in(reply, f"get {path}")
-        made = str((reply.body.get("metadata") or {}).get("creationTimestamp") or "")
-        return CacheSeen(is_there=True, created_ms=_ms(made))
+        metadata = reply.body.get("metadata") or {}
+        labels = sorted(each for each in metadata.get("labels") or () if each.startswith(LABELS))
+        made = str(metadata.get("creationTimestamp") or "")
+        return CacheSeen(is_there=True, created_ms=_ms(made), labels=tuple(labels))
 
-    def apply(self, action: object) -> None:
-        """Nothing is ever asked of it: fetches evict."""
-        raise AssertionError(f"a cache is not to be changed: {action}")
+    def apply(self, action: Label) -> None:
+        """Label a node. A key that may not do that costs a preference, so it is said and no more."""
+        path = f"{NODES}/{action.place.name}"
+        reply = self._connections.ask(
+            Cluster(action.place.platform_project, action.place.cluster),
+            "PATCH",
+            path,
+            body={"metadata": {"labels": dict(action.labels)}},
+            content_type=MERGE,
+            timeout_s=self._timeout_s,
+        )
+        if reply.status == 403:
+            said = str(reply.body.get("message", ""))
+            log.info("node not labelled", extra=fields(action=f"patch {path}", reason=said))
+        elif not reply.is_ok and reply.status != 404:
+            raise trouble_in(reply, f"label {path}")
 
 
 def _ms(text: str) -> int:

@@ -9,14 +9,14 @@ from libs.common.clock import Clock
 from libs.common.reconciler import World
 from libs.common.store.port import Store
 from libs.common.units import SECOND_MS
-from services.runtime_deployer.core.caches import Cache, CacheSeen
+from services.runtime_deployer.core.caches import Cache, CacheSeen, Label
 from services.runtime_deployer.core.observed import Observed
 from services.runtime_deployer.core.plan import Action
 from services.runtime_deployer.core.state import Runtime
 from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.core.weights import Weights
 
-Caches = World[Cache, CacheSeen, object]
+Caches = World[Cache, CacheSeen, Label]
 TenantClusters = World[Runtime, Observed, Action]
 
 

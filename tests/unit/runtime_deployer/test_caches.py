@@ -26,7 +26,7 @@ from libs.common.ids import EventId
 from libs.common.reconciler import Delayed
 from libs.common.store.port import Attention
 from services.runtime_deployer.core import caches
-from services.runtime_deployer.core.caches import Cache, CacheSeen, CacheUsed, Fetched, attention_of, key_of
+from services.runtime_deployer.core.caches import Cache, CacheSeen, CacheUsed, Fetched, attention_of, key_of, plan
 from services.runtime_deployer.core.observed import CacheListed
 
 PLACE: Final = CachePlace(
@@ -195,6 +195,18 @@ def test_a_newer_node_by_the_same_name_has_nothing_and_may_be_filled_again() -> 
     assert attention_of(scene.cache) is Attention.WATCH
     scene.hear(used("ep-1", fetched("p9", "a", 900, "a")), now_ms=NOW_MS + 2)
     assert scene.there == {"a"}
+
+
+def test_a_node_is_labelled_by_what_it_has_and_no_other_label_of_it_is_touched() -> None:
+    scene = Scene()
+    scene.hear(used("ep-1", fetched("p1", "a", 1, "a")))
+    old = CacheSeen(is_there=True, labels=("models.millrace.dev/b",))
+
+    (label,) = plan(scene.cache, old, NOW_MS)
+
+    assert label.labels == {"models.millrace.dev/a": "true", "models.millrace.dev/b": None}
+    assert plan(scene.cache, CacheSeen(is_there=True, labels=("models.millrace.dev/a",)), NOW_MS) == ()
+    assert plan(scene.cache, CacheSeen(is_there=False), NOW_MS) == ()
 
 
 def test_that_a_cluster_does_not_answer_ends_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.twin.scene import (
     CLAIMS,
     INSTANCES,
@@ -142,6 +144,24 @@ def test_a_claim_deleted_by_hand_is_made_again() -> None:
     (after,) = scene.items(CLAIMS)
     assert after["metadata"]["name"] != before["metadata"]["name"]
     assert is_true(after, "Joined")
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_pod_goes_where_what_it_prefers_is_and_elsewhere_if_there_is_no_room(has_room: bool) -> None:
+    scene = Scene()
+    scene.ready_cluster(nodes=2)
+    scene.namespace()
+    usual, preferred = sorted(each["metadata"]["name"] for each in scene.items(NODES))
+    assert scene.merge(f"{NODES}/{preferred}", {"metadata": {"labels": {"has/m": "true"}}}).status == 200
+    if not has_room:
+        assert scene.merge(f"{NODES}/{preferred}", {"spec": {"unschedulable": True}}).status == 200
+    wish = {"weight": 100, "preference": {"matchExpressions": [{"key": "has/m", "operator": "Exists"}]}}
+    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+
+    scene.deploy(a_deployment(affinity=affinity))
+    scene.later(SECOND)
+
+    assert [each["spec"]["nodeName"] for each in scene.pods()] == [preferred if has_room else usual]
 
 
 def test_when_the_pool_shrinks_the_idle_node_goes() -> None:
