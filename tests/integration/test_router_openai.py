@@ -5,6 +5,7 @@ from __future__ import annotations
 import openai
 import pytest
 
+from services.router.shell.request.gateway import Limits
 from tests.support.sound import SoundEngine, sounding
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import KEY, NAME, a_scene
@@ -100,8 +101,10 @@ async def test_it_raises_when_the_engine_dies_in_the_middle() -> None:
         assert (await scene.bill()).completion_tokens == 2
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # Of the package's own, about translations.
 async def test_it_speaks_and_understands_what_it_spoke() -> None:
-    async with sounding(SoundEngine()) as engine, a_scene() as scene, client(scene.base_url) as api:
+    patient = Limits(connect_s=30.0)
+    async with sounding(SoundEngine()) as engine, a_scene(limits=patient) as scene, client(scene.base_url) as api:
         scene.serve(engine.url, surfaces=("speech", "transcriptions", "translations"))
         speech = await api.audio.speech.create(model=NAME, voice="tones", input="good morning", response_format="wav")
         file = ("call of my mother.wav", speech.content)

@@ -13,11 +13,13 @@ from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
 from services.router.core.sse import BadUpstream
 from services.router.core.surface import DEFAULT, Api, surfaces_of
+from services.router.shell.request.gateway import Limits
 from tests.support.sound import SoundEngine, sounding, spoken, understood
 from tests.unit.router.scene import NAME, Answer, a_request, a_scene, ask
 
 TYPE = b"multipart/form-data; boundary=XX"
 SOUND = spoken("hi")
+PATIENT = Limits(connect_s=30.0)
 SAY = b'{"model":"%s","input":"hello there","voice":"tones"}' % NAME.encode()
 
 
@@ -175,7 +177,7 @@ def test_sound_is_served_only_where_the_model_has_it() -> None:
 
 
 async def test_what_was_spoken_is_understood_and_both_are_billed() -> None:
-    async with sounding(SoundEngine()) as engine, a_scene() as scene:
+    async with sounding(SoundEngine()) as engine, a_scene(limits=PATIENT) as scene:
         scene.serve(engine.url, surfaces=("speech", "transcriptions"))
         (sound,) = await ask(scene.port, a_request(SAY, path="/v1/audio/speech"))
         heard = await hears(scene.port, a_form(part("file", sound.body, file="a.wav"), part("model", NAME.encode())))
@@ -194,7 +196,7 @@ async def test_what_was_spoken_is_understood_and_both_are_billed() -> None:
 
 
 async def test_an_engine_that_says_nothing_is_a_bad_gateway() -> None:
-    async with sounding(SoundEngine(empty=True)) as engine, a_scene() as scene:
+    async with sounding(SoundEngine(empty=True)) as engine, a_scene(limits=PATIENT) as scene:
         scene.serve(engine.url, surfaces=("speech", "transcriptions"))
 
         answers = [await hears(scene.port, whole()), *await ask(scene.port, a_request(SAY, path="/v1/audio/speech"))]
@@ -203,7 +205,7 @@ async def test_an_engine_that_says_nothing_is_a_bad_gateway() -> None:
 
 
 async def test_sound_is_passed_on_as_it_is_made_and_who_leaves_is_billed_what_was_delivered() -> None:
-    async with sounding(SoundEngine(gate=asyncio.Event())) as engine, a_scene() as scene:
+    async with sounding(SoundEngine(gate=asyncio.Event())) as engine, a_scene(limits=PATIENT) as scene:
         scene.serve(engine.url, surfaces=("speech",))
         assert engine.gate is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
@@ -221,7 +223,7 @@ async def test_sound_is_passed_on_as_it_is_made_and_who_leaves_is_billed_what_wa
 
 
 async def test_sound_that_breaks_off_does_not_end_as_if_it_were_whole() -> None:
-    async with sounding(SoundEngine(breaks_off=True)) as engine, a_scene() as scene:
+    async with sounding(SoundEngine(breaks_off=True)) as engine, a_scene(limits=PATIENT) as scene:
         scene.serve(engine.url, surfaces=("speech",))
         reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
         writer.write(a_request(SAY, path="/v1/audio/speech"))

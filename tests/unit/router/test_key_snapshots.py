@@ -23,6 +23,7 @@ from tests.unit.router.test_copies import NOW, World
 SIGNER: Final = Ed25519Signer(new_signing_key())
 STRANGER: Final = Ed25519Signer(new_signing_key())
 MINTED: Final = mint(CountingEntropy())
+WAIT_S: Final = 60.0  # For an answer from this very process, on a machine that may have better to do.
 ENTRY: Final = KeyEntry(
     key_id=MINTED.key_id, sha256=MINTED.sha256, tenant_id="acme", project_id="main", scopes=("inference",)
 )  # fmt: skip
@@ -104,7 +105,7 @@ class Router:
         url = f"http://127.0.0.1:{self.server.server_port}/key-snapshot"
         public_file = str(self._path / "public.pem")
         self.snapshots = KeySnapshots(
-            self.world.copies.take, self.world.clock, url=url, public_file=public_file, period_s=10
+            self.world.copies.take, self.world.clock, url=url, public_file=public_file, period_s=10, timeout_s=WAIT_S
         )
 
     def pull(self) -> str:
