@@ -74,9 +74,8 @@ def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Wind
     learned = _learn(replace(meter, now_ms=now_ms), envelope, windows)
     booking = put_off(learned, windows) if isinstance(event, Served | LedgerRead) else book(learned, windows)
     after = booking.meter
-    if after.dimensions is not None:
-        for start_ms, sold in booking.touched:
-            after = mark(after, sold, (start_ms,), windows)
+    if after.dimensions is not None and booking.touched:
+        after = mark(after, booking.touched, windows)
     cut = event.cut if isinstance(event, Served) else ()
     return Decision(
         after,
@@ -87,15 +86,18 @@ def decide_meter(meter: Meter, envelope: Envelope, now_ms: int, *, windows: Wind
     )
 
 
-def mark(meter: Meter, dimensions: Dimensions, starts: Iterable[int], windows: Windows) -> Meter:
-    """The meter with these windows marked; one that is marked already keeps its time, so that it is told in the end."""
+def mark(meter: Meter, touched: Iterable[tuple[int, Dimensions]], windows: Windows) -> Meter:
+    """The meter with these windows marked, each for what was sold in it.
+
+    One that is marked already keeps its time, so that it is told in the end.
+    """
     marked = {(each.start_ms, each.dimensions.root): each for each in meter.marked}
     number = meter.marks
-    for start_ms in starts:
+    for start_ms, sold in touched:
         number += 1
-        place = (start_ms, dimensions.root)
-        known = marked.get(place) or Mark(dimensions, start_ms, 0, windows.told_at(start_ms, now_ms=meter.now_ms))
-        marked[place] = replace(known, dimensions=dimensions, number=number)
+        place = (start_ms, sold.root)
+        known = marked.get(place) or Mark(sold, start_ms, 0, windows.told_at(start_ms, now_ms=meter.now_ms))
+        marked[place] = replace(known, dimensions=sold, number=number)
     return replace(meter, marked=tuple(marked[place] for place in sorted(marked)), marks=number)
 
 
@@ -204,10 +206,7 @@ def _pooled(meter: Meter, node: NodeJoined) -> Meter:
 def _served(meter: Meter, served: Served, windows: Windows) -> Meter:
     # The producer judged the future by its own look at the clock; what it took a moment ago is marked here too.
     until_ms = meter.now_ms + DAY_MS + FUTURE_MAX_MS
-    for start_ms, sold in served.windows:
-        if start_ms <= until_ms:
-            meter = mark(meter, sold, (start_ms,), windows)
-    return meter
+    return mark(meter, (each for each in served.windows if each[0] <= until_ms), windows)
 
 
 def _looked(meter: Meter, read: LedgerRead, windows: Windows) -> Meter:

@@ -28,6 +28,7 @@ from tests.unit.runtime_deployer.a_runtime import (
     withdrawn,
 )
 
+CODEC = TypeAdapter(Runtime)
 BEFORE = (requested(), cluster_ready(), gpu_ready(), scale_decided(2, sequence=1), scale_decided(3, sequence=2))
 END = (deletion_requested(), withdrawn(), failed())
 PODS = st.lists(
@@ -105,13 +106,12 @@ def test_hearing_and_seeing_the_same_again_tells_nothing_and_changes_nothing(
 @given(envelopes=st.lists(st.sampled_from(BEFORE + END), max_size=12), pods=PODS)
 @settings(max_examples=80, deadline=None)
 def test_a_state_survives_being_stored(envelopes: list[Envelope], pods: list[PodSeen]) -> None:
-    codec = TypeAdapter(Runtime)
     runtime = Scene().hear(*envelopes).see(*pods).runtime
 
-    stored = codec.dump_json(runtime)
+    stored = CODEC.dump_json(runtime)
 
-    assert codec.validate_json(stored) == runtime
-    assert codec.dump_json(codec.validate_json(stored)) == stored
+    assert CODEC.validate_json(stored) == runtime
+    assert CODEC.dump_json(CODEC.validate_json(stored)) == stored
 
 
 @given(facts=st.frozensets(st.sampled_from(Known)))
