@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.support import postgres
 postgres.PACKAGES = Path("/nowhere")
-sys.exit(pytest.main(["-q", "-n0", "-p", "no:cacheprovider", "-rs", sys.argv[1]]))
+sys.exit(pytest.main(["-q", "-n0", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-rs", sys.argv[1]]))
 """
 
 

@@ -202,10 +202,10 @@ def test_tiers_and_models_say_what_can_be_had(run: Command) -> None:
     assert [each.strip() for each in cells(models, "millrace/ngram-1-large")][:3] == [
         "millrace/ngram-1-large", "1 GiB", "8,192 tokens",
     ]  # fmt: skip
-    assert {each["name"] for each in run.json("tiers")["items"]} == {
+    assert {each.split()[0] for each in tiers[1:]} >= {
         "h100-dedicated", "h100-private", "l40s-dedicated", "l40s-sandboxed", "l40s-shared", "l40s-tenant",
     }  # fmt: skip
-    assert {each["id"] for each in run.json("models")["items"]} == {"millrace/ngram-1", "millrace/ngram-1-large"}
+    assert {each.split()[0] for each in models[1:]} >= {"millrace/ngram-1", "millrace/ngram-1-large"}
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ def changes(
     Without ``quotas`` nothing limits what is taken. In the order of the counters' names, so that two commits never wait
     for each other in a circle.
     """
+    if before == after:  # As with most of what is heard.
+        return ()
     moves = after.resources() if after else Counter[str]()
     moves.subtract(before.resources() if before else Counter[str]())
     both = quotas or Quotas()
