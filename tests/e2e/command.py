@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from libs.cli.profile import Ports
 
+ROOT: Final = Path(__file__).parents[2]
 MILLRACE: Final = Path(sys.executable).with_name("millrace")
 COLUMNS: Final = 100
 PATIENCE_S: Final = 180.0
@@ -46,11 +47,9 @@ def millrace(
     home: Path, *arguments: str, more: Mapping[str, str] | None = None, columns: int = COLUMNS, stdin: str = ""
 ) -> Said:
     """Run the command with this state directory, from the root of the disk: it must not matter where."""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    env = {**inherited, "MILLRACE_HOME": str(home), "COLUMNS": str(columns), **(more or {})}
     done = subprocess.run(
         [str(MILLRACE), *arguments],
-        env=env,
+        env=environment(home, columns) | dict(more or {}),
         cwd="/",
         input=stdin,
         capture_output=True,
@@ -59,6 +58,42 @@ def millrace(
         check=False,
     )
     return Said(done.returncode, done.stdout, done.stderr)
+
+
+def environment(home: Path, columns: int = COLUMNS) -> dict[str, str]:
+    """What a command knows of the machine, and where its state directory is."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**inherited, "MILLRACE_HOME": str(home), "COLUMNS": str(columns)}
+
+
+class Loaded:
+    """The same command, each time as a process of its own that need not load it first."""
+
+    def __init__(self, home: Path, scratch: Path) -> None:
+        self._env = environment(home)
+        self._files = {name: scratch / name for name in ("out", "err")}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.forked"],
+            env=self._env,  # The width of the terminal is looked at when it is loaded.
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str) -> Said:
+        """Run it."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        files = {name: str(path) for name, path in self._files.items()}
+        self._server.stdin.write(json.dumps({"arguments": arguments, "env": self._env, **files}) + "\n")
+        self._server.stdin.flush()
+        code = int(self._server.stdout.readline())
+        return Said(code, *(path.read_text() for path in self._files.values()))
+
+    def close(self) -> None:
+        """End what runs them."""
+        self._server.communicate()
 
 
 def settings_file(path: Path, ports: Ports, **parts: Mapping[str, object]) -> Path:

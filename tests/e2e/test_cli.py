@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from tests.e2e.command import COLUMNS, Said, millrace
+from tests.e2e.command import COLUMNS, Loaded, Said, millrace
 from tests.e2e.conftest import BILLED, SERVED
 from tests.e2e.local_profile import Profile, wait_until
 from tests.support.web import NO_TLS
@@ -22,11 +23,11 @@ NAME: Final = "from-the-command-line-with-a-long-name"
 class Command:
     """The command, with the shared profile's state directory."""
 
-    def __init__(self, profile: Profile) -> None:
-        self._home = profile.home.path
+    def __init__(self, profile: Profile, run: Callable[..., Said] | None = None) -> None:
+        self._run = run or partial(millrace, profile.home.path)
 
     def __call__(self, *arguments: str) -> Said:
-        return millrace(self._home, *arguments)
+        return self._run(*arguments)
 
     def json(self, *arguments: str) -> Any:
         """The answer for programs."""
@@ -41,11 +42,13 @@ class Command:
         return lines
 
 
-@pytest.fixture
-def run(profile: Profile, endpoints: dict[str, str]) -> Command:
+@pytest.fixture(scope="module")
+def run(profile: Profile, endpoints: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """The command, where there are endpoints."""
     assert endpoints
-    return Command(profile)
+    loaded = Loaded(profile.home.path, tmp_path_factory.mktemp("said"))
+    yield Command(profile, loaded)
+    loaded.close()
 
 
 def cells(lines: list[str], name: str) -> list[str]:
