@@ -54,6 +54,21 @@ def rotate(
     show(output, made, lambda: _secret(made))
 
 
+@app.command("set-budget")
+@one_line_errors
+def set_budget(
+    key_id: Annotated[str, typer.Argument(help="Id of the key.")],
+    budget: Budget = None,
+    spend: Spend = None,
+    output: Output = OUTPUT,
+) -> None:
+    """Let a key, with its successors, spend so much a month from now on. What is not said stays as it is."""
+    known = api().keys.get(key_id)
+    limits = {name: known[name] for name in ("tokens_per_month", "money_per_month_nano")}
+    changed = api().keys.set_budget(key_id, **{**limits, **budget_of(budget=budget, spend=spend)})
+    show(output, changed, lambda: f"{key_id} may spend {budget_text(changed) or 'what its project may'}")
+
+
 @app.command()
 def mint(
     tenant: Annotated[str, typer.Option(help="Tenant that the key is for.")],

@@ -45,6 +45,13 @@ class Keys:
         body = {} if overlap_s is None else {"overlap_s": overlap_s}
         return self._transport.call("POST", f"/v1/keys/{key_id}/rotate", body=body)
 
+    def set_budget(
+        self, key_id: str, *, tokens_per_month: int | None = None, money_per_month_nano: int | None = None
+    ) -> Json:
+        """Let a key and its successors spend so much a month from now on; None: any amount."""
+        body = {"tokens_per_month": tokens_per_month, "money_per_month_nano": money_per_month_nano}
+        return self._transport.call("PUT", f"/v1/keys/{key_id}/budget", body=body)
+
     def revoke(self, key_id: str) -> Json:
         """Refuse a key from now on."""
         return self._transport.call("DELETE", f"/v1/keys/{key_id}")

@@ -129,6 +129,15 @@ class RotateKey(Command):
     expires_at_ms: int
 
 
+class SetKeyBudget(Command):
+    """Let a key spend so much a month from now on; None: any amount."""
+
+    kind: ClassVar[str] = "internal.set_key_budget"
+
+    tokens_per_month: int | None
+    money_per_month_nano: int | None
+
+
 class UseKey(Internal):
     """A key was let in, here or by a router, in the minute that began then."""
 

@@ -18,7 +18,7 @@ from libs.common.keys import networks_of
 from libs.common.runner import Woke
 from services.endpoint_api.core import admission, quotas
 from services.endpoint_api.core.caller import Scope
-from services.endpoint_api.core.commands import CreateKey, PutKeyAgain, RevokeKey, RotateKey, UseKey
+from services.endpoint_api.core.commands import CreateKey, PutKeyAgain, RevokeKey, RotateKey, SetKeyBudget, UseKey
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Key
 
@@ -58,6 +58,8 @@ def _decided(key: Key, envelope: Envelope, now_ms: int) -> Decision[Key]:
             return _create(key, command, now_ms)
         case RotateKey() as command:
             return _rotate(key, command, now_ms)
+        case SetKeyBudget() as command:
+            return _set_budget(key, command, now_ms)
         case Woke():
             return _drop(key, now_ms)
         case RevokeKey():
@@ -89,7 +91,7 @@ def entry_of(key: Key) -> KeyEntry | None:
         expires_at_ms=key.expires_at_ms,
         models=key.models,
         allowed_ips=key.allowed_ips,
-        budget=key.budget,
+        budget=key.budget if key.has_budget else "",
         tokens_per_month=quotas.tokens_of(tokens=key.tokens_per_month, nano=key.money_per_month_nano),
         money_per_month_nano=key.money_per_month_nano,
     )
@@ -134,8 +136,7 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
         money_per_month_nano=command.money_per_month_nano,
         budget=command.budget,
     )
-    if (created.tokens_per_month, created.money_per_month_nano) != (None, None) and not created.budget:
-        created = replace(created, budget=f"{created.tenant_id}.{created.project_id}.{key.id}")
+    created = _with_budget(created)
     told = KeyCreated(tenant_id=created.tenant_id, project_id=created.project_id, key_id=key.id, scopes=created.scopes)
     return Decision(
         created,
@@ -146,14 +147,36 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
     )
 
 
+def _set_budget(key: Key, command: SetKeyBudget, now_ms: int) -> Decision[Key]:
+    check_is_good(key, now_ms=now_ms)
+    changed = _with_budget(
+        replace(key, tokens_per_month=command.tokens_per_month, money_per_month_nano=command.money_per_month_nano)
+    )
+    return Decision(changed, puts=() if changed == key else (put_of(changed),), wake_at_ms=_drop_at_ms(changed))
+
+
+def _with_budget(key: Key) -> Key:
+    """The key with the name of what it spends; one that it had stays its own, also while nothing limits it."""
+    if key.budget or not key.has_budget:
+        return key
+    return replace(key, budget=f"{key.tenant_id}.{key.project_id}.{key.id}")
+
+
+def check_is_good(key: Key, *, now_ms: int) -> None:
+    """Raises NotFound for a key that never was, Conflict for one that is over."""
+    if not key.sha256:
+        raise NotFound(f"there is no key {key.id}")
+    if key.revoked_ms is not None or (key.expires_at_ms is not None and now_ms >= key.expires_at_ms):
+        raise Conflict(f"key {key.id} is revoked or expired: make a new key instead", code="key_over")
+
+
 def check_rotation(key: Key, *, overlap_s: int, now_ms: int) -> None:
     """Raises FieldRefused for an overlap out of bounds, Conflict for a key that is over or was rotated before."""
     if not 0 <= overlap_s <= OVERLAP_MAX_S:
         raise FieldRefused("overlap_s", f"must be 0 to {OVERLAP_MAX_S} seconds; left out, {OVERLAP_S}")
     if key.successor:
         raise Conflict(f"key {key.id} was rotated before: rotate its successor {key.successor}", code="key_rotated")
-    if key.revoked_ms is not None or (key.expires_at_ms is not None and now_ms >= key.expires_at_ms):
-        raise Conflict(f"key {key.id} is revoked or expired: make a new key instead", code="key_over")
+    check_is_good(key, now_ms=now_ms)
 
 
 def check_bounds(bounds: Bounds, *, scopes: Sequence[str]) -> None:
@@ -176,8 +199,6 @@ def check_bounds(bounds: Bounds, *, scopes: Sequence[str]) -> None:
 
 
 def _rotate(key: Key, command: RotateKey, now_ms: int) -> Decision[Key]:
-    if not key.sha256:
-        raise NotFound(f"there is no key {key.id}")
     check_rotation(key, overlap_s=0, now_ms=now_ms)
     ends_ms = min(command.expires_at_ms, key.expires_at_ms or command.expires_at_ms)
     is_over = ends_ms <= now_ms  # Without an overlap: taken from routers at once, whatever their clocks say.

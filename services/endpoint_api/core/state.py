@@ -195,6 +195,11 @@ class Key:
     money_per_month_nano: int | None = None
     budget: str = ""  # Of whose tokens and money: its own, or that of the first of the keys that it follows.
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether what it may spend in a month is limited."""
+        return (self.tokens_per_month, self.money_per_month_nano) != (None, None)
+
 
 def etag_of(endpoint: Endpoint) -> str:
     """The ETag of an endpoint: its generation, which every accepted change raises."""

@@ -55,10 +55,19 @@ class DrainEndpointBody(BaseModel):
     drain_deadline_s: int = Field(ge=0, le=DRAIN_MAX_S, description="Seconds that live streams may still run.")
 
 
-class CreateKeyBody(BaseModel):
-    """POST /v1/keys."""
+class KeyBudgetBody(BaseModel):
+    """PUT /v1/keys/{id}/budget."""
 
     model_config = STRICT
+
+    tokens_per_month: int | None = Field(default=None, ge=0, le=COUNT_MAX, description="A budget; never passed.")
+    money_per_month_nano: int | None = Field(
+        default=None, ge=0, le=COUNT_MAX, description="A budget for tokens, in billionths of the price book's currency."
+    )
+
+
+class CreateKeyBody(KeyBudgetBody):
+    """POST /v1/keys."""
 
     name: str = Field(description="1 to 40 of a-z, 0-9 and '-', for people to tell keys apart.")
     scopes: list[str] = Field(description="One or more of inference, read, manage.", max_length=8)
@@ -66,10 +75,6 @@ class CreateKeyBody(BaseModel):
     models: list[str] = Field(default=[], max_length=64, description="Names of the only endpoints it may use.")
     allowed_ips: list[str] = Field(default=[], max_length=64, description="CIDR blocks it may be used from.")
     test: bool = Field(default=False, description="Begins with mr_test_, to be told apart; it may do the same.")
-    tokens_per_month: int | None = Field(default=None, ge=0, le=COUNT_MAX, description="A budget; never passed.")
-    money_per_month_nano: int | None = Field(
-        default=None, ge=0, le=COUNT_MAX, description="A budget for tokens, in billionths of the price book's currency."
-    )
 
     def bounds(self) -> Bounds:
         """What it may do less than its scopes say."""

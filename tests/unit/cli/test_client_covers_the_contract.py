@@ -130,6 +130,7 @@ CALLS: Final[Mapping[str, Callable[[Scene], object]]] = {
     "list_keys": lambda at: at.client.keys.list(),
     "get_key": lambda at: at.client.keys.get(at.key()),
     "rotate_key": lambda at: at.client.keys.rotate(at.key(), overlap_s=60),
+    "set_key_budget": lambda at: at.client.keys.set_budget(at.key(), tokens_per_month=1_000),
     "revoke_key": lambda at: at.client.keys.revoke(at.key()),
     "list_tiers": lambda at: at.client.offers.tiers(),
     "list_models": lambda at: at.client.offers.models(),

@@ -368,6 +368,50 @@ def test_a_key_has_a_budget_and_its_successor_goes_on_spending_it() -> None:
     assert newest.tokens_per_month is None
 
 
+def entries(stand: Stand) -> dict[str, KeyEntry]:
+    """The keys as routers hear of them."""
+    puts = [each for each in stand.store.outbox.values() if each.subject.startswith("$KV.keys.") and each.body]
+    return {entry.key_id: entry for entry in (KeyEntry.model_validate_json(each.body) for each in puts)}
+
+
+def test_a_changed_budget_is_that_of_all_keys_that_spend_it_and_goes_on_after_it_was_lifted() -> None:
+    stand = Stand()
+    bounds = Bounds(tokens_per_month=100)
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"], bounds=bounds).key
+    new = stand.api.keys.rotate(Ask(a_caller()), old.id, overlap_s=60).key
+    other = stand.api.keys.create(Ask(a_caller()), name="other", scopes=["inference"], bounds=bounds).key
+
+    raised = stand.api.keys.set_budget(Ask(a_caller(), "r1"), new.id, tokens=500, nano=None)
+    told = entries(stand)
+    lifted = stand.api.keys.set_budget(Ask(a_caller(), "r2"), new.id, tokens=None, nano=None)
+    free = entries(stand)
+    stand.api.keys.set_budget(Ask(a_caller(), "r3"), old.id, tokens=None, nano=7)
+
+    assert (raised.tokens_per_month, lifted.tokens_per_month) == (500, None)
+    assert [told[each.id].tokens_per_month for each in (old, new, other)] == [500, 500, 100]
+    assert (free[new.id].budget, free[old.id].budget) == ("", "")
+    assert {entries(stand)[each.id].budget for each in (old, new)} == {f"acme.main.{old.id}"}
+    assert {entries(stand)[each.id].money_per_month_nano for each in (old, new)} == {7}
+    assert [each.deed.action for each in stand.store.deeds()][-2:] == ["set_key_budget", "set_key_budget"]
+
+
+def test_a_key_that_is_over_or_may_manage_or_is_of_another_tenant_gets_no_budget() -> None:
+    stand = Stand()
+    key = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"]).key
+    manager = stand.api.keys.create(Ask(a_caller()), name="boss", scopes=["manage"]).key
+
+    with pytest.raises(NotFound):
+        stand.api.keys.set_budget(Ask(a_caller(tenant="other")), key.id, tokens=1, nano=None)
+    with pytest.raises(FieldRefused):
+        stand.api.keys.set_budget(Ask(a_caller()), manager.id, tokens=1, nano=None)
+    stand.api.keys.revoke(Ask(a_caller()), key.id)
+    with pytest.raises(Conflict) as over:
+        stand.api.keys.set_budget(Ask(a_caller()), key.id, tokens=1, nano=None)
+
+    assert over.value.code == "key_over"
+    assert key.id not in {each.key_id for each in entries(stand).values() if each.budget}
+
+
 def test_a_key_without_a_budget_spends_none_of_its_own() -> None:
     stand = Stand()
     stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"])

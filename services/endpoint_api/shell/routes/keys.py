@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from services.endpoint_api.core.status import KeyView
-from services.endpoint_api.shell.bodies import CreateKeyBody, RotateKeyBody
+from services.endpoint_api.shell.bodies import CreateKeyBody, KeyBudgetBody, RotateKeyBody
 from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
 
 router: Final = APIRouter(tags=["keys"])
@@ -67,6 +67,14 @@ def rotate_key(
     response.headers["cache-control"] = "no-store"
     response.headers["location"] = f"/v1/keys/{made.key.id}"
     return NewKeyView(**made.key.model_dump(), key=made.plaintext)
+
+
+@router.put("/keys/{key_id}/budget")
+def set_key_budget(ask: Asking, verbs: Verbs, request: Request, key_id: str, body: KeyBudgetBody) -> KeyView:
+    """Let a key and its successors spend so much a month from now on; what is left out is not limited."""
+    changed = verbs.keys.set_budget(ask, key_id, tokens=body.tokens_per_month, nano=body.money_per_month_nano)
+    committed(request)
+    return changed
 
 
 @router.delete("/keys/{key_id}")

@@ -18,13 +18,14 @@ from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.endpoint_api.core import admission, keys, status
 from services.endpoint_api.core.caller import Ask, Caller, Scope
-from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey, command_envelope
+from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey, SetKeyBudget, command_envelope
 from services.endpoint_api.core.keys import UNBOUND, Bounds
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.state import Key, home_of, scope_of_key
 from services.endpoint_api.core.status import KeyView
 from services.endpoint_api.shell import metrics
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.tenancy import request_of
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,35 @@ class KeyVerbs:
                 _, made = self._keys.take_together([(key_id, ending), (minted.key_id, making)])
         log.info("key rotated", extra=fields(key_id=key_id, tenant_id=old.tenant_id))
         return NewKey(status.key_view(made), minted.plaintext)
+
+    def set_budget(self, ask: Ask, key_id: str, *, tokens: int | None, nano: int | None) -> KeyView:
+        """Let a key, and all that spend its budget with it, spend so much a month from now on.
+
+        Raises Conflict for a key that is over, FieldRefused for one that a budget would not bind.
+        """
+        with metrics.counted("set_key_budget"):
+            ask.caller.needs(Scope.MANAGE)
+            key, now_ms = self._find(ask.caller, key_id), self._ports.clock.now_ms()
+            keys.check_is_good(key, now_ms=now_ms)
+            keys.check_bounds(Bounds(tokens_per_month=tokens, money_per_month_nano=nano), scopes=key.scopes)
+            command = SetKeyBudget(
+                actor=ask.caller.actor, request_id=ask.request_id, tokens_per_month=tokens, money_per_month_nano=nano
+            )
+            once = request_of(ask, command)
+            together = (key_id, *(each.id for each in self._spenders(key) if each.id != key_id))
+            changed, *_ = self._keys.take_together(
+                [(each, command_envelope(each, command, now_ms, ask.traceparent, ask=once)) for each in together]
+            )
+        log.info("key budget set", extra=fields(key_id=key_id, tenant_id=changed.tenant_id))
+        return status.key_view(changed)
+
+    def _spenders(self, key: Key) -> Iterator[Key]:
+        """The good keys that spend the same budget: those that a rotation made, and the one before, for a while."""
+        now_ms = self._ports.clock.now_ms()
+        for each in self._keys.every(scope=scope_of_key(key)):
+            is_over = each.revoked_ms is not None or (each.expires_at_ms is not None and now_ms >= each.expires_at_ms)
+            if key.budget and each.budget == key.budget and not is_over:
+                yield each
 
     def _minted(self, ask: Ask, grants: Key, now_ms: int) -> tuple[Minted, Envelope]:
         """A new secret, and the command that records its hash with these grants."""
