@@ -11,7 +11,7 @@ import msgspec
 from services.router.core import audio
 from services.router.core.responses import Response
 from services.router.core.sse import BadUpstream, Choice, Usage
-from services.router.core.surface import FORMS, Api
+from services.router.core.surface import EMBEDDINGS, FORMS, Api
 
 
 class _Completion(msgspec.Struct):
@@ -32,10 +32,10 @@ def read_answer(api: Api, body: bytes) -> tuple[Usage, str | None]:
         usage, reason = _READERS[api](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadUpstream(f"the engine's answer is not one to {api}") from None
-    counts = usage and (usage.prompt_tokens if api is Api.EMBEDDINGS else usage.completion_tokens)
+    counts = usage and (usage.prompt_tokens if api is EMBEDDINGS else usage.completion_tokens)
     if usage is None or counts is None:
         raise BadUpstream("the engine's answer does not say its usage, so it can not be billed")
-    if api is Api.EMBEDDINGS:
+    if api is EMBEDDINGS:
         usage = Usage(usage.prompt_tokens, 0, usage.prompt_tokens_details)  # Nothing is generated.
     return usage, reason
 

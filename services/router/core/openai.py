@@ -16,6 +16,7 @@ from services.router.core import plain
 from services.router.core.refusals import HttpRefusal, model_not_found
 from services.router.core.surface import (
     ALLOWED,
+    CHAT,
     COUNTS_NO_ANSWER,
     DEPTH_MAX,
     DROPPED,
@@ -26,6 +27,8 @@ from services.router.core.surface import (
     OUTPUTS,
     PROMPTS,
     READERS,
+    RESPONSES,
+    SPEECH,
     Api,
     Fields,
 )
@@ -71,7 +74,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
 
     Raises HttpRefusal that names the field, and never carries its value.
     """
-    fields: Fields | plain.Plain | None = plain.read(body) if api is Api.CHAT else None
+    fields: Fields | plain.Plain | None = plain.read(body) if api is CHAT else None
     raw = plain.fields_of(fields) if isinstance(fields, plain.Plain) else {}
     if fields is None:
         raw, fields = _read_with_care(api, body, host)
@@ -135,12 +138,12 @@ def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_m
         if name not in OURS and (tokens_max is None or name not in OUTPUTS):
             parts += (_BEFORE[name], value)
     if tokens_max is not None:
-        name = "max_output_tokens" if ask.api is Api.RESPONSES else "max_tokens"
+        name = "max_output_tokens" if ask.api is RESPONSES else "max_tokens"
         parts.append(b"%s%d" % (_BEFORE[name], tokens_max))
-    if cache_salt and ask.api is not Api.SPEECH:  # What it generates from is no prompt that a cache could know.
+    if cache_salt and ask.api is not SPEECH:  # What it generates from is no prompt that a cache could know.
         parts.append(b',"cache_salt":%s' % msgspec.json.encode(cache_salt))
-    ends = _ENDS_OF_ITEMS if ask.api is Api.RESPONSES else _ENDS
-    parts.append(ends[ask.stream and ask.api is not Api.SPEECH])
+    ends = _ENDS_OF_ITEMS if ask.api is RESPONSES else _ENDS
+    parts.append(ends[ask.stream and ask.api is not SPEECH])
     return b"".join(parts)
 
 
@@ -166,7 +169,11 @@ def clamped(ask: Ask, granted: int) -> int:
 
 
 def _prompt_tokens(raw: Mapping[str, msgspec.Raw]) -> int:
-    return 1 + sum([memoryview(raw[name]).nbytes // BYTES_PER_TOKEN for name in PROMPTS if name in raw])
+    tokens = 1
+    for name in PROMPTS:
+        if name in raw:
+            tokens += len(memoryview(raw[name])) // BYTES_PER_TOKEN
+    return tokens
 
 
 def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:

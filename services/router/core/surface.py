@@ -34,6 +34,8 @@ class Api(StrEnum):
     TRANSLATIONS = "translations"
 
 
+# In Python 3.11 it takes five times as long to find a member in its class as a name in a module.
+CHAT, RESPONSES, EMBEDDINGS, SPEECH = Api.CHAT, Api.RESPONSES, Api.EMBEDDINGS, Api.SPEECH
 # Tuples: to look into a set would call the hash of an Enum, which is written in Python.
 FORMS: Final = (Api.TRANSCRIPTIONS, Api.TRANSLATIONS)  # What comes as multipart/form-data.
 AUDIO: Final = (Api.SPEECH, *FORMS)

@@ -23,7 +23,7 @@ from services.router.shell.request.account import Account
 from services.router.shell.request.asking import Asking
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.request.guest import Guest
-from services.router.shell.request.phase import Phase
+from services.router.shell.request.phase import ANSWERING, ASKING, ENDED, ENDING, HELD, OVER, WAITING
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Exchange(Guest):
 
     def seated(self, seat: Seat) -> None:
         """Write the first row, once, then ask the engine; what it says is passed on when the row is on disk."""
-        journal, is_first = self._gateway.journal, self._phase is Phase.WAITING
+        journal, is_first = self._gateway.journal, self._phase is WAITING
         self._asking.seated(seat)
         if is_first:
             try:
@@ -65,7 +65,7 @@ class Exchange(Guest):
                 log.error("usage journal refused a request", extra=why)
                 self.turned_away(refusals.cannot_record())
                 return
-        self._phase = Phase.ASKING
+        self._phase = ASKING
         self._total_s = self._deadline_s = self._gateway.now_s() + self._gateway.limits.total_s
         if self._ask.stream:  # What is not has its first byte when it is whole, after its last row is on disk.
             self._wait_at_most(self._gateway.limits.first_byte_s if self._ask.most else self._gateway.limits.total_s)
@@ -75,7 +75,7 @@ class Exchange(Guest):
 
     def turned_away(self, refusal: HttpRefusal) -> None:
         """It is not served: nothing is on its bill, which is to be written only where its first row was."""
-        if self._phase is Phase.HELD:
+        if self._phase is HELD:
             self._account.refused(refusal)
             self._refuse(refusal)
         else:
@@ -83,29 +83,29 @@ class Exchange(Guest):
 
     def client_left(self) -> None:
         """The client closed, or shut its side: the engine stops now, the bill waits for what the socket still takes."""
-        if self._phase is Phase.WAITING:
+        if self._phase is WAITING:
             self._end(keep_alive=False)
-        elif self._phase is not Phase.OVER and not self._is_committed:
+        elif self._phase is not OVER and not self._is_committed:
             self._gateway.waiting.leave(self)
-            self._phase = Phase.ENDING
+            self._phase = ENDING
             self._wait_at_most(FLUSH_S)
             self._asking.stop()
 
     def client_gone(self) -> None:
         """The socket is closed, and says what it took."""
-        if self._phase is not Phase.OVER and not self._is_committed:
+        if self._phase is not OVER and not self._is_committed:
             self._bill(Finish.CLIENT_DISCONNECT, lambda: self._end(keep_alive=False))
 
     def client_paused(self, paused: bool) -> None:
         """The client reads too slowly, or again fast enough."""
         self._wait_at_most(self._gateway.limits.idle_s)
         self._asking.pause(paused)
-        if not paused and self._phase is Phase.ANSWERING:
+        if not paused and self._phase is ANSWERING:
             self._note_sent(self._gateway.clock.now_ms())
 
     def cut(self) -> None:
         """The endpoint goes, or this process: end with a bill for what was delivered."""
-        if self._phase is Phase.WAITING:
+        if self._phase is WAITING:
             self.turned_away(refusals.stopping())
         else:
             self._cut_short(refusals.stopping(), "cut at the drain deadline", Finish.DRAIN_CUT)
@@ -114,9 +114,9 @@ class Exchange(Guest):
         """Look at the deadlines; whoever was heard since the last look has its time anew."""
         if self._is_heard:
             self._is_heard, self._deadline_s = False, now_s + self._gateway.limits.idle_s
-        if now_s < min(self._deadline_s, self._total_s) or self._phase in (Phase.WAITING, Phase.HELD, Phase.OVER):
+        if now_s < min(self._deadline_s, self._total_s) or self._phase in (WAITING, HELD, OVER):
             return
-        if self._phase is Phase.ENDING or self._client.is_paused:
+        if self._phase is ENDING or self._client.is_paused:
             self._client.abort()
         else:
             self._asking.timed_out()
@@ -124,7 +124,7 @@ class Exchange(Guest):
 
     def _recorded(self, error: BaseException | None) -> None:
         """The first row is on disk: let out what came meanwhile."""
-        if self._phase in (Phase.ENDING, Phase.OVER):
+        if self._phase in ENDED:
             return
         if error is not None:
             self._cut_short(refusals.cannot_record(), f"not recorded: {error}")
@@ -144,7 +144,7 @@ class Exchange(Guest):
 
     def answer_continues(self, data: bytes) -> None:
         """More of its answer."""
-        if self._phase in (Phase.ENDING, Phase.OVER):
+        if self._phase in ENDED:
             return
         self._is_heard = True
         if self._ask.stream:
@@ -157,7 +157,7 @@ class Exchange(Guest):
 
     def answer_ends(self) -> None:
         """All of it came."""
-        if self._phase in (Phase.ENDING, Phase.OVER):
+        if self._phase in ENDED:
             return
         self._has_ended = True
         if not self._ask.stream:
@@ -171,7 +171,7 @@ class Exchange(Guest):
 
     def answer_is(self, body: bytes) -> None:
         """The answer that is not streamed: write its bill, and when that is durable give it out."""
-        if self._phase in (Phase.ENDING, Phase.OVER):
+        if self._phase in ENDED:
             return
         try:
             take_answer(self._ask.api, body, self._serving)
@@ -192,7 +192,7 @@ class Exchange(Guest):
 
     def forget_answer(self) -> bool:
         """Its engine went: begin anew with what the next one says. False if the client has some of it already."""
-        if self._phase is not Phase.ASKING or self._serving.has_final:
+        if self._phase is not ASKING or self._serving.has_final:
             return False
         self._held = b""
         (self._stream if self._ask.stream else self._whole).forget()
@@ -205,7 +205,7 @@ class Exchange(Guest):
         if entry is None or entry.paused:
             self.engine_failed("its endpoint is no longer served")
             return
-        self._phase = Phase.HELD
+        self._phase = HELD
         gateway.waiting.enter_again(self, target, ask=self._ask, lane=self._lane, failed=seat, since_s=since_s)
 
     # Answering the client.
@@ -218,8 +218,8 @@ class Exchange(Guest):
         now_ms, client, stream = self._gateway.clock.now_ms(), self._client, self._stream
         out = stream.feed(data, at=client.written, now_ms=now_ms)
         if out:
-            if self._phase is Phase.ASKING:
-                self._phase = Phase.ANSWERING
+            if self._phase is ASKING:
+                self._phase = ANSWERING
                 self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
                 self._asking.hear_directly()
             client.write(out)
@@ -239,7 +239,7 @@ class Exchange(Guest):
         """All content is relayed: when the socket took it, write the bill; when that is durable, end the answer."""
         self._asking.let_finish()
         self._client.write(self._stream.begin())
-        self._phase = Phase.ENDING
+        self._phase = ENDING
         self._client.when_drained(self._complete)
 
     def _complete(self) -> None:
@@ -263,14 +263,14 @@ class Exchange(Guest):
 
     def _cut_short(self, refusal: HttpRefusal, reason: str, finish: Finish = Finish.UPSTREAM_ERROR) -> None:
         """End it from our side: with an error status if the client has seen nothing, else with an error event."""
-        if self._phase in (Phase.ENDING, Phase.OVER):
+        if self._phase in ENDED:
             return
         self._account.refused(refusal)
         log.warning("request cut short", extra=fields(request_id=self._account.request_id, reason=reason))
-        if self._phase is not Phase.ANSWERING:
+        if self._phase is not ANSWERING:
             self._refuse(refusal)
             return
-        self._phase = Phase.ENDING
+        self._phase = ENDING
         self._asking.stop()
 
         def say_so() -> None:

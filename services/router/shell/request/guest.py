@@ -16,7 +16,7 @@ from services.router.shell.engines.target import Seat
 from services.router.shell.request import entering
 from services.router.shell.request.account import Account
 from services.router.shell.request.gateway import Gateway
-from services.router.shell.request.phase import Phase
+from services.router.shell.request.phase import ENDING, OVER, WAITING
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Guest:
         self._ask = ask
         self._keep_alive = keep_alive
         self._lane = key.key_id
-        self._phase = Phase.WAITING
+        self._phase = WAITING
         self._is_answered = False  # Whether its engine has said all and is given back, and its bill is on disk.
         self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
         self._entered = entering.enter(gateway, self, key=key, ask=ask)
@@ -87,7 +87,7 @@ class Guest:
         self._commit(self._serving.interrupted(finish, now_ms, egress_bytes=sent - self._sent_before), then)
 
     def _commit(self, row: Row, then: Callable[[], None]) -> None:
-        gateway, self._phase, self._is_committed = self._gateway, Phase.ENDING, True
+        gateway, self._phase, self._is_committed = self._gateway, ENDING, True
         self._row, self._then = row, then
         entering.settle(
             gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
@@ -116,9 +116,9 @@ class Guest:
         self._is_heard = False
 
     def _end(self, *, keep_alive: bool) -> None:
-        if self._phase is Phase.OVER:
+        if self._phase is OVER:
             return
-        self._phase = Phase.OVER
+        self._phase = OVER
         gateway, endpoint_id = self._gateway, self._target.entry.endpoint_id
         now_ms = gateway.clock.now_ms()
         if not self._is_answered:
