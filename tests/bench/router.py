@@ -33,6 +33,7 @@ class Load:
     request: bytes
     connections: int
     unit: Callable[[Seen], int]
+    warm_s: float = 0.0  # Until it is counted: how a stream begins and ends is a request's cost, not a chunk's.
 
 
 def _answers(seen: Seen) -> int:
@@ -50,8 +51,8 @@ LOADS: Final[Mapping[str, Load]] = MappingProxyType(
         "64 KB": Load(load.request(body_bytes=65_536), 16, _answers),
         "alone": Load(load.request(body_bytes=1850), 1, _answers),
         "first": Load(load.request(body_bytes=1850, stream=1, period_ms=1), 1, _answers),
-        "chunk": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20, usage=True), 200, _events),
-        "chunk, strip": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20), 200, _events),
+        "chunk": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20, usage=True), 200, _events, 1.0),
+        "chunk, strip": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20), 200, _events, 1.0),
     }
 )
 
@@ -122,9 +123,15 @@ def one_turn(program: str, proxy: Proxy, asked: Load, state: Path) -> tuple[floa
     time.sleep(PAUSE_S)
     file = state / "request"
     file.write_bytes(asked.request)
-    before_us = processes.cpu_us(proxy.pid) if proxy.pid else 0.0
-    seen = load.load(program, proxy.port, file, connections=asked.connections, seconds=SECONDS)
-    spent_us = processes.cpu_us(proxy.pid) - before_us if proxy.pid else 0.0
+    spent_us, seen = load.steady(
+        program,
+        proxy.port,
+        file,
+        connections=asked.connections,
+        seconds=SECONDS,
+        warm_s=asked.warm_s,
+        meter=lambda: processes.cpu_us(proxy.pid) if proxy.pid else 0.0,
+    )
     return spent_us / max(1, asked.unit(seen)), seen
 
 

@@ -1,8 +1,10 @@
 /* A load generator: keeps CONNECTIONS busy, one request after the other on each, for SECONDS; then says what it saw.
  *
- *   load PORT CONNECTIONS SECONDS REQUEST_FILE [RATE]
+ *   load PORT CONNECTIONS SECONDS REQUEST_FILE [RATE [WARM]]
  *
  * With a RATE it sends so many a second instead, whether they are answered or not, as long as a connection is free.
+ * With WARM it counts from then on, SECONDS long, says "warm" when it begins to, and keeps its connections until its
+ * input ends: so that what others spend meanwhile can be read at both ends.
  * The file is a whole HTTP request. Prints one line of JSON: requests answered 200, others, events of streams, and in
  * microseconds p50 and p90 from request to the end of its answer, p50 to the first event or byte of a body; how many
  * requests were sent, and p50 and p99 of those that were refused. */
@@ -136,8 +138,10 @@ static double part(float *times, long count, double share) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5 && argc != 6) return 2;
-    rate = argc == 6 ? atof(argv[5]) : 0;
+    if (argc < 5 || argc > 7) return 2;
+    rate = argc > 5 ? atof(argv[5]) : 0;
+    double warm_s = argc > 6 ? atof(argv[6]) : 0;
+    int is_cold = argc > 6;
     port = atoi(argv[1]);
     int count = atoi(argv[2]);
     double seconds = atof(argv[3]);
@@ -146,9 +150,15 @@ int main(int argc, char **argv) {
     request_bytes = fread(request, 1, sizeof request, file);
     epoll = epoll_create1(0);
     for (int i = 0; i < count; i++) dial(&connections[i]);
-    double began_us = now_us(), end_us = began_us + seconds * 1e6;
+    double began_us = now_us(), warm_us = began_us + warm_s * 1e6, end_us = warm_us + seconds * 1e6;
     struct epoll_event events[256];
     while (now_us() < end_us) {
+        if (is_cold && now_us() >= warm_us) {
+            is_cold = 0;
+            answered = refused = events_seen = firsts = asked = 0;
+            printf("warm\n");
+            fflush(stdout);
+        }
         while (rate && idle_count && asked < (now_us() - began_us) * rate / 1e6) ask(idle[--idle_count]);
         int ready = epoll_wait(epoll, events, 256, rate ? 1 : 50);
         for (int i = 0; i < ready; i++) {
@@ -165,5 +175,7 @@ int main(int argc, char **argv) {
            answered, refused, events_seen, part(took_us, answered, .5), part(took_us, answered, .9), part(first_us, firsts, .5));
     printf("\"asked\": %ld, \"refused_p50_us\": %.1f, \"refused_p99_us\": %.1f}\n",
            asked, part(refused_us, refused, .5), part(refused_us, refused, .99));
+    fflush(stdout);
+    if (argc > 6 && getchar() != EOF) return 2;
     return 0;
 }

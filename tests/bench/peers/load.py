@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,11 +68,26 @@ def request(*, body_bytes: int, stream: int = 0, period_ms: int = 0, usage: bool
 
 def load(program: str, port: int, asked: Path, *, connections: int, seconds: float, per_s: float = 0.0) -> Seen:
     """Keep so many connections busy for a while; or send ``per_s``, answered or not, as long as one is free."""
-
-    def pin() -> None:
-        if OTHER_CPU in os.sched_getaffinity(0):
-            os.sched_setaffinity(0, {OTHER_CPU})
-
     command = [program, str(port), str(connections), str(seconds), str(asked), *([str(per_s)] if per_s else [])]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=pin).stdout
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=_pin).stdout
     return Seen(**json.loads(said))
+
+
+def steady(
+    program: str, port: int, asked: Path, *, connections: int, seconds: float, warm_s: float, meter: Callable[[], float]
+) -> tuple[float, Seen]:
+    """Keep them busy, and say what ``meter`` rose by and what was seen between the warming up and the hanging up."""
+    command = [program, str(port), str(connections), str(seconds), str(asked), "0", str(warm_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_pin) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"warm\n", "the load generator did not begin"
+        before = meter()
+        said = process.stdout.readline()
+        spent = meter() - before
+        process.communicate()
+    return spent, Seen(**json.loads(said))
+
+
+def _pin() -> None:
+    if OTHER_CPU in os.sched_getaffinity(0):
+        os.sched_setaffinity(0, {OTHER_CPU})
