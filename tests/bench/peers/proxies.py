@@ -152,6 +152,15 @@ def vllm_router(state: Path, engine: int) -> Iterator[Proxy]:
 
 
 @contextlib.contextmanager
+def bare(state: Path, engine: int) -> Iterator[Proxy]:
+    """Ours without anything that a router is for: bytes in, bytes out, in Python."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.peers.bare", str(port), str(engine)]
+    with a_process(command, state / "bare.log", port=port, cpu=PROXY_CPU) as pid:
+        yield Proxy(port, pid)
+
+
+@contextlib.contextmanager
 def nothing(_state: Path, engine: int) -> Iterator[Proxy]:
     """The engine itself."""
     yield Proxy(engine, 0)
@@ -177,15 +186,25 @@ async def _publish(url: str, messages: list[Message]) -> None:
 
 
 PROXIES: Final[Mapping[str, Start]] = MappingProxyType(
-    {"nginx": nginx, "haproxy": haproxy, "router": router, "vllm-router": vllm_router, "litellm": litellm}
+    {
+        "nginx": nginx,
+        "haproxy": haproxy,
+        "bare relay": bare,
+        "router": router,
+        "vllm-router": vllm_router,
+        "litellm": litellm,
+    }
 )
+
+
+OURS: Final = ("router", "bare relay")
 
 
 def present() -> dict[str, Start]:
     """Those that can run on this machine."""
     found = {}
     for name, start in PROXIES.items():
-        if name == "router" or shutil.which(name) or venvs.program(name).exists():
+        if name in OURS or shutil.which(name) or venvs.program(name).exists():
             found[name] = start
         else:
             how = "python -m tests.bench.peers.venvs" if name in venvs.WANTED else f"apt-get install {name}"
