@@ -171,8 +171,10 @@ NOTES: Final = (
     " The memory of a stream is counted after a turn of requests.",
     "The router checks a key, counts three limits, writes the usage journal (synced before an answer ends), reports to"
     " a real broker, is confirmed, injects `include_usage` and takes it out again (strip mode); others pass bytes on.",
-    "Why goals are missed, says decision 21: calls of Python functions, of which a request has 213 where the goal has"
-    " room for about a hundred; the disk, which an answer waits for; the control half, which is in the same process.",
+    "The bare relay is Python with the router's loop and only passes bytes on: what lies between it and the router is"
+    " what the router does. A stream is counted from a second after its begin until before its end.",
+    "Why goals are missed, says decision 21: 200 calls of functions a request where the goal has room for 20 beside"
+    " the relay; the disk, which an answer waits for; the control half, which is in the same process.",
 )
 
 
