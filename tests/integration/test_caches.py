@@ -139,6 +139,7 @@ def test_a_node_that_is_gone_takes_its_cache_with_it() -> None:
     assert gone.reason is Eviction.GONE
 
 
+@pytest.mark.chaos
 def test_models_stay_for_nobody_when_their_endpoint_is_gone() -> None:
     bench = a_bench()
     bench.hear(deletion_requested(), withdrawn())
