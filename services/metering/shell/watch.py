@@ -20,10 +20,15 @@ SLACK_WINDOWS: Final = 2  # Windows left out at the end: an audit between closin
 
 
 def look(store: Store, clock: Clock, windows: Windows, *, span_ms: int) -> tuple[Difference, ...]:
-    """Audit what settled over the last ``span_ms`` and show it, with what is missing, parked and waiting."""
+    """Audit what settled over the last ``span_ms`` and show it, with what is missing, parked and waiting.
+
+    What waits to be told has not settled: while a backlog is entered, the look ends where that begins.
+    """
     to_ms = windows.closed_until(clock.now_ms()) - SLACK_WINDOWS * windows.size_ms
     from_ms = max(0, windows.start_of(to_ms - span_ms))
-    differences = audit(store, windows=windows, from_ms=from_ms, to_ms=to_ms)
+    # Not what waits since before: one window that can't be told must not keep all others unseen for longer than a span.
+    waiting = (mark.start_ms for each in meters(store) for mark in each.marked if mark.start_ms >= from_ms)
+    differences = audit(store, windows=windows, from_ms=from_ms, to_ms=min((to_ms, *waiting)))
     for check in Check:
         metrics.AUDIT_DIFFERENCES.labels(check=check).set(sum(each.check is check for each in differences))
     for each in differences:

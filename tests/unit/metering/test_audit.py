@@ -11,6 +11,7 @@ from services.metering.shell.audit import audit, windows_of
 from services.metering.shell.watch import look
 from tests.unit.metering.world import (
     ENDPOINT,
+    ROOT,
     T0,
     WINDOWS,
     World,
@@ -61,6 +62,20 @@ def test_a_running_process_audits_what_settled() -> None:
     assert look(world.store, world.clock, WINDOWS, span_ms=3_600_000) == ()
     world.store.ledger["stray"] = Entry("stray", f"acme/main/{ENDPOINT}", "requests", 1, T0, b"{}")
     assert len(look(world.store, world.clock, WINDOWS, span_ms=3_600_000)) == 1
+
+
+def test_what_waits_to_be_told_is_not_audited_but_for_no_longer_than_a_span() -> None:
+    world = World()
+    world.hear(requested(), batch([usage("r1")]))
+    world.pass_time(120)
+
+    world.hear(batch([usage("r2")], boot_seq=2))  # A backlog, of a window that was told.
+
+    assert look(world.store, world.clock, WINDOWS, span_ms=3_600_000) == ()
+    assert len(audit(world.store, windows=WINDOWS)) == 3
+    with world.store.transaction() as unit:
+        unit.enter(Entry("l", ROOT, "requests", 7, T0 + 60_000, b"{}"))
+    assert len(look(world.store, world.clock, WINDOWS, span_ms=60_000)) == 1
 
 
 def test_an_audit_knows_how_a_store_cuts_its_windows() -> None:
