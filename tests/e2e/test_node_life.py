@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Collection
 from typing import Any, Final
 
 import pytest
 
+from libs.common.bus.tail import tail
 from tests.e2e.command import millrace
 from tests.e2e.conftest import ROLLED_TO
 from tests.e2e.local_profile import Profile, wait_until
@@ -19,8 +20,10 @@ STREAMS: Final = 40
 NEWCOMERS_MAX: Final = 40
 STREAM_TOKENS: Final = 60  # Twelve seconds: the drain has begun long before they end.
 LIVE_MIN: Final = 4  # Streams that are answered at once while a tier is rolled; twice as many are asked for.
-LIVE_TOKENS: Final = 30  # Six seconds.
+LIVE_TOKENS: Final = 20  # Four seconds.
 STREAMS_MAX: Final = 120
+OF_NODES: Final = "mr.v1.evt.capacity-manager.>"
+JOINED: Final = "node.joined.v1"
 STEPS: Final = ("node.draining.v1", "node.replaced.v1")
 TENANT_CLUSTER: Final = "sc-l40s-tenant-eu-1"
 L40S: Final = "terraform.gpu-l40s"
@@ -37,12 +40,15 @@ def _of_cluster(profile: Profile, name: str) -> list[dict[str, Any]]:
     return [each for each in found if each["cluster"].endswith(f"/{name}")]
 
 
-def _steps(profile: Profile, nodes: Collection[str]) -> list[tuple[str, str]]:
-    """What was told of the replacements of these nodes so far, in order: the kind, and the node."""
-    told = millrace(profile.home.path, "events", "tail", "--output", "json").out.splitlines()
-    events = [json.loads(each) for each in told]
-    found = [(each["type"], each["data"]["claim"]) for each in events if each["type"] in STEPS]
-    return [each for each in found if each[1] in nodes]
+def _told(profile: Profile, *kinds: str) -> list[tuple[str, str]]:
+    """What was told of nodes of the shared cluster so far, in order: the kind, and the node."""
+
+    async def read() -> list[tuple[str, str]]:
+        url = profile.credentials.nats_url
+        events = [each.message async for each in tail(url, stream="MR_EVT", subject=OF_NODES)]
+        return [(each.headers["ce-type"], json.loads(each.body).get("claim", "")) for each in events]
+
+    return [each for each in asyncio.run(read()) if each[0] in kinds and each[1].startswith(f"{TENANT_CLUSTER}-")]
 
 
 @pytest.mark.parametrize("spare", [True, False])
@@ -85,7 +91,7 @@ def test_a_cluster_that_two_share_is_rolled_node_by_node_under_live_streams_and_
     endpoints = {name: rolling.create(name, tier="l40s-tenant") for name in ("left", "right")}
     for each in endpoints.values():
         rolling.wait_for_stage(each, "ready")
-    wait_until(lambda: len(_nodes(rolling, TENANT_CLUSTER)) == len(endpoints), "its pool has not seen its nodes")
+    wait_until(lambda: len(_told(rolling, JOINED)) == len(endpoints), "its pool has not seen its nodes")
     old = {each["name"] for each in _of_cluster(rolling, TENANT_CLUSTER)}
     with Streams(rolling, "left") as streams:
 
@@ -110,8 +116,13 @@ def test_a_cluster_that_two_share_is_rolled_node_by_node_under_live_streams_and_
         wait_until(are_rolled, "its nodes were never replaced")
         wait_until(lambda: streams.open_ones == 0, "somebody still waits")
 
-    wait_until(lambda: len(_steps(rolling, old)) == 2 * len(old), "their replacements never ended")
-    steps = _steps(rolling, old)
+    steps: list[tuple[str, str]] = []
+
+    def have_ended() -> bool:
+        steps[:] = _told(rolling, *STEPS)
+        return len(steps) == 2 * len(old)
+
+    wait_until(have_ended, "their replacements never ended")
     assert [kind for kind, _ in steps] == [*STEPS, *STEPS], "one node after the other"
     assert {node for _, node in steps} == old
     assert {each.status for each in streams.seen} == {200}, [each for each in streams.seen if each.status != 200][:3]
