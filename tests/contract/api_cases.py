@@ -106,6 +106,11 @@ REFUSED: Final = (
         Given.NOTHING,
         (create(422, "unknown_model", spec={**SPEC, "model": "no/such"}, fields=("spec.model",)),),
     ),
+    Case(
+        "a create by a host name that is not the tenant's",
+        Given.NOTHING,
+        (create(422, "hostname_not_yours", spec={**SPEC, "hostname": "api.other.example"}, fields=("spec.hostname",)),),
+    ),
     Case("a create with a wrong name", Given.NOTHING, (create(422, "invalid", name="No!", fields=("name",)),)),
     Case(
         "a create with a number in quotes",
