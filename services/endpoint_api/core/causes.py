@@ -135,14 +135,15 @@ def code_of(reason: str) -> tuple[Code, str]:
 def _found(endpoint: Endpoint, spec: EndpointSpec, sold: Catalogue, now_ms: int) -> Iterator[Cause]:
     since_ms = endpoint.visit.since_ms
     said = why(endpoint)
-    yield _cause(said, spec, sold, since_ms)
+    of_capacity = said.waiting_on == Owner.CAPACITY_MANAGER or endpoint.facts.holds(Fact.CAPACITY_FAILED)
+    yield _cause(said, spec, sold, since_ms, of_capacity=of_capacity)
     if endpoint.stage is Stage.FAILED and endpoint.facts.holds(Fact.DEADLINE_PASSED):
         heard = endpoint.facts.of(Fact.DEADLINE_PASSED)
         message = "a stage took longer than it may"
         yield _cause(Why("DeadlinePassed", message), spec, sold, heard.at_ms if heard else since_ms)
         # What the worker last said is the cause of the lateness.
         if endpoint.waiting is not None:
-            yield _cause(_as_why(endpoint.waiting), spec, sold, since_ms)
+            yield _cause(_as_why(endpoint.waiting), spec, sold, since_ms, of_capacity=True)
     if endpoint.stage is not Stage.FAILED and is_overdue(endpoint, now_ms):
         due_ms = deadline_ms(endpoint)
         message = f"{said.waiting_on} has taken longer than it should; we look into it"
@@ -153,9 +154,12 @@ def _as_why(words: Words) -> Why:
     return Why(words.reason, words.message)
 
 
-def _cause(said: Why, spec: EndpointSpec, sold: Catalogue, since_ms: int) -> Cause:
+def _cause(said: Why, spec: EndpointSpec, sold: Catalogue, since_ms: int, *, of_capacity: bool = False) -> Cause:
     code, who = code_of(said.reason)
-    offers = tuple(offer for make in OFFERS.get(code, ()) for offer in make(spec, sold))
+    makers = OFFERS.get(code, ())
+    if of_capacity:  # What it calls a template is the cluster's: another runtime's would not help.
+        makers = tuple(each for each in makers if each is not _other_templates)
+    offers = tuple(offer for make in makers for offer in make(spec, sold))
     return Cause(code, said.reason, said.message, who or said.waiting_on, since_ms, offers[:OFFERS_MAX])
 
 
