@@ -20,6 +20,8 @@ OperationId = NewType("OperationId", str)
 EventId = NewType("EventId", str)
 
 NAMESPACE: Final = uuid.UUID("5f8a1c0e-9d0b-5b0f-8a55-6d696c6c7261")  # Ours alone; "millra" in its tail.
+NAMESPACE_BYTES: Final = NAMESPACE.bytes
+VARIANTS: Final = "89ab"  # RFC 9562: two bits that say how the rest is to be read, before two of the hash.
 PARTITIONS: Final = 16  # Subject tokens p00..p15: enough for parallel ordered consumers, few enough to list.
 
 
@@ -40,7 +42,11 @@ class SystemEntropy:
 
 def event_id(cause: str, service: str, index: int) -> EventId:
     """The id of the ``index``-th event that ``service`` tells because of ``cause``: the same again after a crash."""
-    return EventId(str(uuid.uuid5(NAMESPACE, f"{cause}|{service}|{index}")))
+    name = f"{cause}|{service}|{index}".encode()
+    # As `uuid.uuid5` makes it, without its objects: a third of the time, and each event takes several.
+    digest = hashlib.sha1(NAMESPACE_BYTES + name, usedforsecurity=False).hexdigest()
+    variant = VARIANTS[int(digest[16], 16) % 4]
+    return EventId(f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}")
 
 
 def short_id(prefix: str, *parts: str) -> str:
