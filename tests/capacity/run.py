@@ -128,9 +128,10 @@ class Run:
         raise AssertionError(f"no GPU is held without an owner, but after {REST_MS_MAX} ms: {held}")
 
     def is_at_rest(self) -> bool:
-        """Whether all claims are released and no stray cluster is left."""
+        """Whether all claims and pools are released and no stray cluster is left."""
         left = {each["name"] for each in self._clusters()} - {each.split("/")[1] for each in self.others}
-        return not left and all(each.is_released for each in self.claims())
+        holders: tuple[Claim | Pool, ...] = (*self.claims(), *self.pools())
+        return not left and all(each.is_released for each in holders)
 
     def step(self) -> None:
         """Two seconds of everybody's time."""
