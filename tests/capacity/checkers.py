@@ -230,7 +230,10 @@ def times(run: Run) -> Iterator[str]:
 
 
 def last_shown_ms(run: Run) -> dict[str, int]:
-    """By machine: when a look that was taken in showed it last, while it stood."""
+    """By machine: when a look of whoever holds it showed it last, while it stood.
+
+    Endpoints that share a cluster see its machines too, but it is their pool that tells of them.
+    """
     found: dict[str, int] = {}
     rows = run.store.journal_rows(limit=1000)
     while rows:
@@ -239,6 +242,8 @@ def last_shown_ms(run: Run) -> dict[str, int]:
                 continue
             for node in json.loads(row.cause)["data"]["nodes"]:
                 machine = run.truth.machines[node["name"]]
+                if row.cause_type == type_of(Observed) and is_pool_id(machine.endpoint):
+                    continue
                 if machine.gone_ms is None or row.at_ms < machine.gone_ms:
                     found[machine.name] = row.at_ms
         rows = run.store.journal_rows(after=rows[-1].seq, limit=1000)
