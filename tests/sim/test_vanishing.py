@@ -18,7 +18,6 @@ from services.capacity_manager.core.observed import Observed
 from services.metering.core.accounts import Account
 from tests.contract.stories import Stage
 from tests.sim.bugs import Decide, decides
-from tests.sim.life_bugs import deaf_to
 from tests.sim.looks import Told
 
 SEEN_S: Final = 240  # Long enough that it would show if the meter ran on.
@@ -69,8 +68,14 @@ def never_looks_inside(decide: Decide) -> Decide:
 
 
 def hears_no_end(decide: Decide) -> Decide:
-    """A meter that is told that a node went or was lost, and goes on."""
-    return deaf_to(NodeLost, when=lambda _meter: True)(deaf_to(NodeReleased, when=lambda _meter: True)(decide))
+    """A meter that is told that a node went or was lost, and goes on: it wakes as if nothing had been said."""
+
+    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
+        if isinstance(envelope.data, NodeLost | NodeReleased):
+            return Decision(state, wake_at_ms=now_ms)
+        return decide(state, envelope, now_ms)
+
+    return spoiled
 
 
 @pytest.mark.parametrize("served_s", [3, 47])

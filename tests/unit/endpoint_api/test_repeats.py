@@ -107,6 +107,11 @@ def key(scene: Scene) -> str:
     return str(scene.made("/v1/keys", {"name": "ci", "scopes": ["read"]})["id"])
 
 
+def inference_key(scene: Scene) -> str:
+    """A key that a budget can bind."""
+    return str(scene.made("/v1/keys", {"name": "ci", "scopes": ["inference"]})["id"])
+
+
 def webhook(scene: Scene) -> str:
     """A webhook."""
     return str(scene.made("/v1/webhooks", HOOK)["webhook"]["id"])
@@ -181,6 +186,7 @@ CHANGES_THERE_ARE: Final = (
     Change("POST /operations/{operation_id}/resume", held, None, {"by": "force"}),
     Change("POST /keys", nothing, {"name": "a", "scopes": ["read"]}, {"name": "b", "scopes": ["read"]}),
     Change("POST /keys/{key_id}/rotate", key, {"overlap_s": 1}, {"overlap_s": 2}),
+    Change("PUT /keys/{key_id}/budget", inference_key, {"tokens_per_month": 1}, {"tokens_per_month": 2}),
     Change("DELETE /keys/{key_id}", key, None, {"by": "force"}),
     Change("POST /domains", provable, {"domain": "acme.example"}, {"domain": "other.example"}),
     Change("DELETE /domains/{domain}", domain, None, {"by": "force"}),
