@@ -5,6 +5,7 @@ It ends with the last test of this package: eight processes at rest cost a fifth
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ BILLED: Final = "billed"  # For the one test that counts all of its requests.
 ROOT: Final = Path(__file__).parents[2]
 STREAMED_TOKENS_PER_SECOND: Final = 5.0  # Slow, so that a stream is long without being work.
 HURRIED_DRAIN_S: Final = 4  # Of the template that cuts what still runs.
+MORE_TEMPLATES: Final = ("vllm@2", "vllm@3", "vllm@7", "vllm@8", "vllm@9")  # Offered beside what each tier offers.
 ROLLED_TO: Final = "1.1.0"
 TIME_SCALE: Final = 0.003  # Nobody here looks at single stages; what is left of them is our own time, not the cloud's.
 
@@ -82,11 +84,11 @@ def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
 
 
 def _catalogue(to: Path) -> Path:
-    to.mkdir()
-    for each in (ROOT / "deploy" / "catalogue").glob("*.yaml"):
-        (to / each.name).write_text(
-            each.read_text().replace("[vllm@1]", "[vllm@1, vllm@2, vllm@3, vllm@7, vllm@8, vllm@9]")
-        )
+    shutil.copytree(ROOT / "deploy" / "catalogue", to)
+    tiers = yaml.safe_load((to / "tiers.yaml").read_text())
+    for tier in tiers["tiers"]:
+        tier["runtime_templates"] = [*tier["runtime_templates"], *MORE_TEMPLATES]
+    (to / "tiers.yaml").write_text(yaml.safe_dump(tiers))
     return to
 
 
