@@ -150,15 +150,12 @@ def moves(before: Iterable[Address], after: Iterable[Address]) -> tuple[Take | G
 
 def refused(counter: str) -> FieldRefused | None:
     """Why a counter had no room for an address; None if the counter is not one of these."""
-    match counter.partition("/")[0]:
-        case "hostname":
-            return FieldRefused(
-                "spec.hostname", "is another endpoint's; take it from that first", code="hostname_taken"
-            )
-        case "hostnames":
-            return FieldRefused("spec.hostname", "is below a domain that was given up", code="hostname_not_yours")
-        case _:
-            return None
+    kind = counter.partition("/")[0]
+    if kind == NAME:
+        return FieldRefused("spec.hostname", "is another endpoint's; take it from that first", code="hostname_taken")
+    if kind == NAMES:
+        return FieldRefused("spec.hostname", "is below a domain that was given up", code="hostname_not_yours")
+    return None
 
 
 def _names_of(domain: str) -> str:

@@ -162,11 +162,16 @@ def _with_budget(key: Key) -> Key:
     return replace(key, budget=f"{key.tenant_id}.{key.project_id}.{key.id}")
 
 
+def is_over(key: Key, *, now_ms: int) -> bool:
+    """Whether it was revoked, or its time has passed."""
+    return key.revoked_ms is not None or (key.expires_at_ms is not None and now_ms >= key.expires_at_ms)
+
+
 def check_is_good(key: Key, *, now_ms: int) -> None:
     """Raises NotFound for a key that never was, Conflict for one that is over."""
     if not key.sha256:
         raise NotFound(f"there is no key {key.id}")
-    if key.revoked_ms is not None or (key.expires_at_ms is not None and now_ms >= key.expires_at_ms):
+    if is_over(key, now_ms=now_ms):
         raise Conflict(f"key {key.id} is revoked or expired: make a new key instead", code="key_over")
 
 

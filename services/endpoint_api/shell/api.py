@@ -31,7 +31,7 @@ class Api:
     """The verbs, by noun."""
 
     def __init__(self, service: Service, ports: Ports) -> None:
-        tenancy = Tenancy(service.runner("tenant"), service.runner("member"), service.runner("domain"), ports)
+        tenancy = Tenancy.of(service, ports)
         self.learner = Learner(
             service.runner("endpoint"),
             service.runner("durations"),

@@ -27,7 +27,7 @@ class Authenticator:
 
     def __init__(self, service: Service, ports: Ports, people: People | None = None) -> None:
         self._keys: Runner[Key] = service.runner("key")
-        self._tenancy = Tenancy(service.runner("tenant"), service.runner("member"), service.runner("domain"), ports)
+        self._tenancy = Tenancy.of(service, ports)
         self._clock = ports.clock
         self._people: People = people or NoPeople()
         self._trusted = ports.trusted_proxies

@@ -10,6 +10,7 @@ from typing import Final
 from libs.common.errors import QuotaExceeded
 from libs.common.events.tenant import NO_LIMITS, Quotas
 from libs.common.runner import Runner
+from libs.common.service import Service
 from services.endpoint_api.core import domains, quotas
 from services.endpoint_api.core.admission import request_key
 from services.endpoint_api.core.caller import Ask, Caller
@@ -33,6 +34,11 @@ class Tenancy:
         self.members = members
         self.domains = domains_
         self._ports = ports
+
+    @classmethod
+    def of(cls, service: Service, ports: Ports) -> Tenancy:
+        """Those of a service."""
+        return cls(service.runner("tenant"), service.runner("member"), service.runner("domain"), ports)
 
     def tenant(self, tenant_id: str) -> Tenant | None:
         """The tenant; None if nobody made it."""

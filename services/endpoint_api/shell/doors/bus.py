@@ -46,7 +46,7 @@ class BusDoor:
     def __init__(self, service: Service, api: Api, ports: Ports) -> None:
         self._service = service
         self._api = api
-        self._tenancy = Tenancy(service.runner("tenant"), service.runner("member"), service.runner("domain"), ports)
+        self._tenancy = Tenancy.of(service, ports)
 
     def deliver(self, delivery: Delivery) -> Answer:
         """Handle a message and say what becomes of it. Never raises: this loop owns the message."""

@@ -145,8 +145,7 @@ class KeyVerbs:
         """The good keys that spend the same budget: those that a rotation made, and the one before, for a while."""
         now_ms = self._ports.clock.now_ms()
         for each in self._keys.every(scope=scope_of_key(key)):
-            is_over = each.revoked_ms is not None or (each.expires_at_ms is not None and now_ms >= each.expires_at_ms)
-            if key.budget and each.budget == key.budget and not is_over:
+            if key.budget and each.budget == key.budget and not keys.is_over(each, now_ms=now_ms):
                 yield each
 
     def _minted(self, ask: Ask, grants: Key, now_ms: int) -> tuple[Minted, Envelope]:
