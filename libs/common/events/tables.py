@@ -60,7 +60,6 @@ class RouteEntry(Contract):
         default=(), description="Adapters that it offers, whether a replica has them loaded at the moment or not."
     )
     tenancy: str = Field(default="", description="As in Placement; empty: not known.")
-
     hostname: str = Field(default="", description="Host name of the tenant's own by which clients may call it.")
 
     @property

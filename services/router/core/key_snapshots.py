@@ -1,7 +1,8 @@
 """What a snapshot of keys may change, beside what the bus tells: two words on keys, in any order, give one state.
 
-That they may come in any order rests on what a key is: nobody is ever given more by it than at its making. Its end may
-be moved to be earlier, and it may be over for good; so of two words on a key the narrower one is the later.
+That they may come in any order rests on what a key is: nobody is ever let in by it to more than at its making. Its end
+may be moved to be earlier, and it may be over for good; so of two words on a key the narrower one is the later. A
+budget may grow: of a key that is known and not narrowed, that comes by the bus alone.
 """
 
 from __future__ import annotations

@@ -137,9 +137,8 @@ class Serving:
 
     def __init__(self, admitted: Admitted) -> None:
         self.admitted = admitted
-        self._marks: list[
-            tuple[int, int]
-        ] = []  # Where content ended of which we don't know that it was taken, and tokens.
+        # Where content ended of which we don't know that it was taken, and its tokens.
+        self._marks: list[tuple[int, int]] = []
         self._end = 0
         self._taken = 0  # The offset that the socket has taken.
         self._relayed = 0

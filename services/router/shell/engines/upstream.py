@@ -50,9 +50,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._familiar: Familiar[bytes] | None = None  # The head of the last good answer, and its content type.
         self._luck = LUCK  # How often one more head may be learned before one comes that is known.
         self._is_fed = False  # Whether the parser has read of this answer.
-        self.hears_body: Callable[[bytes], None] | None = (
-            None  # Who has what comes of the body, past the asker, until its end.
-        )
+        # Who has what comes of the body, past the asker, until its end.
+        self.hears_body: Callable[[bytes], None] | None = None
         self.is_closing = True  # Whether it is of no more use.
         self.is_paused = False
 

@@ -251,7 +251,7 @@ class Asking:
         """All of it came at once, and the connection is back in the pool."""
         self._status = OK
         if self._ask.stream or self._seat is None:
-            self.upstream_head(200, content_type)
+            self.upstream_head(OK, content_type)
             self.upstream_body(body)
             self.upstream_complete()
             return

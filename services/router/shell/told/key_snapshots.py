@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 CONFIRMED: Final = "confirmed"  # Outcomes beside the verdicts: nothing changed,
 UNSIGNED: Final = "unsigned"  # not whole, or not signed by whom we trust,
 AWAY: Final = "away"  # nobody there who can say.
+GOOD: Final = (Verdict.TAKEN, CONFIRMED)  # Somebody told what is so of keys.
 BYTES_MAX: Final = 64 * MIB  # A quarter of a million keys.
 TIMEOUT_S: Final = 3.0  # For a connection, for each silence, and for all of it: it answers from memory.
 RETRY_S: Final = 2.0  # After a pull that brought nothing, as when both of us just started.
@@ -49,6 +50,7 @@ class KeySnapshots:
         self._take = take
         self._clock = clock
         self._url = urlsplit(url)
+        self._trusted = ssl.create_default_context() if self._url.scheme == "https" else None
         self._public_file = Path(public_file)
         self._period_s = period_s
         self._timeout_s = timeout_s
@@ -62,7 +64,7 @@ class KeySnapshots:
 
     def is_fresh(self) -> bool:
         """Whether somebody tells us what is so of keys now."""
-        return self._outcome in (Verdict.TAKEN, CONFIRMED)
+        return self._outcome in GOOD
 
     async def run(self) -> None:
         """Pull until cancelled."""
@@ -78,7 +80,7 @@ class KeySnapshots:
             outcome, reason = UNSIGNED, str(wrong)
         except (Unavailable, OSError, http.client.HTTPException) as away:
             outcome, reason = AWAY, str(away) or type(away).__name__
-        if outcome in (Verdict.TAKEN, CONFIRMED):
+        if outcome in GOOD:
             self._told_ms = self._clock.now_ms()
         metrics.KEY_SNAPSHOTS.labels(outcome=outcome).inc()
         self._say(outcome, reason)
@@ -123,14 +125,13 @@ class KeySnapshots:
 
     def _connection(self) -> http.client.HTTPConnection:
         host = self._url.hostname or ""
-        if self._url.scheme == "https":
-            trusted = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, self._url.port, timeout=self._timeout_s, context=trusted)
+        if self._trusted is not None:
+            return http.client.HTTPSConnection(host, self._url.port, timeout=self._timeout_s, context=self._trusted)
         return http.client.HTTPConnection(host, self._url.port, timeout=self._timeout_s)
 
     def _say(self, outcome: str, reason: str) -> None:
         """A line when it begins to be otherwise."""
-        is_good, was_good = outcome in (Verdict.TAKEN, CONFIRMED), self.is_fresh()
+        is_good, was_good = outcome in GOOD, self.is_fresh()
         if not is_good and outcome != self._outcome:
             log.warning("no snapshot of keys; going by what is known", extra=fields(code=outcome, reason=reason))
         elif is_good and not was_good:
