@@ -148,8 +148,8 @@ class Cache:
         except (OSError, ValueError, TypeError):
             return None
 
-    def _is_held(self, prefix: str, digest: str) -> bool:
-        path = self._root / f"{prefix}{digest.removeprefix('sha256:')}"
+    def _is_held(self, prefix: str, name: str) -> bool:
+        path = self._root / f"{prefix}{name}"
         if not path.exists():
             return False
         with _taken(path) as is_taken:

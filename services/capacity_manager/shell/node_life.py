@@ -101,20 +101,16 @@ def roll(desk: Desk, tier: str, order: RollCluster, *, is_dry: bool) -> dict[str
 
 def _after(desk: Desk, holder: Claim | Pool, order: ReplaceNode) -> Claim | Pool:
     """The holder as it would be. Raises Rejected if it can't be."""
-    if isinstance(holder, Claim):
-        return asked(holder, order, desk.clock.now_ms())[0]
     after, _ = asked(holder, order, desk.clock.now_ms())
-    desk.insist_that_it_fits(after)
+    if isinstance(after, Pool):
+        desk.insist_that_it_fits(after)
     return after
 
 
 def _insist_on_roll(desk: Desk, holder: Claim | Pool, order: RollCluster) -> None:
-    if isinstance(holder, Claim):
-        rolled(holder, order)
-        return
     after, _ = rolled(holder, order)
     joined = [each for each in live(after.nodes) if each.is_told]
-    if joined:
+    if joined and isinstance(after, Pool):
         first = ReplaceNode(node=joined[0].name, reason=order.reason, actor=order.actor)
         _after(desk, after, first)
 
