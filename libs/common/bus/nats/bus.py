@@ -135,7 +135,6 @@ class NatsBus:
         except Unavailable:
             await self.stop()
             raise
-        self._broker.be_patient(self._connection)
         await self._guard.start(self._connection)
 
     async def stop(self) -> None:

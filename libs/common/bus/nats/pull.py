@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
@@ -30,10 +30,17 @@ class Broker(NatsBroker):
         assert error_cb is not None, "say what to do with errors"
         return error_cb
 
-    def be_patient(self, connection: Client) -> None:
-        """Have the subscribers, once started, pull patiently."""
-        for each in self.subscribers:
-            each.subscription = PatientPull(each.subscription, connection)  # type: ignore[attr-defined]  # Pull kind.
+    async def _connect(self) -> Client:
+        """Connect, and have subscribers pull patiently from their first pull on."""
+        connection = await super()._connect()
+        stream: JetStreamContext = self.config.connection_state.stream
+        subscribe = stream.pull_subscribe
+
+        async def patiently(*args: Any, **options: Any) -> PatientPull:  # noqa: ANN401  # Whatever theirs takes.
+            return PatientPull(await subscribe(*args, **options), connection)
+
+        stream.pull_subscribe = patiently  # type: ignore[method-assign,assignment]
+        return connection
 
 
 class PatientPull:
