@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from services.router.core.http_rules import CONTINUE
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import KEY, Answer, a_request, a_scene, ask, chat_body, read_answer
 
@@ -105,6 +106,46 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused_while_it_comes() ->
 
         writer.close()
         assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+
+
+FLOODS = {
+    "a trailer without an end": b"0\r\nx: " + b"a" * 100_000,
+    "trailers without an end": b"0\r\n" + b"x: a\r\n" * 20_000,
+    "an extension without an end": b"1;" + b"a" * 100_000,
+    "chunks of one byte": b"1\r\na\r\n" * 100_000,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
+@pytest.mark.parametrize(
+    "head",
+    [POST + b"host: r\r\n" + AUTH, b"OPTIONS /v1/models HTTP/1.1\r\nhost: r\r\n"],
+    ids=["with a key", "without a key"],
+)
+async def test_more_around_a_body_than_in_it_is_refused_while_it_comes(head: bytes, flood: bytes) -> None:
+    async with a_scene("http://127.0.0.1:9") as scene:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(head + CHUNKED + b"expect: 100-continue\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert await reader.readuntil(b"\r\n\r\n") == CONTINUE
+        writer.write(flood)
+
+        answer = await read_answer(reader)
+
+        writer.close()
+        assert answer.status == 400
+        assert "more around them" in str(answer.error["message"])
+
+
+async def test_a_body_in_chunks_of_a_few_bytes_is_read_whole() -> None:
+    async with running(Engine()) as engine, a_scene(engine.url) as scene:
+        body = chat_body(messages=[{"role": "user", "content": "word " * 400}])
+        pieces = [body[at : at + 2] for at in range(0, len(body), 2)]
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in pieces)
+        answers = await ask(scene.port, POST + b"host: r\r\n" + AUTH + CHUNKED + b"\r\n" + chunks + b"0\r\n\r\n")
+
+        assert [each.status for each in answers] == [200]
+        assert engine.requests[0]["messages"] == [{"role": "user", "content": "word " * 400}]
 
 
 BODIES: dict[str, tuple[bytes, int, str | None]] = {

@@ -14,12 +14,17 @@ import httptools
 import msgspec
 
 from libs.common.events.tables import KeyEntry
+from libs.common.units import KIB
 from services.router.core import http_rules, refusals
 from services.router.core.familiar import Familiar, familiar
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
 
 PIPELINED_MAX: Final = 8  # Requests that may wait for their turn; nobody we know sends even two.
+# Of a body in chunks, what may be neither head nor body: sizes, extensions, trailers. Nobody needs a key to send those.
+FRAMING_BYTES_MAX: Final = 32 * KIB
+FRAMING_PER_BYTE: Final = 4  # And so much more for each byte of the body, for clients that write a few at a time.
+SMALL_BYTES: Final = 512  # Pieces of a body below this are put together: an object for each would be larger than they.
 
 Judge = Callable[[Head], KeyEntry | None]  # Whose request it is, None where that does not matter. Raises HttpRefusal.
 
@@ -39,14 +44,26 @@ class Incoming(msgspec.Struct):
     headers: list[tuple[bytes, bytes]] = []
     head: Head | None = None
     key: KeyEntry | None = None
-    parts: list[bytes] = []
+    parts: list[bytes | bytearray] = []
     body_bytes: int = 0
     owed: int = 0
     awaits_continue: bool = False
 
     def body(self) -> bytes:
         """The whole body."""
-        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        first = self.parts[0] if len(self.parts) == 1 else None
+        return first if isinstance(first, bytes) else b"".join(self.parts)
+
+    def take(self, body: bytes) -> None:
+        """One more piece of it."""
+        self.body_bytes += len(body)
+        last = self.parts[-1] if self.parts else None
+        if last is None or len(body) >= SMALL_BYTES:
+            self.parts.append(body)
+        elif isinstance(last, bytearray):
+            last += body
+        else:
+            self.parts.append(bytearray(body))
 
 
 class Intake:
@@ -122,6 +139,11 @@ class Intake:
             self.stop(HttpRefusal(400, "The request is not valid HTTP/1.1."))
         if self.reading is Reading.HEAD and self._unread_bytes > 2 * http_rules.HEAD_BYTES_MAX:
             self.stop(http_rules.head_too_large())
+        incoming = self._incoming
+        if incoming is not None and incoming.head is not None:
+            framing = self._unread_bytes - (1 + FRAMING_PER_BYTE) * incoming.body_bytes
+            if framing > FRAMING_BYTES_MAX:
+                self.stop(HttpRefusal(400, "The chunks of the body have more around them than in them."))
         if begins and self._judged == judged + 1 and self.broken is None:
             self._learn(data)
 
@@ -208,8 +230,7 @@ class Intake:
         incoming = self._incoming
         if incoming is None:
             return
-        incoming.body_bytes += len(body)
-        incoming.parts.append(body)
+        incoming.take(body)
         if incoming.body_bytes > http_rules.BODY_BYTES_MAX:
             self.stop(refusals.too_large(http_rules.BODY_BYTES_MAX))
 
