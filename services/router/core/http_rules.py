@@ -28,6 +28,7 @@ ONCE: Final = frozenset(
 
 JSON: Final = b"application/json"
 EVENTS: Final = b"text/event-stream; charset=utf-8"
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 REASONS: Final[Mapping[int, bytes]] = {each.value: each.phrase.encode() for each in HTTPStatus}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -100,6 +101,8 @@ def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         fields[name] = b"%s,%s" % (fields[name], value) if name == b"x-forwarded-for" and name in fields else value
     if not fields.get(b"host"):
         raise HttpRefusal(400, "Exactly one Host header is needed.")
+    if _HOST.fullmatch(fields[b"host"]) is None:
+        raise HttpRefusal(400, "The Host header is neither a name nor an address.")
     if b"content-length" in fields and b"transfer-encoding" in fields:
         raise HttpRefusal(400, "Content-Length and Transfer-Encoding exclude each other.")
     if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
