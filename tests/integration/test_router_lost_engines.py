@@ -294,3 +294,20 @@ async def test_a_connection_that_its_engine_closed_before_it_was_asked_is_given_
             connection.abort()
 
     assert closed == 0
+
+
+@pytest.mark.parametrize(
+    "unasked",
+    [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", b"\r\nHTTP/1.1 200 OK\r\n"],
+    ids=["the beginning of a head", "a whole answer", "after a blank line"],
+)
+async def test_an_engine_that_says_more_than_it_was_asked_is_broken_off_before_the_next_request(unasked: bytes) -> None:
+    """What is left of it was read as the beginning of the next client's answer."""
+    async with running(Engine(unasked=unasked)) as engine, a_scene(engine.url) as scene:
+        (first,) = await ask(scene.port, a_request(chat_body()))
+        engine.unasked, tries = b"", engine.connections
+        (second,) = await ask(scene.port, a_request(chat_body()))
+
+        assert first.status == 502
+        assert second.status == 200
+        assert engine.connections == tries + 1

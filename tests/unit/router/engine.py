@@ -32,6 +32,7 @@ class Engine:
     gate: asyncio.Event | None = None  # Nothing is answered before it is set.
     raw_answer: bytes | None = None
     forget_done: bool = False
+    unasked: bytes = b""  # Said right behind each answer that is not streamed.
     port: int = 0
     requests: list[dict[str, object]] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
@@ -103,7 +104,7 @@ class Engine:
 
     def _whole(self, writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
         head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
+        writer.write(head.encode() + body + self.unasked)
 
     def _answer(self, body: dict[str, object]) -> dict[str, object]:
         count = self._wanted(body)

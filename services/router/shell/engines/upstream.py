@@ -23,6 +23,10 @@ OK: Final = 200
 LUCK: Final = 8  # Heads differ by their date, once a second; those of an engine that always differ are only parsed.
 
 
+class Unasked(Exception):
+    """The engine says more than it was asked for."""
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one replica, with at most one request on it."""
 
@@ -157,6 +161,14 @@ class UpstreamConnection(asyncio.Protocol):
             asker.upstream_lost("connection closed" if exc is None else type(exc).__name__)
 
     # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """An answer begins, interim ones too. Raises Unasked, which breaks it off, after the one that was asked for.
+
+        The next request would be given what is left of it as the beginning of its own.
+        """
+        if self._complete:
+            raise Unasked
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
