@@ -20,7 +20,6 @@ from services.router.core.surface import (
     COUNTS_NO_ANSWER,
     DEPTH_MAX,
     DROPPED,
-    FORMS,
     KNOWN,
     NEEDED,
     OURS,
@@ -38,15 +37,14 @@ CLAMPED_TOKENS_MIN: Final = 16  # A limit with room for less refuses: an answer 
 BATCH_TIERS: Final = frozenset({"flex", "batch"})
 COMPLETION_TOKENS: Final = 1024  # Reserved for a request that says nothing of how much it may generate.
 TEMPLATE_TOKENS: Final = 256  # What a chat template may add of its own: a default system prompt, turns, roles.
-MANY: Final = ("prompt", "input")  # Where there may be several prompts, each with an answer of its own.
 
 
 class Ask(msgspec.Struct, frozen=True):
     """A request for a model: what we read of it, and its fields as they came. `model` is `<endpoint>[/<adapter>]`.
 
-    `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers
-    has at most `most` (0: it is no tokens). So it may use `reservation` in all; with fewer than `least` it makes no
-    sense.
+    `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers,
+    to all of its `prompts` together, has at most `most` (0: it is no tokens). So it may use `reservation` in all; with
+    fewer than `least` it makes no sense.
     """
 
     api: Api
@@ -62,6 +60,7 @@ class Ask(msgspec.Struct, frozen=True):
     prompt_estimate: int = 1
     most: int = COMPLETION_TOKENS
     choices: int = 1
+    prompts: int = 1
     reservation: int = 1 + COMPLETION_TOKENS
     least: int = 1 + CLAMPED_TOKENS_MIN
 
@@ -93,7 +92,8 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
         for name in DROPPED:
             raw.pop(name, None)
     prompt = _prompt_tokens(raw)
-    choices, most = fields.n or 1, 0 if api in COUNTS_NO_ANSWER else fields.most or COMPLETION_TOKENS
+    prompts = 1 if api is CHAT else fields.prompts
+    choices, most = (fields.n or 1) * prompts, 0 if api in COUNTS_NO_ANSWER else fields.most or COMPLETION_TOKENS
     few = max(CLAMPED_TOKENS_MIN, fields.min_tokens) if fields.min_tokens else CLAMPED_TOKENS_MIN
     return Ask(
         api,
@@ -109,6 +109,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
         prompt_estimate=prompt,
         most=most,
         choices=choices,
+        prompts=prompts,
         reservation=prompt + most * choices,
         least=prompt + (few if few < most else most) * choices,
     )
@@ -189,12 +190,8 @@ def bound(ask: Ask, most: int) -> int:
 
     No tokenizer makes more of a prompt than it has bytes; a batch of prompts has answers to each.
     """
-    said = (
-        "" if ask.api in FORMS else next((msgspec.json.decode(ask.rest[name]) for name in MANY if name in ask.rest), "")
-    )
-    prompts = len(said) if isinstance(said, list) and said and not isinstance(said[0], int) else 1
     whole = sum(memoryview(each).nbytes for each in ask.rest.values())
-    return whole + TEMPLATE_TOKENS * prompts + most * ask.choices * prompts
+    return whole + TEMPLATE_TOKENS * ask.prompts + most * ask.choices
 
 
 def _check_names(api: Api, raw: Mapping[str, msgspec.Raw], host: str) -> None:

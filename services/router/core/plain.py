@@ -74,6 +74,11 @@ class Plain(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         """How many tokens the client lets each answer have; None if it does not say."""
         return self.max_completion_tokens or self.max_tokens
 
+    @property
+    def prompts(self) -> int:
+        """A chat is one."""
+        return 1
+
 
 _READ: Final = msgspec.json.Decoder(Plain)
 _PARTS: Final = msgspec.json.Decoder(list[Part])

@@ -141,6 +141,11 @@ class Fields(msgspec.Struct, kw_only=True):
         """How many tokens the client lets each answer have; None if it does not say."""
         return self.max_tokens
 
+    @property
+    def prompts(self) -> int:
+        """How many prompts there are, each with answers of its own."""
+        return 1
+
 
 class _Chat(Fields, kw_only=True):
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
@@ -154,6 +159,10 @@ class _Chat(Fields, kw_only=True):
 
 class _Completions(Fields, kw_only=True):
     prompt: str | list[str | int | list[int]]
+
+    @property
+    def prompts(self) -> int:
+        return _count(self.prompt)
 
 
 class _InputPart(msgspec.Struct):
@@ -179,6 +188,15 @@ class _Responses(Fields, kw_only=True):
 
 class _Embeddings(Fields, kw_only=True):
     input: str | Texts
+
+    @property
+    def prompts(self) -> int:
+        return _count(self.input)
+
+
+def _count(said: str | list[str | int | list[int]]) -> int:
+    """A list of texts is many, one of tokens a single one."""
+    return max(1, sum(not isinstance(each, int) for each in said)) if isinstance(said, list) else 1
 
 
 class _Speech(Fields, kw_only=True):
