@@ -17,7 +17,7 @@ from services.router.core.http_rules import JSON
 from services.router.core.multipart import Part, read_form, written_form
 from services.router.core.openai import BYTES_PER_TOKEN, Ask
 from services.router.core.refusals import HttpRefusal, model_not_found
-from services.router.core.sse import BadUpstream, Usage
+from services.router.core.sse import BadUpstream, Count, Usage
 from services.router.core.surface import Api
 
 BYTES_PER_SOUND_TOKEN: Final = 1000  # Of speech at 128 kbit/s and 16 tokens a second; an engine's count replaces it.
@@ -98,8 +98,8 @@ def media_of(content_type: bytes) -> bytes:
 
 
 class _Counts(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
 
 class _Transcript(msgspec.Struct):

@@ -10,6 +10,7 @@ from services.router.core import answers, http_rules, responses, sse
 from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Serving
+from services.router.core.several import Several
 from services.router.core.surface import Api
 
 ANSWER_BYTES_MAX: Final = 32 * MIB  # The longest answer that is not streamed, with log-probabilities.
@@ -23,7 +24,9 @@ class StreamedAnswer:
         "_has_reason",
         "_head",
         "_is_of_items",
+        "_is_single",
         "_serving",
+        "_several",
         "_splitter",
         "_usage_event",
         "broken",
@@ -36,6 +39,8 @@ class StreamedAnswer:
         self._serving = serving
         self._head = head
         self._is_of_items = ask.api is Api.RESPONSES  # Their last event has the usage, and is the end.
+        self._is_single = ask.choices == 1 and not self._is_of_items
+        self._several = Several(ask.choices // ask.prompts) if ask.choices > 1 else None
         self._splitter = sse.Splitter()
         self._usage_event = b""
         self._has_reason = False
@@ -50,7 +55,7 @@ class StreamedAnswer:
 
     def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
         """What to send for ``data``, the socket's offset being ``at``; then look at `broken`."""
-        if self.has_begun and not self._is_of_items and not self._splitter.rest:
+        if self.has_begun and self._is_single and not self._splitter.rest:
             ask = self._ask
             found = sse.read_plain(data, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
             if found is not None:
@@ -136,6 +141,8 @@ class StreamedAnswer:
         usage, running, prompt_tokens = piece.usage, None, None
         if usage is not None:
             running, prompt_tokens = usage.completion_tokens, usage.prompt_tokens
+            if self._several is not None:
+                running, prompt_tokens = self._several.add(piece, usage)
             if usage.prompt_tokens_details is not None:
                 self._note_cached(piece)
         self._serving.relayed(end, pieces=piece.pieces, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms)

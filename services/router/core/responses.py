@@ -9,7 +9,17 @@ from typing import Final
 
 import msgspec
 
-from services.router.core.sse import DONE, EVENT_BYTES_MAX, BadUpstream, Kind, Piece, PromptDetails, Usage
+from services.router.core.sse import (
+    DONE,
+    EVENT_BYTES_MAX,
+    BadUpstream,
+    CompletionDetails,
+    Count,
+    Kind,
+    Piece,
+    PromptDetails,
+    Usage,
+)
 
 CONTENT: Final = frozenset(
     {
@@ -21,19 +31,15 @@ ENDS: Final = frozenset({"response.completed", "response.incomplete"})
 FAILURES: Final = frozenset({"response.failed", "error"})
 
 
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
 class _ItemUsage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _InputDetails | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    input_tokens_details: PromptDetails | None = None
+    output_tokens_details: CompletionDetails | None = None
 
     def usage(self) -> Usage:
         """The same in the words of the other calls."""
-        details = self.input_tokens_details
-        return Usage(self.input_tokens, self.output_tokens, PromptDetails(details.cached_tokens) if details else None)
+        return Usage(self.input_tokens, self.output_tokens, self.input_tokens_details, self.output_tokens_details)
 
 
 class Response(msgspec.Struct):

@@ -227,7 +227,8 @@ class Serving:
             self._prompt_tokens = prompt_tokens
         if cached is not None:
             self.cached_tokens = cached
-        self._final, self._reasoning = completion_tokens, reasoning
+        self._final = completion_tokens
+        self._reasoning = None if reasoning is None or reasoning > (completion_tokens or 0) else reasoning
 
     def completed(self, now_ms: int, *, egress_bytes: int | None = None) -> Row:
         """The bill of a whole answer; commit it before the terminal frame."""
@@ -258,10 +259,13 @@ class Serving:
         self, tokens: int, source: TokenSource, finish: Finish, ended_ms: int, egress_bytes: int | None = None
     ) -> Row:
         of, started_ms = self.admitted, self.admitted.started_ms
+        prompt, cached = self._prompt_tokens, self.cached_tokens
+        if cached is not None and prompt is not None and cached > prompt:
+            cached = None  # A part that is more than the whole is none; the ledger would park all of the request.
         return Row(
             of.request_id, of.tenant_id, of.project_id, of.endpoint_id, of.generation, of.model, of.tier, of.region,
-            of.key_id, of.api, self._prompt_tokens, tokens, source, finish, started_ms, self._first_token_ms,
-            ended_ms if ended_ms > started_ms else started_ms, self.cached_tokens,
+            of.key_id, of.api, prompt, tokens, source, finish, started_ms, self._first_token_ms,
+            ended_ms if ended_ms > started_ms else started_ms, cached,
             # Of an answer that was cut short nobody says how much of what was delivered was thought.
             self._reasoning if source is _ENGINE_FINAL else None, egress_bytes, of.adapter, of.slices,
             of.tenancy,

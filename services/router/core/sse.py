@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from libs.common.errors import Unavailable
 from libs.common.units import MIB
 
+COUNT_MAX: Final = 100_000_000  # Tokens; beyond it the ledger takes a count for a fault.
 EVENT_BYTES_MAX: Final = 1 * MIB  # A token with its log-probabilities is a few KiB.
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -25,23 +26,26 @@ class BadUpstream(Unavailable):
     code = "bad_upstream"
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]  # What is none can't be billed: such an answer is refused.
+
+
 class PromptDetails(msgspec.Struct, frozen=True, gc=False):
     """Of the prompt, what needed no work."""
 
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class CompletionDetails(msgspec.Struct, frozen=True, gc=False):
     """Of the completion, what nobody was shown."""
 
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """What the engine counted."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
 
@@ -66,6 +70,7 @@ class _Delta(msgspec.Struct, gc=False):
 class Choice(msgspec.Struct, gc=False):
     """One of the answers, or a part of it."""
 
+    index: int = 0
     finish_reason: str | None = None
     delta: _Delta | None = None
     text: str | None = None
@@ -105,6 +110,7 @@ class Piece(msgspec.Struct, frozen=True):
     pieces: int = 0
     usage: Usage | None = None
     finish_reason: str | None = None
+    index: int = 0  # Of the first answer that it is a part of.
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
@@ -183,7 +189,7 @@ def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) ->
         pieces += each.pieces()
         reason = reason or each.finish_reason
     data = event if wants_running_usage or usage is None else _without_usage(payload, as_null=wants_usage)
-    return Piece(Kind.CONTENT, data, pieces, usage, reason)
+    return Piece(Kind.CONTENT, data, pieces, usage, reason, said.choices[0].index)
 
 
 _USAGE: Final = b',"usage":{'

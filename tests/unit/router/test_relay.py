@@ -13,7 +13,7 @@ from services.router.core import openai, sse
 from services.router.core.http_rules import LAST_CHUNK
 from services.router.core.openai import Ask
 from services.router.core.relay import StreamedAnswer, WholeAnswer, take_answer
-from services.router.core.serving import Serving
+from services.router.core.serving import Finish, Serving
 from services.router.core.surface import Api
 from tests.unit.router.engine import usage
 from tests.unit.router.heard import NOW
@@ -139,6 +139,52 @@ def test_any_bytes_are_an_event_or_a_named_refusal(data: bytes) -> None:
     _, answer, _ = relayed(an_ask(), [], data)
 
     assert isinstance(answer.broken, str)
+
+
+def told(index: int, count: int, prompt: int = 5) -> bytes:
+    chunk = {"choices": [{"index": index, "text": "a", "delta": {"content": "a"}}]}
+    said = {"prompt_tokens": prompt, "completion_tokens": count}
+    return b"data: " + json.dumps({**chunk, "usage": said}).encode() + b"\n\n"
+
+
+IN_TURN = [told(index, count) for count in (1, 2, 3) for index in (0, 1, 2, 3)]
+ONE_AFTER_THE_OTHER = [told(index, count) for index in (0, 1, 2, 3) for count in (1, 2, 3)]
+TOGETHER = [told(place % 4, place + 1) for place in range(12)]
+
+
+@pytest.mark.parametrize("events", [IN_TURN, ONE_AFTER_THE_OTHER, TOGETHER], ids=["in turn", "in a row", "together"])
+def test_of_several_answers_all_are_owed_whether_an_engine_counts_each_or_all_together(events: list[bytes]) -> None:
+    out, _, serving = relayed(an_ask(n=4), [], b"".join(events))
+    serving.sent(len(out), NOW)
+
+    row = serving.interrupted(Finish.CLIENT_DISCONNECT, NOW)
+
+    assert (row.prompt_tokens, row.completion_tokens) == (5, 12)
+
+
+def test_of_several_prompts_all_are_owed() -> None:
+    ask = openai.read(
+        Api.COMPLETIONS, json.dumps({"model": "m", "prompt": ["a", "b"], "n": 2, "stream": True}).encode()
+    )
+    events = [told(index, 1, prompt) for index, prompt in ((0, 3), (1, 3), (2, 4), (3, 4))]
+    out, _, serving = relayed(ask, [], b"".join(events))
+    serving.sent(len(out), NOW)
+
+    row = serving.interrupted(Finish.CLIENT_DISCONNECT, NOW)
+
+    assert (row.prompt_tokens, row.completion_tokens) == (7, 4)
+
+
+@pytest.mark.parametrize("count", [-1, 2**63, 10**20, 1.5, "1"])
+def test_a_count_that_is_none_ends_the_stream_and_what_came_before_it_is_owed(count: object) -> None:
+    last = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": count}}
+    out, answer, serving = relayed(an_ask(), [], event("a", 1) + b"data: " + json.dumps(last).encode() + b"\n\n")
+    serving.sent(len(out), NOW)
+
+    assert answer.broken
+    assert serving.interrupted(Finish.UPSTREAM_ERROR, NOW).completion_tokens == 1
+    with pytest.raises(sse.BadUpstream):
+        take_answer(Api.CHAT, json.dumps(last).encode(), a_serving())
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"choices":[]}', b'{"choices":[],"usage":null}', b"[" * 100_000])

@@ -168,6 +168,16 @@ def test_who_leaves_after_the_last_word_owes_what_that_says_by_that_policy() -> 
     assert (bill.completion_tokens, bill.token_source) == (12, "engine_final")
 
 
+def test_a_part_that_is_more_than_the_whole_is_left_out_of_the_bill() -> None:
+    serving = a_serving()
+    serving.final(prompt_tokens=5, completion_tokens=2, cached=6, reasoning=3)
+
+    row = serving.completed(NOW)
+
+    assert (row.prompt_tokens, row.completion_tokens) == (5, 2)
+    assert (row.cached_prompt_tokens, row.reasoning_tokens) == (None, None)
+
+
 def test_a_request_is_billed_once() -> None:
     serving = a_serving()
     serving.interrupted(Finish.CLIENT_DISCONNECT, NOW)

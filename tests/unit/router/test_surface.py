@@ -107,6 +107,10 @@ def test_an_engine_never_keeps_a_response() -> None:
 def test_what_a_request_may_use_is_known_for_every_call() -> None:
     assert asked(Api.EMBEDDINGS, model=NAME, input="x" * 400).reservation == 101
     assert asked(Api.RESPONSES, model=NAME, input="x" * 398, max_output_tokens=9).reservation == 110
+    several = {"prompt": ["x" * 40, "x" * 40, [1, 2]], "n": 2, "max_tokens": 20}
+    assert asked(Api.COMPLETIONS, model=NAME, **several).choices == 6
+    assert asked(Api.COMPLETIONS, model=NAME, **several).reservation == 1 + 24 + 6 * 20
+    assert asked(Api.COMPLETIONS, model=NAME, prompt=[1, 2, 3], max_tokens=20).choices == 1
 
 
 def test_the_catalogue_says_which_calls_a_model_answers() -> None:
@@ -143,7 +147,10 @@ def item_event(kind: str, **fields: object) -> bytes:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
 
 
-USAGE = {"input_tokens": 5, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 4}, "total_tokens": 7}
+USAGE = {
+    "input_tokens": 5, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 4},
+    "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 7,
+}  # fmt: skip
 LAST = item_event("response.incomplete", response={"status": "incomplete", "usage": USAGE})
 ITEMS = (
     item_event("response.created", response={"status": "in_progress", "usage": None})
@@ -175,6 +182,7 @@ def test_items_pass_as_they_are_and_the_last_is_held_back_for_the_bill(cuts: lis
     assert serving.cached_tokens == 4
     row = serving.completed(NOW)
     assert (row.prompt_tokens, row.completion_tokens, row.finish) == (5, 2, Finish.LENGTH)
+    assert (row.cached_prompt_tokens, row.reasoning_tokens) == (4, 1)
 
 
 @pytest.mark.parametrize(
