@@ -78,7 +78,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Envelope:
         raise
     except Invalid:
         salvaged = salvage(body) if headers.get("ce-type") == REPORTED else None
-        if salvaged is None:
+        if salvaged is None or not salvaged.garbage:  # Then something else is wrong with it.
             raise
     log.warning("garbage in a batch", extra=fields(reason=f"{len(salvaged.garbage)} of its requests are none"))
     return replace(from_wire(headers, to_body_of(salvaged)), data=salvaged)
@@ -95,7 +95,7 @@ def salvage(body: bytes) -> Screened | None:
         found: Any = json.loads(body)
         requests = found["requests"]
         batch = UsageReported.model_validate({**found, "requests": ()})
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if not isinstance(requests, list):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,6 +108,16 @@ def test_what_is_no_batch_is_a_dead_letter(changes: dict[str, object]) -> None:
 
     assert isinstance(answer, Dead)
     assert not world.store.ledger
+
+
+def test_what_is_nested_beyond_all_sense_is_a_dead_letter_at_once() -> None:
+    world = World()
+    good = message_of(batch([GOOD]))
+
+    answer = world.service.deliver(Delivery(replace(good, body=b"[" * 100_000), "c"))
+
+    assert isinstance(answer, Dead)
+    assert "wrong data" in answer.reason
 
 
 def test_a_version_that_nobody_knows_is_a_dead_letter_that_says_so() -> None:
