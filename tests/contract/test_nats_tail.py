@@ -10,7 +10,9 @@ import pytest
 from libs.common.bus.server import NatsServer
 from libs.common.bus.streams import EVT
 from libs.common.bus.tail import BATCH, tail
-from libs.common.errors import Unavailable
+from libs.common.clock import SystemClock
+from libs.common.errors import Invalid, Unavailable
+from libs.common.units import HOUR_MS
 from tests.contract.bus_promises import PATIENCE_S, Hears, a_message, running
 from tests.contract.nats_scene import a_bus
 
@@ -30,6 +32,19 @@ async def test_more_than_a_batch_is_read_in_order_and_ends(broker: NatsServer) -
     assert [each.sequence async for each in tail(broker.url, stream=EVT, from_sequence=BATCH)] == list(
         range(BATCH, BATCH + 6)
     )
+
+
+async def test_it_begins_with_what_came_from_a_time_on(broker: NatsServer) -> None:
+    first = await published(broker, 2)
+    now_ms = SystemClock().now_ms()
+
+    assert [each.message.id async for each in tail(broker.url, stream=EVT, from_ms=now_ms - HOUR_MS)] == first
+    assert [each async for each in tail(broker.url, stream=EVT, from_ms=now_ms + HOUR_MS)] == []
+
+
+async def test_a_place_that_there_is_not_is_the_askers_mistake(broker: NatsServer) -> None:
+    with pytest.raises(Invalid, match="does not read"):
+        _ = [each async for each in tail(broker.url, stream=EVT, from_sequence=0)]
 
 
 async def test_nothing_is_read_where_no_subject_fits(broker: NatsServer) -> None:

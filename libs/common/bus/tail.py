@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from libs.common.bus.port import Message
-from libs.common.errors import Unavailable
+from libs.common.errors import Invalid, Unavailable
+from libs.common.units import SECOND_MS
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+    from nats.js.api import ConsumerConfig
     from nats.js.client import JetStreamContext
 
 BATCH: Final = 100
@@ -33,12 +36,19 @@ class Stored:
 
 
 async def tail(
-    url: str, *, stream: str, subject: str = ">", from_sequence: int = 1, follow: bool = False
+    url: str,
+    *,
+    stream: str,
+    subject: str = ">",
+    from_sequence: int = 1,
+    from_ms: int | None = None,
+    follow: bool = False,
 ) -> AsyncGenerator[Stored, None]:
-    """The messages of a stream in order, from ``from_sequence`` on; with ``follow``, then those that come.
+    """The messages of a stream in order, from ``from_sequence`` on, or from the time ``from_ms`` on if there is one;
+    with ``follow``, then those that come.
 
-    Raises Unavailable if there is no broker, no such stream, or no answer for half a minute: what was read is
-    then not all there is.
+    Raises Invalid for a place that there is not, and Unavailable if there is no broker, no such stream, or no answer
+    for half a minute: what was read is then not all there is.
     """
     import nats
 
@@ -47,7 +57,9 @@ async def tail(
     except (OSError, nats.errors.Error) as trouble:
         raise Unavailable(f"no bus at {url} ({type(trouble).__name__}): is it running?") from None
     try:
-        reader, pending = await _reader(client.jetstream(timeout=PATIENCE_S), stream, subject, from_sequence)
+        reader, pending = await _reader(
+            client.jetstream(timeout=PATIENCE_S), stream, subject, _place(from_sequence, from_ms)
+        )
         while follow or pending:
             try:
                 batch = await reader.fetch(BATCH, timeout=POLL_S if follow else PATIENCE_S)
@@ -60,6 +72,8 @@ async def tail(
                 yield Stored(each.metadata.sequence.stream, _message(stream, each))
     except nats.js.errors.NotFoundError:
         raise Unavailable(f"no stream {stream} at {url}: run `python -m libs.common.bus.provision`") from None
+    except nats.js.errors.BadRequestError as wrong:
+        raise Invalid(f"the bus does not read {stream} so: {wrong.description}") from None
     except (TimeoutError, nats.errors.Error) as trouble:
         raise Unavailable(f"the bus at {url} went silent ({type(trouble).__name__}): try again") from None
     finally:
@@ -73,18 +87,22 @@ def _message(stream: str, stored: Msg) -> Message:
     return Message(headers.get(MSG_ID, ""), stream, stored.subject, stored.data, ours)
 
 
+def _place(from_sequence: int, from_ms: int | None) -> ConsumerConfig:
+    """Where a reader begins."""
+    from nats.js.api import ConsumerConfig, DeliverPolicy
+
+    if from_ms is None:
+        return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=from_sequence)
+    began = datetime.fromtimestamp(from_ms / SECOND_MS, UTC)
+    return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=began)
+
+
 async def _reader(
-    context: JetStreamContext, stream: str, subject: str, from_sequence: int
+    context: JetStreamContext, stream: str, subject: str, place: ConsumerConfig
 ) -> tuple[JetStreamContext.PullSubscription, int]:
     """A reader that the broker forgets by itself, and how many messages wait for it now."""
-    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+    from nats.js.api import AckPolicy
 
-    config = ConsumerConfig(
-        ack_policy=AckPolicy.NONE,
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=from_sequence,
-        mem_storage=True,
-        inactive_threshold=IDLE_S,
-    )
+    config = place.evolve(ack_policy=AckPolicy.NONE, mem_storage=True, inactive_threshold=IDLE_S)
     reader = await context.pull_subscribe(subject, stream=stream, config=config)
     return reader, (await reader.consumer_info()).num_pending or 0
