@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 
+from libs.common.bus.port import Message
 from libs.common.client_address import client_address
 from libs.common.clock import ManualClock
 from libs.common.events.endpoint import Limits
@@ -93,6 +95,33 @@ def test_a_key_with_a_budget_is_served_from_its_slice_and_no_other_key_is_asked_
             assert undrawn.headers["retry-after"] == "1"
             row, other = [each.slices for each in await scene.bills(2)]
             assert (row, other) == (None, (f"{OF_KEY}@2027-01",))
+
+    asyncio.run(run())
+
+
+def test_a_request_that_nobody_is_billed_for_takes_nothing_off_a_budget() -> None:
+    async def run() -> None:
+        async with a_scene(DEAD) as scene:
+            budgets = Budgets(scene.gateway.quotas, ManualClock(T0), instance="r", boot_id="b")
+            scene.gateway.budgets = budgets
+            grant(scene, budget=OF_KEY, tokens_per_month=100_000)
+            entry = SliceEntry(budget=OF_KEY, period="2027-01", boot_id="b", granted=50_000, left=50_000)
+            budgets.change(f"r.{OF_KEY}", entry.model_dump_json().encode())
+            long = [{"role": "user", "content": "word " * 2_000}]
+
+            [failed] = await ask(scene.port, a_request(chat_body(messages=long)))
+
+            row = await scene.bill()
+            told: list[Message] = []
+
+            async def take(messages: Sequence[Message]) -> int:
+                told.extend(messages)
+                return len(messages)
+
+            await budgets.tell(take)
+            [draw] = json.loads(told[-1].body)["draws"]
+            assert (failed.status, row.prompt_tokens, row.completion_tokens) == (502, None, 0)
+            assert draw["spent"] == 0
 
     asyncio.run(run())
 

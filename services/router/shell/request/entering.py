@@ -73,14 +73,15 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
 
 
 def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens: int | None, completion: int) -> None:
-    """It is over: count what it used, once. Where the engine never counted the prompt, our estimate stands."""
+    """It is over: count what it used, once.
+
+    Where the engine never counted the prompt, our estimate stands against limits; a budget pays for what is billed.
+    """
     grant, held, entered.grant, entered.held = entered.grant, entered.held, None, None
-    if grant is None and held is None:
-        return
-    used = (ask.prompt_estimate if prompt_tokens is None else prompt_tokens) + completion
     if held is not None and gateway.budgets is not None:
-        gateway.budgets.settle(held, tokens=used)
+        gateway.budgets.settle(held, tokens=(prompt_tokens or 0) + completion)
     if grant is not None:
+        used = (ask.prompt_estimate if prompt_tokens is None else prompt_tokens) + completion
         gateway.limiter.settle(grant, tokens=used, now_ms=int(gateway.now_s() * 1000))
 
 
