@@ -14,6 +14,7 @@ from typing import Final
 from libs.common.events.route import Draw
 
 AHEAD: Final = 8  # So many requests like the last one are drawn ahead of need.
+Monthly = tuple[int | None, int | None]  # A limit in tokens, and one in money.
 FIRST: Final = 4_096  # Tokens drawn for a budget of which nothing was asked yet.
 
 
@@ -42,13 +43,15 @@ class Slice:
     """Of one budget in one period, in tokens; granted, returned and spent only grow. `left`: of the budget, beyond.
 
     `needs` and `wants` are what was to be granted in all for the last request that asked, and for some like it.
+    `limit` is the one that was heard of.
     """
 
-    __slots__ = ("granted", "is_asking", "left", "needs", "reserved", "returned", "spent", "wants")
+    __slots__ = ("granted", "is_asking", "left", "limit", "needs", "reserved", "returned", "spent", "wants")
 
     def __init__(self) -> None:
         self.granted = self.returned = self.spent = self.reserved = self.needs = self.wants = 0
         self.left: int | None = None
+        self.limit: Monthly | None = None
         self.is_asking = False
 
     @property
@@ -92,11 +95,15 @@ class Slices:
             each.spent += tokens
             self._touched[key] = None
 
-    def expect(self, budget: str, period: str) -> None:
-        """A budget is known: draw a little before anybody asks."""
+    def expect(self, budget: str, period: str, limit: Monthly) -> None:
+        """A budget is known: draw a little before anybody asks. With another limit it may have more than was told."""
         each = self._slice(budget, period)
-        if not each.granted and not each.wants:
-            each.wants, each.is_asking = FIRST, True
+        known, each.limit = each.limit, limit
+        is_changed = known not in (None, limit)
+        if is_changed:
+            each.left = None
+        if is_changed or (not each.granted and not each.wants):
+            each.wants, each.is_asking = each.returned + each.spent + each.reserved + FIRST, True
             self._touched[budget, period] = None
 
     def granted(self, budget: str, period: str, *, total: int, left: int) -> None:

@@ -254,6 +254,22 @@ def test_a_budget_that_is_spent_and_a_slice_that_is_are_told_apart() -> None:
     assert slices.reserve([BUDGET], period="2027-02", tokens=100) == Short(BUDGET, is_spent=False)
 
 
+def test_a_budget_that_is_raised_is_drawn_on_before_anybody_asks_and_is_not_called_spent() -> None:
+    slices = Slices()
+    slices.expect(BUDGET, PERIOD, (100, None))
+    slices.granted(BUDGET, PERIOD, total=100, left=0)
+    assert slices.reserve([BUDGET], period=PERIOD, tokens=200) == Short(BUDGET, is_spent=True)
+    slices.told(slices.draws())
+    slices.expect(BUDGET, PERIOD, (100, None))
+    assert not slices.draws()
+
+    slices.expect(BUDGET, PERIOD, (10_000, None))
+
+    (draw,) = slices.draws()
+    assert draw.wants > 100
+    assert slices.reserve([BUDGET], period=PERIOD, tokens=200) == Short(BUDGET, is_spent=False)
+
+
 def test_a_request_takes_from_both_budgets_or_from_none() -> None:
     slices = Slices()
     slices.granted("acme", PERIOD, total=1000, left=0)

@@ -83,8 +83,8 @@ class Budgets:
             self._news.clear()
             if loop.time() - looked_s >= WAIT_S:  # Keys may have thousands of budgets.
                 looked_s = loop.time()
-                for budget in self._quotas.budgets():
-                    self._slices.expect(budget, self._period())
+                for budget, limit in self._quotas.budgets():
+                    self._slices.expect(budget, self._period(), limit)
             if self._used_s and loop.time() - self._used_s > IDLE_S:
                 self._slices.give_back()
                 self._used_s = 0.0

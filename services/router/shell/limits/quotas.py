@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ from libs.common.events.endpoint import Limits
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.keys import Keyring
 from libs.common.quota_news import learn_quota
+from services.router.core.budgets import Monthly
 from services.router.core.limits import Limit
 
 TERMS_MAX: Final = 4096  # Endpoints whose terms are kept.
@@ -62,10 +64,14 @@ class QuotaTable:
             budgets=tuple(name for name, quota in said if quota.tokens_per_month is not None),
         )
 
-    def budgets(self) -> list[str]:
-        """All budgets that there are."""
-        of_quotas = [key for key, quota in list(self._entries.items()) if quota.tokens_per_month is not None]
-        return [*of_quotas, *self._keyring.budgets()]
+    def budgets(self) -> Iterator[tuple[str, Monthly]]:
+        """All budgets that there are, and how much each is."""
+        for name, quota in list(self._entries.items()):
+            if quota.tokens_per_month is not None:
+                yield name, (quota.tokens_per_month, quota.money_per_month_nano)
+        for name in self._keyring.budgets():
+            if (key := self._keyring.spender(name)) is not None:
+                yield name, (key.tokens_per_month, key.money_per_month_nano)
 
     def limits_for(self, entry: RouteEntry, key: KeyEntry | None = None) -> tuple[Limit, ...]:
         """What a request for this endpoint must pass: limits of the endpoint, of its key, its project, its tenant."""
