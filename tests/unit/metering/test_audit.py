@@ -64,6 +64,19 @@ def test_a_running_process_audits_what_settled() -> None:
     assert len(look(world.store, world.clock, WINDOWS, span_ms=3_600_000)) == 1
 
 
+def test_a_running_process_has_lines_added_up_where_they_are() -> None:
+    class Unread(type(World().store)):  # type: ignore[misc]
+        def entries(self, **given: object) -> list[Entry]:
+            raise AssertionError(f"lines were read: {given}")
+
+    world = World()
+    live(world, lambda world, event: world.hear(event))
+    unread = Unread()
+    unread.ledger, unread.records = world.store.ledger, world.store.records
+
+    assert look(unread, world.clock, WINDOWS, span_ms=3_600_000) == ()
+
+
 def test_what_waits_to_be_told_is_not_audited_but_for_no_longer_than_a_span() -> None:
     world = World()
     world.hear(requested(), batch([usage("r1")]))
