@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -107,7 +108,7 @@ def test_an_engine_never_keeps_a_response() -> None:
 def test_what_a_request_may_use_is_known_for_every_call() -> None:
     assert asked(Api.EMBEDDINGS, model=NAME, input="x" * 400).reservation == 101
     assert asked(Api.RESPONSES, model=NAME, input="x" * 398, max_output_tokens=9).reservation == 110
-    several = {"prompt": ["x" * 40, "x" * 40, [1, 2]], "n": 2, "max_tokens": 20}
+    several: dict[str, Any] = {"prompt": ["x" * 40, "x" * 40, [1, 2]], "n": 2, "max_tokens": 20}
     assert asked(Api.COMPLETIONS, model=NAME, **several).choices == 6
     assert asked(Api.COMPLETIONS, model=NAME, **several).reservation == 1 + 24 + 6 * 20
     assert asked(Api.COMPLETIONS, model=NAME, prompt=[1, 2, 3], max_tokens=20).choices == 1
