@@ -63,6 +63,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None  # As newer engines call it.
     refusal: str | None = None
     tool_calls: msgspec.Raw = msgspec.Raw(b"")
 
@@ -80,7 +81,10 @@ class Choice(msgspec.Struct, gc=False):
         if self.text:
             return 1
         delta = self.delta
-        return int(delta is not None and bool(delta.content or delta.reasoning_content or delta.refusal or _has(delta)))
+        if delta is None:
+            return 0
+        thought = delta.reasoning_content or delta.reasoning
+        return int(bool(delta.content or thought or delta.refusal or _has(delta)))
 
 
 def _has(delta: _Delta) -> bool:

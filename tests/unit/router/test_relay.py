@@ -141,6 +141,15 @@ def test_any_bytes_are_an_event_or_a_named_refusal(data: bytes) -> None:
     assert isinstance(answer.broken, str)
 
 
+@pytest.mark.parametrize("name", ["content", "reasoning", "reasoning_content", "refusal"])
+def test_whatever_an_engine_calls_its_words_they_count(name: str) -> None:
+    chunk = b"data: %s\n\n" % json.dumps({"choices": [{"index": 0, "delta": {name: "a"}}]}).encode()
+    out, _, serving = relayed(an_ask(), [], chunk * 3)
+    serving.sent(len(out), NOW)
+
+    assert serving.interrupted(Finish.CLIENT_DISCONNECT, NOW).completion_tokens == 3
+
+
 def told(index: int, count: int, prompt: int = 5) -> bytes:
     chunk = {"choices": [{"index": index, "text": "a", "delta": {"content": "a"}}]}
     said = {"prompt_tokens": prompt, "completion_tokens": count}
