@@ -20,6 +20,7 @@ from libs.common.store.port import Entry, Store, Sum
 from services.metering.core.accounts import accounts_of, is_aside, parts_of
 from services.metering.core.breakdown import By, broken_down, interval_ms, read_by
 from services.metering.core.costs import costs_of
+from services.metering.core.intake import ID
 from services.metering.core.rating import PriceBook
 from services.metering.core.state import Meter
 from services.metering.shell import problems
@@ -89,7 +90,9 @@ class Reader:
 
     def receipt(self, tenant: str, request_id: str) -> ReceiptView:
         """The ledger lines of a request. Raises NotFound if the tenant has none such."""
-        found = self._store.entries_of([f"request/{request_id}/{meter}" for meter in Meters])
+        found = (
+            self._store.entries_of([f"request/{request_id}/{m}" for m in Meters]) if ID.fullmatch(request_id) else []
+        )
         if not found or any(tenant not in (ALL, each.account.split("/")[0]) for each in found):
             raise problems.NotFound("no such request in the ledger; one is there within seconds of its end")
         items = tuple(_entry(each, each.account.split("/")[2]) for each in found)
@@ -126,7 +129,7 @@ class Reader:
         if endpoint is None:
             yield from meters(self._store, tenant=None if tenant == ALL else tenant)
             return
-        meter = meter_of(self._store, endpoint)
+        meter = meter_of(self._store, endpoint) if ID.fullmatch(endpoint) else None
         if meter is not None and meter.dimensions is not None and tenant in (ALL, meter.dimensions.tenant_id):
             yield meter
 
@@ -181,7 +184,8 @@ def get_usage(
 ) -> UsageView:
     """Totals by endpoint, meter and account; or by the dimensions of `group_by`, and always by meter."""
     by = DEFAULT_BY if group_by is None else read_by(group_by)
-    return reader.usage(who, endpoint, from_ms=time_of(since) or 0, to_ms=time_of(until), by=by)
+    from_ms, to_ms = span_of(since, until)
+    return reader.usage(who, endpoint, from_ms=from_ms, to_ms=to_ms, by=by)
 
 
 def get_receipt(who: Who, reader: Reads, request_id: str) -> ReceiptView:
@@ -199,8 +203,16 @@ def get_ledger(
     limit: Limit = 200,
 ) -> LedgerView:
     """The lines of one endpoint, a page at a time."""
-    from_ms = max(time_of(since) or 0, time_of(cursor) or 0)
-    return reader.ledger(who, endpoint, from_ms=from_ms, to_ms=time_of(until), limit=limit)
+    from_ms, to_ms = span_of(since, until)
+    return reader.ledger(who, endpoint, from_ms=max(from_ms, time_of(cursor) or 0), to_ms=to_ms, limit=limit)
+
+
+def span_of(since: str | None, until: str | None) -> tuple[int, int | None]:
+    """A time from when to when, without its end. Raises Invalid, also where it ends before it begins."""
+    from_ms, to_ms = time_of(since) or 0, time_of(until)
+    if to_ms is not None and to_ms < from_ms:
+        raise Invalid("`to` is before `from`: nothing is between them")
+    return from_ms, to_ms
 
 
 def time_of(text: str | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -310,6 +311,8 @@ async def test_a_key_for_inference_reads_no_usage(api: Api) -> None:
         ("/v1/usage", {"from": "yesterday"}),
         ("/v1/usage", {"from": "2027-01-15T08:00:05"}),
         ("/v1/usage", {"to": "9" * 30}),
+        ("/v1/usage", {"from": "6", "to": "5"}),
+        ("/v1/ledger", {"endpoint": ENDPOINT, "from": "6", "to": "5"}),
         ("/v1/usage", {"group_by": "colour"}),
         ("/v1/usage", {"group_by": "hour,day"}),
         ("/v1/usage", {"group_by": ""}),
@@ -324,6 +327,15 @@ async def test_a_wrong_query_is_a_problem_that_says_so(api: Api, path: str, quer
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("name", ["ep\0", "ep' OR 1=1", "x" * 5000])
+async def test_what_can_be_no_name_names_nothing(api: Api, name: str) -> None:
+    usage = await api.get("/v1/usage", api.key(), endpoint=name)
+    ledger = await api.get("/v1/ledger", api.key(), endpoint=name)
+    receipt = await api.get(f"/v1/usage/requests/{quote(name)}", api.key())
+
+    assert (usage.json()["items"], ledger.json()["items"], receipt.status_code) == ([], [], 404)
 
 
 async def test_an_unknown_path_is_a_problem_too(api: Api) -> None:
