@@ -70,6 +70,13 @@ class Closing:
             self._take(self._books, LEDGER, Closed(period=period), period.name)
         return [each for each in self.statements() if each.period == name]
 
+    def preview(self, name: str) -> Iterator[tuple[str, tuple[StatedLine, ...]]]:
+        """Each tenant's lines if a period were closed now. Raises Invalid for none, Conflict if it leaves a gap."""
+        period, closed = period_of(name), self.books().closed
+        if period not in closed:
+            refuse_gap(period, closed)
+        yield from self.drafts(period)
+
     def drafts(self, period: Period) -> Iterator[tuple[str, tuple[StatedLine, ...]]]:
         """Each tenant's lines, as they would be stated now; changes nothing."""
         own = self._by_tenant(period)

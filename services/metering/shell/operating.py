@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from libs.common.errors import MillraceError
+from libs.common.errors import Invalid, MillraceError
 from libs.common.service import Service
 from services.metering.core.accounts import Flaw
-from services.metering.core.periods import period_of
 from services.metering.shell.audit import audit
 from services.metering.shell.closing import Closing
 from services.metering.shell.export_worker import exports_of
@@ -52,6 +51,7 @@ def operate(arguments: Sequence[str], desk: Desk) -> int:
 
 def _audit(_asked: argparse.Namespace, desk: Desk) -> int:
     """Write every difference that the whole ledger has; windows that wait to be told are among them."""
+    desk.service()  # It refuses windows of another size, in which everything would differ.
     differences = audit(desk.ports.store, windows=desk.ports.windows)
     for each in differences:
         sys.stdout.write(f"{each}\n")
@@ -62,7 +62,7 @@ def _audit(_asked: argparse.Namespace, desk: Desk) -> int:
 def _close(asked: argparse.Namespace, desk: Desk) -> int:
     closing = desk.closing
     if asked.dry_run:
-        for tenant, lines in closing.drafts(period_of(asked.period)):
+        for tenant, lines in closing.preview(asked.period):
             _say({"tenant": tenant, "lines": len(lines), "corrections": sum(bool(each.corrects) for each in lines)})
         return 0
     for each in closing.close(asked.period):
@@ -91,6 +91,8 @@ def _parked(asked: argparse.Namespace, desk: Desk) -> int:
 
 
 def _redrive(asked: argparse.Namespace, desk: Desk) -> int:
+    if not asked.by.strip():
+        raise Invalid("say who asks with --by: it is written into the ledger")
     outcomes = desk.redriving.redrive(by=asked.by, flaw=asked.flaw)
     for each in outcomes:
         _say({"parked": each.parked, "still": each.still} if each.still else {"parked": each.parked, "entered": True})

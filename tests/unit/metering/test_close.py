@@ -155,6 +155,8 @@ def test_periods_leave_no_gap() -> None:
     closing(world).close("2027-01-15")
     with pytest.raises(Conflict, match="the last closed period is 2027-01-15"):
         closing(world).close("2027-01-17")
+    with pytest.raises(Conflict, match="the last closed period is 2027-01-15"):
+        list(closing(world).preview("2027-01-17"))
 
 
 @pytest.mark.parametrize("name", ["2027", "2027-13", "2027-02-30", "27-01", "2027-01-15T00", "9999-12", "2027-1"])

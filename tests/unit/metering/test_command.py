@@ -80,8 +80,8 @@ def test_another_window_size_is_refused_in_one_line(
 ) -> None:
     monkeypatch.setenv("MILLRACE_WINDOW_S", "60")
 
-    assert (main([]), url[:6]) == (EXIT_WRONG, "sqlite")
-    assert "set MILLRACE_WINDOW_S back" in capsys.readouterr().err
+    assert (main([]), main(["audit"]), url[:6]) == (EXIT_WRONG, EXIT_WRONG, "sqlite")
+    assert capsys.readouterr().err.count("set MILLRACE_WINDOW_S back") == 2
 
 
 @pytest.mark.parametrize(("variable", "value"), [("MILLRACE_WINDOW_S", "0"), ("MILLRACE_HTTP_PORT", "x")])
@@ -112,6 +112,8 @@ def test_what_is_parked_is_shown_and_what_can_not_be_entered_stays(
     assert '"request_id": "r1"' in capsys.readouterr().out
     assert main(["redrive", "--by", "kim"]) == EXIT_DIFFERS
     assert '"still": ' in capsys.readouterr().out
+    assert main(["redrive", "--by", " "]) == EXIT_WRONG
+    assert "say who asks" in capsys.readouterr().err
     assert main(["parked", "--flaw", "future"]) == 0
 
 
