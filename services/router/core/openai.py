@@ -181,8 +181,10 @@ def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:
     """The field if it is text, else nothing: what has no meaning for an engine need not be right."""
     if name not in raw:
         return ""
-    found = msgspec.json.decode(raw[name])
-    return found if isinstance(found, str) else ""
+    try:
+        return msgspec.json.decode(raw[name], type=str)
+    except msgspec.DecodeError:
+        return ""
 
 
 def bound(ask: Ask, most: int) -> int:

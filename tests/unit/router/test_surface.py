@@ -114,6 +114,15 @@ def test_what_a_request_may_use_is_known_for_every_call() -> None:
     assert asked(Api.COMPLETIONS, model=NAME, prompt=[1, 2, 3], max_tokens=20).choices == 1
 
 
+@pytest.mark.parametrize("value", [b"1e400", b"7", b"null", b"[]", b'"x"'])
+def test_what_has_no_meaning_for_an_engine_need_not_be_right(value: bytes) -> None:
+    dropped = b'"service_tier":%s,"prompt_cache_key":%s,"metadata":%s' % (value, value, value)
+    ask = openai.read(Api.CHAT, b'{"model":"m","messages":[{"role":"user","content":"a"}],%s}' % dropped)
+
+    assert (ask.is_batch, ask.session) == (False, "x" if value == b'"x"' else "")
+    assert set(ask.rest) == {"model", "messages"}
+
+
 def test_the_catalogue_says_which_calls_a_model_answers() -> None:
     assert surfaces_of(()) == {Api.CHAT, Api.COMPLETIONS}
     assert surfaces_of(("embeddings", "telepathy")) == {Api.EMBEDDINGS}
