@@ -157,6 +157,16 @@ async def test_one_that_does_not_wake_in_time_is_refused() -> None:
     assert (asleep.status, asleep.error["code"]) == (503, "no_replica")
 
 
+async def test_one_that_no_engine_was_asked_for_keeps_no_tokens_of_a_limit() -> None:
+    async with a_scene(limits=replace(PATIENT, places=Places(wake_s=0.05))) as scene:
+        scene.serve(wakes=True, limits=EndpointLimits(tokens_per_minute=1_000))
+        long = chat_body(messages=[{"role": "user", "content": "word " * 500}], max_tokens=16)
+
+        answers = [(await ask(scene.port, a_request(long)))[0] for _ in range(3)]
+
+    assert [(each.status, each.error["code"]) for each in answers] == [(503, "no_replica")] * 3
+
+
 @pytest.mark.parametrize("end", ["deleted", "paused", "stopped", "client left"])
 async def test_who_waits_is_told_when_there_is_nothing_to_wait_for(end: str) -> None:
     async with a_scene(limits=PATIENT) as scene:

@@ -61,7 +61,8 @@ class Guest:
         raise NotImplementedError
 
     def turned_away(self, refusal: HttpRefusal) -> None:
-        """It is not served, and there is nothing to bill."""
+        """It is not served, and there is nothing to bill: what it held of tokens is free again."""
+        entering.settle(self._gateway, self._entered, self._ask, prompt_tokens=0, completion=0)
         self._client.refuse(refusal, request_id=self._account.refused(refusal), keep_alive=self._keep_alive)
         self._end(keep_alive=self._keep_alive)
 
