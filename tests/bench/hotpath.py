@@ -22,7 +22,6 @@ from typing import Final
 import uvloop
 
 from libs.common.collector import calm_collector
-from services.router.core.pressure import Pressure
 from services.router.shell.journal.finished import request_id_of
 from services.router.shell.told.usage import UsageSender
 from tests.bench.by_hand import EVENT, LARGE, LIMITED, PASSED, REQUEST, STREAM, STRIPPED, Bench, a_bench, framed, last
@@ -44,19 +43,6 @@ STAGES: Final[Mapping[str, str]] = {  # By the modules in which a call is made.
     "telling": "account access_log measures metrics load spans",
     "the clock": "clock",
 }
-
-
-class NoTime(Pressure):
-    """A process that is overloaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_over = True
-
-    def admits(self, *, turn_s: float, now_s: float) -> bool:
-        super().admits(turn_s=turn_s, now_s=now_s)
-        self.is_over = True
-        return False
 
 
 class Work:
@@ -84,10 +70,10 @@ class Work:
     def unread(self, count: int) -> None:
         """Requests that come while this process has no time."""
         shedding = self._bench.gateway.shedding
-        calm, shedding._pressure = shedding._pressure, NoTime()
+        shedding.is_shut = True
         for _ in range(count):
             self._bench.refused(REQUEST)
-        shedding._pressure = calm
+        shedding.is_shut = False
 
     def limit(self) -> None:
         """Use the limit up."""

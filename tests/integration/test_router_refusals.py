@@ -197,7 +197,10 @@ async def test_a_refusal_has_openais_shape_and_a_counter_and_harms_nothing(case:
 class NoTime:
     """For `Pressure`: nothing more can be served."""
 
-    def admits(self, *, turn_s: float, now_s: float) -> bool:
+    def began(self, turn_s: float) -> int:
+        return 0
+
+    def admits(self, now_s: float) -> bool:
         return False
 
     def ended(self, now_s: float) -> None:

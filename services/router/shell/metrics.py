@@ -75,6 +75,13 @@ def note_refusal(refusal: HttpRefusal) -> None:
     _refused(refusal.error_code or str(refusal.status)).inc()
 
 
+def note_shed(refusal: HttpRefusal, count: int) -> None:
+    """Count requests that were sent away unread, all for the same reason."""
+    COUNTS.answered[refusal.status // 100] += count
+    _refused(refusal.error_code or str(refusal.status)).inc(count)
+    SHED_BUSY.inc(count)
+
+
 def note_limited(what: str) -> None:
     """Count a request that some limit refused."""
     _limited(what).inc()

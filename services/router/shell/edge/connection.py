@@ -39,13 +39,14 @@ class ClientConnection(Outgoing):
 
     __slots__ = (
         "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_lingering", "_is_shed", "_peer", "_preface",
-        "_reading", "_wants_head_only",
+        "_reading", "_shedding", "_wants_head_only",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
         super().__init__()
         self._edge = edge
         self._gateway = edge.gateway
+        self._shedding = edge.gateway.shedding
         self._peer = ""
         self._wants_head_only = False
         self._preface = b"" if edge.is_behind_proxy else None  # What came of it; None once it is read.
@@ -78,16 +79,15 @@ class ClientConnection(Outgoing):
             self._repeat(*known)
             return
         if intake.is_between:
-            self._is_shed = not self._gateway.shedding.admits()
+            self._is_shed = not self._shedding.admits()
         intake.feed(data)
         self._next()
 
     def _repeat(self, head: Head, body: bytes) -> None:
         """A request whose head is the one before's: what is new are its body, its time, and perhaps its key."""
         gateway, key = self._gateway, self._intake.known_key
-        if not gateway.shedding.admits():
-            self._deadline_s = gateway.now_s() + WAIT_S[Reading.NOTHING]
-            self.write(gateway.shedding.answer(gateway.request_id()))
+        if not self._shedding.admits():
+            self._send_away()
             return
         self._is_shed, now_ms = False, gateway.clock.now_ms()
         if key is None or not gateway.keyring.holds(key, now_ms=now_ms):
@@ -100,6 +100,14 @@ class ClientConnection(Outgoing):
         else:
             gateway.key_use.note(key.key_id, now_ms)
         self._handle(head, body, key, gateway.account(head, now_ms))
+
+    def _send_away(self) -> None:
+        """There is no time for it, not even to read it."""
+        shedding = self._shedding
+        self._deadline_s = shedding.turn_s + SILENT_S
+        answer = shedding.answer()
+        self.written += len(answer)
+        self._transport.write(answer)
 
     def _read_preface(self, data: bytes) -> bytes:
         """Learn who the client is from the load balancer; returns what comes after."""
@@ -248,7 +256,7 @@ class ClientConnection(Outgoing):
         if self._gateway.is_stopping:
             raise refusals.stopping()
         if self._is_shed:
-            raise self._gateway.shedding.refusal()
+            raise self._shedding.refusal()
         assert key is not None
         gateway = self._gateway
         host = gateway.named(head.host, key) if gateway.domain or gateway.table.by_host else ""

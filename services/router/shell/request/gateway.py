@@ -99,7 +99,7 @@ class Gateway:
         self._boot_id = boot_id
         self._counter = itertools.count(1)
         self._refused = 0
-        self.shedding = Shedding(self._loop)
+        self.shedding = Shedding(self._loop, f"req-{boot_id}-", self._counter)
         self.waiting = WaitingRoom(self.limits.places, self.now_s)
         table.post = self._loop.call_soon_threadsafe
         table.on_change = self._route_changed
