@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.bench.peers.processes import a_process
+from tests.bench.peers.processes import a_process, pin
 from tests.bench.peers.proxies import KEY, MODEL, OTHER_CPU
 from tests.support.ports import free_port
 
 HERE: Final = Path(__file__).parent
 COMPILER: Final = ("gcc", "-O2", "-Wall", "-D_GNU_SOURCE")
+_elsewhere: Final = partial(pin, OTHER_CPU)
 PROMPT: Final = "The quick brown fox jumps over the lazy dog. "
 
 
@@ -69,7 +70,7 @@ def request(*, body_bytes: int, stream: int = 0, period_ms: int = 0, usage: bool
 def load(program: str, port: int, asked: Path, *, connections: int, seconds: float, per_s: float = 0.0) -> Seen:
     """Keep so many connections busy for a while; or send ``per_s``, answered or not, as long as one is free."""
     command = [program, str(port), str(connections), str(seconds), str(asked), *([str(per_s)] if per_s else [])]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=_pin).stdout
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=_elsewhere).stdout
     return Seen(**json.loads(said))
 
 
@@ -78,7 +79,7 @@ def steady(
 ) -> tuple[float, Seen]:
     """Keep them busy, and say what ``meter`` rose by and what was seen between the warming up and the hanging up."""
     command = [program, str(port), str(connections), str(seconds), str(asked), "0", str(warm_s)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_pin) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_elsewhere) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"warm\n", "the load generator did not begin"
         before = meter()
@@ -86,8 +87,3 @@ def steady(
         spent = meter() - before
         process.communicate()
     return spent, Seen(**json.loads(said))
-
-
-def _pin() -> None:
-    if OTHER_CPU in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {OTHER_CPU})

@@ -8,11 +8,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 START_S: Final = 60.0  # The slowest peer imports for 20 s on a loaded machine.
 STOP_S: Final = 20.0
+CPUS: Final = os.sched_getaffinity(0)
 
 
 @contextlib.contextmanager
@@ -21,13 +23,14 @@ def a_process(
 ) -> Iterator[int]:
     """A process that listens on ``port``; its id."""
 
-    def pin() -> None:
-        if cpu is not None and cpu in os.sched_getaffinity(0):
-            os.sched_setaffinity(0, {cpu})
-
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, env={**os.environ, **(env or {})}, stdout=out, stderr=out, preexec_fn=pin, start_new_session=True
+            command,
+            env={**os.environ, **(env or {})},
+            stdout=out,
+            stderr=out,
+            preexec_fn=partial(pin, cpu),
+            start_new_session=True,
         )
     try:
         wait_for(process, port, log)
@@ -39,6 +42,22 @@ def a_process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def pin(cpu: int | None) -> None:
+    """Have this process, and what it starts, run there alone, if there is such a core."""
+    if cpu in CPUS:
+        os.sched_setaffinity(0, {cpu})
+
+
+@contextlib.contextmanager
+def pinned(cpu: int) -> Iterator[None]:
+    """Have what is started meanwhile run there alone."""
+    pin(cpu)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, CPUS)
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

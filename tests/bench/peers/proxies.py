@@ -21,7 +21,7 @@ from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.ids import SystemEntropy
 from libs.common.keys import mint
 from tests.bench.peers import venvs
-from tests.bench.peers.processes import a_process
+from tests.bench.peers.processes import a_process, pinned
 from tests.support.nats import a_started_server
 from tests.support.ports import free_port
 
@@ -97,7 +97,8 @@ def haproxy(state: Path, engine: int) -> Iterator[Proxy]:
 @contextlib.contextmanager
 def router(state: Path, engine: int) -> Iterator[Proxy]:
     """Ours, as it is shipped: a real broker, a key, limits of three kinds, the usage journal on this disk."""
-    server = a_started_server(state / "nats")
+    with pinned(OTHER_CPU):
+        server = a_started_server(state / "nats")
     try:
         asyncio.run(provision(server.url))
         asyncio.run(_publish(server.url, list(_tables(engine))))
