@@ -22,6 +22,7 @@ from tests.bench import (
     store,
     twin_nodes,
 )
+from tests.bench.room import a_room
 
 SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
     {
@@ -48,7 +49,8 @@ def main(names: Sequence[str]) -> int:
         print(f"no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}", file=sys.stderr)
         return 2
     for name in names or SECTIONS:
-        section = SECTIONS[name]()
+        with a_room():
+            section = SECTIONS[name]()
         report.write(name, section)
         print(section.markdown(f"python -m tests.bench {name}"), end="\n\n")
     return 0

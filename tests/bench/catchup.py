@@ -33,7 +33,7 @@ from libs.common.ids import SystemEntropy, event_id
 from libs.common.keys import mint
 from libs.common.units import HOUR_MS, MINUTE_MS
 from tests.bench import ledger
-from tests.bench.report import Section
+from tests.bench.report import Section, say
 from tests.support.nats import a_started_server
 from tests.support.ports import free_port
 from tests.support.postgres import Absent, Postgres
@@ -150,7 +150,7 @@ def caught_up(kind: str, url: str, directory: Path, batches: int) -> CaughtUp:
         key = mint(SystemEntropy())
         entry = KeyEntry(key_id=key.key_id, sha256=key.sha256, tenant_id="acme", project_id="main", scopes=("read",))
         put = bucket_put(bucket=KEYS, key=key.key_id, value=entry.model_dump_json().encode(), id=key.key_id)
-        _say(f"{kind}: publishing {batches * ledger.BATCH:,} usage events")
+        say(f"{kind}: publishing {batches * ledger.BATCH:,} usage events")
         asyncio.run(_publish(server.url, server.monitor_url, [put, *_endpoints()], batches))
         with _metering(server.url, url) as (process, usage_url):
             events = batches * ledger.BATCH
@@ -196,7 +196,7 @@ def _looks(kind: str, process: subprocess.Popen[bytes], url: str, key: str, even
                 return
             if look.at_s > said_s + SAID_S:
                 said_s = look.at_s
-                _say(f"{kind}: {look.entered:,} entered after {look.at_s - began_s:,.0f} s")
+                say(f"{kind}: {look.entered:,} entered after {look.at_s - began_s:,.0f} s")
 
 
 def _look(client: httpx.Client, url: str, pid: int) -> Look | None:
@@ -246,7 +246,3 @@ def _messages(batches: int) -> Iterator[Message]:
     for number in range(batches):
         of = ledger.Served(began_ms, AWAY_MS, batches * ledger.BATCH)
         yield message_of(ledger.report("one", number, ledger.ENDPOINTS, of))
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)

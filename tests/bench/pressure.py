@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.bench.peers import load, proxies
 from tests.bench.peers.load import Seen
-from tests.bench.report import Section
+from tests.bench.report import Section, say
 
 TURNS: Final = 5
 TURN_S: Final = 3.0
@@ -33,7 +33,8 @@ def measure() -> Section:
         own.mkdir()
         router = opened.enter_context(proxies.router(own, engine))
         asked.write_bytes(load.request(body_bytes=1850))
-        for _ in range(TURNS):
+        for number in range(TURNS):
+            say(f"turn {number + 1} of {TURNS}")
             peaks.append(load.load(program, router.port, asked, connections=AT_PEAK, seconds=TURN_S))
             per_s = TIMES * peaks[-1].answered / TURN_S
             overloads.append(

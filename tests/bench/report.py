@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -68,6 +69,12 @@ def write(name: str, section: Section) -> None:
     if not known.search(page):
         page = f"{page.rstrip()}\n\n{begin}{end}\n"
     PAGE.write_text(known.sub(lambda _old: block, page))
+
+
+def say(what: str) -> None:
+    """Tell whoever waits."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}\n")
+    sys.stderr.flush()
 
 
 def _rate(work: Callable[[], object], turn_s: float) -> float:

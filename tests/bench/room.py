@@ -1,4 +1,4 @@
-"""Room on the disk for a benchmark: bounded, and given back however the benchmark ends."""
+"""Room for a benchmark: on the disk, bounded; and that it leaves nothing there nor running, however it ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ from typing import Final
 
 DISK_GIB: Final = 58  # What one ledger may take at most, unless MILLRACE_BENCH_DISK_GIB says otherwise.
 SPARE_BYTES: Final = 4 << 30  # Left free for others, always.
-UNTIL_WE_END: Final = 'cat > /dev/null; rm -rf -- "$0"'  # The pipe ends with us, also if somebody kills us.
+# The pipe ends with us, also if somebody kills us. What we started has our TMPDIR, and so has what that started.
+UNTIL_WE_END: Final = """
+cat > /dev/null
+ours() { grep -lzxF -- "TMPDIR=$0" /proc/[0-9]*/environ 2> /dev/null | cut -d / -f 3; }
+for signal in TERM KILL; do
+    for look in $(seq 100); do
+        left=$(ours)
+        test "$left" || break 2
+        test "$look" = 1 && kill -$signal $left 2> /dev/null
+        sleep 0.1
+    done
+done
+rm -rf -- "$0"
+"""
 
 
 class NoRoom(Exception):
@@ -22,15 +35,21 @@ class NoRoom(Exception):
 
 @contextmanager
 def a_room() -> Iterator[Path]:
-    """A directory below TMPDIR that is gone afterwards, whoever ends this process by whatever means."""
+    """A directory that is TMPDIR meanwhile. It is gone afterwards, and so is every process that was started in it,
+    whoever ends this one by whatever means.
+    """
+    before = tempfile.gettempdir()
     directory = tempfile.mkdtemp(prefix="mr-bench-")
-    remover = subprocess.Popen(
+    Path(directory).chmod(0o711)  # PostgreSQL runs as somebody else, in a directory of its own below.
+    sweeper = subprocess.Popen(
         ["/bin/sh", "-c", UNTIL_WE_END, directory], stdin=subprocess.PIPE, start_new_session=True
     )
+    os.environ["TMPDIR"] = tempfile.tempdir = directory
     try:
         yield Path(directory)
     finally:
-        remover.communicate()
+        os.environ["TMPDIR"] = tempfile.tempdir = before
+        sweeper.communicate()
 
 
 def most_bytes() -> int:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,12 +17,12 @@ from typing import Final
 from tests.bench.peers import load, processes, proxies
 from tests.bench.peers.load import Seen
 from tests.bench.peers.proxies import Proxy
-from tests.bench.report import Section
+from tests.bench.report import Section, say
 
 ROUNDS: Final = int(os.environ.get("BENCH_ROUNDS", "5"))
-SECONDS: Final = float(os.environ.get("BENCH_SECONDS", "2"))
+SECONDS: Final = float(os.environ.get("BENCH_SECONDS", "0.8"))  # With all of them, under four minutes.
 IDLE_STREAMS: Final = 200
-PAUSE_S: Final = 0.3  # Between two turns: what one left behind ends.
+PAUSE_S: Final = 0.2  # Between two turns: what one left behind ends.
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,7 @@ class Load:
     connections: int
     unit: Callable[[Seen], int]
     warm_s: float = 0.0  # Until it is counted: how a stream begins and ends is a request's cost, not a chunk's.
+    is_timed: bool = False  # What counts is how long it takes, and that beside the engine alone.
 
 
 def _answers(seen: Seen) -> int:
@@ -45,20 +45,23 @@ def _events(seen: Seen) -> int:
 
 
 ENDLESS: Final = 100_000
+WARM_S: Final = 0.6  # Two hundred streams have begun by then.
 LOADS: Final[Mapping[str, Load]] = MappingProxyType(
     {
         "request": Load(load.request(body_bytes=1850), 64, _answers),
         "64 KB": Load(load.request(body_bytes=65_536), 16, _answers),
-        "alone": Load(load.request(body_bytes=1850), 1, _answers),
-        "first": Load(load.request(body_bytes=1850, stream=1, period_ms=1), 1, _answers),
-        "chunk": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20, usage=True), 200, _events, 1.0),
-        "chunk, strip": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20), 200, _events, 1.0),
+        "alone": Load(load.request(body_bytes=1850), 1, _answers, is_timed=True),
+        "first": Load(load.request(body_bytes=1850, stream=1, period_ms=1), 1, _answers, is_timed=True),
+        "chunk": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20, usage=True), 200, _events, WARM_S),
+        "chunk, strip": Load(load.request(body_bytes=1850, stream=ENDLESS, period_ms=20), 200, _events, WARM_S),
     }
 )
 
 
 # Of two hundred streams at once it tells fewer events than come, and goes on with them when their clients have left.
 ONLY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"litellm": ("request",)})
+# What it has begun and not answered when a turn ends must be little beside what it has answered.
+SECONDS_OF: Final[Mapping[str, float]] = MappingProxyType({"litellm": 4.0})
 
 
 @dataclass
@@ -96,15 +99,23 @@ def measure() -> Section:
         found = {name: Figures() for name in running}
         for name, proxy in running.items():
             if proxy.pid:
+                say(f"{name}: memory")
                 found[name].base_mib = processes.memory_kib(proxy.pid) / 1024
                 one_turn(program, proxy, LOADS["request"], state)  # The first requests load what others need no more.
                 found[name].stream_kib = 0.0 if name in ONLY else idle_kib(proxy)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             for what, asked in LOADS.items():
-                for name in (each for each in running if what in ONLY.get(each, LOADS)):
-                    proxy = running[name]
-                    found[name].add(what, *one_turn(program, proxy, asked, state))
+                names = [name for name, proxy in running.items() if is_asked(name, proxy, what)]
+                say(f"round {number + 1} of {ROUNDS}: {what}, of {', '.join(names)}")
+                for name in names:
+                    seconds = SECONDS_OF.get(name, SECONDS)
+                    found[name].add(what, *one_turn(program, running[name], asked, state, seconds))
     return section(found)
+
+
+def is_asked(name: str, proxy: Proxy, what: str) -> bool:
+    """Whether this load is measured of that one."""
+    return what in ONLY.get(name, LOADS) and (LOADS[what].is_timed or proxy.pid > 0)
 
 
 def started(opened: contextlib.ExitStack, state: Path, engine: int) -> Iterator[tuple[str, Proxy]]:
@@ -112,13 +123,14 @@ def started(opened: contextlib.ExitStack, state: Path, engine: int) -> Iterator[
     for name, start in proxies.present().items():
         own = state / name
         own.mkdir()
+        say(f"{name}: starting")
         try:
             yield name, opened.enter_context(start(own, engine))
         except (AssertionError, OSError) as absent:
-            print(f"{name} does not start here: {str(absent)[-300:]}", file=sys.stderr)
+            say(f"{name} does not start here: {str(absent)[-300:]}")
 
 
-def one_turn(program: str, proxy: Proxy, asked: Load, state: Path) -> tuple[float, Seen]:
+def one_turn(program: str, proxy: Proxy, asked: Load, state: Path, seconds: float = SECONDS) -> tuple[float, Seen]:
     """Microseconds of CPU for each of what is counted, and what the client saw."""
     time.sleep(PAUSE_S)
     file = state / "request"
@@ -128,7 +140,7 @@ def one_turn(program: str, proxy: Proxy, asked: Load, state: Path) -> tuple[floa
         proxy.port,
         file,
         connections=asked.connections,
-        seconds=SECONDS,
+        seconds=seconds,
         warm_s=asked.warm_s,
         meter=lambda: processes.cpu_us(proxy.pid) if proxy.pid else 0.0,
     )
@@ -166,13 +178,14 @@ def section(found: Mapping[str, Figures]) -> Section:
 
 COSTS: Final = ("request", "64 KB", "chunk", "chunk, strip")
 NOTES: Final = (
-    f"{ROUNDS} rounds of {SECONDS:g} s, the proxies in turns; in brackets least and most. CPU is that of the whole"
+    f"{ROUNDS} rounds of {SECONDS:g} s (LiteLLM {SECONDS_OF['litellm']:g} s), the proxies in turns; in brackets least"
+    " and most. CPU is that of the whole"
     " process tree, the kernel's part included (`schedstat`). Engine and load generator are C, on the other core."
     " The memory of a stream is counted after a turn of requests.",
     "The router checks a key, counts three limits, writes the usage journal (synced before an answer ends), reports to"
     " a real broker, is confirmed, injects `include_usage` and takes it out again (strip mode); others pass bytes on.",
     "The bare relay is Python with the router's loop and only passes bytes on: what lies between it and the router is"
-    " what the router does. A stream is counted from a second after its begin until before its end.",
+    f" what the router does. A stream is counted from {WARM_S:g} s after its begin until before its end.",
     "Why goals are missed, says decision 21: 200 calls of functions a request where the goal has room for 20 beside"
     " the relay; the disk, which an answer waits for; the control half, which is in the same process.",
 )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -28,7 +27,7 @@ from services.metering.core.periods import LATE_H, period_of
 from services.metering.shell.closing import Closing
 from tests.bench import report
 from tests.bench.filling import LINES, SPAN_MS, T0, fill
-from tests.bench.report import Section
+from tests.bench.report import Section, say
 from tests.bench.room import NoRoom, a_room, most_bytes, refuse_full
 from tests.support.postgres import Absent, Postgres
 
@@ -218,12 +217,6 @@ class Progress:
             self._said_s, rate = time.perf_counter(), done / self.took_s
             left_min = (self._of - done) / rate / 60
             say(f"{self._what}: {done:,} of {self._of:,}, {rate:,.0f}/s, {more}, {left_min:,.0f} min left")
-
-
-def say(what: str) -> None:
-    """Tell whoever waits."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}\n")
-    sys.stderr.flush()
 
 
 def _size_bytes(store: SqlStore, directory: Path) -> int:
