@@ -222,17 +222,20 @@ async def test_a_router_with_too_much_to_do_refuses_before_it_reads_and_serves_a
         before = counted("overloaded")
         shedding._pressure = NoTime()  # type: ignore[assignment]
         refused = [await told(each) for each in (served, served, stranger, served)]
+        writer.write(stranger[:-1])
+        await ask(scene.port, HEALTH)  # The first part was read before that, in a turn that is over.
+        refused.append(await told(stranger[-1:]))
         alive = await told(HEALTH)
         shedding._pressure = calm
         after = await told(served)
         writer.close()
 
-    assert [(each.status, each.error["code"]) for each in refused] == [(503, "overloaded")] * 4
+    assert [(each.status, each.error["code"]) for each in refused] == [(503, "overloaded")] * 5
     assert {int(each.headers["retry-after"]) for each in refused} <= {1, 2, 3, 4}
     assert len({refused[place].headers["retry-after"] for place in (0, 1, 3)}) == 3
-    assert len({each.headers["x-request-id"] for each in refused}) == 4
+    assert len({each.headers["x-request-id"] for each in refused}) == 5
     assert (alive.status, after.status) == (200, 200)
-    assert counted("overloaded") == before + 4
+    assert counted("overloaded") == before + 5
     assert len(engine.requests) == 2
 
 

@@ -103,9 +103,8 @@ class ClientConnection(Outgoing):
 
     def _send_away(self) -> None:
         """There is no time for it, not even to read it."""
-        shedding = self._shedding
-        self._deadline_s = shedding.turn_s + SILENT_S
-        answer = shedding.answer()
+        self._deadline_s = self._gateway.now_s() + SILENT_S
+        answer = self._shedding.answer()
         self.written += len(answer)
         self._transport.write(answer)
 
@@ -229,6 +228,9 @@ class ClientConnection(Outgoing):
     def _take(self, incoming: Incoming) -> None:
         head = incoming.head
         assert head is not None
+        if self._is_shed and head.method == "POST" and head.keep_alive:
+            self._send_away()
+            return
         self._handle(head, incoming.body(), incoming.key, self._gateway.account(head))
 
     def _handle(self, head: Head, body: bytes, key: KeyEntry | None, account: Account) -> None:

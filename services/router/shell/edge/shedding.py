@@ -18,7 +18,7 @@ _NUMBER: Final = "\0"  # Where the number in a request's id is put.
 class Shedding:
     """Whether a request is served, and the answer if it is not; that takes no more than it must (decision 21)."""
 
-    __slots__ = ("_answers", "_loop", "_numbers", "_pressure", "_refusals", "_shed", "_surely", "is_shut", "turn_s")
+    __slots__ = ("_answers", "_loop", "_numbers", "_pressure", "_refusals", "_shed", "_surely", "_turn_s", "is_shut")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ids: str, numbers: Iterator[int]) -> None:
         self._loop = loop
@@ -26,7 +26,7 @@ class Shedding:
         self._pressure = Pressure()
         self._surely = 0  # Requests of this turn that are served without looking at the clock.
         self._shed = 0  # Sent away in this turn.
-        self.turn_s = 0.0  # When its first request was read; 0 between turns.
+        self._turn_s = 0.0  # When its first request was read; 0 between turns.
         self.is_shut = False  # Whether what else comes in this turn is sent away.
         self._refusals = [refusals.busy(each) for each in RETRY_AFTER_S]
         self._answers = [_ready(each, ids) for each in self._refusals]
@@ -35,10 +35,8 @@ class Shedding:
         """Whether the request that begins now is served."""
         if self.is_shut:
             return False
-        if not self.turn_s:
-            self.turn_s = now_s = time.monotonic()
-            self._surely = self._pressure.began(now_s)
-            self._loop.call_soon(self._turn_ended)
+        if not self._turn_s:
+            self._begin()
         if self._surely:
             self._surely -= 1
             return True
@@ -52,15 +50,22 @@ class Shedding:
 
     def answer(self) -> bytes:
         """The same, said at once."""
+        if not self._turn_s:
+            self._begin()  # What was to be sent away came in an earlier turn, and its end in this one.
         self._shed += 1
         number = next(self._numbers)
         before, after = self._answers[number % len(RETRY_AFTER_S)]
         return b"%b%x%b" % (before, number, after)
 
+    def _begin(self) -> None:
+        self._turn_s = time.monotonic()
+        self._surely = self._pressure.began(self._turn_s)
+        self._loop.call_soon(self._turn_ended)
+
     def _turn_ended(self) -> None:
         """What is called soon is called before the loop looks again for what has come."""
         self._pressure.ended(time.monotonic())
-        self.turn_s, self.is_shut = 0.0, False
+        self._turn_s, self.is_shut = 0.0, False
         if self._shed:
             metrics.note_shed(self._refusals[0], self._shed)
             self._shed = 0
