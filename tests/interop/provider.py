@@ -111,4 +111,4 @@ class Browser:
     def closes(self) -> None:
         """Every page was loaded."""
         for each in self._threads:
-            each.join(timeout=10)
+            each.join(timeout=60)

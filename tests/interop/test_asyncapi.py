@@ -14,7 +14,7 @@ import yaml
 from libs.common.schemas.gate import ROOT
 from tests.support.npm import installed
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("asyncapi")]
 
 HERE: Final = Path(__file__).parent
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,15 +19,15 @@ from libs.common.signing import HmacSecret
 from services.metering.core.accounts import is_unbilled
 from services.metering.shell.exporters.files import SignedFiles, verified
 from services.metering.shell.routes import _entry
+from tests.support.pip import WHEELS, installed
 from tests.unit.metering.exports.books import Books, receiver_of
 from tests.unit.metering.world import World, batch, envelope, live, usage
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("clickhouse")]
 
 ROOT: Final = Path(__file__).parents[2]
 HERE: Final = Path(__file__).parent / "clickhouse"
 DDL: Final = ROOT / "deploy" / "clickhouse" / "usage.sql"
-INSTALL_S: Final = 280
 ABSENT: Final = "CLICKHOUSE COULD NOT BE INSTALLED (chdb-core-lite, from PyPI): ITS MAPPING WAS NOT TESTED"
 
 
@@ -72,16 +69,7 @@ class Engine:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has the engine, in an environment of the test's own."""
-    home = tmp_path_factory.mktemp("clickhouse")
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    found = home / "bin" / "python"
-    wanted = ["--quiet", "--require-hashes", "--only-binary", ":all:", "--requirement", str(HERE / "requirements.txt")]
-    said = subprocess.run([found, "-m", "pip", "install", *wanted], capture_output=True, text=True, timeout=INSTALL_S)
-    if said.returncode:
-        assert os.environ.get("CI") != "true", said.stderr
-        warnings.warn(ABSENT, stacklevel=1)
-        pytest.skip(ABSENT)
-    return found
+    return installed(HERE / "requirements.txt", tmp_path_factory.mktemp("clickhouse"), *WHEELS, absent=ABSENT)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.interop.provider import API, HERE, Browser, Provider
 from tests.support.npm import installed
 from tests.unit.endpoint_api.given import BODY, Stand
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("oidc")]
 
 
 @dataclass(slots=True)

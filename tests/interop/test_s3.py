@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
-import sys
 import time
 import urllib.parse
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +16,11 @@ import pytest
 
 from tests.integration.test_model_fetch import SPAN_BYTES, Box, a_manifest
 from tests.support.held_relay import held
+from tests.support.pip import installed
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("s3")]
 
 HERE: Final = Path(__file__).parent / "s3"
-INSTALL_S: Final = 280
 DEADLINE_S: Final = 120
 ABSENT: Final = "MOTO COULD NOT BE INSTALLED (from PyPI): THE FETCH WAS NOT TESTED AGAINST ANOTHER'S S3"
 CONTENT: Final = {
@@ -46,16 +43,7 @@ class Server:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has moto, in an environment of the test's own."""
-    home = tmp_path_factory.mktemp("s3")
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    found = home / "bin" / "python"
-    wanted = ["--quiet", "--require-hashes", "--requirement", str(HERE / "requirements.txt")]
-    said = subprocess.run([found, "-m", "pip", "install", *wanted], capture_output=True, text=True, timeout=INSTALL_S)
-    if said.returncode:
-        assert os.environ.get("CI") != "true", said.stderr
-        warnings.warn(ABSENT, stacklevel=1)
-        pytest.skip(ABSENT)
-    return found
+    return installed(HERE / "requirements.txt", tmp_path_factory.mktemp("s3"), absent=ABSENT)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,14 @@ from libs.cli.profile import CATALOGUE
 from tests.e2e.local_profile import Profile, running_profile, wait_until
 from tests.e2e.test_bill_is_true import Bill, bills
 from tests.interop.sdks.calls import CALLS, LIMIT, LONG, NOT_OFFERED, SPOKEN
-from tests.support.npm import installed
+from tests.support import npm, pip
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("sdks")]
 
 SDKS: Final = Path(__file__).parent / "sdks"
 ROOT: Final = Path(__file__).parents[2]
-INSTALL_S: Final = 600
 DRIVE_S: Final = 240
+ABSENT: Final = "LANGCHAIN COULD NOT BE INSTALLED (from PyPI): NO SDK WAS TRIED"
 NAMES: Final = tuple(call.name for call in CALLS)
 LEFT: Final = "client_disconnect"
 SOUND: Final = "sound"  # The endpoint that all of them let speak, and its tier and model.
@@ -60,22 +59,6 @@ class Drove:
         if said["result"] is None:
             return NOT_OFFERED
         return "; ".join(next(call for call in CALLS if call.name == name).check(said["result"])) or "ok"
-
-
-def langchain(into: Path) -> Path:
-    """A Python that has LangChain, exactly as locked."""
-    venv.create(into, with_pip=True)
-    python = into / "bin" / "python"
-    lock = ("--require-hashes", "--requirement", str(SDKS / "langchain.txt"))
-    said = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *lock],
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_S,
-        check=False,
-    )
-    assert said.returncode == 0, said.stderr
-    return python
 
 
 def drive(driver: Driver, profile: Profile) -> Drove:
@@ -126,10 +109,11 @@ def with_sound(to: Path) -> Path:
 def drove(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drove]:
     """All three SDKs, at the same time: most of it is one minute of a rate limit."""
     base = tmp_path_factory.mktemp("sdks")
+    langchain = pip.installed(SDKS / "langchain.txt", base / "langchain", *pip.WHEELS, absent=ABSENT)
     drivers = (
         Driver("python", (sys.executable, "-m", "tests.interop.sdks.openai_python"), ROOT),
-        Driver("node", ("node", "openai_node.mjs"), installed(SDKS, base / "node")),
-        Driver("langchain", (str(langchain(base / "venv")), "-m", "tests.interop.sdks.langchain_driver"), ROOT),
+        Driver("node", ("node", "openai_node.mjs"), npm.installed(SDKS, base / "node")),
+        Driver("langchain", (str(langchain), "-m", "tests.interop.sdks.langchain_driver"), ROOT),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILLRACE_CATALOGUE_DIR", str(with_sound(base / "catalogue")))
