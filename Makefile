@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
+# Of a test that starts whole products, or installs others: a slow machine is no fault of ours.
+PATIENT := --timeout 900
 # Compiled once, not in each of the many processes that a test run starts.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
@@ -28,9 +30,9 @@ down: install ## Stop what `make up` started
 test: install ## All tests but chaos: no Docker, no cluster
 	$(BIN)/python -m pytest -q -p no:schemathesis --ignore=tests/interop
 chaos: install ## SIGKILL of every process at every stage, outages of minutes: about twelve minutes
-	$(BIN)/python -m pytest -q -m chaos
+	$(BIN)/python -m pytest -q $(PATIENT) -m chaos
 interop: install ## Somebody else's programs against ours; needs node and npm
-	$(BIN)/python -m pytest -q -m interop
+	$(BIN)/python -m pytest -q $(PATIENT) -m interop
 kube: install ## A real Kubernetes API server, built once into a cache (needs Go), and what is tested on it; or KUBECONFIG
 	$(BIN)/python -m tests.integration.kube.building
 	$(BIN)/python -m pytest -q -n 0 -m kube tests/integration/kube

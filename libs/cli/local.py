@@ -23,7 +23,7 @@ from libs.common.bus.server import find_nats_server, render_config
 from libs.common.errors import Unavailable
 
 NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # Else each look reads all certificates there are.
-READY_S: Final = 60.0  # A cold laptop starts all processes in under ten.
+READY_S: Final = 120.0  # A cold laptop starts all processes in under ten; a machine that does much else, in sixty.
 STOP_S: Final = 60.0
 END_S: Final = 15.0  # For processes whose supervisor was killed; then they are too.
 POLL_S: Final = 0.1

@@ -107,7 +107,7 @@ class Profile:
         key = self.home.twin_key.read_text().strip()
         url = json.loads(self.home.credentials.read_text())["twin_url"]
         headers = {"authorization": f"Bearer {key}"}
-        answer = httpx.request(method, f"{url}/twin/v1/{what}", json=body, headers=headers, timeout=10, verify=NO_TLS)
+        answer = httpx.request(method, f"{url}/twin/v1/{what}", json=body, headers=headers, timeout=60, verify=NO_TLS)
         document: Json = answer.raise_for_status().json()
         return document
 

@@ -14,7 +14,7 @@ import pytest
 
 from libs.common.clock import SystemClock
 from tests.e2e.conftest import BILLED, SERVED
-from tests.e2e.local_profile import Profile, wait_until
+from tests.e2e.local_profile import WAIT_S, Profile, wait_until
 from tests.e2e.test_cli import Command
 from tests.support.web import NO_TLS
 
@@ -170,7 +170,7 @@ def test_an_old_key_works_until_its_time_and_says_when_it_was_used(profile: Prof
     ends_s = datetime.fromisoformat(profile.insist("GET", f"/v1/keys/{key_id}")["expires_at"]).timestamp()
     in_overlap = (old.models().status_code, old.api())
     was_in_time = now_s() < ends_s - MARGIN_S
-    wait_until(lambda: not old.is_let_in(), "the old key outlives its overlap", timeout_s=OVERLAP_S + 10)
+    wait_until(lambda: not old.is_let_in(), "the old key outlives its overlap", timeout_s=OVERLAP_S + WAIT_S)
     refused_s = now_s()
 
     assert not was_in_time or in_overlap == (LET_IN, LET_IN)

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from libs.common.bus.tail import tail
-from tests.e2e.local_profile import Profile, running_profile, wait_until
+from tests.e2e.local_profile import WAIT_S, Profile, running_profile, wait_until
 
 CREATE: Final = (
     "endpoint-requested",
@@ -80,12 +80,12 @@ class Killer:
     def __enter__(self) -> Killer:
         """Begin to listen."""
         self._thread.start()
-        self._client = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self._client = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(WAIT_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop listening."""
-        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(WAIT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()

@@ -203,7 +203,7 @@ def is_near(heard: Heard, tokens: int) -> bool:
 
 async def tell_everything_again(scene: Scene) -> None:
     """Every batch and every event that there ever was: as it was, and once more under names that nobody has seen."""
-    publish = scene.client.jetstream(timeout=10).publish
+    publish = scene.client.jetstream(timeout=60).publish
     for number, message in enumerate((*scene.batches, *scene.provider.told)):
         await put(publish, replace(message, id=f"replayed-{number}"))
         await put(publish, disguised(message, number))

@@ -60,7 +60,7 @@ async def say(port: int, data: bytes) -> tuple[Answer, bytes]:
     try:
         writer.write(data)
         answer = await read_answer(reader)
-        rest = await asyncio.wait_for(reader.read(-1), 5)
+        rest = await asyncio.wait_for(reader.read(-1), 60)
     finally:
         writer.close()
     return answer, rest
