@@ -11,17 +11,18 @@ import pytest
 
 from tests.e2e.command import millrace
 from tests.e2e.local_profile import Profile, wait_until
-from tests.e2e.test_cli import Command
+from tests.e2e.test_cli import Command, loaded
 
 pytestmark = [pytest.mark.xdist_group("profile"), pytest.mark.chaos]
 
 NAME = "changing"
 
 
-@pytest.fixture
-def run(profile: Profile) -> Command:
+@pytest.fixture(scope="module")
+def run(profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """The command, with the shared profile."""
-    return Command(profile)
+    with loaded(profile, tmp_path_factory.mktemp("said")) as command:
+        yield command
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -42,13 +44,20 @@ class Command:
         return lines
 
 
+@contextmanager
+def loaded(profile: Profile, scratch: Path) -> Iterator[Command]:
+    """The same for many commands: loaded once."""
+    typed = Loaded(profile.home.path, scratch)
+    yield Command(profile, typed)
+    typed.close()
+
+
 @pytest.fixture(scope="module")
 def run(profile: Profile, endpoints: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """The command, where there are endpoints."""
     assert endpoints
-    loaded = Loaded(profile.home.path, tmp_path_factory.mktemp("said"))
-    yield Command(profile, loaded)
-    loaded.close()
+    with loaded(profile, tmp_path_factory.mktemp("said")) as command:
+        yield command
 
 
 def cells(lines: list[str], name: str) -> list[str]:

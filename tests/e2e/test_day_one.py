@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import httpx
 import pytest
 
 from tests.e2e.local_profile import Profile, wait_until
-from tests.e2e.test_cli import Command
+from tests.e2e.test_cli import Command, loaded
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
 
@@ -17,9 +18,10 @@ LARGE: Final = "millrace/ngram-1-large"
 
 
 @pytest.fixture(scope="module")
-def run(rolling: Profile) -> Command:
+def run(rolling: Profile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """The command of an operator."""
-    return Command(rolling)
+    with loaded(rolling, tmp_path_factory.mktemp("said")) as command:
+        yield command
 
 
 @pytest.fixture(scope="module")

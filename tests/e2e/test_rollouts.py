@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import cycle, pairwise
 from typing import Final
 
@@ -14,7 +14,7 @@ from tests.e2e.applied import Applied
 from tests.e2e.conftest import HURRIED_DRAIN_S
 from tests.e2e.local_profile import Json, Profile, wait_until
 from tests.e2e.streams import Streams
-from tests.e2e.test_cli import Command
+from tests.e2e.test_cli import Command, loaded
 from tests.e2e.test_kills import REQUESTED, Killer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("rollouts")]
@@ -39,10 +39,11 @@ STEPS: Final = (
 ROLLS_MAX: Final = 12  # One that is killed at a step may have told the next before it is back.
 
 
-@pytest.fixture
-def run(rolling: Profile) -> Command:
+@pytest.fixture(scope="module")
+def run(rolling: Profile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """The command of an operator."""
-    return Command(rolling)
+    with loaded(rolling, tmp_path_factory.mktemp("said")) as command:
+        yield command
 
 
 def _update(profile: Profile, endpoint: str, **spec: str) -> str:
