@@ -90,8 +90,8 @@ def line(event: Mapping[str, Any]) -> Text:
     words = (f"{name}={_short(value)}" for name, value in said.items() if name not in SAID_ELSEWHERE and _says(value))
     return Text.assemble(
         (f"{event['stream_sequence']:>6} {str(event.get('time', ''))[11:23]} ", "dim"),
-        (str(event.get("type", "?")), "bold"),
-        f" {event.get('subject', '')} ",
+        (_short(event.get("type", "?")), "bold"),
+        f" {_short(event.get('subject', ''))} ",
         (" ".join(words), "dim"),
     )
 
@@ -101,4 +101,5 @@ def _says(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    """Text as it is, unless a terminal would do something else with it than show it."""
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, separators=(",", ":"))

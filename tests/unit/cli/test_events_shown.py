@@ -29,6 +29,15 @@ def test_a_dead_letter_is_shown_with_its_reason_whatever_is_in_it(body: bytes) -
     assert "dead_reason=invalid: nonsense" in line(event).plain
 
 
+def test_what_a_terminal_would_obey_is_shown_as_json() -> None:
+    event = document(stored(json.dumps({"word": "\x1b[2J\x1b]0;owned\x07", "plain": "é ok"}).encode()))
+
+    shown = line({**event, "subject": "ep\x1b[2J"}).plain
+
+    assert "\x1b" not in shown
+    assert "plain=é ok" in shown
+
+
 def test_a_file_gets_all_of_a_long_line_and_a_terminal_its_beginning() -> None:
     text = line(document(stored(json.dumps({"word": "x" * 500}).encode())))
     seen, file = io.StringIO(), io.StringIO()
