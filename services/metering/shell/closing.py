@@ -17,7 +17,9 @@ from libs.common.events.event import Internal
 from libs.common.ids import event_id
 from libs.common.runner import Owned, Runner
 from libs.common.store.port import Store, Sum
+from libs.common.units import DAY_MS
 from services.metering.core.accounts import is_unbilled
+from services.metering.core.intake import AGE_MAX_MS
 from services.metering.core.periods import Books, Period, period_of, refuse_early, refuse_gap
 from services.metering.core.statement import (
     Closed,
@@ -34,9 +36,9 @@ BOOKS: Final = "books"
 LEDGER: Final = "ledger"  # The only key of the books.
 STATEMENT: Final = "statement"
 BEFORE_ALL: Final = "before"
-EARLIER_MAX: Final = (
-    120  # Closed periods whose late entries are still billed: ten years of months, four months of days.
-)
+# Closed periods whose late entries are still billed: as many days as an entry may come late, and a month in which
+# nobody closes one. What is left out would be in the ledger, and in no statement ever.
+EARLIER_MAX: Final = AGE_MAX_MS // DAY_MS + 31
 
 
 class Closing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from libs.common.errors import Conflict, Invalid
 from libs.common.events.endpoint import Stage
 from libs.common.store.memory import MemoryStore
-from libs.common.units import HOUR_MS
+from libs.common.units import DAY_MS, HOUR_MS
 from services.metering.core.periods import LATE_H, period_of
 from services.metering.core.statement import Statement, broken
 from services.metering.core.windows import Windows
@@ -141,6 +142,20 @@ def test_what_is_older_than_the_first_closed_period_is_billed_by_the_next() -> N
     statements = [*statements, *closing(world).close("2027-01-17")]
 
     assert {each.corrects.split("/")[0] for each in statements[1].lines} == {"before"}
+    assert stated(statements) == ledger(world)
+
+
+def test_what_comes_as_late_as_it_may_is_billed_where_days_are_closed() -> None:
+    world = World()
+    served(world, 0, "r1")
+    first = DAYS[0].start_ms
+    names = [f"{datetime.fromtimestamp((first + day * DAY_MS) / 1000, UTC):%Y-%m-%d}" for day in range(140)]
+    world.clock.advance(140 * DAY_MS + LATE_MS)
+    statements = [each for name in names[:-1] for each in closing(world).close(name)]
+
+    served(world, 1, "late")  # Over four months ago.
+    statements += closing(world).close(names[-1])
+
     assert stated(statements) == ledger(world)
 
 
