@@ -208,18 +208,19 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
 
     def _learn(self, key: str, state: S, observed: Internal, news: News = ()) -> S:
         """Take an observation in, unless it is the one taken in last: a record at rest writes nothing."""
-        seen = f"{observed.kind} {observed.model_dump_json()}"
+        said = observed.model_dump_json()
+        seen = f"{observed.kind} {said}"
         if self._last_seen.get(key) == seen:
             return state
-        state = self._take(key, observed, news)
+        state = self._take(key, observed, said, news)
         self._last_seen[key] = seen
         return state
 
-    def _take(self, key: str, event: Internal, news: News) -> S:
+    def _take(self, key: str, event: Internal, said: str, news: News) -> S:
         now_ms = self._clock.now_ms()
         record = self._store.load(self._runner.owned.kind, key)
         version = record.version if record else 0
-        cause = event_id(f"{self._runner.owned.kind}|{key}|{version}", event.model_dump_json(), 0)
+        cause = event_id(f"{self._runner.owned.kind}|{key}|{version}", said, 0)
         envelope = Envelope(cause, event, subject=key, time_ms=now_ms)
         others = [(runner, other, replace(envelope, data=told)) for runner, other, told in news]
         state: S = take_all([(self._runner, key, envelope), *others])[0]
