@@ -20,12 +20,11 @@ def headers_of(attributes: Mapping[str, str]) -> dict[str, str]:
 
 def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
     """The attributes in headers, by their names in lower case."""
-    lowered = ((name.lower(), value) for name, value in headers.items())
-    return {name[3:]: _plain(value) for name, value in lowered if name.startswith("ce-")}
-
-
-def _plain(value: str) -> str:
-    return unquote(value) if "%" in value else value
+    return {
+        name[3:].lower(): unquote(value) if "%" in value else value
+        for name, value in headers.items()
+        if name[:3].lower() == "ce-"
+    }
 
 
 def _escaped(value: str) -> str:
