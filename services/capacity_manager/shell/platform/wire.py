@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from pydantic_core import from_json
 
 from libs.common.errors import Invalid, Unavailable
 from services.capacity_manager.core.reasons import Reason
@@ -138,7 +139,7 @@ class Wire:
 def json_of(answer: httpx.Response) -> Json | None:
     """The JSON object of an answer; None if it is none, or half of one."""
     try:
-        body = answer.json()
+        body = from_json(answer.content, cache_strings="keys")
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
