@@ -3,17 +3,18 @@ cluster of a kubeconfig (the `kubernetes` profile, where all endpoints live in o
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import urllib3.exceptions
 from kubernetes import config as kubeconfigs
 from kubernetes.client import ApiClient, ApiException, Configuration
+from pydantic_core import from_json
 
 from libs.common.errors import Invalid, Unavailable
 from services.runtime_deployer.core.state import Cluster
@@ -90,11 +91,14 @@ class Connections:
         headers = {"Accept": JSON, **self._authorization(client)}
         if body is not None:
             headers["Content-Type"] = content_type
-        request = client.param_serialize(
-            method, path, query_params=sorted((query or {}).items()), header_params=headers, body=body
-        )
+        url = client.configuration.host + path
+        if query:
+            url += "?" + urlencode(sorted(query.items()), quote_via=quote, safe="/")
         try:
-            response: Any = client.call_api(*request, _request_timeout=timeout_s)
+            # Past `param_serialize` and `call_api`, which take apart a body that is JSON already.
+            response: Any = client.rest_client.request(
+                method, url, headers={**client.default_headers, **headers}, body=body, _request_timeout=timeout_s
+            )
             content = response.read()
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as wrong:
             metrics.REQUESTS.labels(method=method, status="none").inc()
@@ -158,7 +162,7 @@ def _read(kubeconfig: Path, configuration: Configuration) -> None:
 def _parsed(content: bytes | str | None) -> Mapping[str, Any]:
     """The JSON object of an answer; anything else (a proxy's HTML page) tells us nothing."""
     try:
-        parsed = json.loads(content or b"{}")
+        parsed = from_json(content or b"{}", cache_strings="keys")
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
