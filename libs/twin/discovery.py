@@ -8,12 +8,15 @@ from typing import Final
 from libs.twin.kinds import Kind
 from libs.twin.objects import Json
 
+STEPS_MAX: Final = 3  # Of such a path; almost every request has more.
 VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
 def discover(path: str, kinds: Sequence[Kind], version: str) -> Json | None:
     """The document at ``path``; None if it is no discovery path."""
     steps = [each for each in path.split("/") if each]
+    if len(steps) > STEPS_MAX:
+        return None
     groups = sorted({each.group for each in kinds if each.group})
     match steps:
         case []:

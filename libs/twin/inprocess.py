@@ -49,8 +49,11 @@ class WorldTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request of the client."""
         body = request.read()
-        answer = ask(self._world, self._hook, request.method, str(request.url), dict(request.headers.items()), body)
-        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body, request=request)
+        # Raw: decoding a header by way of `httpx.Headers` costs more than the world takes for its answer.
+        headers = {name.decode(): value.decode() for name, value in request.headers.raw}
+        answer = ask(self._world, self._hook, request.method, str(request.url), headers, body)
+        told = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        return httpx.Response(answer.status, headers=told, content=answer.body, request=request)
 
 
 class WorldRestResponse:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # Each is there once, and every look into a store is by one of them.
 class Kind:
     """One kind of object, as its API addresses it."""
 

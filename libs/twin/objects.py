@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import pickle
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -17,7 +18,7 @@ NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' own: no vowe
 
 def clone(value: T) -> T:
     """A deep copy of JSON."""
-    copy: T = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))  # noqa: S301  # Our own; thrice as fast as code.
+    copy: T = msgspec.json.decode(msgspec.json.encode(value))  # Five times as fast as code.
     return copy
 
 
