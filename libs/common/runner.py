@@ -168,9 +168,11 @@ class Runner(Generic[S]):
         unit.enqueue(message_of(told_of(unit.seal(deed), envelope, record)))
 
     def _next(self, record: Record, decision: Decision[S]) -> Record:
-        return replace(
-            record,
+        return Record(
+            record.kind,
+            record.key,
             state=self._written.text(decision.state),
+            version=record.version,
             sequence=record.sequence + len(decision.events),
             scope=self.owned.scope(decision.state),
             label=self.owned.label(decision.state),

@@ -187,11 +187,12 @@ class MemoryStore:
 
     def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
         """Keys and times of the records whose wake-up has come."""
-        found = [
-            (each.wake_at_ms, each.key)
-            for each in self._of(kind)
-            if each.wake_at_ms is not None and each.wake_at_ms <= now_ms
-        ]
+        with self._lock:
+            found = [
+                (each.wake_at_ms, each.key)
+                for each in self.records.values()
+                if each.kind == kind and each.wake_at_ms is not None and each.wake_at_ms <= now_ms
+            ]
         return [(key, at_ms) for at_ms, key in sorted(found)[:limit]]
 
     def pending(self, limit: int) -> Sequence[Outgoing]:
