@@ -72,13 +72,14 @@ def book(meter: Meter, windows: Windows) -> Booking:
     for one, all_of_it in wanted:
         change = changed(one.booked, until(all_of_it, open_ms=open_ms, closed_ms=reach_ms), windows, again=one.again)
         again = one.again + bool(change.back)
+        is_same = (change.booked, again) == (one.booked, one.again)
         parts = (*((each, -1) for each in change.back), *((each, 1) for each in change.new))
         if isinstance(one, Node):
             entries += [line for each, sign in parts for line in _lines(meter, one, each, sign)]
-            nodes.append(replace(one, booked=change.booked, again=again))
+            nodes.append(one if is_same else replace(one, booked=change.booked, again=again))
         else:
             entries += [_line(meter, one, each, sign) for each, sign in parts]
-            things.append(replace(one, booked=change.booked, again=again))
+            things.append(one if is_same else replace(one, booked=change.booked, again=again))
     after = replace(
         meter, nodes=tuple(nodes), things=replace(meter.things, booked=_kept(meter, things)), booked_ms=reach_ms
     )
@@ -107,7 +108,7 @@ def sales_of(meter: Meter) -> tuple[Sale, ...]:
     for each in meter.sales:
         if not found:
             found.append(replace(each, since_ms=0))  # Nothing was held before somebody asked for it.
-        elif replace(found[-1].sold, generation=each.sold.generation) != each.sold:
+        elif found[-1].sold.what != each.sold.what:
             found.append(replace(each, since_ms=max(each.since_ms, found[-1].since_ms)))
     return tuple(found)
 

@@ -41,6 +41,12 @@ class Dimensions:
         """The account of the endpoint's requests, and the beginning of its others."""
         return root_of(tenant=self.tenant_id, project=self.project_id, endpoint=self.endpoint_id)
 
+    @property
+    def what(self) -> tuple[str, ...]:
+        """All but the generation: two requests that say the same of it sell the same."""
+        whose = (self.tenant_id, self.project_id, self.endpoint_id)
+        return (*whose, self.model, self.tier, self.region, self.tenancy)
+
 
 @dataclass(frozen=True, slots=True)
 class Sale:
