@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -10,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
 
-from libs.twin.answers import Response
+from libs.twin.answers import Response, encode
 from libs.twin.world import World
 
 MUTATING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -33,7 +32,8 @@ def ask(world: World, hook: Hook | None, method: str, url: str, headers: Mapping
     mutating = hook is not None and method in MUTATING
     if hook is not None and mutating:
         hook.before(method, path)
-    answer = world.request(method, path, dict(parse_qsl(parts.query, keep_blank_values=True)), headers, body)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True)) if parts.query else {}
+    answer = world.request(method, path, query, headers, body)
     if hook is not None and mutating:
         hook.after(method, path, answer.status)
     return answer
@@ -120,4 +120,4 @@ def _encoded(body: object) -> bytes:
         return b""
     if isinstance(body, bytes):
         return body
-    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return body.encode() if isinstance(body, str) else encode(body)

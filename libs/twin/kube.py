@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from libs.twin import address, kinds
+from libs.twin import kinds
 from libs.twin.answers import ApiError, Response, answer, no_such_path, unavailable
 from libs.twin.cluster import Cluster
 from libs.twin.discovery import discover
@@ -40,7 +40,7 @@ class KubeFacade:
         found = discover(path, kinds.CLUSTER_KINDS, self._options.kubernetes_version)
         if found is not None:
             return answer(found)
-        target = address.parse(path, self.rest.kinds)
+        target = self.rest.address(path)
         if target.kind is kinds.PODS and target.subresource == "eviction" and method == "POST":
             return self._evict(target.namespace, target.name)
         if target.kind is kinds.PODS and target.subresource == "log":
@@ -53,7 +53,7 @@ class KubeFacade:
     def proxied(self, path: str, query: Mapping[str, str]) -> PodTarget | None:
         """The pod that a proxy path leads to; None for any other path. Raises 404 or 503."""
         try:
-            target = address.parse(path, self.rest.kinds)
+            target = self.rest.address(path)
         except ApiError:
             return None
         if target.kind is not kinds.PODS or target.subresource != "proxy":

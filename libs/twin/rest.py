@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 from libs.twin import address, bodies
@@ -22,6 +23,7 @@ from libs.twin.watching import Watch
 Query = Mapping[str, str]
 Headers = Mapping[str, str]
 CREATED = 201
+ADDRESSES_MAX = 1024  # Kept parsed.
 PARTIAL = "as=PartialObjectMetadataList"
 
 
@@ -51,13 +53,15 @@ class Rest:
     ) -> None:
         self.store = store
         self._sight = sight or Sight(store)
-        self.kinds = {(each.group, each.version, each.plural): each for each in kinds}
+        served = {(each.group, each.version, each.plural): each for each in kinds}
+        # Clients ask for few things, each again and again, and on its way a request is taken apart by several.
+        self.address = lru_cache(ADDRESSES_MAX)(lambda path: address.parse(path, served))
         self._rules = rules
         self._now_ms = now_ms
 
     def request(self, method: str, path: str, query: Query, headers: Headers, body: bytes) -> Response:
         """Answer one request. Raises ApiError."""
-        target = address.parse(path, self.kinds)
+        target = self.address(path)
         if target.subresource and target.subresource not in target.kind.subresources:
             raise no_such_path()
         if not target.name:
@@ -66,7 +70,7 @@ class Rest:
 
     def watch(self, path: str, query: Query) -> Watch:
         """Start to watch a collection. Raises ApiError."""
-        target = address.parse(path, self.kinds)
+        target = self.address(path)
         match = _match(query)
         if target.name:
             name, other = target.name, match
