@@ -93,9 +93,10 @@ class Customers:
     def endpoints(self) -> Sequence[Endpoint]:
         """Every endpoint there ever was, as endpoint-api has it."""
         host = self._sim.hosts[Owner.ENDPOINT_API]
-        store, endpoints = host.store, host.runner("endpoint")
+        store = host.store
         if len(store.rows) == self._commits:  # Each commit has its row.
             return self._endpoints
+        endpoints = host.runner("endpoint")
         for (kind, key), record in store.records.items():
             if kind == "endpoint" and self._known.get(key, (0, None))[0] != record.version:
                 self._known[key] = (record.version, endpoints.parse(record))

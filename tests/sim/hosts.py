@@ -6,7 +6,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -82,7 +82,8 @@ class Host:
         """Be born: build everything from what was committed."""
         self.boots += 1
         self.bus = MemoryBus(self.sim.broker)
-        self.service = self.make(self)
+        service = self.make(self)
+        self.service = replace(service, read=self.sim.readings.by(service.read))
         for consumer in self.consumers:
             self.bus.subscribe(consumer, self.service.deliver)
         self.watch()

@@ -41,13 +41,14 @@ class Told:
 
     def __init__(self, simulation: Simulation) -> None:
         self._stream = simulation.broker.streams[EVT]
+        self._read = simulation.readings.by(from_wire)
         self.events: list[Envelope] = []
         self.finished: list[str] = []
 
     def catch_up(self) -> None:
         """Read what came since the last look."""
         for message in self._stream[len(self.events) :]:
-            envelope = from_wire(message.headers, message.body)
+            envelope = self._read(message.headers, message.body)
             self.events.append(envelope)
             if isinstance(envelope.data, OperationFinished):
                 self.finished.append(envelope.data.operation_id)

@@ -26,6 +26,7 @@ from tests.sim.customers import Customers
 from tests.sim.faults import Crash, Faults
 from tests.sim.hosts import WINDOW_MS, Host, hosts, runtime_templates
 from tests.sim.looks import Checker, Violation
+from tests.sim.reading import Readings
 from tests.sim.serving import Traffic
 
 COMING_STEPS: Final = 100  # Enough for two endpoints to come and to be changed, with room for trouble.
@@ -50,6 +51,7 @@ class Simulation:
         self.clock = ManualClock()
         self.faults_drawn = self.faults = Faults.drawn(self.chance)
         self.broker = MemoryBroker(self.clock)
+        self.readings = Readings()
         self.limits = Limits()  # Of budgets; nobody sets any unless a story does.
         self.templates = runtime_templates()
         self.twin: Twin = twin_of(self)
