@@ -215,4 +215,7 @@ def _of_disk(wrong: OSError) -> FetchFailed:
         return FetchFailed(
             Reason.DISK_TOO_SMALL, f"the volume is full ({wrong.strerror}): give it more, or evict a model"
         )
-    return FetchFailed(Reason.INVALID, f"the volume can't be used: {wrong.strerror or wrong}: {wrong.filename or ''}")
+    what = f"the volume can't be used: {wrong.strerror or wrong}: {wrong.filename or ''}"
+    if wrong.errno in (errno.EACCES, errno.EPERM):
+        what += f": user {os.getuid()} must be able to write there; on a node, its image makes the directory so"
+    return FetchFailed(Reason.INVALID, what)

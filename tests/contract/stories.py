@@ -280,7 +280,7 @@ def stored() -> Stage:
     with_volume = replace(shipped["vllm@1"], claim=shipped["vllm-openai@1"].claim)
     stage.sim.templates = {**shipped, "vllm@1": with_volume}
     stage.sim.hosts[Owner.RUNTIME_DEPLOYER].boot()
-    endpoint_id = stage.create()
+    endpoint_id = stage.create(spec={**SPEC, "template": "vllm@1"})
     stage.until_stage(endpoint_id, "ready")
     stage.end(endpoint_id)
     return stage
@@ -293,7 +293,7 @@ def cached() -> Stage:
     with_cache = replace(shipped["vllm@1"], claim=shipped["vllm-openai@2"].claim, cache=shipped["vllm-openai@2"].cache)
     stage.sim.templates = {**shipped, "vllm@1": with_cache}
     stage.sim.hosts[Owner.RUNTIME_DEPLOYER].boot()
-    endpoint_id = stage.create()
+    endpoint_id = stage.create(spec={**SPEC, "template": "vllm@1"})
     stage.until_stage(endpoint_id, "ready")
     stage.ask("PATCH", f"/v1/endpoints/{endpoint_id}", {"spec": {"scaling": {"min": 2, "max": 2}}})
     stage.until(lambda: stage.ask("GET", f"/v1/endpoints/{endpoint_id}")["status"]["replicas"]["ready"] == 2)

@@ -87,7 +87,7 @@ def _catalogue(to: Path) -> Path:
     shutil.copytree(ROOT / "deploy" / "catalogue", to)
     tiers = yaml.safe_load((to / "tiers.yaml").read_text())
     for tier in tiers["tiers"]:
-        tier["runtime_templates"] = [*tier["runtime_templates"], *MORE_TEMPLATES]
+        tier["runtime_templates"] = list(dict.fromkeys((*tier["runtime_templates"], *MORE_TEMPLATES)))
     (to / "tiers.yaml").write_text(yaml.safe_dump(tiers))
     return to
 

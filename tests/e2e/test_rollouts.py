@@ -181,12 +181,12 @@ def test_new_replicas_that_fail_what_they_are_asked_are_rolled_back_and_the_old_
 def test_a_rollout_stands_still_while_it_is_paused_and_comes_to_its_end_when_it_is_resumed(
     rolling: Profile, run: Command
 ) -> None:
-    endpoint = rolling.create("paused", min_replicas=CANARIES)
+    endpoint = rolling.create("paused", min_replicas=CANARIES, template="vllm@1")
     rolling.wait_for_stage(endpoint, "ready")
     wait_until(lambda: rolling.endpoint(endpoint)["status"]["replicas"]["ready"] == CANARIES, "not all are ready")
     before = _models(run, "paused")
 
-    asked = _update(rolling, endpoint, template="vllm@3")  # Whose engines answer to the endpoint's own name.
+    asked = _update(rolling, endpoint, template="vllm@4")  # Whose engines answer to the endpoint's own name.
     held = rolling.insist("POST", f"/v1/operations/{asked}/pause")  # At once: a command takes a moment to start.
     other = rolling.create("meanwhile")  # From nothing to ready: longer than any step of the rollout.
     rolling.wait_for_stage(other, "ready")

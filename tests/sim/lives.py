@@ -74,7 +74,8 @@ class _Applied:
             if isinstance(each.data, EndpointRequested)
             and (each.subject, each.generation) == (name_of(deployment), generation)
         ]
-        runs = deployment["spec"]["template"]["metadata"]["annotations"][MODEL]
+        served = deployment["spec"]["template"]["metadata"]["annotations"][MODEL]
+        runs = str(served).removesuffix(f"@{name_of(deployment)}")  # Engines that answer to an endpoint's own name.
         return "" if runs in asked else f"runs {runs} for generation {generation}, which asked for {asked}"
 
 

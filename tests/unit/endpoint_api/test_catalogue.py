@@ -26,7 +26,7 @@ def test_an_accepted_spec_is_pinned_to_what_the_catalogue_says() -> None:
     assert placement.node_type == "metal3.gpu-h100"
     assert (placement.gpus_per_node, placement.gpus_per_replica) == (8, 4)
     assert placement.cluster_template == "inference-h100@1.0.0"
-    assert placement.runtime_template == "vllm@1"
+    assert placement.runtime_template == "vllm@4"
     assert placement.model_digest.startswith("sha256:")
 
 
