@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from rich.table import Table
@@ -21,11 +22,15 @@ def caches(output: Output = OUTPUT) -> None:
 
     Of the local profile, or of the service whose MILLRACE_ settings are in the environment. Nothing is changed.
     """
-    silent = "runtime-deployer's records can't be read"
-    found = reported(PROGRAM, env=environment(), within_s=READ_S_MAX, silent=silent)
+    found = told(environment())
     show(output, found, lambda: places(found["caches"]))
     if output is Output.TABLE and found["caches"]:
         console.print("", models(found["caches"]), sep="\n")
+
+
+def told(env: Mapping[str, str]) -> Json:
+    """What runtime-deployer, whose settings are in ``env``, has of its caches."""
+    return reported(PROGRAM, env=env, within_s=READ_S_MAX, silent="runtime-deployer's records can't be read")
 
 
 def places(found: list[Json]) -> Table | str:

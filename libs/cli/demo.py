@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from contextlib import aclosing
 from typing import Any, Final
 
 import httpx
 
-from libs.cli import local, stages
+from libs.cli import caches, local, stages
 from libs.cli.client import Client, Credentials, Refused
 from libs.cli.output import console, table
-from libs.cli.profile import Home, LocalSettings
+from libs.cli.profile import Home, LocalSettings, database_url
 from libs.cli.usage_tables import usage_table
+from libs.client.endpoints import POLL_S
 from libs.common import keys
 from libs.common.bus.tail import Stored, tail
 from libs.common.errors import MillraceError
+from libs.common.events.event import Owner
 from libs.common.ids import SystemEntropy
 
 NAME: Final = "demo"
@@ -32,6 +35,7 @@ SPEC: Final = {
 }
 PROMPT: Final = "Tell me what a millrace is for."
 MAX_TOKENS: Final = 48
+REPLICAS: Final = 2
 WAIT_S: Final = 120.0
 SETTLE_S: Final = 1.0
 USAGE: Final = "mr.v1.evt.metering.usage-recorded.>"
@@ -43,7 +47,7 @@ def run(home: Home, settings: LocalSettings) -> None:
     _say("Starting everything on this machine")
     local.up(home, settings, progress=lambda line: console.print(f"[green]✓[/] {line}"))
     try:
-        _show(home)
+        _show(home, settings)
     finally:
         if not was_up:
             _say("Stopping everything")
@@ -51,7 +55,7 @@ def run(home: Home, settings: LocalSettings) -> None:
             console.print("[green]✓[/] stopped")
 
 
-def _show(home: Home) -> None:
+def _show(home: Home, settings: LocalSettings) -> None:
     credentials = Credentials.read(home)
     client = Client(credentials)
     _say(f"A customer asks for an endpoint: {SPEC['model']} on {SPEC['tier']} in {SPEC['region']}")
@@ -60,6 +64,7 @@ def _show(home: Home) -> None:
     endpoint = stages.watch(client.api, NAME, until=frozenset({"ready", "failed"}), timeout_s=WAIT_S)
     _require(endpoint["status"]["stage"] == "ready", f"the endpoint is {endpoint['status']['stage']}")
 
+    _second_replica(home, settings, client, endpoint["id"])
     answered = _chat(client)
     _wrong_key(client)
     _bill(client, credentials, endpoint["id"], answered)
@@ -68,6 +73,27 @@ def _show(home: Home) -> None:
     client.api.endpoints.delete(endpoint["id"])
     stages.watch(client.api, endpoint["id"], until=frozenset({"deleted"}), timeout_s=WAIT_S)
     _nothing_left(home, client, endpoint["id"])
+
+
+def _second_replica(home: Home, settings: LocalSettings, client: Client, endpoint_id: str) -> None:
+    """Its node has the model by now; what the cache says of itself is what the fetches there listed."""
+    _say("Load is expected: a second replica, beside the first, has its model from the node's cache")
+    client.api.endpoints.scale(NAME, {"min": REPLICAS})
+    with console.status("waiting for the second replica"):
+        _wait_for_replicas(client)
+    env = {**os.environ, "MILLRACE_DATABASE_URL": database_url(home, settings, Owner.RUNTIME_DEPLOYER)}
+    found = [each for each in caches.told(env)["caches"] if endpoint_id in str(each)]
+    console.print(caches.places(found))
+    console.print("", caches.models(found), sep="\n")
+    hits = [(each["misses"], each["hits"]) for each in found]
+    _require(hits == [(1, 1)], f"one download and one hit were to be seen, not {hits}")
+
+
+def _wait_for_replicas(client: Client) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while client.api.endpoints.get(NAME)["status"]["replicas"]["ready"] < REPLICAS:
+        _require(time.monotonic() < deadline_s, f"{REPLICAS} replicas are not ready after {WAIT_S:.0f} s")
+        time.sleep(POLL_S)
 
 
 def _chat(client: Client) -> int:

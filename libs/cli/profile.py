@@ -22,6 +22,7 @@ from libs.common.signing import Ed25519Signer, new_signing_key
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 DEFAULT_SETTINGS: Final = DEPLOY / "local" / "local.toml"
 CATALOGUE: Final = DEPLOY / "catalogue"
+MODELS: Final = DEPLOY / "local" / "models"  # Where weights are in the simulated cloud; of others nothing is fetched.
 
 
 class _Part(BaseModel):
@@ -167,6 +168,11 @@ class Home:
         return self.path / "key-snapshot.pub.pem"
 
     @property
+    def catalogue(self) -> Path:
+        """What is sold here: the catalogue that comes with it, and where the simulated cloud has weights."""
+        return self.path / "catalogue"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.path / "logs"
@@ -199,8 +205,17 @@ class Home:
             "operator_key": operator_key,
         }
         write_private(self.credentials, json.dumps(document, indent=2))
+        self._write_catalogue(document["twin_url"])
         first = bootstrap_document(settings.tenant.id, settings.tenant.project, key)
         write_private(self.bootstrap, json.dumps({**first, "operator_key": operator_key}))
+
+    def _write_catalogue(self, twin_url: str) -> None:
+        """Anew at each start, so that an edit of the one that comes with it counts."""
+        (self.catalogue / "models").mkdir(parents=True, exist_ok=True)
+        for each in CATALOGUE.glob("*.yaml"):
+            (self.catalogue / each.name).write_text(each.read_text())
+        for each in MODELS.glob("*.yaml"):
+            (self.catalogue / "models" / each.name).write_text(each.read_text().replace("{twin}", twin_url))
 
     def _kept(self, name: str) -> str | None:
         """A secret that an earlier start made."""

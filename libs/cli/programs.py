@@ -60,7 +60,7 @@ def _service(home: Home, settings: LocalSettings, service: Owner) -> Program:
 def _own_settings(home: Home, settings: LocalSettings) -> dict[Owner, dict[str, str]]:
     ports, templates = settings.ports, os.environ.get("MILLRACE_RUNTIME_TEMPLATES_DIR")
     twin = f"http://127.0.0.1:{ports.twin}"
-    catalogue = {"MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE))}
+    catalogue = {"MILLRACE_CATALOGUE_DIR": os.environ.get("MILLRACE_CATALOGUE_DIR", str(home.catalogue))}
     platform = {"MILLRACE_PLATFORM_URL": twin, "MILLRACE_PLATFORM_KEY_FILE": str(home.twin_key), **catalogue}
     return {
         Owner.ENDPOINT_API: {

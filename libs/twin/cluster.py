@@ -124,6 +124,7 @@ class Cluster:
         for each in self.pods_on(name_of(node)):
             self.store.remove(kinds.PODS, each)
         self.store.remove(kinds.NODES, node)
+        self.kubelet.fetches.forget_node(node)
 
 
 def _fewest_healthy(spec: Json, count: int) -> int:

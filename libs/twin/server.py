@@ -13,6 +13,8 @@ import httpx
 from libs.common import web
 from libs.common.tasks import end
 from libs.twin.answers import ApiError, Response
+from libs.twin.hub import PREFIX as HUB
+from libs.twin.hub import Hub, Part
 from libs.twin.kube import PodTarget
 from libs.twin.watching import Watch
 from libs.twin.world import World
@@ -36,6 +38,7 @@ class TwinApp:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._hub = Hub()
         self._moved = asyncio.Condition()
         self._http = httpx.AsyncClient(timeout=PROXY_TIMEOUT, limits=httpx.Limits(max_connections=None))
 
@@ -48,6 +51,9 @@ class TwinApp:
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
         body = await _body(receive)
         if body is None:
+            return
+        if path.startswith(HUB):
+            await self._lend(self._hub.open(path, headers, is_spoiled=self._world.faults.digest_mismatch), send)
             return
         self._world.advance()
         try:
@@ -112,6 +118,17 @@ class TwinApp:
         except httpx.HTTPError as wrong:
             error = ApiError(503, "ServiceUnavailable", f"error trying to reach service: {wrong}")
             await _send(send, error.response())
+
+    async def _lend(self, found: Response | Part, send: Send) -> None:
+        if isinstance(found, Response):
+            await _send(send, found)
+            return
+        names = [(name.encode(), value.encode()) for name, value in found.head.headers.items()]
+        await send({"type": "http.response.start", "status": found.head.status, "headers": names})
+        for block in found.blocks():
+            await self._hub.wait(len(block))
+            await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def serve(world: World, *, host: str, port: int) -> None:

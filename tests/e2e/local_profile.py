@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import pytest
 
 from libs.cli import local
 from libs.cli.client import Client, Credentials
-from libs.cli.profile import Home, LocalSettings, Ports, ServicesPart, TwinPart
+from libs.cli.profile import CATALOGUE, Home, LocalSettings, Ports, ServicesPart, TwinPart
 from tests.support.ports import free_port
 from tests.support.web import NO_TLS
 
@@ -139,15 +140,18 @@ def wait_until(holds: Callable[[], bool], otherwise: str, *, timeout_s: float = 
 
 @contextmanager
 def running_profile(path: Path, *, time_scale: float = 0.01, tokens_per_second: float = 200.0) -> Iterator[Profile]:
-    """Bring the profile up on free ports, and down again."""
+    """Bring the profile up on free ports, and down again; its downloads are simulated, as `make demo`'s are not."""
     home = Home(path)
     settings = LocalSettings(
         ports=free_ports(),
         twin=TwinPart(time_scale=time_scale, tokens_per_second=tokens_per_second),
         services=ServicesPart(confirm_gone_s=0.5, window_s=5),
     )
+    sold = os.environ.get("MILLRACE_CATALOGUE_DIR", str(CATALOGUE))
     try:
-        local.up(home, settings, progress=lambda _line: None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MILLRACE_CATALOGUE_DIR", sold)
+            local.up(home, settings, progress=lambda _line: None)
         yield Profile(home)
     finally:
         local.down(home)

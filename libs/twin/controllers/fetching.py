@@ -17,7 +17,7 @@ from libs.twin.controllers.caching import Caches, node_place
 from libs.twin.controllers.launching import FETCH_IMAGE, init_course, init_of
 from libs.twin.controllers.pod_run import PodRun
 from libs.twin.engines_port import Engines, Launch
-from libs.twin.objects import Json
+from libs.twin.objects import Json, uid_of
 from libs.twin.options import Faults, TwinOptions
 from libs.twin.store import Store
 
@@ -96,7 +96,7 @@ class Fetches:
         root = self._engines.volumes()
         command = container.get("command") or ()
         if container.get("restartPolicy") == "Always":
-            self._hold(root if HOLD_MODULE in command else None, begun)
+            self._hold(root if HOLD_MODULE in command and _is_fetched(pod) else None, begun)
         elif root is None or FETCH_MODULE not in command:
             self._simulate(begun)
         else:
@@ -187,6 +187,12 @@ class Fetches:
         if root is not None:
             shutil.rmtree(_own(root, run), ignore_errors=True)
 
+    def forget_node(self, node: Json) -> None:
+        """The machine is gone, with its disks."""
+        root = self._engines.volumes()
+        if root is not None:
+            shutil.rmtree(root / "nodes" / uid_of(node), ignore_errors=True)
+
 
 def tail(text: str, lines: str) -> str:
     """The last lines of a log, as `tailLines` asks."""
@@ -196,6 +202,11 @@ def tail(text: str, lines: str) -> str:
 def _simulated_bytes(elapsed_ms: int, options: TwinOptions) -> int:
     whole_ms = options.scaled(SECOND_MS)
     return elapsed_ms * options.download_bytes_per_s // whole_ms if whole_ms else 0
+
+
+def _is_fetched(pod: Json) -> bool:
+    """Whether the pod's model is brought by the real program."""
+    return any(FETCH_MODULE in (each.get("command") or ()) for each in init_of(pod))
 
 
 def _own(root: Path, run: PodRun) -> Path:

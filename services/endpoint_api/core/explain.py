@@ -106,13 +106,24 @@ def download_of(endpoint: Endpoint) -> Download | None:
 def past_of(endpoint: Endpoint, stage: Stage) -> str:
     """What is worth knowing of a stage that is past; empty if nothing is."""
     is_download = stage is Stage.DOWNLOADING_MODEL and endpoint.facts.holds(Fact.MODEL_DOWNLOADED)
-    return FROM_CACHE if is_download and endpoint.fetched_bytes == 0 else ""
+    if not is_download or endpoint.fetched_bytes is None:
+        return ""
+    return _fetched(endpoint.fetched_bytes) if endpoint.fetched_bytes else FROM_CACHE
+
+
+def _fetched(fetched_bytes: int) -> str:
+    unit, name = _unit(fetched_bytes)
+    return f"{fetched_bytes / unit:.1f} {name} were downloaded, the digest is right"
 
 
 def _downloading(download: Download) -> str:
     done, total = download.bytes_done, download.bytes_total
-    unit, name = (GIB, "GiB") if total >= GIB else (MIB, "MiB")
+    unit, name = _unit(total)
     return f"{round(100 * done / total)} % of the model is there, {done / unit:.1f} of {total / unit:.1f} {name}"
+
+
+def _unit(size_bytes: int) -> tuple[int, str]:
+    return (GIB, "GiB") if size_bytes >= GIB else (MIB, "MiB")
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,9 +117,14 @@ def test_what_fits_no_gpu_is_refused_at_the_door_and_nothing_is_claimed(dry_run:
 
 
 @pytest.mark.parametrize(
-    ("fetched_bytes", "said"), [(0, "the model was in the cache: nothing was downloaded"), (7, ""), (None, "")]
+    ("fetched_bytes", "said"),
+    [
+        (0, "the model was in the cache: nothing was downloaded"),
+        (GIB // 2, "512.0 MiB were downloaded, the digest is right"),
+        (None, ""),
+    ],
 )
-def test_a_model_that_a_cache_had_is_said_of_its_download(fetched_bytes: int | None, said: str) -> None:
+def test_what_was_downloaded_is_said_and_that_nothing_was(fetched_bytes: int | None, said: str) -> None:
     stand = Stand()
     made = stand.api.endpoints.create(Ask(a_caller(), "c", "c"), name="chat", spec=SPEC)
     assert isinstance(made, OperationView)
