@@ -14,7 +14,7 @@ from libs.common.events.usage import Meter
 from services.endpoint_api.core.state import Outcome
 from services.metering.core.windows import Windows
 from services.metering.shell.audit import audit
-from tests.sim import lives
+from tests.sim import lives, naming
 from tests.sim.hosts import WINDOW_MS, RouterHost
 from tests.sim.looks import Checker, Told, claim_gpus, claims, clusters
 from tests.sim.serving import under_by
@@ -45,6 +45,7 @@ def checkers(simulation: Simulation) -> Sequence[Checker]:
         Checker(BILL_IS_TRUE, billed.nobody_pays_too_much, billed.is_true),
         Checker(COMMANDS_END, partial(ends_only_once, told), partial(commands_end, told)),
         *lives.checkers(told),
+        *naming.checkers(),
     )
 
 

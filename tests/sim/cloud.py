@@ -1,4 +1,4 @@
-"""The simulated cloud of a run: the twin, and engines of which some are no good."""
+"""The simulated cloud of a run: the twin, engines of which some are no good, and what DNS says."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from libs.twin.engines_port import Launch
 from libs.twin.fake_engines import FakeEngines
 from libs.twin.options import TwinOptions
 from libs.twin.world import World as Twin
+from services.endpoint_api.core.domains import proof_of, record_of
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
 
 ACCESS_KEY: Final = "twin-access-key"
 ODD_MODEL: Final = "millrace/ngram-1-large"  # In some seeds it never loads.
+DOMAIN: Final = "acme.example"
 TIME_SCALE: Final = 0.005  # An endpoint comes up within a few tens of steps.
 
 
@@ -35,3 +37,11 @@ class Engines(FakeEngines):
         is_odd = any(ODD_MODEL in word for word in (*launch.command, *launch.args))
         self.exit_on_start = 1 if is_odd and self._sim.faults_drawn.model_broken else None
         super().start(launch, now_ms)
+
+
+class Zones:
+    """What DNS says: one domain is the customers', nobody else proved any."""
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The proof, where it is looked for."""
+        return (proof_of(DOMAIN, "acme"),) if name == record_of(DOMAIN) else ()

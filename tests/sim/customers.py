@@ -12,6 +12,7 @@ from libs.common.ids import OperationId, ProjectId, TenantId
 from services.endpoint_api.core.caller import Ask, Caller
 from services.endpoint_api.core.state import Endpoint
 from services.endpoint_api.core.status import OperationView
+from tests.sim import naming
 from tests.sim.hosts import ApiHost, Host
 from tests.sim.wishes import ENDED, LIES, MODELS, TONE, Wish, Wishing
 
@@ -118,12 +119,18 @@ class Customers:
         adapters = (TONE,) if chance.random() < 0.5 else ()
         model = chance.choice(MODELS)
         return EndpointSpec(
-            model=model, tier=tier, region="eu-1", scaling=scaling, adapters=adapters, template=self._template
+            model=model,
+            tier=tier,
+            region="eu-1",
+            scaling=scaling,
+            adapters=adapters,
+            template=self._template,
+            hostname=chance.choice(("", *naming.HOSTS)),
         )
 
     def _create(self, name: str, spec: EndpointSpec) -> None:
         ask = Ask(CALLER, name, f"create-{name}")
-        self._ask(Wish(f"create {name}", lambda api: api.endpoints.create(ask, name=name, spec=spec)))
+        self._ask(Wish(f"create {name}", lambda api: naming.create(api, ask, name, spec)))
 
     def _delete(self, endpoint_id: str) -> None:
         ask = Ask(CALLER, f"delete {endpoint_id}")

@@ -55,7 +55,7 @@ from services.runtime_deployer.shell.kubernetes import KubernetesClusters
 from services.runtime_deployer.shell.ports import Ports as DeployerPorts
 from services.runtime_deployer.shell.settings import TEMPLATES_DIR
 from services.runtime_deployer.shell.templates import load_templates
-from tests.sim.cloud import ACCESS_KEY
+from tests.sim.cloud import ACCESS_KEY, Zones
 
 if TYPE_CHECKING:
     from tests.sim.world import Simulation
@@ -226,7 +226,7 @@ def hosts(simulation: Simulation) -> dict[Owner, Host]:
 
 
 def _api(host: Host) -> Service:
-    ports = ApiPorts(store=host.store, clock=host.sim.clock, catalogue=_catalogue())
+    ports = ApiPorts(store=host.store, clock=host.sim.clock, catalogue=_catalogue(), dns=Zones())
     service = endpoint_api.build(ports)
     assert isinstance(host, ApiHost)
     host.api = Api(service, ports)

@@ -15,6 +15,7 @@ from services.endpoint_api.core.planning import PlanView
 from services.endpoint_api.core.state import Endpoint, Outcome
 from services.endpoint_api.core.status import OperationView
 from services.endpoint_api.shell.api import Api
+from tests.sim import naming
 from tests.sim.cloud import ODD_MODEL
 
 GOOD_MODEL: Final = "millrace/ngram-1"
@@ -51,9 +52,12 @@ class Wishing:
         return draw(endpoint)
 
     def update(self, endpoint: Endpoint) -> Wish:
-        """Another model, or other limits."""
+        """Another model, another host name, or other limits."""
         changes: dict[str, JsonValue] = {"limits": {"requests_per_minute": self._chance.choice((100, 1_000, 10_000))}}
-        if self._chance.random() < 0.7:
+        toss = self._chance.random()
+        if toss < 0.1:
+            changes = {"hostname": self._chance.choice((None, *naming.HOSTS))}
+        elif toss < 0.7:
             changes = {"model": self._chance.choice(MODELS)}
         elif endpoint.spec is not None and not endpoint.spec.adapters:
             changes = {"adapters": [TONE.model_dump(mode="json")]}
