@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from libs.cli.client import api
-from libs.cli.output import OUTPUT, Output, card, console, one_line_errors, show, table
+from libs.cli.client import Json, api
+from libs.cli.output import OUTPUT, Output, card, console, moment, one_line_errors, show, table
 
 app = typer.Typer(no_args_is_help=True, help="Domains of your own, for endpoints with `--hostname`.")
 
@@ -22,6 +22,7 @@ def show_(domain: Name, output: Output = OUTPUT) -> None:
     rows = [
         ("domain", found["domain"]),
         ("verified", found["verified_at"] or "no; make the record, then `millrace domains verify`"),
+        *((("status", _standing(found)), ("proof seen", found["proof_seen_at"])) if found["verified"] else ()),
         ("record", f"{found['record_name']} TXT"),
         ("text", found["record_text"]),
     ]
@@ -41,8 +42,12 @@ def verify(domain: Name, output: Output = OUTPUT) -> None:
 def list_(output: Output = OUTPUT) -> None:
     """List the domains that are verified."""
     found = {"items": api().domains.list()}
-    rows = [(each["domain"], each["verified_at"]) for each in found["items"]]
-    show(output, found, lambda: table(("domain", "verified"), rows, whole=("domain",)) if rows else "no domains")
+    rows = [
+        (each["domain"], moment(each["verified_at"]), moment(each["proof_seen_at"]), _standing(each))
+        for each in found["items"]
+    ]
+    columns = ("domain", "verified", "proof seen", "status")
+    show(output, found, lambda: table(columns, rows, whole=columns[:3]) if rows else "no domains")
 
 
 @app.command()
@@ -51,3 +56,14 @@ def release(domain: Name) -> None:
     """Give a domain up; not while endpoints have host names below it."""
     api().domains.release(domain)
     console.print(f"{domain} is given up")
+
+
+def _standing(found: Json) -> str:
+    """What it says, and until when something may be done about it."""
+    match found["status"]:
+        case "lapsing":
+            return f"lapsing: its record is gone; put it back before {moment(found['lapses_at'])}"
+        case "lapsed":
+            return "lapsed: its record is gone; whoever proves it has it"
+        case other:
+            return str(other)

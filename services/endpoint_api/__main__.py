@@ -85,6 +85,7 @@ def assemble(settings: Settings) -> Process:
         settings.stages_poll_s,
     )
     learn = partial(_count_for_ever, _all_of(api.learner.run), settings.learn_poll_s)
+    prove = partial(_count_for_ever, api.proofs.run, settings.proofs_poll_s)
     bus = NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads)
     snapshots = _snapshots(service, ports, settings)
     shown = () if snapshots is None else (partial(_count_for_ever, snapshots.refresh, settings.key_snapshot_s),)
@@ -93,7 +94,7 @@ def assemble(settings: Settings) -> Process:
         bus,
         settings,
         deliver=BusDoor(service, api, ports).deliver,
-        also=[serve, count, learn, api.dispatcher.run, *_keeping(service, ports, bus, settings), *shown],
+        also=[serve, count, learn, prove, api.dispatcher.run, *_keeping(service, ports, bus, settings), *shown],
         pages=None if snapshots is None else {key_snapshot.PATH: snapshots.page},
     )
     return process

@@ -35,8 +35,10 @@ from services.capacity_manager.core.tenancy import is_pool_id
 from services.endpoint_api import service as endpoint_api
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.catalogue import Catalogue
+from services.endpoint_api.core.domains import proof_of, record_of
 from services.endpoint_api.core.identity import as_operator
 from services.endpoint_api.core.members import MemberKind
+from services.endpoint_api.core.proofs import LOOK_EVERY_MS, MISSES_MAX
 from services.endpoint_api.core.roles import Role
 from services.endpoint_api.core.shown import rfc3339
 from services.endpoint_api.shell.api import Api
@@ -51,6 +53,7 @@ from services.endpoint_api.shell.secrets import Secrets
 from services.endpoint_api.shell.sender import Sent
 from services.router.core.outside import Obstacle
 from services.router.shell.told.key_use import KeyUseReporter
+from tests.sim.cloud import DOMAIN
 from tests.sim.customers import PROJECT, TENANT
 from tests.sim.faults import Faults
 from tests.sim.hosts import INSTANCE, ROOT, ApiHost, RouterHost
@@ -90,6 +93,17 @@ class Receivers:
         return Sent(410 if url == GONE else 204)
 
 
+class Zones:
+    """What DNS says: what a story writes into it."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, tuple[str, ...]] = {}
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The texts of a name."""
+        return self.said.get(name, ())
+
+
 class Stage:
     """Where a story plays: the provider, and a customer at its front door."""
 
@@ -101,7 +115,8 @@ class Stage:
         host = self.sim.hosts[Owner.ENDPOINT_API]
         assert isinstance(host, ApiHost)
         entropy = ComputedEntropy()
-        ports = Ports(store=host.store, clock=self.sim.clock, catalogue=a_catalogue(words, instead), entropy=entropy)
+        self.zones = Zones()
+        ports = Ports(host.store, self.sim.clock, a_catalogue(words, instead), entropy, dns=self.zones)
         self.service = service = endpoint_api.build(ports)
         key = mint(entropy)
         self.api = api = Api(service, ports)
@@ -508,6 +523,25 @@ def moved() -> Stage:
     return stage
 
 
+def named() -> Stage:
+    """A domain is proved, its proof goes and comes back; an endpoint is called by a name below it, and is deleted."""
+    stage = Stage()
+    proof = {record_of(DOMAIN): (proof_of(DOMAIN, TENANT),)}
+    stage.zones.said.update(proof)
+    stage.ask("POST", "/v1/domains", {"domain": DOMAIN})
+    stage.zones.said.clear()
+    for _ in range(MISSES_MAX):
+        stage.sim.clock.advance(2 * LOOK_EVERY_MS)
+        stage.api.proofs.run()
+    assert stage.ask("GET", f"/v1/domains/{DOMAIN}")["status"] == "lapsing"
+    stage.zones.said.update(proof)
+    stage.ask("POST", "/v1/domains", {"domain": DOMAIN})
+    endpoint_id = stage.create(spec={**SPEC, "hostname": f"api.{DOMAIN}"})
+    stage.until_stage(endpoint_id, "ready")
+    stage.end(endpoint_id)
+    return stage
+
+
 STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "served": served,
     "waits": waits,
@@ -526,4 +560,5 @@ STORIES: Final[Mapping[str, Callable[[], Stage]]] = {
     "cut_short": cut_short,
     "aged": aged,
     "moved": moved,
+    "named": named,
 }

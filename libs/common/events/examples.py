@@ -84,6 +84,13 @@ def _of_tenants() -> Iterator[Event]:
         **TENANT, of="project", period="2026-11", percent=80, tokens_spent=4_120_000, money_spent_nano=200_400_000_000,
         money_per_month_nano=250_000_000_000, currency="EUR",
     )  # fmt: skip
+    yield tenant.DomainChanged(
+        **TENANT,
+        domain="acme.example",
+        status="lapsing",
+        proof_seen_ms=WHEN_MS - 3 * 86_400_000,
+        lapses_ms=WHEN_MS + 14 * 86_400_000,
+    )
     yield tenant.MemberChanged(
         tenant_id="acme", project_id="", member_id="mb-7f3akq2xpd", member_kind="person", role="developer"
     )

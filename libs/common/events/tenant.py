@@ -89,6 +89,24 @@ class BudgetWarned(Event):
     currency: str | None = None
 
 
+class DomainChanged(Event):
+    """A project is told that a domain of its tenant stands otherwise: its proof in DNS is gone, or there again.
+
+    While it is `lapsing` or `lapsed`, endpoints below it are served on, and no new host names are given. Once it has
+    `lapsed`, another tenant that proves it has it, and the former host names are taken from their endpoints.
+    """
+
+    kind: ClassVar[str] = "domain.changed"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    project_id: str = Field(description="Who is told.")
+    domain: str
+    status: str = Field(description="verified, lapsing or lapsed.")
+    proof_seen_ms: int = Field(description="When the proof was last seen.")
+    lapses_ms: int | None = Field(default=None, description="From when on another tenant may have it.")
+
+
 class MemberChanged(Event):
     """Somebody has a role in a tenant or project from now on, or no longer. Who it is, only the API says."""
 

@@ -23,6 +23,7 @@ OUTSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint.failed": (FRONTEND,),
     "operation.finished": (FRONTEND,),
     "budget.warned": (FRONTEND,),
+    "domain.changed": (FRONTEND,),
     "command.answered": (FRONTEND,),
     "usage.recorded": (BILLING,),
 }

@@ -3,7 +3,8 @@
 The proof is a TXT record that only whoever writes the domain's zone can make, and that says which tenant may use it. A
 domain is one tenant's at a time; below it, a domain of its own that somebody else proved is that one's. A host name is
 one endpoint's at a time: a counter of its own, taken in the commit that asks for it. A domain is given up by filling
-its counter of host names, which only works while it has none (as projects are taken away, see `tenants`).
+its counter of host names, which only works while it has none (as projects are taken away, see `tenants`). One whose
+proof is gone for long lapses (`proofs`): then another tenant that proves it has it, and former host names are taken.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
 from libs.common.decision import Decision, Give, Take
 from libs.common.errors import NotFound
 from libs.common.events.endpoint import HOSTNAME
 from libs.common.events.envelope import Envelope
+from libs.common.events.event import Internal, Owner
+from libs.common.events.tenant import DomainChanged
 from services.endpoint_api.core.commands import Command
+from services.endpoint_api.core.proofs import Proof, Standing, looked
 from services.endpoint_api.core.quotas import UNLIMITED
 from services.endpoint_api.core.refusal import FieldRefused
 
 RECORD: Final = "_millrace"  # The label below the domain at which its proof is.
 FORM: Final = re.compile(HOSTNAME)
 NO_DOMAIN: Final = "no such domain among those that your organisation has verified"
+GONE: Final = "whose proof is gone: put the TXT record back, then verify the domain again"
 NAMES: Final = "hostnames"  # The counter of a domain's host names in use,
 NAME: Final = "hostname"  # and that of one of them: 0 or 1.
 
@@ -35,6 +40,24 @@ class ClaimDomain(Command):
     kind: ClassVar[str] = "internal.claim_domain"
 
     tenant_id: str
+
+
+class ProofLooked(Internal):
+    """Its proof was looked for again, and DNS answered; `projects` of its tenant hear what comes of it."""
+
+    kind: ClassVar[str] = "internal.proof_looked"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
+
+    tenant_id: str
+    is_there: bool
+    projects: tuple[str, ...]
+
+
+class NamesTaken(Internal):
+    """No endpoint of a tenant that had it before is called by it any more."""
+
+    kind: ClassVar[str] = "internal.names_taken"
+    owner: ClassVar[Owner] = Owner.ENDPOINT_API
 
 
 class ReleaseDomain(Command):
@@ -53,6 +76,8 @@ class Domain:
     tenant_id: str = ""
     verified_ms: int = 0
     is_given_up: bool = False  # Then its counter of host names is full.
+    proof: Proof = field(default_factory=Proof)
+    has_strangers: bool = False  # Endpoints of the tenant that had it before may still be called by it.
 
     @property
     def holder(self) -> str:
@@ -75,10 +100,16 @@ def decide(domain: Domain, envelope: Envelope, now_ms: int) -> Decision[Domain]:
             return Decision(domain)
         case ClaimDomain(tenant_id=tenant_id) if not domain.holder:
             opened = (Give(_names_of(domain.name), UNLIMITED),) if domain.is_given_up else ()
-            return Decision(Domain(domain.name, tenant_id, now_ms), counters=opened)
+            return Decision(Domain(domain.name, tenant_id, now_ms, proof=_seen(now_ms)), counters=opened)
+        case ClaimDomain(tenant_id=tenant_id) if domain.proof.standing is Standing.LAPSED:
+            return Decision(Domain(domain.name, tenant_id, now_ms, proof=_seen(now_ms), has_strangers=True))
         case ClaimDomain():
             message = "is another organisation's: it has to be given up there before it can be verified here"
             raise FieldRefused("domain", message, code="domain_taken")
+        case ProofLooked() as look:
+            return _looked(domain, look, now_ms)
+        case NamesTaken():
+            return Decision(replace(domain, has_strangers=False))
         case ReleaseDomain(tenant_id=tenant_id) if domain.holder == tenant_id:
             given_up = replace(domain, is_given_up=True)
             return Decision(given_up, counters=(Take(_names_of(domain.name), UNLIMITED, UNLIMITED),))
@@ -86,6 +117,31 @@ def decide(domain: Domain, envelope: Envelope, now_ms: int) -> Decision[Domain]:
             raise NotFound(NO_DOMAIN)
         case other:
             raise AssertionError(f"domains hear no {other.kind}")
+
+
+def _looked(domain: Domain, look: ProofLooked, now_ms: int) -> Decision[Domain]:
+    """Its projects are told when it stands otherwise. A look at what is another's by now says nothing."""
+    if domain.holder != look.tenant_id:
+        return Decision(domain)
+    proof = looked(domain.proof, is_there=look.is_there, now_ms=now_ms)
+    if proof.standing is domain.proof.standing:
+        return Decision(replace(domain, proof=proof))
+    told = tuple(
+        DomainChanged(
+            tenant_id=domain.tenant_id,
+            project_id=each,
+            domain=domain.name,
+            status=proof.standing,
+            proof_seen_ms=proof.seen_ms or domain.proof.seen_ms or domain.verified_ms,
+            lapses_ms=proof.lapses_ms or None,
+        )
+        for each in look.projects
+    )
+    return Decision(replace(domain, proof=proof), events=told)
+
+
+def _seen(now_ms: int) -> Proof:
+    return looked(Proof(), is_there=True, now_ms=now_ms)
 
 
 def check(domain: str, *, field: str = "domain") -> None:
@@ -104,10 +160,15 @@ def proof_of(domain: str, tenant_id: str) -> str:
     return f"millrace-verify={hashlib.sha256(f'{tenant_id}|{domain}'.encode()).hexdigest()[:40]}"
 
 
+def is_proved(domain: str, tenant_id: str, texts: Iterable[str]) -> bool:
+    """Whether the texts found there have the proof."""
+    return proof_of(domain, tenant_id) in {each.strip() for each in texts}
+
+
 def check_proof(domain: str, tenant_id: str, texts: Iterable[str]) -> None:
     """Raises FieldRefused, saying what is due, unless the texts found there have the proof."""
-    proof = proof_of(domain, tenant_id)
-    if proof not in {each.strip() for each in texts}:
+    if not is_proved(domain, tenant_id, texts):
+        proof = proof_of(domain, tenant_id)
         message = f"needs a TXT record at {RECORD} below it with the text {proof}; make it, wait, and ask again"
         raise FieldRefused("domain", message, code="domain_not_verified")
 
@@ -130,9 +191,11 @@ def address_of(hostname: str, tenant_id: str, domain_of: Callable[[str], Domain 
     for each in above(hostname):
         found = domain_of(each)
         if found is not None and found.holder:
-            if found.holder == tenant_id:
-                return Address(hostname, each)
-            break
+            if found.holder != tenant_id:
+                break
+            if found.proof.standing is not Standing.VERIFIED:
+                raise FieldRefused("spec.hostname", f"is below {each}, {GONE}", code="domain_lapsing")
+            return Address(hostname, each)
     message = "must be below a domain that your organisation has verified: `POST /v1/domains` says how"
     raise FieldRefused("spec.hostname", message, code="hostname_not_yours")
 

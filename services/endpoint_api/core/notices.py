@@ -15,8 +15,8 @@ from services.endpoint_api.core.state import home_of
 SHOWN: Final = frozenset(
     {
         "endpoint.stage_changed", "endpoint.failed", "endpoint.pause_requested", "endpoint.deletion_requested",
-        "operation.finished", "budget.warned", "key.created", "key.revoked", "key.rotated", "webhook.disabled",
-        "webhook.tested",
+        "operation.finished", "budget.warned", "domain.changed", "key.created", "key.revoked", "key.rotated",
+        "webhook.disabled", "webhook.tested",
     }
 )  # fmt: skip
 TO_ONE: Final = frozenset({"webhook.tested"})  # Sent to the webhook that it is about, and to nobody else.

@@ -9,6 +9,7 @@ from services.endpoint_api.shell.feed import Feed
 from services.endpoint_api.shell.learning import Learner
 from services.endpoint_api.shell.owners import Homes
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.proofs import Proofs
 from services.endpoint_api.shell.secrets import Secrets
 from services.endpoint_api.shell.sender import HttpSender
 from services.endpoint_api.shell.tenancy import Tenancy
@@ -46,7 +47,8 @@ class Api:
         self.keys = KeyVerbs(service.runner("key"), ports)
         self.tenants = TenantVerbs(tenancy, ports)
         self.members = MemberVerbs(tenancy, self.keys, service.runner("key"), ports)
-        self.domains = DomainVerbs(service.runner("domain"), ports)
+        self.proofs = Proofs(service.runner("endpoint"), tenancy, self.endpoints, ports)
+        self.domains = DomainVerbs(service.runner("domain"), self.proofs, ports)
         self.offers = OfferVerbs(tenancy)
         self.once = Once(service.runner("request"), ports.clock, ports.entropy)
         self.audit = AuditVerbs(ports)

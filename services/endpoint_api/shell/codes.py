@@ -29,6 +29,7 @@ CODES: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
                 "above_tenant_quota",
                 "adapter_named_twice",
                 "adapter_rank_too_high",
+                "domain_lapsing",
                 "domain_not_verified",
                 "domain_taken",
                 "hostname_not_yours",

@@ -32,6 +32,7 @@ class Settings(CommonSettings):
     keys_poll_s: float = 5.0  # How late the use of a key may be seen; of each key at most one a minute is written.
     refill_s: float = 10.0  # A bucket that lost what it held has it again after two of these.
     learn_poll_s: float = 2.0  # How often stage times are learned: one small read.
+    proofs_poll_s: float = 600.0  # How often it is seen which proofs of domains are due; each is looked at once a day.
     key_snapshot_signing_file: Path | None = (
         None  # PEM with an Ed25519 private key; none: no snapshot is shown, and revocations go over the bus alone.
     )

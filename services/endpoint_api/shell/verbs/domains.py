@@ -14,10 +14,12 @@ from services.endpoint_api.core import domains
 from services.endpoint_api.core.caller import Ask, Caller, Scope
 from services.endpoint_api.core.commands import Command, command_envelope
 from services.endpoint_api.core.domains import NO_DOMAIN, ClaimDomain, Domain, ReleaseDomain
+from services.endpoint_api.core.proofs import Standing
 from services.endpoint_api.core.refusal import FieldRefused
 from services.endpoint_api.core.shown import rfc3339
 from services.endpoint_api.shell import metrics
 from services.endpoint_api.shell.ports import Ports
+from services.endpoint_api.shell.proofs import Proofs
 from services.endpoint_api.shell.tenancy import request_of
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,10 @@ class DomainView(BaseModel):
 
     domain: str
     verified: bool
-    verified_at: str | None = Field(description="When its proof was seen; null before.")
+    verified_at: str | None = Field(description="When its proof was seen first; null before.")
+    status: str = Field(description="unverified, verified, lapsing or lapsed: whether its proof is still there.")
+    proof_seen_at: str | None = Field(description="When its proof was seen last; it is looked for daily.")
+    lapses_at: str | None = Field(description="While its proof is gone: from when on another tenant may verify it.")
     record_name: str = Field(description="Where the proof is looked for: a TXT record of this name.")
     record_text: str = Field(description="What it says.")
 
@@ -40,8 +45,9 @@ class DomainView(BaseModel):
 class DomainVerbs:
     """What a tenant does with domains. All raise Forbidden for a missing scope."""
 
-    def __init__(self, domains_: Runner[Domain], ports: Ports) -> None:
+    def __init__(self, domains_: Runner[Domain], proofs: Proofs, ports: Ports) -> None:
         self._domains = domains_
+        self._proofs = proofs
         self._ports = ports
 
     def verify(self, ask: Ask, domain: str) -> DomainView:
@@ -55,7 +61,8 @@ class DomainVerbs:
             tenant_id = ask.caller.tenant_id
             known = self._domains.state(domain)
             if known is not None and known.holder == tenant_id:
-                return _view(known, tenant_id)
+                standing = known.proof.standing
+                return _view(known if standing is Standing.VERIFIED else self._look_again(known), tenant_id)
             if sum(1 for _ in self._domains.every(scope=tenant_id)) >= DOMAINS_MAX:
                 raise FieldRefused("domain", f"is one too many: a tenant has at most {DOMAINS_MAX}")
             domains.check_proof(domain, tenant_id, self._ports.dns.texts(domains.record_of(domain)))
@@ -63,6 +70,11 @@ class DomainVerbs:
             claimed = self._take(ask, domain, command)
         log.info("domain verified", extra=fields(tenant_id=tenant_id))
         return _view(claimed, tenant_id)
+
+    def _look_again(self, known: Domain) -> Domain:
+        """At one whose proof was gone. Raises FieldRefused while it is; that is not counted as a look."""
+        domains.check_proof(known.name, known.holder, self._ports.dns.texts(domains.record_of(known.name)))
+        return self._proofs.look(known)
 
     def list(self, caller: Caller) -> tuple[DomainView, ...]:
         """Those that are verified, in order of their names."""
@@ -96,11 +108,14 @@ class DomainVerbs:
 
 
 def _view(domain: Domain, tenant_id: str) -> DomainView:
-    is_mine = domain.holder == tenant_id
+    is_mine, proof = domain.holder == tenant_id, domain.proof
     return DomainView(
         domain=domain.name,
         verified=is_mine,
         verified_at=rfc3339(domain.verified_ms) if is_mine else None,
+        status=proof.standing if is_mine else "unverified",
+        proof_seen_at=rfc3339(proof.seen_ms or domain.verified_ms) if is_mine else None,
+        lapses_at=rfc3339(proof.lapses_ms) if is_mine and proof.lapses_ms else None,
         record_name=domains.record_of(domain.name),
         record_text=domains.proof_of(domain.name, tenant_id),
     )
