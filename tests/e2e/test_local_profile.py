@@ -247,6 +247,10 @@ def test_the_demo_shows_everything_and_leaves_nothing(tmp_path: Path, home: Path
     assert max(map(len, lines)) <= 100  # nor wrapped by it.
     for stage in ("waiting for capacity", "joining nodes", "loading model", "publishing route", "draining"):
         assert any(line.startswith(f"✓ {stage} ") for line in lines), stage
+    assert any(line.startswith("✓ downloading model ") and "64.0 MiB were downloaded" in line for line in lines)
+    assert [line.split()[1:] for line in lines if " node  64 MiB" in line] == [
+        ["node", "64", "MiB", "1000", "GiB", "1", "1", "0", "-"]
+    ]
     assert any(line.startswith("● ready") for line in lines)
     assert "✓ refused: Incorrect API key provided. (401, invalid_api_key)" in lines
     assert [line for line in lines if line.startswith("usage.recorded.v1") and "completion_tokens" in line]

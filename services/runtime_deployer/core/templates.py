@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -16,9 +15,6 @@ from libs.common.units import GIB
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 PROBE_PERIOD_S: Final = 5  # How often a starting engine is asked; bounds how late a loaded model is noticed.
 LOAD_SLACK: Final = 2  # Twice the expected time before a start counts as hung: disks and links are shared.
-PINNED: Final = re.compile(r".+(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})$")
-DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-NODE_PATH: Final = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 DISK_SLACK_GIB: Final = 10  # Compiled kernels, logs and a partial file beside the finished weights.
 
 
@@ -126,33 +122,3 @@ class Template:
     def disk_gib(self, model_size_bytes: int) -> int:
         """Local disk that one replica needs."""
         return math.ceil(model_size_bytes / GIB) + DISK_SLACK_GIB
-
-
-def problems(template: Template) -> Iterator[tuple[str, str]]:
-    """What is wrong with a template, as pairs of a field and what to do; nothing if it is fine."""
-    for field_name, image in (("fetch_image", template.fetch_image), ("engine_image", template.engine_image)):
-        if PINNED.fullmatch(image) is None:
-            yield (
-                field_name,
-                f"{image!r} is whatever its registry says today: name a tag other than latest, or a digest",
-            )
-    if template.device_class and template.gpu_resource != GPU_RESOURCE:
-        yield "gpu_resource", "GPUs come by `device_class` or by `gpu_resource`: leave one out"
-    if template.claim is not None and template.claim.storage_gib <= 0:
-        yield "claim.storage_gib", f"{template.claim.storage_gib} holds no model: say how large the volume is"
-    if template.cache is not None:
-        yield from _cache_problems(template.cache, template.claim)
-
-
-def _cache_problems(cache: CachePolicy, claim: VolumeClaim | None) -> Iterator[tuple[str, str]]:
-    if cache.capacity_gib <= 0:
-        yield "cache.capacity_gib", f"{cache.capacity_gib} holds no model: say what models may take"
-    if claim is not None and cache.capacity_gib > claim.storage_gib:
-        yield "cache.capacity_gib", f"{cache.capacity_gib} is more than the claim has ({claim.storage_gib})"
-    if bool(cache.node_path) is (claim is not None):
-        yield "cache.node_path", "a cache is a directory of nodes or the template's `claim`: name one of them"
-    if cache.node_path and NODE_PATH.fullmatch(cache.node_path) is None:
-        yield "cache.node_path", f"{cache.node_path!r} is no directory of a node: write it from the root, without dots"
-    for place, each in enumerate(cache.keep):
-        if DIGEST.fullmatch(each) is None:
-            yield f"cache.keep.{place}", f"{each[:80]!r} is no digest of a model: `sha256:` and 64 of 0-9 and a-f"

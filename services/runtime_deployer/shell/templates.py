@@ -12,7 +12,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from libs.common.errors import Invalid
 from services.runtime_deployer.core.pod import WRITTEN
-from services.runtime_deployer.core.templates import Template, problems
+from services.runtime_deployer.core.template_checks import problems
+from services.runtime_deployer.core.templates import Template
 from services.runtime_deployer.shell.schemas import unknown_fields
 
 FILE_BYTES_MAX: Final = 64 * 1024  # A template is a page of text; anything larger is a mistake.
