@@ -21,8 +21,8 @@ def show_(domain: Name, output: Output = OUTPUT) -> None:
     found = api().domains.get(domain)
     rows = [
         ("domain", found["domain"]),
-        ("verified", found["verified_at"] or "no; make the record, then `millrace domains verify`"),
-        *((("status", _standing(found)), ("proof seen", found["proof_seen_at"])) if found["verified"] else ()),
+        ("verified", moment(found["verified_at"] or "") or "no; make the record, then `millrace domains verify`"),
+        *((("status", _standing(found)), ("proof seen", moment(found["proof_seen_at"]))) if found["verified"] else ()),
         ("record", f"{found['record_name']} TXT"),
         ("text", found["record_text"]),
     ]

@@ -156,7 +156,8 @@ def _is_name(move: Any) -> bool:
 def _asks_nobody_for_domains(host: Host, service: Service) -> Service:
     """Takes a host name as whoever writes it down says."""
     assert isinstance(host, ApiHost)
-    host.api.endpoints._tenancy.domain_of = lambda _caller, hostname: DOMAIN if hostname else ""  # type: ignore[method-assign]
+    tenancy: Any = host.api.endpoints._tenancy
+    tenancy.domain_of = lambda _caller, hostname: DOMAIN if hostname else ""
     return service
 
 

@@ -170,12 +170,12 @@ def test_another_tenant_has_it_when_the_grace_is_over_and_not_before() -> None:
     pass_days(stand, MISSES_MAX)
     stand.zones.said[record_of(DOMAIN)] = (proof_of(DOMAIN, "other"),)
     theirs = stand.headers("other")
-    ask = {"json": {"domain": DOMAIN}, "headers": theirs}
+    body = {"domain": DOMAIN}
 
-    assert_problem(stand.client.post("/v1/domains", **ask), 422, "domain_taken", "domain")
+    assert_problem(stand.client.post("/v1/domains", json=body, headers=theirs), 422, "domain_taken", "domain")
     stand.clock.advance(GRACE_MS)
     stand.api.proofs.run()
-    taken = stand.client.post("/v1/domains", **ask)
+    taken = stand.client.post("/v1/domains", json=body, headers=theirs)
 
     assert taken.status_code == 200
     assert (shown(stand, mine)["status"], shown(stand, theirs)["status"]) == ("unverified", "verified")
