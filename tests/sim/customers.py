@@ -25,8 +25,9 @@ CALLER: Final = Caller(
     TenantId(TENANT), ProjectId(PROJECT), "key:aaaaaaaaaa", frozenset({"manage", "read", "inference"})
 )
 TIERS: Final[tuple[str, ...]] = ("h100-dedicated", "l40s-dedicated")
-KEPT: Final = "vllm@1"  # Most have an endpoint from before: caches, which newer templates keep, take a tenth of a life.
-NEWEST: Final = 16  # One life in so many is with what the tier sells by itself.
+KINDS: Final = 16  # Of so many lives one is with what tiers sell by themselves,
+NEWEST: Final = 15
+NAMED: Final = 14  # and one with host names of the customers' own.
 ENDPOINTS: Final = (1, 1, 2)  # Names in a run, one of these; few, so that each lives through much.
 AT_REST: Final = frozenset({Stage.READY, Stage.PAUSED, Stage.DELETED})  # Whoever sees a failure has it repaired.
 
@@ -38,14 +39,15 @@ class Customers:
         self._sim = simulation
         self.accepted: dict[OperationId, str] = {}  # Operation -> endpoint, for every 202 that was seen.
         self.tiers = TIERS
-        self._template = KEPT if simulation.seed % NEWEST else ""
+        self.buys_newest = simulation.seed % KINDS == NEWEST
+        self.hosts = naming.HOSTS if simulation.seed % KINDS == NAMED else ()
         self._asked = 0
         self._endpoints_max = simulation.chance.choice(ENDPOINTS)
         self._known: dict[str, tuple[int, Endpoint]] = {}  # Parsed once a version: the checkers look at every step.
         self._endpoints: Sequence[Endpoint] = ()
         self._commits = -1
         self._retry: list[Wish] = []
-        self._wishing = Wishing(simulation.chance, CALLER)
+        self._wishing = Wishing(simulation.chance, CALLER, self.hosts)
 
     def act(self) -> None:
         """Create, change one's mind, ask again because the answer was lost, or delete."""
@@ -124,8 +126,7 @@ class Customers:
             region="eu-1",
             scaling=scaling,
             adapters=adapters,
-            template=self._template,
-            hostname=chance.choice(("", *naming.HOSTS)),
+            hostname=chance.choice(self.hosts) if self.hosts else "",
         )
 
     def _create(self, name: str, spec: EndpointSpec) -> None:

@@ -226,7 +226,12 @@ def hosts(simulation: Simulation) -> dict[Owner, Host]:
 
 
 def _api(host: Host) -> Service:
-    ports = ApiPorts(store=host.store, clock=host.sim.clock, catalogue=_catalogue(), dns=Zones())
+    ports = ApiPorts(
+        store=host.store,
+        clock=host.sim.clock,
+        catalogue=_catalogue(is_newest=host.sim.customers.buys_newest),
+        dns=Zones(),
+    )
     service = endpoint_api.build(ports)
     assert isinstance(host, ApiHost)
     host.api = Api(service, ports)
@@ -285,8 +290,11 @@ def _autoscaler(host: Host) -> Service:
 
 
 @cache
-def _catalogue() -> Catalogue:
-    return read_catalogue(ROOT / "deploy" / "catalogue")
+def _catalogue(*, is_newest: bool) -> Catalogue:
+    """What is sold; in most lives as it was before, since caches of models take a tenth of a life."""
+    sold = read_catalogue(ROOT / "deploy" / "catalogue")
+    before = tuple(replace(each, runtime_templates=each.runtime_templates[::-1]) for each in sold.tiers)
+    return sold if is_newest else replace(sold, tiers=before)
 
 
 @cache

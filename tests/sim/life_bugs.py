@@ -14,17 +14,14 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.event import Event, Owner
 from libs.common.events.facts import Fact
 from libs.common.service import Service
-from services.endpoint_api.core.domains import NAME
 from services.runtime_deployer.core.observed import Kind
 from services.runtime_deployer.core.plan import Apply
 from services.runtime_deployer.shell.connections import APPLY
 from services.runtime_deployer.shell.kubernetes import FIELD_MANAGER, PATHS
 from tests.sim.bugs import Bug, Decide, decides, spoils
 from tests.sim.checkers import BILL_IS_TRUE, COMMANDS_END, NO_CLAIM, READY_IS_REAL
-from tests.sim.cloud import DOMAIN
-from tests.sim.hosts import ApiHost, Host
+from tests.sim.hosts import Host
 from tests.sim.lives import NEWEST_RUNS, NOTHING_OLDER, PAUSED_IS_EMPTY, TIME_IS_PAID
-from tests.sim.naming import HOST_IS_ONES
 from tests.sim.world import AT_REST
 
 FOR_EVER: Final = 1 << 30
@@ -128,39 +125,6 @@ def _without_adapters(decide: Decide) -> Decide:
     return spoiled
 
 
-def _counts_no_host_names(decide: Decide) -> Decide:
-    """Lets whoever asks have a host name."""
-
-    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
-        decision = decide(state, envelope, now_ms)
-        return replace(decision, counters=tuple(each for each in decision.counters if not _is_name(each)))
-
-    return spoiled
-
-
-def _keeps_host_names(decide: Decide) -> Decide:
-    """Gives none back that it took."""
-
-    def spoiled(state: Any, envelope: Envelope, now_ms: int) -> Decision[Any]:
-        decision = decide(state, envelope, now_ms)
-        kept = (each for each in decision.counters if not (isinstance(each, Give) and _is_name(each)))
-        return replace(decision, counters=tuple(kept))
-
-    return spoiled
-
-
-def _is_name(move: Any) -> bool:
-    return str(move.counter).startswith(f"{NAME}/")
-
-
-def _asks_nobody_for_domains(host: Host, service: Service) -> Service:
-    """Takes a host name as whoever writes it down says."""
-    assert isinstance(host, ApiHost)
-    tenancy: Any = host.api.endpoints._tenancy
-    tenancy.domain_of = lambda _caller, hostname: DOMAIN if hostname else ""
-    return service
-
-
 def _writes_late(_host: Host, service: Service) -> Service:
     reconciler = service.reconcilers[0]
     reconciler._world = _WritesLate(reconciler._world)
@@ -189,15 +153,6 @@ LIFE_BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
         ),
         "a write without a fence lands late": Bug(
             spoils(Owner.RUNTIME_DEPLOYER, _writes_late), frozenset({NOTHING_OLDER})
-        ),
-        "two may have one host name": Bug(
-            decides(Owner.ENDPOINT_API, "endpoint", _counts_no_host_names), frozenset({HOST_IS_ONES})
-        ),
-        "a host name is never given back": Bug(
-            decides(Owner.ENDPOINT_API, "endpoint", _keeps_host_names), frozenset({HOST_IS_ONES})
-        ),
-        "a host name is anybody's": Bug(
-            spoils(Owner.ENDPOINT_API, _asks_nobody_for_domains), frozenset({HOST_IS_ONES})
         ),
         "a pause keeps its quota": Bug(
             decides(Owner.CAPACITY_MANAGER, "claim", _keeps_quota_while_paused), frozenset({NO_CLAIM, PAUSED_IS_EMPTY})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,6 @@ from services.endpoint_api.core.planning import PlanView
 from services.endpoint_api.core.state import Endpoint, Outcome
 from services.endpoint_api.core.status import OperationView
 from services.endpoint_api.shell.api import Api
-from tests.sim import naming
 from tests.sim.cloud import ODD_MODEL
 
 GOOD_MODEL: Final = "millrace/ngram-1"
@@ -38,8 +37,9 @@ class Wish:
 class Wishing:
     """Draws wishes, each with an Idempotency-Key of its own."""
 
-    def __init__(self, chance: random.Random, caller: Caller) -> None:
+    def __init__(self, chance: random.Random, caller: Caller, hosts: Sequence[str] = ()) -> None:
         self._chance = chance
+        self._hosts = hosts
         self._caller = caller
         self._count = 0
 
@@ -54,10 +54,9 @@ class Wishing:
     def update(self, endpoint: Endpoint) -> Wish:
         """Another model, another host name, or other limits."""
         changes: dict[str, JsonValue] = {"limits": {"requests_per_minute": self._chance.choice((100, 1_000, 10_000))}}
-        toss = self._chance.random()
-        if toss < 0.1:
-            changes = {"hostname": self._chance.choice((None, *naming.HOSTS))}
-        elif toss < 0.7:
+        if self._hosts and self._chance.random() < 0.3:
+            changes = {"hostname": self._chance.choice((None, *self._hosts))}
+        elif self._chance.random() < 0.7:
             changes = {"model": self._chance.choice(MODELS)}
         elif endpoint.spec is not None and not endpoint.spec.adapters:
             changes = {"adapters": [TONE.model_dump(mode="json")]}
