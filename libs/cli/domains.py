@@ -22,7 +22,7 @@ def show_(domain: Name, output: Output = OUTPUT) -> None:
     rows = [
         ("domain", found["domain"]),
         ("verified", moment(found["verified_at"] or "") or "no; make the record, then `millrace domains verify`"),
-        *((("status", _standing(found)), ("proof seen", moment(found["proof_seen_at"]))) if found["verified"] else ()),
+        *((("status", standing(found)), ("proof seen", moment(found["proof_seen_at"]))) if found["verified"] else ()),
         ("record", f"{found['record_name']} TXT"),
         ("text", found["record_text"]),
     ]
@@ -43,7 +43,7 @@ def list_(output: Output = OUTPUT) -> None:
     """List the domains that are verified."""
     found = {"items": api().domains.list()}
     rows = [
-        (each["domain"], moment(each["verified_at"]), moment(each["proof_seen_at"]), _standing(each))
+        (each["domain"], moment(each["verified_at"]), moment(each["proof_seen_at"]), standing(each))
         for each in found["items"]
     ]
     columns = ("domain", "verified", "proof seen", "status")
@@ -58,7 +58,7 @@ def release(domain: Name) -> None:
     console.print(f"{domain} is given up")
 
 
-def _standing(found: Json) -> str:
+def standing(found: Json) -> str:
     """What it says, and until when something may be done about it."""
     match found["status"]:
         case "lapsing":
