@@ -8,6 +8,7 @@ import json
 import pytest
 
 from services.router.core.http_rules import CONTINUE
+from services.router.shell.edge.intake import Intake
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import KEY, Answer, a_request, a_scene, ask, chat_body, read_answer
 
@@ -139,6 +140,17 @@ async def test_more_around_a_body_than_in_it_is_refused_while_it_comes(head: byt
         writer.close()
         assert answer.status == 400
         assert "more around them" in str(answer.error["message"])
+
+
+@pytest.mark.parametrize("line", [b"OPTIONS /v1/models HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\n"])
+def test_a_body_of_somebody_without_a_key_is_read_and_not_kept(line: bytes) -> None:
+    intake = Intake(lambda _head: None)
+    for _ in range(2):  # The second time by a head that is known.
+        intake.feed(line + b"host: r\r\ncontent-length: 9000\r\n\r\n" + b"x" * 4000)
+        intake.feed(b"x" * 5000)
+    intake.feed(line + b"host: r\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+
+    assert [(each.body_bytes, each.body()) for each in intake.ready] == [(9000, b""), (9000, b""), (3, b"")]
 
 
 async def test_a_body_in_chunks_of_a_few_bytes_is_read_whole() -> None:

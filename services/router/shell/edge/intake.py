@@ -55,8 +55,10 @@ class Incoming(msgspec.Struct):
         return first if isinstance(first, bytes) else b"".join(self.parts)
 
     def take(self, body: bytes) -> None:
-        """One more piece of it."""
+        """One more piece of it. What needs no key needs no body either: nobody is to make us keep one without."""
         self.body_bytes += len(body)
+        if self.key is None:
+            return
         last = self.parts[-1] if self.parts else None
         if last is None or len(body) >= SMALL_BYTES:
             self.parts.append(body)
@@ -122,8 +124,7 @@ class Intake:
         if not incoming.owed:
             return data
         body, rest = (data, b"") if len(data) <= incoming.owed else (data[: incoming.owed], data[incoming.owed :])
-        incoming.parts.append(body)
-        incoming.body_bytes += len(body)
+        incoming.take(body)
         incoming.owed -= len(body)
         if not incoming.owed:
             self._incoming = None
