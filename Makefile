@@ -35,7 +35,7 @@ interop: install ## Somebody else's programs against ours; needs node and npm
 	$(BIN)/python -m pytest -q $(PATIENT) -m interop
 kube: install ## A real Kubernetes API server, built once into a cache (needs Go), and what is tested on it; or KUBECONFIG
 	$(BIN)/python -m tests.integration.kube.building
-	$(BIN)/python -m pytest -q -n 0 -m kube tests/integration/kube
+	$(BIN)/python -m pytest -q -n 0 $(PATIENT) -m kube tests/integration/kube
 conformance: install ## What we take vCluster Platform to do: on the twin, or on MILLRACE_PLATFORM_URL
 	$(BIN)/python -m tests.contract.platform_promises
 	$(BIN)/python -m pytest -q -n 0 -rs tests/contract/test_platform_promises.py

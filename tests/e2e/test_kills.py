@@ -35,7 +35,7 @@ CREATE: Final = (
 DELETE: Final = (("draining", "deleted"), ("deleting",))
 SUBJECT: Final = "mr.v1.evt.endpoint-api.endpoint-stage-changed.>"
 REQUESTED: Final = "mr.v1.evt.endpoint-api.endpoint-requested.>"  # The first stage is told by the request itself.
-LIVES_MAX: Final = 8  # Endpoints used up to meet every stage; most processes need one.
+LIVES_MAX: Final = len(CREATE) + 1  # Most processes need two; one that is slow to come back, a life for each stage.
 # Between two kills the process is started again; a second kill before that would prove nothing.
 BREATH_S: Final = 0.05
 
