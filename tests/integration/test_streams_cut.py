@@ -39,6 +39,8 @@ from tests.unit.router.heard import cache_warmed, requested
 from tests.unit.router.scene import ENDPOINT, KEY, a_request, chat_body, key_entry, tokens_in
 
 __all__ = ["nats_server"]
+# A minute alone; a machine that is shared starts a router in half of one. A group is begun before what stands alone.
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900), pytest.mark.xdist_group("streams-cut")]
 
 STREAMS: Final = 1000
 AT_ONCE: Final = 50
@@ -285,8 +287,6 @@ async def run(
     return seen, wrong(seen, bill), stage
 
 
-@pytest.mark.chaos
-@pytest.mark.timeout(900)  # A minute alone; a machine that is shared starts a router in half of one.
 async def test_a_thousand_streams_are_billed_as_delivered_whoever_is_killed(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -305,8 +305,6 @@ async def test_a_thousand_streams_are_billed_as_delivered_whoever_is_killed(
     assert set(stage.kills) == set(VICTIMS)
 
 
-@pytest.mark.chaos
-@pytest.mark.timeout(900)  # A minute alone; a machine that is shared starts a router in half of one.
 async def test_a_bill_that_is_committed_with_the_last_piece_is_caught(nats_server: NatsServer, tmp_path: Path) -> None:
     _, mistakes, stage = await run(nats_server, tmp_path, count=300, seed=7, fault="one-behind")
 
