@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from libs.common.errors import Unavailable
@@ -54,6 +54,19 @@ class Durable:
 def kept() -> Durable:
     """One that is kept already."""
     return _KEPT
+
+
+def broken(error: BaseException) -> Durable:
+    """One that never will be."""
+    failed = Durable()
+    failed.settle(error)
+    return failed
+
+
+def tell(waiters: Iterable[Durable], error: BaseException | None) -> None:
+    """All of them are kept, or broken by ``error``."""
+    for each in waiters:
+        each.settle(error)
 
 
 _KEPT: Final = Durable()
