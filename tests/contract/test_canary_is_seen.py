@@ -22,7 +22,7 @@ from services.router.core.serving import Serving, admit
 from services.router.shell.journal.log import LogUsageJournal
 from tests.support.canary import files, sightings
 from tests.support.nats import nats_server
-from tests.unit.router.scene import KEY, a_route, key_entry
+from tests.unit.router.scene import KEY, a_route
 
 __all__ = ["nats_server"]
 
@@ -40,8 +40,8 @@ def a_log_line(root: Path) -> None:
 def a_row(root: Path) -> None:
     journal = LogUsageJournal(str(root / "usage.db"))
     route = a_route([], name="chatty").model_copy(update={"model": CANARY})
-    admitted = admit(route, key_entry(KEY), request_id="req-1", api="chat", now_ms=1)
-    journal.begin(Serving(admitted).opening())
+    admitted = admit(route, key_id=KEY.key_id, request_id="req-1", api="chat", now_ms=1)
+    journal.begin(Serving(admitted).opening)
     journal.close()
 
 

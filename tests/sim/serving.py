@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from libs.common.events.event import Owner
-from services.router.core.serving import CHECKPOINT_TOKENS, Admitted, Finish, Serving
+from services.router.core.serving import CHECKPOINT_TOKENS, Finish, Serving, admit
 from tests.sim.customers import PROJECT, TENANT
 from tests.sim.hosts import Host, RouterHost
 
@@ -103,27 +103,14 @@ class Traffic:
         route = self._sim.chance.choice(routes)
         self._count += 1
         request_id = f"req-{self._count}"
-        serving = Serving(
-            Admitted(
-                request_id=request_id,
-                tenant_id=route.tenant_id,
-                project_id=route.project_id,
-                endpoint_id=route.endpoint_id,
-                generation=route.generation,
-                model=route.model,
-                tier=route.tier,
-                region=route.region,
-                key_id="aaaaaaaaaa",
-                api="chat",
-                started_ms=self._sim.clock.now_ms(),
-            )
-        )
+        now_ms = self._sim.clock.now_ms()
+        serving = Serving(admit(route, key_id="aaaaaaaaaa", request_id=request_id, api="chat", now_ms=now_ms))
         stream = Stream(serving, self._sim.chance.randint(1, TOKENS_MAX))
         if host.table.enter(stream, tenant_id=TENANT, project_id=PROJECT, name=route.name) is None:
             return "withdrawn"
         host.requests[request_id] = stream
-        host.load.began(route.endpoint_id, self._sim.clock.now_ms())
-        host.journal.begin(serving.opening())
+        host.load.began(route.endpoint_id, now_ms)
+        host.journal.begin(serving.opening)
         self.truth[request_id] = Truth(route.endpoint_id)
         self._sim.crash_maybe(self._sim.faults.crash_at_commit, "after begin")
         return request_id
@@ -164,8 +151,8 @@ class Traffic:
             self.truth[request_id].is_complete = True
         else:
             host.journal.finish(stream.serving.interrupted(cut_by, now_ms))
-        host.load.ended(stream.serving.admitted.endpoint_id, now_ms)
-        host.table.leave(stream, stream.serving.admitted.endpoint_id)
+        host.load.ended(stream.serving.opening.endpoint_id, now_ms)
+        host.table.leave(stream, stream.serving.opening.endpoint_id)
         del host.requests[request_id]
         return f"{request_id} ended {cut_by}"
 

@@ -13,7 +13,7 @@ share (shell/limits/shared_limits.py), and a request that has room costs a look-
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -85,8 +85,9 @@ class Rows(Protocol):
     def cells(self) -> MutableSequence[int] | memoryview[int]:
         """All of them, one row after the other."""
 
-    def find(self, name: str) -> int | None:
-        """Where the row of ``name`` begins."""
+    @property
+    def find(self) -> Callable[[str], int | None]:
+        """Says where the row of a name begins."""
 
     def claim(self, name: str, *, slot: int) -> int:
         """The same, a row of zeros if there was none; one that no window of ``slot`` needs may be given away."""
@@ -99,10 +100,7 @@ class OwnRows:
         self.cells: list[int] = []
         self._at: dict[str, int] = {}
         self._free: list[int] = []
-
-    def find(self, name: str) -> int | None:
-        """Where the row of ``name`` begins."""
-        return self._at.get(name)
+        self.find: Callable[[str], int | None] = self._at.get
 
     def claim(self, name: str, *, slot: int) -> int:
         """The same, a row of zeros if there was none."""
@@ -144,9 +142,9 @@ class MinuteLimits:
 
         `now_ms` is of a steady clock.
         """
-        slot = self._slot = max(self._slot, now_ms // SECOND_MS)
+        slot = self._slot_of(now_ms)
         least = tokens if least is None or least > tokens else least
-        cells, find, rows = self._cells, self._rows.find, list[int]()
+        cells, find, rows, counts_running = self._cells, self._rows.find, list[int](), False
         requests_left = tokens_left = PLENTY  # What the limit with the least has left,
         of_requests = of_tokens = NONE  # and that limit, and where it is counted.
         for limit in limits:
@@ -154,8 +152,10 @@ class MinuteLimits:
             if at is None or cells[at] < slot:
                 at = self._renewed(limit.bucket, slot)
             rows.append(at)
-            if limit.at_once is not None and self._running(at) >= limit.at_once:
-                return Refused("concurrency", FREES_S)
+            if limit.at_once is not None:
+                counts_running = True
+                if self._running(at) >= limit.at_once:
+                    return Refused("concurrency", FREES_S)
             if limit.requests is not None and limit.requests - cells[at + REQUESTS] < requests_left:
                 requests_left, of_requests = limit.requests - cells[at + REQUESTS], (limit.requests, at + REQUESTS)
             if limit.tokens is not None and limit.tokens - cells[at + TOKENS] < tokens_left:
@@ -165,27 +165,34 @@ class MinuteLimits:
         if tokens_left < tokens:
             tokens = tokens_left
         rooms = self._room(requests_left, 1, *of_requests), self._room(tokens_left, tokens, *of_tokens)
-        self._take(limits, rows, tokens)
+        self._take(limits, rows, tokens, counts_running)
         return Grant(limits, slot, tokens, *rooms)
 
-    def _take(self, limits: Sequence[Limit], rows: Sequence[int], tokens: int) -> None:
+    def _slot_of(self, now_ms: int) -> int:
+        """The second that it is; time never goes back."""
+        slot = now_ms // SECOND_MS
+        if slot > self._slot:
+            self._slot = slot
+        return self._slot
+
+    def _take(self, limits: Sequence[Limit], rows: Sequence[int], tokens: int, counts_running: bool) -> None:
         """First the sum, then the slot: who dies in between has left too little room, never too much."""
-        cells, ring, own = self._cells, SLOTS + self._slot % RING, self._own
+        cells, ring = self._cells, SLOTS + self._slot % RING
         for at in rows:
             cells[at + REQUESTS] += 1
             cells[at + REQUESTS + ring] += 1
             cells[at + TOKENS] += tokens
             cells[at + TOKENS + ring] += tokens
-        for limit, at in zip(limits, rows, strict=True):
+        for limit, at in zip(limits, rows, strict=True) if counts_running else ():
             if limit.at_once is not None:
-                cells[at + own] += 1
+                cells[at + self._own] += 1
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
-        slot, unused, cells = max(self._slot, now_ms // SECOND_MS), grant.tokens - tokens, self._cells
+        slot, unused, cells, find = self._slot_of(now_ms), grant.tokens - tokens, self._cells, self._rows.find
         then = grant.slot if unused > 0 else slot
         for limit in grant.limits:
-            at = self._rows.find(limit.bucket)
+            at = find(limit.bucket)
             if at is None or cells[at] < slot:
                 at = self._renewed(limit.bucket, slot)
             if then >= cells[at] - WINDOW_S:  # Else it is forgotten.

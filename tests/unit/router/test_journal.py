@@ -52,7 +52,7 @@ def boot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Boot]:
 
 
 def a_row(request_id: str = "req-1", tokens: int = 0, finish: str = Finish.ROUTER_CRASH) -> Row:
-    row = a_serving().opening()
+    row = a_serving().opening
     return msgspec.structs.replace(row, request_id=request_id, completion_tokens=tokens, finish=finish)
 
 

@@ -8,15 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.core.serving import CHECKPOINT_MS, CHECKPOINT_TOKENS, DUE_TOKENS, Finish, Row, Serving, admit
+from services.router.core.serving import (
+    CHECKPOINT_MS,
+    CHECKPOINT_TOKENS,
+    DUE_TOKENS,
+    Finish,
+    Row,
+    Serving,
+    admit,
+    owes_generated,
+)
 from tests.unit.router.heard import NOW
-from tests.unit.router.scene import KEY, a_route, key_entry
+from tests.unit.router.scene import a_route
 
 PROMPT = 7
 
 
 def a_serving() -> Serving:
-    return Serving(admit(a_route(["http://a:1"]), key_entry(KEY), request_id="req-1", api="chat", now_ms=NOW))
+    return Serving(admit(a_route(["http://a:1"]), key_id="k", request_id="req-1", api="chat", now_ms=NOW))
 
 
 def relay(serving: Serving, end: int, running: int | None, *, pieces: int = 1, now_ms: int = NOW) -> None:
@@ -34,7 +43,7 @@ class Run:
     now_ms: int = NOW
 
     def __post_init__(self) -> None:
-        self.row = self.serving.opening()
+        self.row = self.serving.opening
 
     def step(self, tokens: int, taken: int, pause_ms: int) -> None:
         self.now_ms += pause_ms
@@ -149,7 +158,9 @@ def test_pieces_count_where_the_engine_gives_no_count() -> None:
 )  # fmt: skip
 def test_who_leaves_owes_what_was_generated_where_that_is_the_policy(policy: str, finish: Finish, tokens: int) -> None:
     route = a_route([]).model_copy(update={"interrupted": policy})
-    serving = Serving(admit(route, key_entry(KEY), request_id="r", api="chat", now_ms=NOW))
+    serving = Serving(
+        admit(route, key_id="k", request_id="r", api="chat", now_ms=NOW), owes_generated=owes_generated(route)
+    )
     for count in (10, 20, 30):
         relay(serving, count * 100, count)
     serving.sent(1500, NOW)
@@ -159,7 +170,9 @@ def test_who_leaves_owes_what_was_generated_where_that_is_the_policy(policy: str
 
 def test_who_leaves_after_the_last_word_owes_what_that_says_by_that_policy() -> None:
     route = a_route([]).model_copy(update={"interrupted": "generated"})
-    serving = Serving(admit(route, key_entry(KEY), request_id="r", api="chat", now_ms=NOW))
+    serving = Serving(
+        admit(route, key_id="k", request_id="r", api="chat", now_ms=NOW), owes_generated=owes_generated(route)
+    )
     relay(serving, 100, 10)
     serving.final(prompt_tokens=5, completion_tokens=12)
 

@@ -9,26 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from pydantic import ValidationError
 
 from libs.common.events.tables import RouteEntry
 from libs.common.telemetry.logging import fields
 from services.router.shell import metrics
-from services.router.shell.engines.target import Target
+from services.router.shell.engines.target import Cuttable, Target
 
 log = logging.getLogger(__name__)
-
-
-class Cuttable(Protocol):
-    """A running request."""
-
-    def cut(self) -> None:
-        """End it now, in the event loop."""
-
-    def unbilled_tokens(self) -> int:
-        """What its client has got and no bill has yet."""
 
 
 class RouteTable:
@@ -48,6 +37,7 @@ class RouteTable:
         self._running: dict[str, set[Cuttable]] = {}
         self._cut: dict[str, int] = {}
         self._lost: set[str] = set()
+        self.edition = object()  # Another one after each change: what was found in the same one need not be looked up.
         self.post: Callable[[Callable[[], None]], object] = lambda job: job()
         self.on_change: Callable[[Target, bool], None] = lambda _target, _is_routed: None  # In the event loop.
         self.seed = 0  # What chance begins with: another one in each process, so that they do not choose alike.
@@ -67,7 +57,9 @@ class RouteTable:
                 self._move(target, target.entry.hostname, entry.hostname if entry else "")
             if entry is not None:
                 if target is None:
-                    target = Target(entry, seed=self.seed, cache_salt=self._salt_of(entry.tenant_id))
+                    running = self._running.setdefault(endpoint_id, set())
+                    salt = self._salt_of(entry.tenant_id)
+                    target = Target(entry, seed=self.seed, cache_salt=salt, running=running)
                     self._move(target, "", entry.hostname)
                 else:
                     target.change(entry)
@@ -75,7 +67,7 @@ class RouteTable:
                 self._name(entry, target)
             elif not self._running.get(endpoint_id):
                 self._running.pop(endpoint_id, None)
-            count = len(self._targets)
+            count, self.edition = len(self._targets), object()
         metrics.ROUTES.set(count)
         if target is not None:
             changed, is_routed = target, entry is not None
@@ -128,12 +120,16 @@ class RouteTable:
         with self._lock:
             target = self._by_name.get((tenant_id, project_id, name))
             if target is not None and not target.entry.paused:
-                endpoint_id = target.entry.endpoint_id
-                running = self._running.get(endpoint_id)
-                if running is None:
-                    self._running[endpoint_id] = running = set()
-                running.add(request)
+                target.running.add(request)
         return target
+
+    def enter_again(self, request: Cuttable, target: Target, edition: object) -> bool:
+        """Count it as running where one like it was let in; False, and nothing, if that was in another edition."""
+        with self._lock:
+            if edition is not self.edition:
+                return False
+            target.running.add(request)
+        return True
 
     def leave(self, request: Cuttable, endpoint_id: str) -> None:
         """It runs no longer."""

@@ -70,6 +70,16 @@ class Seat:
             self.health.left()
 
 
+class Cuttable(Protocol):
+    """A running request."""
+
+    def cut(self) -> None:
+        """End it now, in the event loop."""
+
+    def unbilled_tokens(self) -> int:
+        """What its client has got and no bill has yet."""
+
+
 class Waits(Protocol):
     """A request that needs a replica."""
 
@@ -93,11 +103,14 @@ class Target:
     """One endpoint. Changed in place when its route changes, so that who waits or runs sees the replicas of now."""
 
     __slots__ = (
-        "cache_salt", "draws", "entry", "hopes_until_s", "memory", "place", "queue", "seats", "seed", "service",
-        "surfaces",
+        "cache_salt", "draws", "entry", "hopes_until_s", "memory", "place", "queue", "running", "seats", "seed",
+        "service", "surfaces",
     )  # fmt: skip
 
-    def __init__(self, entry: RouteEntry, *, seed: int = 0, cache_salt: str = "") -> None:
+    def __init__(
+        self, entry: RouteEntry, *, seed: int = 0, cache_salt: str = "", running: set[Cuttable] | None = None
+    ) -> None:
+        self.running = set() if running is None else running  # Only the table changes it.
         self.seed = seed
         self.cache_salt = cache_salt
         self.surfaces: frozenset[Api] = surfaces_of(entry.surfaces)

@@ -32,11 +32,12 @@ class QuotaTable:
         self._keyring = keyring
         self._entries: dict[str, QuotaEntry] = {}
         self._terms: dict[str, Terms] = {}
+        self.edition = object()  # Another one after each change.
 
     def change(self, key: str, value: bytes | None) -> None:
         """A key of the bucket was set or deleted. A value that we can't read changes nothing."""
         learn_quota(self._entries, key, value)
-        self._terms = {}
+        self._terms, self.edition = {}, object()
 
     def terms_of(self, entry: RouteEntry) -> Terms:
         """What a request for this endpoint must pass and spends, whoever's it is; kept until a quota or route changes.

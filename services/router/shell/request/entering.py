@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
 from services.router.core.budgets import Held, Short
-from services.router.core.limits import Grant, Limit, Refused, rate_headers
-from services.router.core.serving import Admitted, admit
-from services.router.core.surface import ENGINE_PATHS
+from services.router.core.limits import Grant, Refused, rate_headers
 from services.router.shell import metrics
-from services.router.shell.engines.table import Cuttable
-from services.router.shell.engines.target import Target
+from services.router.shell.engines.target import Cuttable, Target
 from services.router.shell.limits.budgets import Budgets
 from services.router.shell.request.gateway import Gateway
+from services.router.shell.request.standing import Standing
 
 
 class Entered(msgspec.Struct):
@@ -26,46 +22,28 @@ class Entered(msgspec.Struct):
     must know; `held` is what it holds of budgets.
     """
 
+    standing: Standing
     target: Target
     grant: Grant | None = None
     headers: bytes = b""
     tokens_max: int | None = None
     held: Held | None = None
 
-    def admitted(self, key: KeyEntry, ask: openai.Ask, *, request_id: str, now_ms: int) -> Admitted:
-        """Who asked what: the part of its bill that is known now."""
-        return admit(
-            self.target.entry,
-            key,
-            request_id=request_id,
-            api=ask.api,
-            now_ms=now_ms,
-            adapter=ask.adapter or None,
-            slices=None if self.held is None else self.held.names,
-        )
 
-
-def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask) -> Entered:
+def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask, now_s: float) -> Entered:
     """Count ``request`` as running. Raises HttpRefusal; then it is not, and holds nothing."""
-    if key.models and ask.endpoint not in key.models:
-        raise refusals.model_not_found(ask.model)
-    target = gateway.table.enter(request, tenant_id=key.tenant_id, project_id=key.project_id, name=ask.endpoint)
-    if target is None:
-        raise refusals.model_not_found(ask.model)
-    if target.entry.paused:
-        raise refusals.endpoint_paused()
+    standing = gateway.standings.enter(request, key, ask)
+    target = standing.target
     try:
-        if ask.api not in target.surfaces:
-            raise refusals.not_of_this_model(ENGINE_PATHS[ask.api], (ENGINE_PATHS[each] for each in target.surfaces))
         if not target.seats and not gateway.waiting.holds(target):
             raise refusals.no_replica()
         if ask.adapter and target.seats and not target.has_adapter(ask.adapter):
             raise refusals.model_not_found(ask.model)
-        terms = gateway.quotas.terms_of(target.entry)
-        limits = terms.limits if key.concurrency is None else gateway.quotas.limits_for(target.entry, key)
-        entered = _within_limits(gateway, target, limits, ask) if limits else Entered(target)
-        if (terms.budgets or key.budget) and gateway.budgets is not None:
-            _within_budgets(gateway, gateway.budgets, entered, key, ask)
+        entered = Entered(standing, target)
+        if standing.limits:
+            _within_limits(gateway, entered, ask, now_s)
+        if standing.has_budgets and gateway.budgets is not None:
+            _within_budgets(gateway, gateway.budgets, entered, ask)
         return entered
     except refusals.HttpRefusal:
         gateway.table.leave(request, target.entry.endpoint_id)
@@ -85,24 +63,24 @@ def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens
         gateway.limiter.settle(grant, tokens=used, now_ms=int(gateway.now_s() * 1000))
 
 
-def _within_limits(gateway: Gateway, target: Target, limits: Sequence[Limit], ask: openai.Ask) -> Entered:
-    now_ms = int(gateway.now_s() * 1000)  # The loop's clock: a wall clock that is set back would give nothing back.
-    said = gateway.limiter.reserve(limits, tokens=ask.reservation, least=ask.least, now_ms=now_ms)
+def _within_limits(gateway: Gateway, entered: Entered, ask: openai.Ask, now_s: float) -> None:
+    """`now_s` is of the loop's clock: a wall clock that is set back would give nothing back."""
+    limits = entered.standing.limits
+    said = gateway.limiter.reserve(limits, tokens=ask.reservation, least=ask.least, now_ms=int(now_s * 1000))
     if isinstance(said, Refused):
         metrics.note_limited(said.what)
         if said.what == "concurrency":
             raise refusals.too_many_at_once(said.retry_after_s)
         raise refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
-    headers, tokens_max = rate_headers(said), None
+    entered.grant, entered.headers = said, rate_headers(said)
     if said.tokens < ask.reservation:
-        tokens_max = openai.clamped(ask, said.tokens)
-        headers += b"x-millrace-max-tokens: %d\r\n" % tokens_max
-    return Entered(target, said, headers, tokens_max)
+        entered.tokens_max = openai.clamped(ask, said.tokens)
+        entered.headers += b"x-millrace-max-tokens: %d\r\n" % entered.tokens_max
 
 
-def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, key: KeyEntry, ask: openai.Ask) -> None:
+def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, ask: openai.Ask) -> None:
     most = ask.most if entered.tokens_max is None else entered.tokens_max
-    said = budgets.reserve(entered.target.entry, key, tokens=openai.bound(ask, most))
+    said = budgets.reserve(entered.target.entry, entered.standing.key, tokens=openai.bound(ask, most))
     if isinstance(said, Short):
         settle(gateway, entered, ask, prompt_tokens=0, completion=0)
         metrics.note_limited("budget")

@@ -59,7 +59,7 @@ class Exchange(Guest):
         self._asking.seated(seat)
         if is_first:
             try:
-                journal.begin(self._serving.opening())
+                journal.begin(self._serving.opening)
             except Unavailable as wrong:
                 why = fields(request_id=self._account.request_id, reason=str(wrong))
                 log.error("usage journal refused a request", extra=why)

@@ -28,6 +28,7 @@ from services.router.shell.limits.budgets import Budgets
 from services.router.shell.limits.quotas import QuotaTable
 from services.router.shell.ports import Limiter, UsageJournal
 from services.router.shell.request.account import Account, Books
+from services.router.shell.request.standing import Standings
 from services.router.shell.seen.outcomes import outcomes
 from services.router.shell.settings import RouterSettings
 
@@ -82,6 +83,7 @@ class Gateway:
         self.clock = clock
         self.limits = limits or Limits()
         self.quotas = QuotaTable(self.keyring)
+        self.standings = Standings(table, self.quotas)
         self.limiter: Limiter = MinuteLimits()
         self.budgets: Budgets | None = None  # None: nobody grants slices, as in a test of the data plane alone.
         self.trusted = trusted

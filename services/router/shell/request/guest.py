@@ -9,7 +9,7 @@ from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import openai
 from services.router.core.refusals import HttpRefusal
-from services.router.core.serving import Finish, Row, Serving
+from services.router.core.serving import Finish, Row, Serving, admit
 from services.router.shell import metrics
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
@@ -42,15 +42,24 @@ class Guest:
         self._phase = WAITING
         self._is_answered = False  # Whether its engine has said all and is given back, and its bill is on disk.
         self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
-        self._entered = entering.enter(gateway, self, key=key, ask=ask)
-        self._target = target = self._entered.target
-        request_id, now_ms = account.request_id, account.started_ms
-        self._serving = Serving(self._entered.admitted(key, ask, request_id=request_id, now_ms=now_ms))
+        now_s, now_ms = gateway.now_s(), account.started_ms
+        self._entered = entered = entering.enter(gateway, self, key=key, ask=ask, now_s=now_s)
+        self._target = target = entered.target
+        opening = admit(
+            target.entry,
+            key_id=key.key_id,
+            request_id=account.request_id,
+            api=ask.api,
+            now_ms=now_ms,
+            adapter=ask.adapter or None,
+            slices=None if entered.held is None else entered.held.names,
+        )
+        self._serving = Serving(opening, owes_generated=entered.standing.owes_generated)
         self._is_committed = False  # Whether its last row is written, or being written.
         self._sent_before = client.written
         gateway.load.began(target.entry.endpoint_id, now_ms)
         metrics.COUNTS.live += 1
-        self._total_s = self._deadline_s = gateway.now_s() + gateway.limits.total_s
+        self._total_s = self._deadline_s = now_s + gateway.limits.total_s
 
     def start(self) -> None:
         """Take a place at a replica, or wait for one; `seated` or `turned_away` follows."""
