@@ -2,9 +2,9 @@
 
 A row is appended in the event loop, for less than a microsecond, and survives the death of this process from then on. A
 thread syncs the log whenever somebody waits for the disk, once for all who do (group commit), and soon after anything
-else. A finished row stays in memory until the ledger has it, which takes a fraction of a second; when a file of the log
-is full, what is left of it is poured into SQLite, in one commit: so a ledger that is away costs disk, not memory. The
-next start pours what it finds. What is in both is sent twice, and counted once: its request id is the ledger's key.
+else. A finished row stays in memory until the ledger has it, which takes a fraction of a second; when the file after
+its own is full too, what is left is poured into SQLite, in one commit: so a ledger that is away costs disk, not memory.
+The next start pours what it finds. What is in both is sent twice, and counted once: its request id is the ledger's key.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +81,7 @@ class LogUsageJournal:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._segment = self._new_segment(0)
         self._unsynced: list[Segment] = []  # Those before it.
+        self._full: tuple[Segment, Sequence[str]] | None = None  # The one before it, and whose last rows it may have.
         self._spare: Segment | None = None
         self._thread = threading.Thread(target=self._run, name="usage-journal", daemon=True)
         self._thread.start()
@@ -158,8 +160,8 @@ class LogUsageJournal:
             _put(fresh, LIVE + record)
         old, self._segment = self._segment, fresh
         self._unsynced.append(old)
-        finished = self._done.ids()
-        self._jobs.put(lambda: self._retire(old, finished))
+        last, self._full = self._full, (old, self._done.ids())
+        self._jobs.put(self._make_spare if last is None else partial(self._retire, *last))
 
     def _new_segment(self, least_bytes: int) -> Segment:
         return Segment(self._next_path(), size_bytes=max(self._segment_bytes, least_bytes))
@@ -205,7 +207,7 @@ class LogUsageJournal:
             self._post(lambda: tell(waiters, error))
 
     def _retire(self, old: Segment, finished: Sequence[str]) -> None:
-        """Remove a full file, when nothing is in it alone."""
+        """Remove a full file, when nothing is in it alone; the ledger has had time for nearly all of it."""
         self._sync()
         self._pour(finished)
         old.discard()
@@ -281,10 +283,11 @@ class LogUsageJournal:
         self._jobs.put(lambda: self._pour(self._done.ids()))
         self._jobs.put(None)
         self._thread.join(CLOSE_S)
-        if self._live or self._done:
-            self._segment.close()
-        else:
-            self._segment.discard()
+        for each in (self._segment, *(self._full or ())[:1]):
+            if self._live or self._done:
+                each.close()
+            else:
+                each.discard()
         if self._spare is not None:
             self._spare.discard()
         self._backlog.close()
