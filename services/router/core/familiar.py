@@ -39,6 +39,16 @@ class Familiar(msgspec.Struct, Generic[Meaning], frozen=True, gc=False):
         length = int(digits)
         return (end + self.after_bytes, length) if length <= BODY_BYTES_MAX else None
 
+    def whole(self, data: bytes) -> bytes | None:
+        """The body, if ``data`` is this head and all of its body, and no more than that."""
+        begin = self.before_bytes
+        end = data.find(b"\r", begin, begin + DIGITS_MAX + 1)
+        digits = data[begin:end]
+        if not data.startswith(self.before) or not digits.isdigit() or not data.startswith(self.after, end):
+            return None
+        body = data[end + self.after_bytes :]
+        return body if len(body) == int(digits) <= BODY_BYTES_MAX else None
+
 
 def familiar(data: bytes, head: Head) -> Familiar[Head] | None:
     """What ``data`` began with, which was parsed as ``head``; None if its like may mean something else next time."""

@@ -55,7 +55,7 @@ class Room(msgspec.Struct, frozen=True, gc=False):
     reset_s: int
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """A request was admitted under these limits, and the tightest of them. It holds a place of those that count them.
 
     `tokens` may be fewer than it asked for: then that is all that it may use.

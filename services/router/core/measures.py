@@ -83,19 +83,23 @@ class Measure:
         self.prompt_tokens += bill.prompt_tokens or 0
         self.completion_tokens += tokens
         self.cached_tokens += cached_tokens
-        queue, duration, first = self.queue, self.duration, self.first_token
-        queue_s, duration_s = queue_ms / 1000, (bill.ended_ms - bill.started_ms) / 1000
-        queue.counts[bisect_left(FIRST_TOKEN_S, queue_s)] += 1  # As `add` does, for every request.
-        queue.total += queue_s
-        duration.counts[bisect_left(DURATION_S, duration_s)] += 1
+        queue, duration, first, per_token = self.queue, self.duration, self.first_token, self.per_token
+        duration_s = (bill.ended_ms - bill.started_ms) / 1000
+        duration.counts[bisect_left(DURATION_S, duration_s)] += 1  # As `add` does, for every request.
         duration.total += duration_s
+        if queue_ms:
+            queue.add(queue_ms / 1000)
+        else:
+            queue.counts[0] += 1  # Nothing waits in most requests, nor between the tokens of an answer that came whole.
         if first_ms is None:
             return
         first_s = (first_ms - bill.started_ms) / 1000
         first.counts[bisect_left(FIRST_TOKEN_S, first_s)] += 1
         first.total += first_s
         if tokens > 1:
-            self.per_token.add((bill.ended_ms - first_ms) / 1000 / (tokens - 1))
+            between_s = (bill.ended_ms - first_ms) / 1000 / (tokens - 1)
+            per_token.counts[bisect_left(PER_TOKEN_S, between_s) if between_s else 0] += 1
+            per_token.total += between_s
 
     def merge(self, other: Measure) -> None:
         """What another measured as well."""

@@ -39,7 +39,7 @@ COMPLETION_TOKENS: Final = 1024  # Reserved for a request that says nothing of h
 TEMPLATE_TOKENS: Final = 256  # What a chat template may add of its own: a default system prompt, turns, roles.
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A request for a model: what we read of it, and its fields as they came. `model` is `<endpoint>[/<adapter>]`.
 
     `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers,

@@ -148,7 +148,7 @@ class StreamedAnswer:
         self._serving.relayed(end, pieces=piece.pieces, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms)
 
 
-def _take_last_word(serving: Serving, usage: sse.Usage | None) -> None:
+def _take_last_word(serving: Serving, usage: sse.Usage | None, reason: str | None = None) -> None:
     assert usage is not None, "a last word has counts"
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     serving.final(
@@ -156,6 +156,7 @@ def _take_last_word(serving: Serving, usage: sse.Usage | None) -> None:
         completion_tokens=usage.completion_tokens,
         cached=None if prompt is None else prompt.cached_tokens,
         reasoning=None if completion is None else completion.reasoning_tokens,
+        reason=reason,
     )
 
 
@@ -224,6 +225,4 @@ class WholeAnswer:
 def take_answer(api: Api, body: bytes, serving: Serving) -> None:
     """Take the usage of a whole answer. Raises BadUpstream if it has none."""
     usage, reason = answers.read_answer(api, body)
-    if reason:
-        serving.finish_reason(reason)
-    _take_last_word(serving, usage)
+    _take_last_word(serving, usage, reason)

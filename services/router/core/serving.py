@@ -60,7 +60,7 @@ _ROUTER_CRASH, _CHECKPOINT = Finish.ROUTER_CRASH, TokenSource.CHECKPOINT
 _ENGINE_FINAL, _ENGINE_RUNNING = TokenSource.ENGINE_FINAL, TokenSource.ENGINE_RUNNING
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A line of the journal: field for field what is reported as `RequestUsage`, at a fifth of its cost to make."""
 
     request_id: str
@@ -203,15 +203,19 @@ class Serving:
         completion_tokens: int | None,
         cached: int | None = None,
         reasoning: int | None = None,
+        reason: str | None = None,
     ) -> None:
         """The engine's last word; without a count of its own, what was relayed is what there is.
 
-        ``cached`` is how much of the prompt needed no work, ``reasoning`` how much of the completion was thought.
+        ``cached`` is how much of the prompt needed no work, ``reasoning`` how much of the completion was thought,
+        ``reason`` why the engine stopped, where it says so now.
         """
         if prompt_tokens is not None:
             self._prompt_tokens = prompt_tokens
         if cached is not None:
             self.cached_tokens = cached
+        if reason is not None:
+            self._finish = _LENGTH if reason == "length" else _STOP
         self._final = completion_tokens
         self._reasoning = None if reasoning is None or reasoning > (completion_tokens or 0) else reasoning
 

@@ -75,8 +75,8 @@ class ClientConnection(Outgoing):
             if not data:
                 return
         intake = self._intake
-        if self._exchange is None and (known := intake.recognise(data)) is not None:
-            self._repeat(*known)
+        if self._exchange is None and (body := intake.recognise(data)) is not None and intake.familiar is not None:
+            self._repeat(intake.familiar.head, body)
             return
         if intake.is_between:
             self._is_shed = not self._shedding.admits()

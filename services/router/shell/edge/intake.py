@@ -72,7 +72,7 @@ class Intake:
     """The reading half of a connection."""
 
     __slots__ = (
-        "_familiar", "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "known_key", "ready",
+        "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "familiar", "known_key", "ready",
     )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
@@ -83,7 +83,7 @@ class Intake:
         self._incoming: Incoming | None = None
         self._unread_bytes = 0  # Fed since the last head was whole.
         self._judged = 0  # Heads that were parsed.
-        self._familiar: Familiar[Head] | None = None
+        self.familiar: Familiar[Head] | None = None
         self.known_key: KeyEntry | None = None  # Who sent the head that is familiar.
 
     @property
@@ -97,11 +97,11 @@ class Intake:
         """Read on; see `ready` and `broken`. Nothing more is read once it is broken."""
         if self._incoming is not None and self._incoming.owed:
             data = self._read_owed(self._incoming, data)
-        while data and self._familiar is not None and self._incoming is None and self.broken is None:
-            found = self._familiar.body_of(data)
+        while data and self.familiar is not None and self._incoming is None and self.broken is None:
+            found = self.familiar.body_of(data)
             if found is None:
                 break
-            data = self._recognised(self._familiar.head, data, *found)
+            data = self._recognised(self.familiar.head, data, *found)
         if data and self.broken is None:
             self._parse(data)
 
@@ -152,23 +152,22 @@ class Intake:
         """The one head that was read here began with ``data``; the next may be the same."""
         incoming = self._incoming or (self.ready[-1] if self.ready else None)
         if incoming is not None and incoming.head is not None:
-            self._familiar, self.known_key = familiar(data, incoming.head), incoming.key
+            self.familiar, self.known_key = familiar(data, incoming.head), incoming.key
 
     @property
     def is_between(self) -> bool:
         """Whether what comes next begins a request."""
         return self._incoming is None
 
-    def recognise(self, data: bytes) -> tuple[Head, bytes] | None:
-        """The head and the body of a request that need not be parsed, if ``data`` is one and no more than that.
+    def recognise(self, data: bytes) -> bytes | None:
+        """The body of a request whose head is `familiar`, if ``data`` is one and no more than that.
 
         Whether `known_key` is still good is for the caller to see.
         """
-        known = self._familiar
+        known = self.familiar
         if known is None or self._incoming is not None or self.ready or self.broken is not None:
             return None
-        found = known.body_of(data)
-        return None if found is None or found[0] + found[1] != len(data) else (known.head, data[found[0] :])
+        return known.whole(data)
 
     @property
     def is_idle(self) -> bool:

@@ -62,6 +62,12 @@ class Seat:
         self.load -= UNREAD_LOAD - GENERATING_LOAD
         self.health.answered()
 
+    def served(self) -> None:
+        """It answered, all at once, and it is over."""
+        self.outstanding -= 1
+        self.load -= UNREAD_LOAD
+        self.health.answered()
+
     def given_back(self, *, answered: bool) -> None:
         """It is over."""
         self.outstanding -= 1

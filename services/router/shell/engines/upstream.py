@@ -70,10 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request; ``asker`` hears the answer."""
         assert self._transport is not None
         assert self._asker is None
-        self._asker = asker
-        self._headers, self._content_type, self._status, self._is_fed = 0, b"", 0, False
-        self._has_head = self._told_head = self._complete = self._keeps_alive = False
-        self._body = b""
+        self._asker, self._is_fed = asker, False
         self._transport.write(request)
 
     def pause(self) -> None:
@@ -105,14 +102,16 @@ class UpstreamConnection(asyncio.Protocol):
         if asker is None:
             self.abort()  # Nobody asked: an engine that speaks unasked is not trusted with the next request.
             return
-        is_first, self._is_fed = not self._is_fed, True
-        if is_first and self._familiar is not None:
-            found = self._familiar.body_of(data)
-            if found is not None and found[0] + found[1] == len(data):
+        is_first = not self._is_fed
+        if is_first:
+            if self._familiar is not None and (body := self._familiar.whole(data)) is not None:
                 self._asker, self._luck = None, LUCK
                 self._pool.give_back(self, reusable=True)
-                asker.upstream_whole(self._familiar.head, data[found[0] :])
+                asker.upstream_whole(self._familiar.head, body)
                 return
+            self._is_fed = True
+            self._headers, self._content_type, self._status, self._body = 0, b"", 0, b""
+            self._has_head = self._told_head = self._complete = self._keeps_alive = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):

@@ -29,14 +29,21 @@ class Account:
     """One request. `request_id` is ours, and that of the bill; `shown_id` is what its client calls it."""
 
     __slots__ = (
-        "_books", "_cached_tokens", "_code", "_queue_ms", "_replica", "_row", "_status", "media", "request_id",
-        "shown_id", "started_ms", "trace",
+        "_began_s", "_books", "_cached_tokens", "_code", "_queue_ms", "_replica", "_row", "_status", "media",
+        "request_id", "shown_id", "started_ms", "trace",
     )  # fmt: skip
 
     def __init__(
-        self, books: Books, started_ms: int, request_id: str, client_id: str = "", traceparent: str = ""
+        self,
+        books: Books,
+        started_ms: int,
+        began_s: float,
+        request_id: str,
+        client_id: str = "",
+        traceparent: str = "",
     ) -> None:
         self._books = books
+        self._began_s = began_s  # As `started_ms`, by the loop's clock.
         self.started_ms = started_ms
         self._queue_ms = 0  # How long it waited until an engine was asked.
         self.request_id = request_id
@@ -49,9 +56,9 @@ class Account:
         self._status, self._code = CLIENT_LEFT, ""
         self._row: Row | None = None
 
-    def asked(self, replica: str, now_ms: int) -> None:
+    def asked(self, replica: str, now_s: float) -> None:
         """An engine is being asked; of two tries the last one counts."""
-        self._queue_ms = now_ms - self.started_ms if now_ms > self.started_ms else 0
+        self._queue_ms = int((now_s - self._began_s) * 1000)
         self._replica = replica
 
     @property

@@ -36,7 +36,7 @@ class Asking:
     """One request to an engine. Holds its replica's seat from `seated` until it ends or is stopped."""
 
     __slots__ = (
-        "_account", "_ask", "_error", "_error_bytes", "_gateway", "_has_content", "_hearer", "_losses", "_lost_s",
+        "_account", "_ask", "_error", "_gateway", "_has_content", "_hearer", "_losses", "_lost_s",
         "_seat", "_seated_s", "_status", "_target", "_tokens_max", "_tries", "_upstream", "was_retired",
     )  # fmt: skip
 
@@ -63,8 +63,7 @@ class Asking:
         self._tries = self._losses = 0
         self._lost_s = 0.0  # When it was left without an engine for the first time.
         self._status = 0
-        self._error: list[bytes] = []
-        self._error_bytes = 0
+        self._error = b""
         self.was_retired = False  # Whether its replica had left the route when it was given back.
 
     def seated(self, seat: Seat) -> None:
@@ -77,7 +76,7 @@ class Asking:
         seat = self._seat
         assert seat is not None, "a request is asked when it has a seat"
         self._tries += 1
-        self._status, self._error, self._error_bytes = 0, [], 0
+        self._status, self._error = 0, b""
         connection = self._gateway.pool.take(seat) if self._tries == 1 else None
         if connection is not None:
             self._send(connection, seat)
@@ -152,7 +151,7 @@ class Asking:
             )
         head = seat.heads[ask.api]
         account, trace = self._account, self._account.trace
-        account.asked(seat.name, self._gateway.clock.now_ms())
+        account.asked(seat.name, self._gateway.now_s())
         traceparent = trace.traceparent if trace else ""
         connection.ask(self, http_rules.upstream_request(head, account.request_id, body, traceparent))
 
@@ -225,9 +224,8 @@ class Asking:
                 self._seat.answered()
             self._hearer.answer_continues(data)
             return
-        self._error.append(data)
-        self._error_bytes += len(data)
-        if self._error_bytes > ERROR_BYTES_MAX:
+        self._error += data
+        if len(self._error) > ERROR_BYTES_MAX:
             self._try_failed("error too large")
 
     def upstream_complete(self) -> None:
@@ -243,7 +241,7 @@ class Asking:
             self._try_failed("adapter not loaded", is_gone=True)
         elif self._status in CLIENTS_MISTAKE:
             self.stop()
-            self._hearer.engine_refused(self._status, b"".join(self._error))
+            self._hearer.engine_refused(self._status, self._error)
         else:
             self._try_failed(f"status {self._status}", is_gone=self._status == NOT_YET)
 
@@ -255,12 +253,14 @@ class Asking:
             self.upstream_body(body)
             self.upstream_complete()
             return
-        self._upstream, self._has_content = None, True
+        seat, target, gateway = self._seat, self._target, self._gateway
+        self._upstream, self._seat, self._has_content = None, None, True
         if self._ask.api in AUDIO:
             self._account.media = audio.media_of(content_type)
-        self._seat.answered()
-        self._note_end()
-        self.stop()
+        seat.served()
+        target.service.note(gateway.now_s() - self._seated_s)
+        if target.queue.count:
+            gateway.waiting.serve(target)
         self._hearer.answer_is(body)
 
     def upstream_lost(self, reason: str) -> None:

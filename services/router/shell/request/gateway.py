@@ -134,8 +134,8 @@ class Gateway:
         began_ms = self.clock.now_ms() if now_ms is None else now_ms
         request_id = f"req-{self._boot_id}-{next(self._counter):x}"
         if head is None:
-            return Account(self.books, began_ms, request_id)
-        return Account(self.books, began_ms, request_id, head.request_id, head.traceparent)
+            return Account(self.books, began_ms, self.now_s(), request_id)
+        return Account(self.books, began_ms, self.now_s(), request_id, head.request_id, head.traceparent)
 
     def admit(self, bearer: str, peer: str = "", forwarded_for: str = "", *, looks: bool = False) -> KeyEntry:
         """Whose key it is, if it may be used from there; to look, one of ours does. Raises HttpRefusal."""

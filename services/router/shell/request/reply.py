@@ -10,7 +10,7 @@ from services.router.shell.request.entering import Entered
 
 def stream_head(account: Account, entered: Entered, serving: Serving, keep_alive: bool) -> bytes:
     """Before the first content of a stream."""
-    headers = _headers(account, entered, serving)
+    headers = entered.headers + account.answered(entered.target.place, serving.cached_tokens)
     return http_rules.stream_head(
         request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
     )
@@ -18,11 +18,7 @@ def stream_head(account: Account, entered: Entered, serving: Serving, keep_alive
 
 def whole(account: Account, entered: Entered, serving: Serving, keep_alive: bool, body: bytes) -> bytes:
     """The answer, all of it."""
-    headers = _headers(account, entered, serving)
+    headers = entered.headers + account.answered(entered.target.place, serving.cached_tokens)
     return http_rules.answer(
         200, body, request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
     )
-
-
-def _headers(account: Account, entered: Entered, serving: Serving) -> bytes:
-    return entered.headers + account.answered(entered.target.place, serving.cached_tokens)

@@ -94,8 +94,12 @@ class AccessLog:
         prompt = "" if row.prompt_tokens is None else f'"prompt_tokens":{row.prompt_tokens},'
         in_cache = "" if cached is None else f'"cached_tokens":{cached},'
         first = "" if row.first_token_ms is None else f'"first_token_ms":{row.first_token_ms - row.started_ms},'
+        second = now_ms // SECOND_MS
+        moment = (
+            f"{self._prefix}.{now_ms - second * SECOND_MS:03}+00:00" if second == self._second else self.moment(now_ms)
+        )
         line = (
-            f'{{"time":"{self.moment(now_ms)}","message":"served","request_id":"{row.request_id}","status":200,{common},'
+            f'{{"time":"{moment}","message":"served","request_id":"{row.request_id}","status":200,{common},'
             f'"finish":"{row.finish}",{prompt}{in_cache}"completion_tokens":{row.completion_tokens},'
             f'"queue_ms":{queue_ms},{first}"duration_ms":{now_ms - row.started_ms}}}'
         )
