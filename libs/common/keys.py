@@ -77,11 +77,18 @@ class Keyring:
     def __init__(self, entries: Mapping[str, KeyEntry] | None = None) -> None:
         self._held: dict[str, tuple[KeyEntry, tuple[Network, ...]]] = {}
         self._spenders: dict[str, dict[str, KeyEntry]] = {}  # By budget, those that have one.
+        self.edition = object()  # Another one after each change: in the same one all is as it was, but for the time.
         for key_id, entry in (entries or {}).items():
             self.change(key_id, entry)
 
     def change(self, key_id: str, entry: KeyEntry | None) -> None:
         """Set a key, or forget it. Raises ValueError, and forgets it, if a block that it may be used from is none."""
+        try:
+            self._change(key_id, entry)
+        finally:
+            self.edition = object()
+
+    def _change(self, key_id: str, entry: KeyEntry | None) -> None:
         before = self._held.get(key_id)
         if before is not None and before[0].budget:
             spenders = {id_: each for id_, each in self._spenders[before[0].budget].items() if id_ != key_id}

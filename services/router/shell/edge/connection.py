@@ -18,6 +18,7 @@ from services.router.core.surface import FORMS, PATHS
 from services.router.shell import metrics
 from services.router.shell.edge.intake import Incoming, Intake, Reading
 from services.router.shell.edge.outgoing import Outgoing
+from services.router.shell.edge.sure import Sure
 from services.router.shell.request.account import Account
 from services.router.shell.request.exchange import Exchange
 
@@ -39,7 +40,7 @@ class ClientConnection(Outgoing):
 
     __slots__ = (
         "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_lingering", "_is_shed", "_peer", "_preface",
-        "_reading", "_shedding", "_wants_head_only",
+        "_reading", "_shedding", "_sure", "_wants_head_only",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -53,6 +54,7 @@ class ClientConnection(Outgoing):
         self._intake = Intake(lambda head: edge.judge(head, self._peer))
         self._reading = Reading.HEAD
         self._exchange: Exchange | None = None
+        self._sure = Sure(edge)
         self._is_lingering = False
         self._is_shed = False  # Whether the next request is refused because this process is overloaded.
         self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.HEAD]
@@ -90,15 +92,14 @@ class ClientConnection(Outgoing):
             self._send_away()
             return
         self._is_shed, now_ms = False, gateway.clock.now_ms()
-        if key is None or not gateway.keyring.holds(key, now_ms=now_ms):
+        sure = self._sure
+        if key is None or key is not sure.key or sure.keys is not gateway.keyring.edition or now_ms >= sure.until_ms:
             try:
-                key = self._intake.known_key = self._edge.judge(head, self._peer)
+                key = self._intake.known_key = sure.look_again(head, self._peer, key, now_ms)
             except HttpRefusal as refusal:
                 self._intake.stop(refusal)
                 self._refuse_and_close(refusal)
                 return
-        else:
-            gateway.key_use.note(key.key_id, now_ms)
         self._handle(head, body, key, gateway.account(head, now_ms))
 
     def _send_away(self) -> None:
