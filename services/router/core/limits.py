@@ -142,7 +142,8 @@ class MinuteLimits:
 
         `now_ms` is of a steady clock.
         """
-        slot = self._slot_of(now_ms)
+        slot = now_ms // SECOND_MS
+        self._slot = slot = slot if slot > self._slot else self._slot  # Time never goes back.
         least = tokens if least is None or least > tokens else least
         cells, find, rows, counts_running = self._cells, self._rows.find, list[int](), False
         requests_left = tokens_left = PLENTY  # What the limit with the least has left,
@@ -168,13 +169,6 @@ class MinuteLimits:
         self._take(limits, rows, tokens, counts_running)
         return Grant(limits, slot, tokens, *rooms)
 
-    def _slot_of(self, now_ms: int) -> int:
-        """The second that it is; time never goes back."""
-        slot = now_ms // SECOND_MS
-        if slot > self._slot:
-            self._slot = slot
-        return self._slot
-
     def _take(self, limits: Sequence[Limit], rows: Sequence[int], tokens: int, counts_running: bool) -> None:
         """First the sum, then the slot: who dies in between has left too little room, never too much."""
         cells, ring = self._cells, SLOTS + self._slot % RING
@@ -189,7 +183,8 @@ class MinuteLimits:
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
-        slot, unused, cells, find = self._slot_of(now_ms), grant.tokens - tokens, self._cells, self._rows.find
+        slot, unused, cells, find = now_ms // SECOND_MS, grant.tokens - tokens, self._cells, self._rows.find
+        slot = slot if slot > self._slot else self._slot
         then = grant.slot if unused > 0 else slot
         for limit in grant.limits:
             at = find(limit.bucket)

@@ -59,7 +59,11 @@ class LoadMeter:
 
     def ended(self, endpoint_id: str, now_ms: int) -> None:
         """It is no longer."""
-        self._gauges[endpoint_id].step(-1, now_ms)
+        gauge = self._gauges[endpoint_id]
+        if now_ms > gauge.since_ms:
+            gauge.area_ms += gauge.in_flight * (now_ms - gauge.since_ms)
+            gauge.since_ms = now_ms
+        gauge.in_flight -= 1
 
     def in_flight(self, endpoint_id: str) -> int:
         """Requests of the endpoint in flight now."""

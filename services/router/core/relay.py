@@ -213,10 +213,6 @@ class WholeAnswer:
             raise sse.BadUpstream("the engine's answer is larger than we read")
         self._parts.append(data)
 
-    def forget(self) -> None:
-        """Its engine went: another's answer begins anew."""
-        self._parts, self._read_bytes = [], 0
-
     def body(self) -> bytes:
         """All of it."""
         return b"".join(self._parts)

@@ -21,6 +21,8 @@ from services.router.shell.edge.outgoing import Outgoing
 from services.router.shell.edge.sure import Sure
 from services.router.shell.request.account import Account
 from services.router.shell.request.exchange import Exchange
+from services.router.shell.request.streamed import Streamed
+from services.router.shell.request.whole import Whole
 
 if TYPE_CHECKING:
     from services.router.shell.edge.server import Edge
@@ -267,7 +269,8 @@ class ClientConnection(Outgoing):
             ask = audio.read_sound(api, body, content_type=head.content_type, host=host)
         else:
             ask = openai.read(api, body, host=host)
-        self._exchange = exchange = Exchange(
+        kind = Streamed if ask.stream else Whole
+        self._exchange = exchange = kind(
             self._gateway, self, ask=ask, key=key, account=account, keep_alive=head.keep_alive
         )
         exchange.start()

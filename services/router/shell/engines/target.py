@@ -66,7 +66,11 @@ class Seat:
         """It answered, all at once, and it is over."""
         self.outstanding -= 1
         self.load -= UNREAD_LOAD
-        self.health.answered()
+        health = self.health
+        if health.failures or health.out_until_s:
+            health.answered()
+        else:
+            health.answers += 1  # There is nothing else to be said of it.
 
     def given_back(self, *, answered: bool) -> None:
         """It is over."""

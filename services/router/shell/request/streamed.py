@@ -1,0 +1,155 @@
+"""A request whose answer is passed on as it comes: nothing before its first row is on disk, its end after its last."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from libs.common.events.tables import KeyEntry
+from services.router.core import openai, refusals
+from services.router.core.refusals import HttpRefusal
+from services.router.core.relay import StreamedAnswer, StreamedSound
+from services.router.core.serving import Finish
+from services.router.shell.edge.client import Client
+from services.router.shell.engines.target import Seat
+from services.router.shell.request import reply
+from services.router.shell.request.account import Account
+from services.router.shell.request.exchange import Exchange
+from services.router.shell.request.gateway import Gateway
+from services.router.shell.request.phase import ANSWERING, ASKING, ENDED, ENDING, WAITING
+
+HELD_BYTES_MAX: Final = 256 * 1024  # What an engine may say before the first row is on disk, until we read no more.
+
+
+class Streamed(Exchange):
+    """One of them."""
+
+    __slots__ = ("_has_ended", "_held", "_is_recorded", "_stream")
+
+    def __init__(
+        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
+    ) -> None:
+        super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
+        head = partial(reply.stream_head, account, self._entered, self._serving, keep_alive)  # A method makes a circle.
+        self._stream = (StreamedAnswer if ask.most else StreamedSound)(ask, self._serving, head=head)
+        self._is_recorded = self._has_ended = False
+        self._held = b""  # Said by the engine before the first row was on disk.
+
+    def seated(self, seat: Seat) -> None:
+        """As every request; what the engine says is passed on when the first row is on disk."""
+        is_first = self._phase is WAITING
+        super().seated(seat)
+        if self._phase is not ASKING:
+            return  # It could not be recorded.
+        limits = self._gateway.limits
+        self._wait_at_most(limits.first_byte_s if self._ask.most else limits.total_s)
+        if is_first:
+            self._gateway.journal.on_disk().then(self._recorded)
+
+    def client_paused(self, paused: bool) -> None:
+        """The client reads too slowly, or again fast enough."""
+        super().client_paused(paused)
+        if not paused and self._phase is ANSWERING:
+            self._note_sent(self._gateway.clock.now_ms())
+
+    def _recorded(self, error: BaseException | None) -> None:
+        """The first row is on disk: let out what came meanwhile."""
+        if self._phase in ENDED:
+            return
+        if error is not None:
+            self._cut_short(refusals.cannot_record(), f"not recorded: {error}")
+            return
+        self._is_recorded = True
+        self._asking.pause(self._client.is_paused)
+        if self._held:
+            self.answer_continues(self._held)
+        if self._has_ended:
+            self.answer_ends()
+
+    # What the engine says.
+
+    def answer_continues(self, data: bytes) -> None:
+        """More of its answer: pass it on."""
+        if self._phase in ENDED:
+            return
+        self._is_heard = True
+        if not self._is_recorded:
+            self._held += data
+            self._asking.pause(len(self._held) > HELD_BYTES_MAX)
+            return
+        now_ms, client, stream = self._gateway.clock.now_ms(), self._client, self._stream
+        out = stream.feed(data, at=client.written, now_ms=now_ms)
+        if out:
+            if self._phase is ASKING:
+                self._phase = ANSWERING
+                self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
+                self._asking.hear_directly()
+            client.write(out)
+            if self._serving.is_due:
+                self._note_sent(now_ms)
+        if stream.broken:
+            self.engine_failed(stream.broken)
+        elif stream.is_done:
+            self._settle()
+
+    def answer_ends(self) -> None:
+        """All of it came."""
+        if self._phase in ENDED:
+            return
+        self._has_ended = True
+        if not self._is_recorded:
+            return  # Then.
+        if self._stream.has_end:
+            self._settle()
+        else:
+            self.engine_failed("the stream ended without an end")
+
+    def _forget(self) -> None:
+        self._held = b""
+        self._stream.forget()
+
+    # Answering the client.
+
+    def _note_sent(self, now_ms: int) -> None:
+        due = self._serving.sent(self._client.sent(), now_ms)
+        if due is not None:
+            self._gateway.journal.checkpoint(due)
+
+    def _settle(self) -> None:
+        """All content is relayed: when the socket took it, write the bill; when that is durable, end the answer."""
+        self._asking.let_finish()
+        self._client.write(self._stream.begin())
+        self._phase = ENDING
+        self._client.when_drained(self._complete)
+
+    def _complete(self) -> None:
+        if self._is_committed or not self._client.is_open:
+            return
+        now_ms = self._gateway.clock.now_ms()
+        sent = self._client.sent()
+        self._serving.sent(sent, now_ms)
+        row = self._serving.completed(now_ms, egress_bytes=sent - self._sent_before)
+        self._commit(row, self._send_terminal_frame)
+
+    def _send_terminal_frame(self) -> None:
+        self._is_answered = True
+        self._client.write(self._stream.terminal_frame())
+        self._end(keep_alive=self._keep_alive)
+
+    def _break_off(self, refusal: HttpRefusal, finish: Finish) -> None:
+        """With an error event, if the client has seen some of the answer."""
+        if self._phase is not ANSWERING:
+            self._refuse(refusal)
+            return
+        self._phase = ENDING
+        self._asking.stop()
+
+        def say_so() -> None:
+            self._client.write(self._stream.cut(refusal))
+            self._end(keep_alive=False)
+
+        def when_taken() -> None:
+            if not self._is_committed:
+                self._bill(Finish.DRAIN_CUT if self._asking.was_retired else finish, say_so)
+
+        self._client.when_drained(when_taken)
