@@ -73,24 +73,38 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
 
     Raises HttpRefusal that names the field, and never carries its value.
     """
-    fields: Fields | plain.Plain | None = plain.read(body) if api is CHAT else None
-    raw = plain.fields_of(fields) if isinstance(fields, plain.Plain) else {}
-    if fields is None:
-        raw, fields = _read_with_care(api, body, host)
+    said = plain.read(body) if api is CHAT else None
+    if said is not None:
+        return _ask(api, said, plain.fields_of(said), host)
+    raw, fields = _read_with_care(api, body, host)
+    if DROPPED.isdisjoint(raw):
+        return _ask(api, fields, raw, host)
+    session, tier = _text(raw, "prompt_cache_key"), _text(raw, "service_tier")
+    for name in DROPPED:
+        raw.pop(name, None)
+    return _ask(api, fields, raw, host, session, is_batch=tier in BATCH_TIERS)
+
+
+def _ask(
+    api: Api,
+    fields: Fields | plain.Plain,
+    raw: dict[str, msgspec.Raw],
+    host: str,
+    session: str = "",
+    *,
+    is_batch: bool = False,
+) -> Ask:
     options = fields.stream_options
     if options is not None and not fields.stream:
         raise HttpRefusal(
             400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
         )
     model = fields.model or host
-    endpoint, _, adapter = model.partition("/")
+    endpoint, adapter = model, ""
+    if "/" in model:
+        endpoint, _, adapter = model.partition("/")
     if host and endpoint != host:
         raise model_not_found(model)
-    session = tier = ""
-    if not DROPPED.isdisjoint(raw):
-        session, tier = _text(raw, "prompt_cache_key"), _text(raw, "service_tier")
-        for name in DROPPED:
-            raw.pop(name, None)
     prompt = _prompt_tokens(raw)
     prompts = 1 if api is CHAT else fields.prompts
     choices, most = (fields.n or 1) * prompts, 0 if api in COUNTS_NO_ANSWER else fields.most or COMPLETION_TOKENS
@@ -98,14 +112,14 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     return Ask(
         api,
         model,
-        bool(fields.stream) or api is Api.SPEECH,  # Sound is passed on as it is made.
+        bool(fields.stream) or api is SPEECH,  # Sound is passed on as it is made.
         options is not None and bool(options.include_usage),
         options is not None and bool(options.continuous_usage_stats),
         raw,
         endpoint,
         adapter,
         session,
-        tier in BATCH_TIERS,
+        is_batch,
         prompt_estimate=prompt,
         most=most,
         choices=choices,
