@@ -64,7 +64,7 @@ class LogUsageJournal:
     ) -> None:
         self._path = Path(path)
         self._post: Callable[[Callable[[], None]], object] = loop.call_soon_threadsafe if loop else lambda job: job()
-        self._soon: Callable[[Callable[[], None]], object] = loop.call_soon if loop else lambda job: job()
+        self._later: Callable[[float, Callable[[], None]], object] = loop.call_later if loop else lambda _s, job: job()
         self._waits = waits_for_disk
         self._segment_bytes = segment_bytes
         self._guard = only_one(self._path)
@@ -138,7 +138,8 @@ class LogUsageJournal:
         self._waiters.append(waiter)
         if not self._sync_is_asked:
             self._sync_is_asked = True
-            self._soon(lambda: self._jobs.put(self._sync))
+            wait_s = self._not_before_s - time.monotonic()  # The loop waits, as its thread would only be woken for it.
+            self._later(wait_s if wait_s > 0 else 0, lambda: self._jobs.put(self._sync))
         return waiter
 
     def _turn(self, record_bytes: int) -> None:
@@ -187,9 +188,6 @@ class LogUsageJournal:
 
     def _sync(self) -> None:
         began_s = time.monotonic()
-        if began_s < self._not_before_s:
-            time.sleep(self._not_before_s - began_s)
-            began_s = time.monotonic()
         with self._lock:
             self._sync_is_asked = self._is_dirty = False
             waiters, self._waiters = self._waiters, []
