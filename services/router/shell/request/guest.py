@@ -9,7 +9,7 @@ from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import openai
 from services.router.core.refusals import HttpRefusal
-from services.router.core.serving import Finish, Row, Serving, admit
+from services.router.core.serving import Finish, Row, Serving, another
 from services.router.shell import metrics
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
@@ -44,20 +44,19 @@ class Guest:
         self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
         now_s, now_ms = gateway.now_s(), account.started_ms
         self._entered = entered = entering.enter(gateway, self, key=key, ask=ask, now_s=now_s)
-        self._target = target = entered.target
-        opening = admit(
-            target.entry,
-            key_id=key.key_id,
+        self._target = entered.target
+        slices = None if entered.held is None else entered.held.names
+        opening = another(
+            entered.standing.kind,
             request_id=account.request_id,
-            api=ask.api,
             now_ms=now_ms,
             adapter=ask.adapter or None,
-            slices=None if entered.held is None else entered.held.names,
+            slices=slices,
         )
         self._serving = Serving(opening, owes_generated=entered.standing.owes_generated)
         self._is_committed = False  # Whether its last row is written, or being written.
         self._sent_before = client.written
-        gateway.load.began(target.entry.endpoint_id, now_ms)
+        gateway.load.began(opening.endpoint_id, now_ms)
         metrics.COUNTS.live += 1
         self._total_s = self._deadline_s = now_s + gateway.limits.total_s
 
@@ -129,7 +128,7 @@ class Guest:
         if self._phase is OVER:
             return
         self._phase = OVER
-        gateway, endpoint_id = self._gateway, self._target.entry.endpoint_id
+        gateway, endpoint_id = self._gateway, self._serving.opening.endpoint_id
         now_ms = gateway.clock.now_ms()
         if not self._is_answered:
             gateway.waiting.leave(self)

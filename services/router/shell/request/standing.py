@@ -14,7 +14,7 @@ import msgspec
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
 from services.router.core.limits import Limit
-from services.router.core.serving import owes_generated
+from services.router.core.serving import Row, admit, owes_generated
 from services.router.core.surface import ENGINE_PATHS, Api
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.engines.target import Cuttable, Target
@@ -33,6 +33,7 @@ class Standing(msgspec.Struct, frozen=True):
     limits: Sequence[Limit]
     has_budgets: bool
     owes_generated: bool
+    kind: Row  # Of their bills: a row of no request.
 
 
 class Standings:
@@ -81,4 +82,5 @@ class Standings:
             limits=self._quotas.limits_for(entry, key),
             has_budgets=bool(key.budget or self._quotas.terms_of(entry).budgets),
             owes_generated=owes_generated(entry),
+            kind=admit(entry, key_id=key.key_id, request_id="", api=ask.api, now_ms=0),
         )
