@@ -34,7 +34,6 @@ TOKENS: Final = REQUESTS + 2 + RING
 RUNNING: Final = TOKENS + 2 + RING
 OLDEST, SLOTS = 1, 2  # From where a kind's cells begin.
 PLENTY: Final = 1 << 62  # Left where nothing is limited.
-NONE: Final = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,39 +144,38 @@ class MinuteLimits:
         slot = now_ms // SECOND_MS
         self._slot = slot = slot if slot > self._slot else self._slot  # Time never goes back.
         least = tokens if least is None or least > tokens else least
-        cells, find, rows, counts_running = self._cells, self._rows.find, list[int](), False
+        cells, find = self._cells, self._rows.find
+        rows: list[int] = []
         requests_left = tokens_left = PLENTY  # What the limit with the least has left,
-        of_requests = of_tokens = NONE  # and that limit, and where it is counted.
+        of_requests = of_tokens = requests_at = tokens_at = 0  # and that limit, and where it is counted.
         for limit in limits:
             at = find(limit.bucket)
             if at is None or cells[at] < slot:
                 at = self._renewed(limit.bucket, slot)
             rows.append(at)
-            if limit.at_once is not None:
-                counts_running = True
-                if self._running(at) >= limit.at_once:
-                    return Refused("concurrency", FREES_S)
-            if limit.requests is not None and limit.requests - cells[at + REQUESTS] < requests_left:
-                requests_left, of_requests = limit.requests - cells[at + REQUESTS], (limit.requests, at + REQUESTS)
-            if limit.tokens is not None and limit.tokens - cells[at + TOKENS] < tokens_left:
-                tokens_left, of_tokens = limit.tokens - cells[at + TOKENS], (limit.tokens, at + TOKENS)
+            if limit.at_once is not None and self._running(at) >= limit.at_once:
+                return Refused("concurrency", FREES_S)
+            if (most := limit.requests) is not None and (left := most - cells[at + REQUESTS]) < requests_left:
+                requests_left, of_requests, requests_at = left, most, at + REQUESTS
+            if (most := limit.tokens) is not None and (left := most - cells[at + TOKENS]) < tokens_left:
+                tokens_left, of_tokens, tokens_at = left, most, at + TOKENS
         if requests_left < 1 or tokens_left < least:
             return self._refused(limits, rows, least)
         if tokens_left < tokens:
             tokens = tokens_left
-        rooms = self._room(requests_left, 1, *of_requests), self._room(tokens_left, tokens, *of_tokens)
-        self._take(limits, rows, tokens, counts_running)
-        return Grant(limits, slot, tokens, *rooms)
+        self._take(limits, rows, tokens)
+        requests_room = self._room(requests_left, 1, of_requests, requests_at)
+        return Grant(limits, slot, tokens, requests_room, self._room(tokens_left, tokens, of_tokens, tokens_at))
 
-    def _take(self, limits: Sequence[Limit], rows: Sequence[int], tokens: int, counts_running: bool) -> None:
+    def _take(self, limits: Sequence[Limit], rows: Sequence[int], tokens: int) -> None:
         """First the sum, then the slot: who dies in between has left too little room, never too much."""
-        cells, ring = self._cells, SLOTS + self._slot % RING
-        for at in rows:
-            cells[at + REQUESTS] += 1
-            cells[at + REQUESTS + ring] += 1
-            cells[at + TOKENS] += tokens
-            cells[at + TOKENS + ring] += tokens
-        for limit, at in zip(limits, rows, strict=True) if counts_running else ():
+        cells, slot = self._cells, self._slot % RING
+        for limit, at in zip(limits, rows):  # noqa: B905 - one for one; to have it checked costs more than the loop.
+            requests, counted = at + REQUESTS, at + TOKENS
+            cells[requests] += 1
+            cells[requests + SLOTS + slot] += 1
+            cells[counted] += tokens
+            cells[counted + SLOTS + slot] += tokens
             if limit.at_once is not None:
                 cells[at + self._own] += 1
 

@@ -166,11 +166,14 @@ class Target:
     ) -> Seat | None:
         """The replica for the next request, None if all have as much as they may; ``avoid`` if there is no other."""
         seats: Sequence[Seat] = self.seats
-        for each in seats:
-            health, is_full = each.health, outstanding_max is not None and each.outstanding >= outstanding_max
-            if is_full or adapter or avoid or health.failures or health.times_out:
-                seats = self._fit(now_s=now_s, avoid=avoid, outstanding_max=outstanding_max, adapter=adapter)
+        most = math.inf if outstanding_max is None else outstanding_max
+        is_usual = not adapter and avoid is None
+        for each in seats if is_usual else ():
+            if each.outstanding >= most or each.health.failures or each.health.times_out:
+                is_usual = False
                 break
+        if not is_usual:
+            seats = self._fit(now_s=now_s, avoid=avoid, outstanding_max=outstanding_max, adapter=adapter)
         if len(seats) < 2:
             return seats[0] if seats else None
         self.draws += 1
