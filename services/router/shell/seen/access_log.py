@@ -19,6 +19,7 @@ STDERR_FD: Final = 2
 PERIOD_S: Final = 0.25
 WAITING_MAX: Final = 20_000  # Lines; a disk that stands still loses lines, which are counted, and never a request.
 WHOSE_MAX: Final = 4096  # Keys at replicas whose part of a line is kept.
+LOT: Final = 64  # Plain lines that are written in a row, as measures are added up (core/measures.py).
 REFUSED_MAX: Final = 25  # Lines about refusals a period: 100 a second; a flood of bad keys is counted, not written.
 
 
@@ -68,6 +69,7 @@ class AccessLog:
         self._path = path
         self._encoder = msgspec.json.Encoder()
         self._lines: list[bytes] = []
+        self._plain: list[tuple[Row, str, int | None, int, int]] = []  # Not written yet.
         self._refused = 0
         self._second, self._prefix = 0, ""
         self._whose: dict[tuple[str, str, str, str], str] = {}
@@ -83,30 +85,35 @@ class AccessLog:
         """A request that reached an endpoint is over."""
         if not self.is_on:
             return
+        self._write_plain()  # In the order in which they ended.
         if len(self._lines) >= WAITING_MAX:
             metrics.LINES_LOST.inc()
             return
         self._lines.append(self._encoder.encode(line))
 
     def plain(self, row: Row, *, replica: str, cached: int | None, queue_ms: int, now_ms: int) -> None:
-        """One that was served and of which nothing else is to be said: the same line, of text that is ready."""
-        common = self._whose.get((row.key_id, row.endpoint_id, replica, row.api)) or self._common(row, replica)
-        prompt = "" if row.prompt_tokens is None else f'"prompt_tokens":{row.prompt_tokens},'
-        in_cache = "" if cached is None else f'"cached_tokens":{cached},'
-        first = "" if row.first_token_ms is None else f'"first_token_ms":{row.first_token_ms - row.started_ms},'
-        second = now_ms // SECOND_MS
-        moment = (
-            f"{self._prefix}.{now_ms - second * SECOND_MS:03}+00:00" if second == self._second else self.moment(now_ms)
-        )
-        line = (
-            f'{{"time":"{moment}","message":"served","request_id":"{row.request_id}","status":200,{common},'
-            f'"finish":"{row.finish}",{prompt}{in_cache}"completion_tokens":{row.completion_tokens},'
-            f'"queue_ms":{queue_ms},{first}"duration_ms":{now_ms - row.started_ms}}}'
-        )
-        if len(self._lines) < WAITING_MAX:
+        """One that was served and of which nothing else is to be said: written with others like it."""
+        self._plain.append((row, replica, cached, queue_ms, now_ms))
+        if len(self._plain) >= LOT:
+            self._write_plain()
+
+    def _write_plain(self) -> None:
+        """The same lines as `served` writes, of text that is ready."""
+        plain, self._plain = self._plain, []
+        if len(self._lines) >= WAITING_MAX:
+            metrics.LINES_LOST.inc(len(plain))
+            return
+        for row, replica, cached, queue_ms, now_ms in plain:
+            common = self._whose.get((row.key_id, row.endpoint_id, replica, row.api)) or self._common(row, replica)
+            prompt = "" if row.prompt_tokens is None else f'"prompt_tokens":{row.prompt_tokens},'
+            in_cache = "" if cached is None else f'"cached_tokens":{cached},'
+            first = "" if row.first_token_ms is None else f'"first_token_ms":{row.first_token_ms - row.started_ms},'
+            line = (
+                f'{{"time":"{self.moment(now_ms)}","message":"served","request_id":"{row.request_id}","status":200,'
+                f'{common},"finish":"{row.finish}",{prompt}{in_cache}"completion_tokens":{row.completion_tokens},'
+                f'"queue_ms":{queue_ms},{first}"duration_ms":{now_ms - row.started_ms}}}'
+            )
             self._lines.append(line.encode())
-        else:
-            metrics.LINES_LOST.inc()
 
     def _common(self, row: Row, replica: str) -> str:
         if len(self._whose) >= WHOSE_MAX:
@@ -132,7 +139,7 @@ class AccessLog:
         try:
             while True:
                 await asyncio.sleep(PERIOD_S)
-                if self._lines:
+                if self._lines or self._plain:
                     await asyncio.to_thread(_write, fd, self._taken())
                 self._refused = 0
         finally:
@@ -141,6 +148,7 @@ class AccessLog:
                 os.close(fd)
 
     def _taken(self) -> bytes:
+        self._write_plain()
         lines, self._lines = self._lines, []
         return b"".join(line + b"\n" for line in lines)
 
