@@ -32,14 +32,14 @@ REQUESTS: Final = 2000  # A turn.
 CHUNKS: Final = 5000
 COUNTED: Final = 200  # Requests whose calls are counted.
 STAGES: Final[Mapping[str, str]] = {  # By the modules in which a call is made.
-    "entering": "connection outgoing intake familiar gateway shedding pressure keys key_use client_address",
+    "entering": "connection sure outgoing intake familiar gateway shedding pressure keys key_use client_address",
     "the body": "openai plain surface",
-    "limits": "entering limits quotas budgets table",
+    "limits": "entering standing limits quotas budgets table",
     "choice": "waiting target balancing affinity ejection queueing",
     "the rows": "serving log segment durable finished",
     "asking": "asking",
     "the engine's answer": "upstream http_rules answers relay sse",
-    "the exchange": "guest exchange reply",
+    "the exchange": "guest exchange whole streamed reply",
     "telling": "account access_log measures metrics load spans",
     "the clock": "clock",
 }
