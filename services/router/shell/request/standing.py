@@ -43,6 +43,11 @@ class Standings:
         self._table = table
         self._quotas = quotas
         self._kept: dict[tuple[str, str, Api], Standing] = {}
+        self._routes: object = None  # The edition of all of them.
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
 
     def enter(self, request: Cuttable, key: KeyEntry, ask: openai.Ask) -> Standing:
         """Count ``request`` as running, and say how its key stands. Raises HttpRefusal; then it is not counted."""
@@ -55,8 +60,9 @@ class Standings:
             or not self._table.enter_again(request, found.target, found.routes)
         ):
             found = self._find(request, key, ask)
-            if len(self._kept) >= KEPT_MAX:
-                self._kept.clear()
+            if found.routes is not self._routes or len(self._kept) >= KEPT_MAX:
+                self._routes = found.routes
+                self._kept.clear()  # Of another edition none is good, and some may keep what is gone.
             self._kept[name] = found
         return found
 
