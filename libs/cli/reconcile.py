@@ -15,6 +15,7 @@ from libs.cli.credentials import Credentials
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, one_line_errors, show, table
 from libs.cli.profile import Home
 from libs.cli.usage_series import meter_name, moment_ms, money, quantity_of
+from libs.client.transport import segment
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
 
@@ -57,7 +58,7 @@ def statement(
     output: Output = OUTPUT,
 ) -> None:
     """One statement, line by line, with what came late for the periods before it."""
-    found = Client(Credentials.read(Home.default())).usage(f"/v1/statements/{period}")
+    found = Client(Credentials.read(Home.default())).usage(f"/v1/statements/{segment(period)}")
     show(output, found, lambda: _lines(found))
 
 

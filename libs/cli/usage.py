@@ -16,6 +16,7 @@ from libs.cli.usage_page import Usage, page
 from libs.cli.usage_plot import plotted
 from libs.cli.usage_series import Span, moment_ms, span_of
 from libs.cli.usage_tables import breakdown_table, receipt_table, usage_table
+from libs.client.transport import segment
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
 
@@ -69,7 +70,7 @@ def request(
     output: Output = OUTPUT,
 ) -> None:
     """The receipt of one request: the lines of the ledger that it became."""
-    found = _client().usage(f"/v1/usage/requests/{request_id}")
+    found = _client().usage(f"/v1/usage/requests/{segment(request_id)}")
     show(output, found, lambda: receipt_table(found))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.client.transport import Json, Transport
+from libs.client.transport import Json, Transport, segment
 
 
 class Domains:
@@ -22,8 +22,8 @@ class Domains:
 
     def get(self, domain: str) -> Json:
         """What proves it, and whether that was seen."""
-        return self._transport.call("GET", f"/v1/domains/{domain}")
+        return self._transport.call("GET", f"/v1/domains/{segment(domain)}")
 
     def release(self, domain: str) -> None:
         """Give it up; not while endpoints have host names below it."""
-        self._transport.call("DELETE", f"/v1/domains/{domain}")
+        self._transport.call("DELETE", f"/v1/domains/{segment(domain)}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from libs.client.paging import pages
-from libs.client.transport import Json, Transport
+from libs.client.transport import Json, Transport, segment
 from libs.client.watching import events
 from libs.common.errors import MillraceError
 
@@ -28,7 +28,7 @@ class Endpoints:
 
     def get(self, ref: str) -> Json:
         """The endpoint as it stands."""
-        return self._transport.call("GET", f"/v1/endpoints/{ref}")
+        return self._transport.call("GET", f"/v1/endpoints/{segment(ref)}")
 
     def list(self, **filters: object) -> Iterator[Json]:
         """The project's endpoints; filters are `stage`, `tier`, `model`, `name_prefix`."""
@@ -37,36 +37,36 @@ class Endpoints:
     def update(self, ref: str, changes: Json, *, if_generation: int | None = None, dry_run: bool = False) -> Json:
         """Change the spec by an RFC 7396 merge patch; with `if_generation`, only what was last seen at it."""
         if_match = "" if if_generation is None else f'"{if_generation}"'
-        return self._change("PATCH", f"/{ref}", {"spec": changes}, if_match=if_match, dry_run=dry_run)
+        return self._change("PATCH", f"/{segment(ref)}", {"spec": changes}, if_match=if_match, dry_run=dry_run)
 
     def scale(self, ref: str, scaling: Json, *, dry_run: bool = False) -> Json:
         """Change how many replicas may run."""
-        return self._change("POST", f"/{ref}/scale", {"scaling": scaling}, dry_run=dry_run)
+        return self._change("POST", f"/{segment(ref)}/scale", {"scaling": scaling}, dry_run=dry_run)
 
     def pause(self, ref: str, *, drain_deadline_s: int | None = None, dry_run: bool = False) -> Json:
         """Give back what it runs on; name, spec and keys stay."""
-        return self._change("POST", f"/{ref}/pause", _deadline(drain_deadline_s), dry_run=dry_run)
+        return self._change("POST", f"/{segment(ref)}/pause", _deadline(drain_deadline_s), dry_run=dry_run)
 
     def drain(self, ref: str, *, drain_deadline_s: int, dry_run: bool = False) -> Json:
         """Take no new requests, let live ones finish until the deadline, then pause."""
-        return self._change("POST", f"/{ref}/drain", _deadline(drain_deadline_s), dry_run=dry_run)
+        return self._change("POST", f"/{segment(ref)}/drain", _deadline(drain_deadline_s), dry_run=dry_run)
 
     def resume(self, ref: str, *, dry_run: bool = False) -> Json:
         """Bring back what was paused or has failed."""
-        return self._change("POST", f"/{ref}/resume", None, dry_run=dry_run)
+        return self._change("POST", f"/{segment(ref)}/resume", None, dry_run=dry_run)
 
     def delete(self, ref: str, *, drain_deadline_s: int | None = None, dry_run: bool = False) -> Json:
         """Take it away for good."""
         query = {"drain_deadline_s": drain_deadline_s}
-        return self._change("DELETE", f"/{ref}", None, dry_run=dry_run, query=query)
+        return self._change("DELETE", f"/{segment(ref)}", None, dry_run=dry_run, query=query)
 
     def why(self, ref: str) -> Json:
         """Why it is not ready yet: causes by rank, and what would help."""
-        return self._transport.call("GET", f"/v1/endpoints/{ref}/why")
+        return self._transport.call("GET", f"/v1/endpoints/{segment(ref)}/why")
 
     def watch(self, ref: str, *, last_event_id: str = "") -> Iterator[Json]:
         """Its events as they happen, from behind `last_event_id`; goes on by itself when the connection breaks."""
-        return events(self._transport, f"/v1/endpoints/{ref}/watch", last_event_id=last_event_id)
+        return events(self._transport, f"/v1/endpoints/{segment(ref)}/watch", last_event_id=last_event_id)
 
     def follow(self, ref: str, *, until: frozenset[str] = AT_REST, timeout_s: float = 600.0) -> Iterator[Json]:
         """The endpoint, again and again, until its stage is one of `until`. Raises MillraceError after `timeout_s`."""
@@ -107,7 +107,7 @@ class Operations:
 
     def get(self, operation_id: str) -> Json:
         """How it stands."""
-        return self._transport.call("GET", f"/v1/operations/{operation_id}")
+        return self._transport.call("GET", f"/v1/operations/{segment(operation_id)}")
 
     def list(self, **filters: object) -> Iterator[Json]:
         """The project's operations; filters are `endpoint` and `status`."""
@@ -115,15 +115,15 @@ class Operations:
 
     def cancel(self, operation_id: str) -> Json:
         """Undo what is still running."""
-        return self._transport.call("POST", f"/v1/operations/{operation_id}/cancel")
+        return self._transport.call("POST", f"/v1/operations/{segment(operation_id)}/cancel")
 
     def pause(self, operation_id: str) -> Json:
         """Hold a rollout where it is."""
-        return self._transport.call("POST", f"/v1/operations/{operation_id}/pause")
+        return self._transport.call("POST", f"/v1/operations/{segment(operation_id)}/pause")
 
     def resume(self, operation_id: str) -> Json:
         """Let a rollout that was paused go on."""
-        return self._transport.call("POST", f"/v1/operations/{operation_id}/resume")
+        return self._transport.call("POST", f"/v1/operations/{segment(operation_id)}/resume")
 
     def wait(self, operation_id: str, *, timeout_s: float = 600.0) -> Json:
         """The operation at its end, whatever that is. Raises MillraceError after `timeout_s`."""

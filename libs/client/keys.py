@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from libs.client.transport import Json, Transport
+from libs.client.transport import Json, Transport, segment
 
 
 class Keys:
@@ -33,7 +33,7 @@ class Keys:
 
     def get(self, key_id: str) -> Json:
         """A key without its secret."""
-        return self._transport.call("GET", f"/v1/keys/{key_id}")
+        return self._transport.call("GET", f"/v1/keys/{segment(key_id)}")
 
     def list(self) -> list[Json]:
         """All keys, without their secrets."""
@@ -43,15 +43,15 @@ class Keys:
     def rotate(self, key_id: str, *, overlap_s: int | None = None) -> Json:
         """Make a successor with the same grants; the old one works for `overlap_s` more."""
         body = {} if overlap_s is None else {"overlap_s": overlap_s}
-        return self._transport.call("POST", f"/v1/keys/{key_id}/rotate", body=body)
+        return self._transport.call("POST", f"/v1/keys/{segment(key_id)}/rotate", body=body)
 
     def set_budget(
         self, key_id: str, *, tokens_per_month: int | None = None, money_per_month_nano: int | None = None
     ) -> Json:
         """Let a key and its successors spend so much a month from now on; None: any amount."""
         body = {"tokens_per_month": tokens_per_month, "money_per_month_nano": money_per_month_nano}
-        return self._transport.call("PUT", f"/v1/keys/{key_id}/budget", body=body)
+        return self._transport.call("PUT", f"/v1/keys/{segment(key_id)}/budget", body=body)
 
     def revoke(self, key_id: str) -> Json:
         """Refuse a key from now on."""
-        return self._transport.call("DELETE", f"/v1/keys/{key_id}")
+        return self._transport.call("DELETE", f"/v1/keys/{segment(key_id)}")

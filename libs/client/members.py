@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.client.transport import Json, Transport
+from libs.client.transport import Json, Transport, segment
 
 
 class Members:
@@ -23,9 +23,9 @@ class Members:
 
     def remove(self, member_id: str) -> None:
         """Take the role away; a service account's keys are revoked with it."""
-        self._transport.call("DELETE", f"/v1/members/{member_id}")
+        self._transport.call("DELETE", f"/v1/members/{segment(member_id)}")
 
     def create_key(self, member_id: str, name: str, *, expires_in_s: int | None = None) -> Json:
         """Make a key of a service account: it may what the account's role says. Its secret is in this answer only."""
         body: Json = {"name": name, **({} if expires_in_s is None else {"expires_in_s": expires_in_s})}
-        return self._transport.call("POST", f"/v1/members/{member_id}/keys", body=body)
+        return self._transport.call("POST", f"/v1/members/{segment(member_id)}/keys", body=body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from libs.client.paging import pages
-from libs.client.transport import Json, Transport
+from libs.client.transport import Json, Transport, segment
 
 
 class Tenants:
@@ -33,7 +33,7 @@ class Tenants:
 
     def get(self, tenant_id: str) -> Json:
         """One; who is no operator sees their own only."""
-        return self._transport.call("GET", f"/v1/tenants/{tenant_id}")
+        return self._transport.call("GET", f"/v1/tenants/{segment(tenant_id)}")
 
     def change(
         self,
@@ -52,7 +52,7 @@ class Tenants:
             "suspended": suspended,
         }
         body = {name: value for name, value in said.items() if value is not None}
-        return self._transport.call("PATCH", f"/v1/tenants/{tenant_id}", body=body)
+        return self._transport.call("PATCH", f"/v1/tenants/{segment(tenant_id)}", body=body)
 
 
 class Projects:
@@ -72,11 +72,11 @@ class Projects:
 
     def change(self, project_id: str, *, quota: Json) -> Json:
         """Give it another quota, in place of the whole that it has."""
-        return self._transport.call("PATCH", f"/v1/projects/{project_id}", body={"quota": quota})
+        return self._transport.call("PATCH", f"/v1/projects/{segment(project_id)}", body={"quota": quota})
 
     def remove(self, project_id: str) -> None:
         """Take away one that has no endpoints; its keys are refused from then on."""
-        self._transport.call("DELETE", f"/v1/projects/{project_id}")
+        self._transport.call("DELETE", f"/v1/projects/{segment(project_id)}")
 
     def quotas(self) -> Sequence[Json]:
         """Every limit that holds here, and how much of it is used."""

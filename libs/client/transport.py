@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
-from libs.common.errors import MillraceError
+from libs.common.errors import Invalid, MillraceError
 from libs.common.ids import Entropy, SystemEntropy
 
 Json = dict[str, Any]
@@ -20,6 +21,7 @@ Json = dict[str, Any]
 TRIES_MAX: Final = 7  # About a quarter of a minute: longer than a request of a process that died is held for it.
 PAUSE_FIRST_S: Final = 0.25  # Doubled with each try; what the service says in Retry-After counts more.
 PAUSE_MAX_S: Final = 10.0
+PATIENCE_S: Final = 60.0  # No try begins later: of a service that hangs, each takes the whole time-out of a request.
 CHANGES: Final = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 
 
@@ -49,6 +51,7 @@ class Transport:
         http: httpx.Client | None = None,
         entropy: Entropy | None = None,
         pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
         self._http = http or httpx.Client(timeout=30.0)
@@ -57,6 +60,8 @@ class Transport:
             self._headers["x-millrace-project"] = project
         self._entropy = entropy or SystemEntropy()
         self._pause = pause
+        self._clock = clock
+        self._has_answered = False  # Then nobody there means that it restarts, not that nothing runs.
 
     def call(
         self,
@@ -75,20 +80,31 @@ class Transport:
         if if_match:
             headers["if-match"] = if_match
         wanted = {name: _text(value) for name, value in (query or {}).items() if value is not None}
+        began_s = self._clock()
         for attempt in range(1, TRIES_MAX + 1):
-            last = attempt == TRIES_MAX
             try:
                 answer = self._http.request(method, f"{self._url}{path}", json=body, params=wanted, headers=headers)
             except (httpx.TransportError, httpx.InvalidURL) as trouble:
-                if last or isinstance(trouble, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.ConnectError):
+                if self._is_last(attempt, began_s) or self._is_hopeless(trouble):
                     raise unreachable(self._url, trouble) from None
                 self._pause(_pause_s(attempt, ""))
                 continue
+            self._has_answered = True
+            last = self._is_last(attempt, began_s)
             if answer.is_error and not last and _is_retryable(answer):
                 self._pause(_pause_s(attempt, answer.headers.get("retry-after", "")))
                 continue
             return _read(answer)
         raise AssertionError("unreachable")
+
+    def _is_last(self, attempt: int, began_s: float) -> bool:
+        return attempt == TRIES_MAX or self._clock() - began_s >= PATIENCE_S
+
+    def _is_hopeless(self, trouble: Exception) -> bool:
+        """Whether another try would end the same way: nobody was ever there, or the address is none."""
+        if isinstance(trouble, httpx.ConnectError):
+            return not self._has_answered
+        return isinstance(trouble, httpx.InvalidURL | httpx.UnsupportedProtocol)
 
     @contextmanager
     def lines(self, path: str, *, last_event_id: str = "") -> Iterator[Iterator[str]]:
@@ -109,6 +125,13 @@ class Transport:
     def close(self) -> None:
         """Give back connections."""
         self._http.close()
+
+
+def segment(name: str) -> str:
+    """A name or an id as one part of a path. Raises Invalid for what would be another path, and so another thing."""
+    if not name.strip(".") or "/" in name:
+        raise Invalid(f"{name!r} is no name or id: give one as `list` shows it")
+    return quote(name, safe="", errors="surrogateescape")
 
 
 def refused(answer: httpx.Response) -> Refused:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from libs.client.transport import TRIES_MAX, Refused, Transport, Unreachable
+from libs.client.millrace import Millrace
+from libs.client.transport import PATIENCE_S, TRIES_MAX, Refused, Transport, Unreachable
 from libs.client.watching import events, frames
+from libs.common.errors import Invalid
 
 Answer = Callable[[httpx.Request], httpx.Response]
 BUSY = {"code": "unavailable", "detail": "later", "retryable": True}
@@ -21,6 +23,7 @@ class Server:
         self._answers = list(answers)
         self.asked: list[httpx.Request] = []
         self.pauses: list[float] = []
+        self.each_takes_s = 0.0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
@@ -32,7 +35,10 @@ class Server:
     @property
     def transport(self) -> Transport:
         http = httpx.Client(transport=httpx.MockTransport(self))
-        return Transport("http://api", "mr_test", http=http, pause=self.pauses.append)
+        return Transport("http://api", "mr_test", http=http, pause=self.pauses.append, clock=self._now_s)
+
+    def _now_s(self) -> float:
+        return len(self.asked) * self.each_takes_s
 
 
 def test_a_change_that_got_no_answer_is_asked_again_as_the_same_request() -> None:
@@ -71,6 +77,50 @@ def test_a_refusal_for_good_is_not_repeated() -> None:
 
     assert (refusal.value.status, refusal.value.code) == (409, "name_taken")
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../tenants", "hello/scale", "/"])
+def test_a_name_never_leads_to_another_path(name: str) -> None:
+    server = Server()
+    api = Millrace("http://api", "mr_test", http=httpx.Client(transport=httpx.MockTransport(server)))
+
+    with pytest.raises(Invalid, match="is no name or id"):
+        api.endpoints.delete(name)
+
+    assert server.asked == []
+
+
+def test_an_odd_name_is_asked_for_as_it_is() -> None:
+    server = Server(httpx.Response(200, json={}))
+    api = Millrace("http://api", "mr_test", http=httpx.Client(transport=httpx.MockTransport(server)))
+
+    api.endpoints.get("a b?c=d#e%2Fü\udcff")
+
+    assert server.asked[0].url.raw_path == b"/v1/endpoints/a%20b%3Fc%3Dd%23e%252F%C3%BC%FF"
+
+
+def test_nobody_there_is_said_at_once_but_a_restart_is_waited_for() -> None:
+    nobody, answer = httpx.ConnectError("refused"), httpx.Response(200, json={"id": "ep-1"})
+    server = Server(nobody, answer, nobody, nobody, answer)
+    transport = server.transport
+
+    with pytest.raises(Unreachable):
+        transport.call("GET", "/v1/endpoints/hello")
+    assert server.pauses == []
+
+    transport.call("GET", "/v1/endpoints/hello")
+    assert transport.call("GET", "/v1/endpoints/hello") == {"id": "ep-1"}
+    assert len(server.pauses) == 2
+
+
+def test_a_service_that_hangs_is_given_up_within_a_minute_or_so() -> None:
+    server = Server(*(httpx.ReadTimeout("hangs") for _ in range(TRIES_MAX)))
+    server.each_takes_s = PATIENCE_S / 2
+
+    with pytest.raises(Unreachable):
+        server.transport.call("GET", "/v1/endpoints")
+
+    assert len(server.asked) == 2
 
 
 def test_patience_ends() -> None:
