@@ -13,6 +13,7 @@ from libs.common.runner import Runner
 from libs.common.units import SECOND_MS
 from services.metering.core.budgets import Budget, spender_of
 from services.metering.core.money import UNLIMITED, looked
+from services.metering.core.periods import period_of
 from services.metering.shell.purse import Limits, Purses
 from services.metering.shell.routes import ALL, REFUSALS, Who
 from services.metering.shell.views import BudgetsView, BudgetView
@@ -28,9 +29,10 @@ class Budgets:
         self._clock = clock
 
     def of(self, tenant: str, period: str | None) -> BudgetsView:
-        """The budgets of a tenant and its projects in a month; now, if none is named."""
+        """The budgets of a tenant and its projects in a month; now, if none is named. Raises Invalid for no month."""
         now = datetime.fromtimestamp(self._clock.now_ms() / SECOND_MS, UTC)
-        return BudgetsView(items=tuple(self._views(tenant, period or f"{now:%Y-%m}")))
+        month = period_of(period or f"{now:%Y-%m}")
+        return BudgetsView(items=tuple(self._views(tenant, month.name)))
 
     def _views(self, tenant: str, period: str) -> Iterator[BudgetView]:
         for name in self._limits.names():

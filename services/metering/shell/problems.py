@@ -73,8 +73,8 @@ def refused(_request: Request, error: Exception) -> JSONResponse:
 def invalid(_request: Request, error: Exception) -> JSONResponse:
     """A query that is not what the contract says."""
     assert isinstance(error, RequestValidationError), error
-    names = sorted({str(each["loc"][-1]) for each in error.errors()})
-    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, code="invalid", detail=f"wrong query: {', '.join(names)}")
+    wrong = sorted({f"{each['loc'][-1]} ({each['msg']})" for each in error.errors()})
+    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, code="invalid", detail=f"wrong query: {', '.join(wrong)}")
 
 
 def no_route(_request: Request, error: Exception) -> JSONResponse:

@@ -316,6 +316,8 @@ async def test_a_key_for_inference_reads_no_usage(api: Api) -> None:
         ("/v1/usage", {"group_by": "colour"}),
         ("/v1/usage", {"group_by": "hour,day"}),
         ("/v1/usage", {"group_by": ""}),
+        ("/v1/usage", {"from": "2", "to": "1"}),
+        ("/v1/ledger", {"endpoint": ENDPOINT, "from": "2", "to": "1"}),
         ("/v1/ledger", {}),
         ("/v1/ledger", {"endpoint": ENDPOINT, "limit": "0"}),
         ("/v1/ledger", {"endpoint": ENDPOINT, "limit": "100000"}),
@@ -390,4 +392,5 @@ async def test_without_a_price_book_a_budget_in_money_says_that_it_has_no_prices
     found = (await api.get("/v1/budgets", api.key(), period="2026-02")).json()["items"]
 
     assert [(each["period"], each["is_priced"], each["money_spent_nano"]) for each in found] == [("2026-02", False, 0)]
-    assert (await api.get("/v1/budgets", api.key(), period="now")).status_code == 422
+    for wrong in ("now", "2026-13", "2026-00", "٢٠٢٦-١١"):
+        assert (await api.get("/v1/budgets", api.key(), period=wrong)).status_code == 422
