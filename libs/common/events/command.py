@@ -22,6 +22,7 @@ from libs.common.events.event import Contract, Event, Owner
 SUBJECT: Final = "mr.v1.cmd"
 ID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")  # One token of a subject: its answer may be told about it.
 STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+NAME_MAX: Final = 200  # What can be read at all; what a name may be is a rule of its own, said in words.
 DRAIN_MAX_S: Final = 3600  # An hour: longer, and nobody waits for the end of a stream any more.
 
 Ref = Field(description="Id or name of the endpoint.", min_length=1, max_length=64)
@@ -88,7 +89,7 @@ class CreateEndpoint(EndpointCommand):
     kind: ClassVar[str] = "cmd.endpoint.create"
 
     name: str = Field(
-        max_length=200,
+        max_length=NAME_MAX,
         description="1 to 40 of a-z, 0-9 and '-'; unique in the project; clients send it as `model`.",
     )
     spec: SpecBody

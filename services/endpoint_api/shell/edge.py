@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from libs.common.ids import Entropy
 from libs.common.units import KIB
-from services.endpoint_api.shell.problems import problem
+from services.endpoint_api.shell.problems import HTTP_CODES, problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -99,7 +100,23 @@ def _refusal(headers: Headers, body: bytes, max_bytes: int, request_id: str) -> 
         return problem(
             415, code="unsupported_media_type", detail="send Content-Type: application/json", request_id=request_id
         )
+    if not _is_text(body):
+        code, detail = HTTP_CODES[400]
+        return problem(400, code=code, detail=detail, request_id=request_id)
     return None
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether all its strings are text: half a surrogate pair is none, and no event or database could hold it."""
+    if b"\\" not in body:
+        return True
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except (ValueError, RecursionError):
+        return True  # It is no JSON at all: the routes say so.
+    return True
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

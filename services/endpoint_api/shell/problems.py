@@ -131,11 +131,11 @@ def invalid(request: Request, error: Exception) -> JSONResponse:
     wrong = error.errors()
     if any(each["type"] == "json_invalid" for each in wrong):
         return problem(400, code="malformed_json", detail="the body is not JSON", request_id=request.state.request_id)
-    errors = tuple(FieldError(field=_field(each["loc"]), message=each["msg"]) for each in wrong)
+    errors = tuple(FieldError(field=_field(each["loc"]), message=_reason(each)) for each in wrong)
     return problem(
         422,
         code=Invalid.code,
-        detail=f"wrong fields: {', '.join(each.field for each in errors)}",
+        detail=f"wrong fields: {', '.join(f'{each.field} ({each.message})' for each in errors)}",
         request_id=request.state.request_id,
         errors=errors,
     )
@@ -180,6 +180,10 @@ def _document(
 def named(path: str) -> str:
     """The path of a field without names that are no plain words: those were the client's own."""
     return ".".join(part if part.isdigit() or FIELD_NAME.fullmatch(part) else "(unknown)" for part in path.split("."))
+
+
+def _reason(wrong: Mapping[str, Any]) -> str:
+    return str(wrong["msg"]).removeprefix("Value error, ")
 
 
 def _field(loc: Sequence[int | str]) -> str:

@@ -21,6 +21,7 @@ from tests.unit.endpoint_api.given import BODY, CATALOGUE, NOW, PROGRESS, TEARDO
 CANARY: Final = "CANARY7f3a91"
 FIELDS: Final = {"type", "title", "status", "detail", "code", "request_id", "retryable"}
 RECIPES: Final = frozenset(name for tier in CATALOGUE.tiers for name in tier.runtime_templates)
+HALF: Final = json.dumps({**BODY, "name": "chat\ud800"})  # Half a surrogate pair: a string, but no text.
 LARGE: Final = json.dumps({**BODY, "pad": "x" * (64 * 1024)})
 
 
@@ -228,6 +229,8 @@ def adapter(**changes: object) -> dict[str, object]:
         (changed(scalling={}), "invalid", "spec.scalling"),
         (changed(**{f"{CANARY} x": 1}), "invalid", "spec.(unknown)"),
         ({"name": CANARY, "spec": BODY["spec"]}, "invalid", "name"),
+        ({"name": "a" * 300, "spec": BODY["spec"]}, "invalid", "name"),
+        ({"name": CANARY * 50, "spec": BODY["spec"]}, "invalid", "name"),
         ({"name": None, "spec": BODY["spec"]}, "invalid", "name"),
         ({"name": "chat"}, "invalid", "spec"),
         ({"spec": BODY["spec"]}, "invalid", "name"),
@@ -254,7 +257,8 @@ def test_a_wrong_create_names_the_field_and_leaves_nothing(body: object, code: s
     [
         (f'{{"name": "{CANARY}"', "application/json", 400, "malformed_json"),
         (f"{CANARY}", "application/json", 400, "malformed_json"),
-        ('{"name": "chat\\ud800", "spec": {}}', "application/json", 422, "invalid"),
+        (HALF, "application/json", 400, "malformed_request"),
+        (HALF.encode("utf-16"), "application/json", 400, "malformed_request"),
         ("[" * 50_000, "application/json", 400, "malformed_request"),
         (b'{"name": "\xff\xfe"}', "application/json", 400, "malformed_request"),
         (LARGE, "application/json", 413, "body_too_large"),
@@ -274,6 +278,16 @@ def test_a_body_that_is_no_create_is_refused_and_leaves_nothing(
 
     assert_problem(response, status, code)
     assert stand.stored() == before
+
+
+def test_a_wrong_field_is_said_with_the_reason_in_one_line() -> None:
+    stand = Stand()
+
+    few = stand.client.post("/v1/endpoints", json=changed(scaling={"min": -1}), headers=stand.headers())
+    crossed = stand.client.post("/v1/endpoints", json=changed(scaling={"min": 5, "max": 2}), headers=stand.headers())
+
+    assert few.json()["detail"] == "wrong fields: spec.scaling.min (Input should be greater than or equal to 1)"
+    assert crossed.json()["detail"].startswith("wrong fields: spec.scaling (scaling.min is 5")
 
 
 def test_a_body_of_unknown_length_is_cut_at_the_limit() -> None:

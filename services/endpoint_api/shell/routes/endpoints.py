@@ -53,7 +53,8 @@ class EndpointList(BaseModel):
 @router.post("/endpoints", **CHANGE)
 def create_endpoint(ask: Changing, request: Request, body: CreateEndpointBody) -> Response:
     """Ask for an endpoint."""
-    return accepted(request, ask, cmd.CreateEndpoint(**whose(ask), name=body.name, spec=body.spec))
+    name = body.name[: cmd.NAME_MAX]  # Longer than a command can say, it is as wrong as its beginning.
+    return accepted(request, ask, cmd.CreateEndpoint(**whose(ask), name=name, spec=body.spec))
 
 
 @router.get("/endpoints")
