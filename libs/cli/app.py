@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +40,7 @@ from libs.cli.client import Client, api
 from libs.cli.credentials import PROFILE, PROJECT, Credentials
 from libs.cli.offers import model_table, tier_table
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, card, console, one_line_errors, show, table
-from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings
+from libs.cli.profile import DEFAULT_SETTINGS, Home, read_settings, written
 from libs.cli.top import watch
 
 EXITS: Final = (
@@ -101,7 +100,7 @@ def up(settings: Settings = DEFAULT_SETTINGS) -> None:
     """Start everything on this machine and leave it running."""
     home = Home.default()
     local.up(home, read_settings(settings), progress=lambda line: console.print(f"[green]✓[/] {line}"))
-    found = json.loads(home.credentials.read_text())
+    found = written(home.credentials)
     console.print()
     console.print(
         card(

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from libs.cli.profile import Home
+from libs.cli.profile import Home, written
 from libs.client.signin import Session, refreshed
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid, MillraceError
@@ -111,13 +111,10 @@ def _parsed(values: dict[str, Any]) -> Credentials:
 
 def _written(home: Home, key: str) -> Credentials:
     """What `up` wrote, with the key that it calls so."""
-    try:
-        written = json.loads(home.credentials.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        written = {}
+    noted = written(home.credentials)
     known = {each.name for each in fields(Credentials)}
-    found = {name: value for name, value in written.items() if name in known}
-    return Credentials(**{"api_url": "", **found, "key": written.get(key, "")})
+    found = {name: value for name, value in noted.items() if name in known}
+    return Credentials(**{"api_url": "", **found, "key": noted.get(key, "")})
 
 
 def _variable(name: str) -> str:

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, one_line_errors, show, table
-from libs.cli.profile import CATALOGUE, Home
+from libs.cli.profile import CATALOGUE, Home, written
 from libs.common.errors import Invalid, MillraceError
 
 PROGRAM: Final = ("-m", "services.capacity_manager.shell.doctor")
@@ -59,9 +59,11 @@ def doctor(
 def _environment(url: str, key_file: Path | None, ca_file: Path | None, catalogue: Path) -> dict[str, str]:
     home = Home.default()
     if not url:
-        if not home.credentials.exists():
-            raise Invalid("no Platform named: give --platform-url and --key-file, or start the local profile")
-        url, key_file = json.loads(home.credentials.read_text())["twin_url"], home.twin_key
+        url, key_file = written(home.credentials).get("twin_url", ""), home.twin_key
+        if not url:
+            raise Invalid(
+                "no Platform named: give --platform-url and --key-file, or start the local profile with `millrace up`"
+            )
     if key_file is None:
         raise Invalid("no access key: give --key-file")
     told = {"PLATFORM_URL": url, "PLATFORM_KEY_FILE": str(key_file), "CATALOGUE_DIR": str(catalogue)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Final
 
 import httpx
 
-from libs.cli.profile import Home, LocalSettings, require_free, write_private
+from libs.cli.profile import Home, LocalSettings, require_free, write_private, written
 from libs.cli.programs import Program, programs
 from libs.cli.running import runs
 from libs.common.bus.server import find_nats_server, render_config
@@ -56,6 +57,13 @@ def up(home: Home, settings: LocalSettings, *, progress: Callable[[str], None]) 
 
     Raises Invalid or Unavailable, with one line that says what to do, if it can't be; what it started is stopped again.
     """
+    home.make()
+    with home.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Of two at once, one starts it, and the other waits until that is done.
+        _up(home, settings, progress)
+
+
+def _up(home: Home, settings: LocalSettings, progress: Callable[[str], None]) -> None:
     if is_up(home):
         progress("already running")
         _wait_until_ready(home, None, progress)
@@ -64,7 +72,7 @@ def up(home: Home, settings: LocalSettings, *, progress: Callable[[str], None]) 
     require_free(settings)
     home.prepare(settings)
     plan = programs(home, settings, _nats(home, settings))
-    home.plan.write_text(json.dumps([asdict(each) for each in plan]))
+    write_private(home.plan, json.dumps([asdict(each) for each in plan]))
     try:
         _wait_until_ready(home, _supervise(home), progress)
     except BaseException:  # Ctrl-C too: half a profile is of no use.
@@ -179,17 +187,15 @@ def _is_ready(program: Program) -> bool:
 
 def _plan(home: Home) -> tuple[Program, ...]:
     try:
-        written = json.loads(home.plan.read_text())
+        plan = json.loads(home.plan.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    return tuple(Program(**{**each, "argv": tuple(each["argv"])}) for each in written)
+    return tuple(Program(**{**each, "argv": tuple(each["argv"])}) for each in plan)
 
 
 def _state(home: Home) -> _State | None:
-    try:
-        return _State(**json.loads(home.state.read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    found = written(home.state)
+    return _State(**found) if found else None
 
 
 def _end(home: Home, state: _State) -> None:

@@ -116,6 +116,12 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         except MillraceError as trouble:
             sys.stderr.write(f"millrace: {' '.join(str(trouble).split())}\n")
             raise typer.Exit(EXIT_UNREACHABLE if isinstance(trouble, Unreachable) else EXIT_FAILED) from None
+        except BrokenPipeError:
+            raise  # Who reads has had enough, as `head` has; the framework ends in silence.
+        except OSError as trouble:
+            where = f"{trouble.filename}: " if trouble.filename else ""
+            sys.stderr.write(f"millrace: {where}{trouble.strerror or trouble}\n")
+            raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None
 

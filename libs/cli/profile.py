@@ -8,7 +8,7 @@ import socket
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -177,14 +177,22 @@ class Home:
         """One log a process."""
         return self.path / "logs"
 
-    def prepare(self, settings: LocalSettings) -> None:
-        """Make directories and, once, the keys; nobody else on the machine may read them."""
+    @property
+    def lock(self) -> Path:
+        """Held by the `up` that is at work."""
+        return self.path / "up.lock"
+
+    def make(self) -> None:
+        """Make its directories; nobody else on the machine may read them. Raises Invalid."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.logs.mkdir(exist_ok=True)
         except OSError as trouble:
             wrong = f"state directory {self.path} can't be made ({trouble.strerror}): set MILLRACE_HOME to another"
             raise Invalid(wrong) from None
+
+    def prepare(self, settings: LocalSettings) -> None:
+        """Make, once, the keys, and write down where everything will be."""
         if not self.twin_key.exists():
             write_private(self.twin_key, SystemEntropy().token_bytes(32).hex())
         if not self.snapshot_public.exists():
@@ -219,13 +227,29 @@ class Home:
 
     def _kept(self, name: str) -> str | None:
         """A secret that an earlier start made."""
-        found: dict[str, str] = json.loads(self.credentials.read_text()) if self.credentials.exists() else {}
-        return found.get(name)
+        return written(self.credentials).get(name)
 
 
 def bootstrap_document(tenant: str, project: str, key: str) -> dict[str, object]:
     """The first key of an installation, as MILLRACE_BOOTSTRAP_FILE has it."""
     return {"tenant_id": tenant, "project_id": project, "scopes": ["manage", "read", "inference"], "key": key}
+
+
+def written(path: Path) -> dict[str, Any]:
+    """What `up` wrote to a file; nothing, if there is none. Raises Invalid for what is not ours."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as trouble:
+        raise _unreadable(path, type(trouble).__name__) from None
+    if not isinstance(found, dict):
+        raise _unreadable(path, "no JSON object")
+    return found
+
+
+def _unreadable(path: Path, reason: str) -> Invalid:
+    return Invalid(f"{path} can't be read ({reason}): remove it, and `millrace up` makes it anew")
 
 
 def write_private(path: Path, text: str) -> None:

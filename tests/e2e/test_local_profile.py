@@ -9,12 +9,15 @@ import sys
 import tomllib
 import venv
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 import libs
+from libs.cli import local
+from libs.cli.credentials import Credentials
 from libs.cli.profile import DEFAULT_SETTINGS, Home, LocalSettings, read_settings, require_free
 from libs.common.errors import Invalid
 from tests.e2e.command import Said, millrace, settings_file
@@ -175,16 +178,18 @@ def test_a_service_that_can_not_start_is_named_with_its_last_words_and_the_rest_
 def test_up_status_and_down_can_be_said_twice_and_leave_nothing(tmp_path: Path, home: Path) -> None:
     ports = free_ports()
     settings = str(settings_file(tmp_path / "local.toml", ports))
+    read = read_settings(Path(settings))
 
+    with ThreadPoolExecutor(2) as both:  # At once: one starts it, the other waits.
+        list(both.map(lambda say: local.up(Home(home), read, progress=say), (print, print)))
     first = millrace(home, "up", "--settings", settings)
     started = alive(home)
     status = {each["name"]: each for each in millrace(home, "status", "--output", "json").json}
-    second = millrace(home, "up", "--settings", settings)
 
-    assert (first.code, second.code) == (0, 0), (first, second)
+    assert first.code == 0, first
     assert f"http://127.0.0.1:{ports.endpoint_api}/v1" in first.out
     assert f"http://127.0.0.1:{ports.router}/v1" in first.out
-    assert "✓ already running" in second.out
+    assert "✓ already running" in first.out
     assert len(started) == 9  # NATS, the twin, six services, and who looks after them.
     assert sorted(alive(home)) == sorted(started)
     assert [each["ready"] for each in status.values()] == [True] * 8
@@ -198,6 +203,17 @@ def test_up_status_and_down_can_be_said_twice_and_leave_nothing(tmp_path: Path, 
     said = millrace(home, "status", "--output", "json")
     assert (said.code, json.loads(said.out)) == (1, [])
     require_free(LocalSettings(ports=ports))
+
+
+@pytest.mark.parametrize("name", ["state.json", "credentials.json"])
+@pytest.mark.parametrize("text", ["{half", "[]", "\xff"])
+def test_what_up_wrote_and_somebody_broke_is_named_with_what_to_do(home: Path, name: str, text: str) -> None:
+    home.mkdir()
+    (home / name).write_bytes(text.encode("latin-1"))
+    read = local.is_up if name == "state.json" else Credentials.read
+
+    with pytest.raises(Invalid, match=rf"{name} can't be read .*: remove it"):
+        read(Home(home))
 
 
 def test_what_a_killed_supervisor_left_is_found_and_stopped(home: Path) -> None:

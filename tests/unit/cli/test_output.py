@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 import typer
@@ -115,6 +116,18 @@ def test_an_error_of_ours_is_one_line_whatever_it_says(capsys: pytest.CaptureFix
 
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err == "millrace: first and then more\n"
+
+
+def test_a_file_that_can_not_be_written_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @one_line_errors
+    def command() -> None:
+        (tmp_path / "nowhere" / "page.html").write_text("")
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == f"millrace: {tmp_path / 'nowhere' / 'page.html'}: No such file or directory\n"
 
 
 def test_usage_by_dimensions_has_a_line_for_each_group_and_a_column_for_each_meter() -> None:
