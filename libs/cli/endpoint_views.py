@@ -41,7 +41,7 @@ def listing(endpoints: list[Json]) -> Table:
             )
             for each in endpoints
         ],
-        whole=("id", "ready", "model", "tier", "region"),
+        whole=("id",),
     )
 
 

@@ -11,9 +11,10 @@ from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from libs.client.transport import Unreachable
 from libs.common.errors import MillraceError
@@ -23,6 +24,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 WIDE: Final = 120  # Columns where there is no terminal to ask: a file, a pipe, a CI log.
+GAP: Final = 2  # Between columns.
+FOLDED: Final = 12  # Columns that a long word is still read in when it is broken.
 EXIT_FAILED: Final = 1
 EXIT_UNREACHABLE: Final = 3  # 2 is a wrong usage.
 EXIT_INTERRUPTED: Final = 130
@@ -50,6 +53,48 @@ def show(output: Output, value: object, table: Callable[[], RenderableType]) -> 
     console.print(drawn, soft_wrap=isinstance(drawn, str))  # A key that is broken in two is no key.
 
 
+class FittedTable(Table):
+    """A table that breaks its long columns where there is little room, and leaves short words and ids whole."""
+
+    whole: frozenset[int] = frozenset()  # Columns that stay whole before all others.
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it, in as much room as there is now."""
+        wanted = [_width(column, console) for column in self.columns]
+        named = sum(max(width, cell_len(str(each.header))) for width, each in zip(wanted, self.columns, strict=True))
+        if named + GAP * len(wanted) > options.max_width:
+            least = [min(width, FOLDED, _word(column)) for width, column in zip(wanted, self.columns, strict=True)]
+            widths = _widths(wanted, least, self.whole, options.max_width)
+            for column, width in zip(self.columns, widths, strict=True):
+                column.width = width
+        yield from super().__rich_console__(console, options)
+
+
+def _widths(wanted: Sequence[int], least: Sequence[int], whole: Collection[int], room: int) -> list[int | None]:
+    """A width for each column that stays whole: the narrowest first, while each other is left the least it needs."""
+    widths: list[int | None] = [None] * len(wanted)
+    room -= GAP * len(wanted)
+    order = sorted(range(len(wanted)), key=lambda index: (index not in whole, wanted[index]))
+    for done, index in enumerate(order, start=1):
+        room -= wanted[index]
+        if room < sum(least[later] for later in order[done:]) and index not in whole:
+            break
+        widths[index] = wanted[index]
+    return widths
+
+
+def _width(column: Column, console: Console) -> int:
+    """What its widest cell takes, or the longest word of its name."""
+    cells = (console.measure(each).maximum for each in column.cells)
+    return max((*cells, *map(cell_len, str(column.header).split()), 1))
+
+
+def _word(column: Column) -> int:
+    """The longest word in it: it is best broken between words."""
+    words = (word for each in (column.header, *column.cells) for word in str(each).split())
+    return max((*map(cell_len, words), 1))
+
+
 def table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
@@ -57,14 +102,13 @@ def table(
     whole: Collection[str] = (),
     right: Collection[str] = (),
 ) -> Table:
-    """A plain table; numbers and the columns in ``right`` to the right, those in ``whole`` never broken into lines."""
+    """A plain table; numbers and the columns in ``right`` to the right, those in ``whole`` the last to be broken."""
     rows = [list(each) for each in rows]
-    drawn = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn = FittedTable(header_style="bold", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    drawn.whole = frozenset(index for index, column in enumerate(columns) if column in whole)
     for index, column in enumerate(columns):
         is_right = column in right or (bool(rows) and all(isinstance(row[index], int) for row in rows))
-        drawn.add_column(
-            column.upper(), justify="right" if is_right else "left", overflow="fold", no_wrap=column in whole
-        )
+        drawn.add_column(column.upper(), justify="right" if is_right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(f"{each:,}" if isinstance(each, int) else escape(str(each)) for each in row))
     return drawn

@@ -122,7 +122,7 @@ def drawn(found: Sequence[Load], *, is_wide: bool) -> Table | str:
     ]  # fmt: skip
     shown = [index for index, column in enumerate(COLUMNS) if is_wide or column not in EXTRA]
     columns = [COLUMNS[index] for index in shown]
-    return table(columns, [[row[index] for index in shown] for row in rows], whole=columns, right=COLUMNS[3:])
+    return table(columns, [[row[index] for index in shown] for row in rows], whole=("endpoint",), right=COLUMNS[3:])
 
 
 def _rate(per_s: float) -> str:

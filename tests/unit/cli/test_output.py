@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Final
 
 import pytest
 import typer
@@ -69,6 +70,28 @@ def test_a_column_that_must_stay_whole_is_not_broken_where_others_are() -> None:
     assert lines[1].startswith("ep-2mn3cz6phf  ")
     assert lines[1].endswith("1,234,567")
     assert len(lines) > 3
+
+
+ENDPOINTS: Final = [("chat", "ep-2mn3cz6phf", "waiting_for_capacity", "0/1", "millrace/ngram-1-large", "l40s-tenant")]
+
+
+@pytest.mark.parametrize("width", [70, 80, 120])
+def test_where_there_is_little_room_long_words_are_broken_and_short_ones_are_not(width: int) -> None:
+    names = ("name", "id", "stage", "ready", "model", "tier")
+
+    lines = drawn(table(names, ENDPOINTS, whole=("id",)), width=width)
+
+    assert lines[0].split() == ["NAME", "ID", "STAGE", "READY", "MODEL", "TIER"]
+    assert {"chat", "ep-2mn3cz6phf", "0/1", "l40s-tenant"} <= set(lines[1].split())
+    assert max(map(len, lines)) <= width
+
+
+def test_a_name_of_a_column_is_broken_between_its_words_and_only_where_it_must() -> None:
+    figures = table(("model", "queue p95", "ms/tok"), [("millrace/ngram-1-large", "120 ms", "20 ms")])
+
+    assert drawn(figures, width=45)[0].split() == ["MODEL", "QUEUE", "P95", "MS/TOK"]
+    narrow = drawn(figures, width=39)
+    assert [each.split() for each in narrow[:2]] == [["QUEUE"], ["MODEL", "P95", "MS/TOK"]]
 
 
 def test_who_is_waited_for_is_said_once() -> None:
