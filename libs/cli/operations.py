@@ -9,7 +9,7 @@ from rich.table import Table
 
 from libs.cli import stages
 from libs.cli.client import Json, api
-from libs.cli.output import OUTPUT, Output, card, one_line_errors, show, table
+from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
 from libs.common.errors import MillraceError
 
 app = typer.Typer(no_args_is_help=True, help="Operations: one for each change that was accepted.")
@@ -86,12 +86,19 @@ def cancel(operation_id: Id, output: Output = OUTPUT) -> None:
 def _listing(operations: list[Json]) -> Table:
     columns = ("operation", "verb", "endpoint", "status", "accepted", "message")
     fields = ("id", "verb", "endpoint_id", "status", "accepted_at", "message")
-    return table(columns, [[each[name] for name in fields] for each in operations], whole=columns[:4])
+    return table(columns, [[_said(name, each[name]) for name in fields] for each in operations], whole=columns[:4])
 
 
 def _card(operation: Json) -> Table:
     shown = [(name, value) for name, value in operation.items() if value not in (None, "") and name != "receipt"]
-    return card([(name.replace("_", " "), value) for name, value in shown])
+    return card([(name.replace("_", " "), _said(name, value)) for name, value in shown])
+
+
+def _said(name: str, value: object) -> object:
+    """A field as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return moment(str(value)) if name.endswith("_at") else value
 
 
 def _receipt(operation: Json) -> Table | str:

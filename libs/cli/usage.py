@@ -26,12 +26,13 @@ BY_HELP: Final = (
 )
 FROM_HELP: Final = "From this time on: RFC 3339, epoch ms, or so long ago, like 24h or 7d."
 TO_HELP: Final = "Up to this time, which is not included."
+ID_BEGINS: Final = "ep-"
 PLOT_LAST: Final = "24h"
 REPORT_LAST: Final = "30d"
 
 From = Annotated[str | None, typer.Option("--from", help=FROM_HELP)]
 To = Annotated[str | None, typer.Option("--to", help=TO_HELP)]
-Endpoint = Annotated[str | None, typer.Option(help="Only this endpoint (id).")]
+Endpoint = Annotated[str | None, typer.Option(help="Only this endpoint (name, or id as of one that is deleted).")]
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -59,7 +60,8 @@ def usage(
         return
     now_ms = SystemClock().now_ms()
     times = {"from": since and moment_ms(since, now_ms=now_ms), "to": until and moment_ms(until, now_ms=now_ms)}
-    found = _client().usage("/v1/usage", query={"endpoint": endpoint, "group_by": by, **times})
+    client = _client()
+    found = client.usage("/v1/usage", query={"endpoint": _id_of(client, endpoint), "group_by": by, **times})
     show(output, found, lambda: usage_table(found) if by is None else breakdown_table(found))
 
 
@@ -106,8 +108,16 @@ def _span(since: str, until: str | None) -> Span:
 
 
 def _asked(span: Span, endpoint: str | None, by: str) -> dict[str, Any]:
-    query = {"endpoint": endpoint, "group_by": by, "from": span.from_ms, "to": span.to_ms}
-    return _client().usage("/v1/usage", query=query)
+    client = _client()
+    query = {"endpoint": _id_of(client, endpoint), "group_by": by, "from": span.from_ms, "to": span.to_ms}
+    return client.usage("/v1/usage", query=query)
+
+
+def _id_of(client: Client, endpoint: str | None) -> str | None:
+    """The id, by which the ledger knows an endpoint. Raises Refused for a name that no endpoint of the project has."""
+    if not endpoint or endpoint.startswith(ID_BEGINS):
+        return endpoint
+    return str(client.api.endpoints.get(endpoint)["id"])
 
 
 def _client() -> Client:

@@ -187,6 +187,8 @@ def test_usage_is_the_ledger_in_a_line_for_each_endpoint(run: Command, endpoints
     assert len(row) >= 8  # More where time was held for nobody.
     assert (row[-2].strip(), row[-1].split()[-1]) == ("0 s", "USD")
     assert run("usage", "--endpoint", "ep-aaaaaaaaaa").out == "nothing was used\n"
+    assert {each["endpoint_id"] for each in run.json("usage", "--endpoint", SERVED)["items"]} == {endpoints[SERVED]}
+    assert "no such endpoint" in run("usage", "--endpoint", "nowhere").trouble
 
 
 def test_events_are_read_in_order_one_a_line(run: Command, endpoints: dict[str, str]) -> None:
