@@ -160,6 +160,10 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         except MillraceError as trouble:
             sys.stderr.write(f"millrace: {' '.join(str(trouble).split())}\n")
             raise typer.Exit(EXIT_UNREACHABLE if isinstance(trouble, Unreachable) else EXIT_FAILED) from None
+        except UnicodeEncodeError as trouble:
+            odd = trouble.object[trouble.start : trouble.end]
+            sys.stderr.write(f"millrace: {odd!a} can't be sent: text is UTF-8, and a key has letters of ASCII only\n")
+            raise typer.Exit(EXIT_FAILED) from None
         except BrokenPipeError:
             raise  # Who reads has had enough, as `head` has; the framework ends in silence.
         except OSError as trouble:

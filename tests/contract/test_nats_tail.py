@@ -15,6 +15,7 @@ from libs.common.errors import Invalid, Unavailable
 from libs.common.units import HOUR_MS
 from tests.contract.bus_promises import PATIENCE_S, Hears, a_message, running
 from tests.contract.nats_scene import a_bus
+from tests.support.ports import free_port
 
 
 async def published(broker: NatsServer, count: int) -> list[str]:
@@ -40,6 +41,15 @@ async def test_it_begins_with_what_came_from_a_time_on(broker: NatsServer) -> No
 
     assert [each.message.id async for each in tail(broker.url, stream=EVT, from_ms=now_ms - HOUR_MS)] == first
     assert [each async for each in tail(broker.url, stream=EVT, from_ms=now_ms + HOUR_MS)] == []
+
+
+async def test_where_nobody_answers_that_is_all_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Unavailable) as nobody:
+        await anext(tail(f"nats://us:secret@127.0.0.1:{free_port()}", stream=EVT))
+
+    assert str(nobody.value).startswith("no bus at 127.0.0.1:")
+    assert "secret" not in str(nobody.value)
+    assert caplog.text == ""
 
 
 async def test_a_place_that_there_is_not_is_the_askers_mistake(broker: NatsServer) -> None:

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.bus.port import Message, is_of_bucket
 from libs.common.bus.provision import provision
+from libs.common.bus.tail import ignored, no_bus
 from libs.common.errors import MillraceError, Unavailable
 from libs.common.settings import read
 from libs.common.store.port import Store
@@ -65,9 +66,9 @@ def kept(store: Store) -> Iterator[Message]:
 async def retell(url: str, messages: Iterable[Message]) -> Retold:
     """Publish them in order. Raises Unavailable if the broker or a stream is not there; then begin again."""
     try:
-        client = await nats.connect(url, max_reconnect_attempts=3, connect_timeout=2)
+        client = await nats.connect(url, max_reconnect_attempts=3, connect_timeout=2, error_cb=ignored)
     except (OSError, nats.errors.Error) as trouble:
-        raise Unavailable(f"no bus at {url} ({type(trouble).__name__}): is it running?") from None
+        raise no_bus(url, trouble) from None
     publish, found = client.jetstream(timeout=PATIENCE_S).publish, Retold()
     try:
         for each in messages:

@@ -35,6 +35,16 @@ class Stored:
     message: Message
 
 
+async def ignored(_error: Exception) -> None:
+    """For the client of NATS, which else prints a traceback of each attempt: what counts is raised."""
+
+
+def no_bus(url: str, trouble: Exception) -> Unavailable:
+    """Nobody answers there; the password is left out."""
+    place = url.rpartition("@")[2]
+    return Unavailable(f"no bus at {place} ({type(trouble).__name__}): is it running? `millrace status` tells")
+
+
 async def tail(
     url: str,
     *,
@@ -53,9 +63,11 @@ async def tail(
     import nats
 
     try:
-        client = await nats.connect(url, max_reconnect_attempts=3, connect_timeout=2, allow_reconnect=follow)
+        client = await nats.connect(
+            url, max_reconnect_attempts=3, connect_timeout=2, allow_reconnect=follow, error_cb=ignored
+        )
     except (OSError, nats.errors.Error) as trouble:
-        raise Unavailable(f"no bus at {url} ({type(trouble).__name__}): is it running?") from None
+        raise no_bus(url, trouble) from None
     try:
         reader, pending = await _reader(
             client.jetstream(timeout=PATIENCE_S), stream, subject, _place(from_sequence, from_ms)

@@ -153,6 +153,18 @@ def test_a_file_that_can_not_be_written_is_one_line_too(tmp_path: Path, capsys: 
     assert capsys.readouterr().err == f"millrace: {tmp_path / 'nowhere' / 'page.html'}: No such file or directory\n"
 
 
+def test_what_can_not_be_sent_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    @one_line_errors
+    def command() -> None:
+        "half a character \udcff".encode()
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err.startswith(r"millrace: '\udcff' can't be sent: text is UTF-8")
+
+
 def test_usage_by_dimensions_has_a_line_for_each_group_and_a_column_for_each_meter() -> None:
     found = [
         {"group": {"model": "m-b", "day": "2026-11-23T00:00:00Z"}, "meter": "gpu_ms", "quantity": 61_000},
