@@ -172,7 +172,7 @@ class Runner(Generic[S]):
             record.kind,
             record.key,
             state=self._written.text(decision.state),
-            version=record.version,
+            version=record.version + 1,
             sequence=record.sequence + len(decision.events),
             scope=self.owned.scope(decision.state),
             label=self.owned.label(decision.state),

@@ -54,7 +54,8 @@ class _Unit:
             holder = self._holder(record.kind, record.scope, record.label)
             if holder is not None and holder.key != record.key:
                 raise Taken(f"{record.kind} {record.label!r} exists already in {record.scope}")
-        self.records[(record.kind, record.key)] = replace(record, version=was + 1)
+        numbered = record if record.version == was + 1 else replace(record, version=was + 1)
+        self.records[(record.kind, record.key)] = numbered
 
     def _holder(self, kind: str, scope: str, label: str) -> Record | None:
         wanted = (kind, scope, label)
@@ -123,7 +124,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self.records: dict[tuple[str, str], Record] = {}
         self.inbox: set[tuple[str, str]] = set()
-        self.rows: list[JournalRow] = []
+        self.rows: list[JournalRow] = []  # In order; each gets its number when somebody reads it.
         self.outbox: dict[int, Message] = {}
         self.last_put: dict[str, Message] = {}
         self.counters: dict[str, int] = {}
@@ -145,8 +146,7 @@ class MemoryStore:
     def _commit(self, unit: _Unit) -> None:
         self.inbox |= unit.inbox
         self.records.update(unit.records)
-        for row in unit.rows:
-            self.rows.append(replace(row, seq=len(self.rows) + 1))
+        self.rows += unit.rows
         for message in unit.messages:
             if is_of_bucket(message):
                 self.last_put[message.subject] = message
@@ -219,7 +219,7 @@ class MemoryStore:
 
     def journal_rows(self, *, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
         """The journal in order of commits."""
-        return self.rows[after : after + limit]
+        return [replace(row, seq=seq) for seq, row in enumerate(self.rows[after : after + limit], after + 1)]
 
     def entries(
         self, *, account: str | None = None, from_ms: int = 0, to_ms: int | None = None, limit: int = 1000
