@@ -55,7 +55,9 @@ class Store:
 
     def all(self, kind: Kind, namespace: str = "") -> list[Json]:
         """Every object of a kind, in a namespace or in all, in the order of namespace and name."""
-        by_namespace = self._things.get(kind, {})
+        by_namespace = self._things.get(kind)
+        if not by_namespace:
+            return []
         chosen = [namespace] if namespace else sorted(by_namespace)
         found: list[Json] = []
         for each in chosen:

@@ -148,6 +148,8 @@ class _Billed:
     def _catch_up(self, simulation: Simulation) -> set[str]:
         """Read the new lines; whose they are."""
         ledger = simulation.hosts[Owner.METERING].store.ledger
+        if len(ledger) == self._read:
+            return set()
         news = set()
         for each in islice(ledger.values(), self._read, None):
             if each.meter == Meter.COMPLETION_TOKENS:
