@@ -77,13 +77,3 @@ def _broken_in(seed: int, bug: str) -> str:
     except Violation as violation:
         return violation.promise
     return ""
-
-
-def test_a_life_with_host_names_has_some_and_gives_them_back() -> None:
-    simulation = Simulation(LIVES[0])
-    simulation.run()
-
-    counters = simulation.hosts[Owner.ENDPOINT_API].store.counters
-    had = {name: count for name, count in counters.items() if name.startswith(f"{NAME}/")}
-    assert had
-    assert not any(had.values())
