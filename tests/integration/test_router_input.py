@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 
@@ -113,6 +114,7 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused_while_it_comes() ->
         assert (answer.status, answer.error["code"]) == (413, "request_too_large")
 
 
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n"
 FLOODS = {
     "a trailer without an end": b"0\r\nx: " + b"a" * 100_000,
     "trailers without an end": b"0\r\n" + b"x: a\r\n" * 20_000,
@@ -140,6 +142,39 @@ async def test_more_around_a_body_than_in_it_is_refused_while_it_comes(head: byt
         writer.close()
         assert answer.status == 400
         assert "more around them" in str(answer.error["message"])
+
+
+async def test_what_can_not_be_read_behind_requests_that_take_no_time_is_refused_once() -> None:
+    failed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failed.append(context))
+    async with a_scene() as scene:
+        answer, rest = await say(scene.port, HEALTHZ * 3 + b"GARBAGE\r\n\r\n")
+
+        assert (answer.status, rest.count(b"HTTP/1.1 200"), rest.count(b"HTTP/1.1 400")) == (200, 2, 1)
+    assert not failed
+
+
+async def test_who_asks_on_and_reads_nothing_is_not_read_until_it_does() -> None:
+    async with a_scene() as scene:
+        own = socket.socket()
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # So that it takes little.
+        own.connect(("127.0.0.1", scene.port))
+        reader, writer = await asyncio.open_connection(sock=own, limit=1024)
+        await scene.until(lambda: bool(scene.edge._connections))
+        (connection,) = scene.edge._connections
+        connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        asked = 0
+        async with asyncio.timeout(60):
+            while not connection._is_deaf:
+                before, asked = connection.written, asked + 4
+                writer.write(HEALTHZ * 4)
+                while connection.written == before and not connection._is_deaf:
+                    await asyncio.sleep(0)
+            for _ in range(asked):
+                await read_answer(reader)
+
+        writer.close()
+        assert not connection._is_deaf
 
 
 @pytest.mark.parametrize("line", [b"OPTIONS /v1/models HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\n"])

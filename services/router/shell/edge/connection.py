@@ -41,8 +41,8 @@ class ClientConnection(Outgoing):
     """One client."""
 
     __slots__ = (
-        "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_lingering", "_is_shed", "_peer", "_preface",
-        "_reading", "_shedding", "_sure", "_wants_head_only",
+        "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_deaf", "_is_lingering", "_is_shed", "_peer",
+        "_preface", "_reading", "_shedding", "_sure", "_wants_head_only",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -57,7 +57,7 @@ class ClientConnection(Outgoing):
         self._reading = Reading.HEAD
         self._exchange: Exchange | None = None
         self._sure = Sure(edge)
-        self._is_lingering = False
+        self._is_lingering = self._is_deaf = False  # Deaf: we read no more until it has taken what it was answered.
         self._is_shed = False  # Whether the next request is refused because this process is overloaded.
         self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.HEAD]
 
@@ -74,6 +74,9 @@ class ClientConnection(Outgoing):
         """Read, then handle what is whole."""
         if self._is_lingering:
             return
+        if self.is_paused and self._exchange is None:  # It asks on, and takes none of what it was answered.
+            self._is_deaf = True
+            self._transport.pause_reading()
         if self._preface is not None:
             data = self._read_preface(self._preface + data)
             if not data:
@@ -152,6 +155,9 @@ class ClientConnection(Outgoing):
     def resume_writing(self) -> None:
         """It does again."""
         self.is_paused = False
+        if self._is_deaf:
+            self._is_deaf = False
+            self._transport.resume_reading()
         if self._exchange is not None:
             self._exchange.client_paused(False)
         super().resume_writing()
@@ -212,7 +218,7 @@ class ClientConnection(Outgoing):
 
     def _next(self) -> None:
         intake = self._intake
-        while self._exchange is None and self.is_open:
+        while self._exchange is None and self.is_open and not self._is_lingering:
             if intake.ready:
                 self._take(intake.ready.pop(0))
             elif intake.broken is not None:
@@ -220,8 +226,8 @@ class ClientConnection(Outgoing):
                 return
             else:
                 break
-        if self._exchange is not None or not self.is_open:
-            return
+        if self._exchange is not None or not self.is_open or self._is_lingering:
+            return  # Also where a request that took no time had the rest handled, and that was refused.
         if intake.wants_continue():
             self.write(http_rules.CONTINUE)
         if intake.reading is not self._reading:
