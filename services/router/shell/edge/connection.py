@@ -276,9 +276,7 @@ class ClientConnection(Outgoing):
         else:
             ask = openai.read(api, body, host=host)
         kind = Streamed if ask.stream else Whole
-        self._exchange = exchange = kind(
-            self._gateway, self, ask=ask, key=key, account=account, keep_alive=head.keep_alive
-        )
+        self._exchange = exchange = kind(gateway, self, ask=ask, key=key, account=account, keep_alive=head.keep_alive)
         exchange.start()
 
     # Ends.
