@@ -239,6 +239,21 @@ async def test_a_router_with_too_much_to_do_refuses_before_it_reads_and_serves_a
     assert len(engine.requests) == 2
 
 
+async def test_a_router_with_too_much_to_do_asks_for_no_body() -> None:
+    polite = a_request(chat_body(), headers=b"expect: 100-continue\r\n")
+    async with running(Engine()) as engine, a_scene(engine.url) as scene:
+        scene.gateway.shedding._pressure = NoTime()  # type: ignore[assignment]
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(polite.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+
+        refused = await read_answer(reader)
+        rest = await reader.read()
+        writer.close()
+
+    assert (refused.status, refused.error["code"], rest) == (503, "overloaded", b"")
+    assert refused.headers["connection"] == "close"
+
+
 def test_the_table_has_every_refusal_that_there_is() -> None:
     there_are = {
         name for name, each in inspect.getmembers(refusals, inspect.isfunction) if each.__module__ == refusals.__name__

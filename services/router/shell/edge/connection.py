@@ -229,6 +229,9 @@ class ClientConnection(Outgoing):
         if self._exchange is not None or not self.is_open or self._is_lingering:
             return  # Also where a request that took no time had the rest handled, and that was refused.
         if intake.wants_continue():
+            if self._is_shed:
+                self._refuse_and_close(self._shedding.refusal())
+                return
             self.write(http_rules.CONTINUE)
         if intake.reading is not self._reading:
             self._reading = intake.reading
