@@ -13,10 +13,15 @@ from typing import Final
 
 DISK_GIB: Final = 58  # What one ledger may take at most, unless MILLRACE_BENCH_DISK_GIB says otherwise.
 SPARE_BYTES: Final = 4 << 30  # Left free for others, always.
-# The pipe ends with us, also if somebody kills us. What we started has our TMPDIR, and so has what that started.
+# The pipe ends with us, also if somebody kills us. What we started has our TMPDIR, and so has what that started; some
+# write their title over that (nginx, vllm-router), but have a file open below it.
 UNTIL_WE_END: Final = """
 cat > /dev/null
-ours() { grep -lzxF -- "TMPDIR=$0" /proc/[0-9]*/environ 2> /dev/null | cut -d / -f 3; }
+us=$1
+ours() {
+    { grep -lzxF -- "TMPDIR=$0" /proc/[0-9]*/environ; find /proc/[0-9]*/fd -lname "$0/*"; } 2> /dev/null |
+        cut -d / -f 3 | sort -u | grep -vx "$us"
+}
 for signal in TERM KILL; do
     for look in $(seq 100); do
         left=$(ours)
@@ -42,7 +47,7 @@ def a_room() -> Iterator[Path]:
     directory = tempfile.mkdtemp(prefix="mr-bench-")
     Path(directory).chmod(0o711)  # PostgreSQL runs as somebody else, in a directory of its own below.
     sweeper = subprocess.Popen(
-        ["/bin/sh", "-c", UNTIL_WE_END, directory], stdin=subprocess.PIPE, start_new_session=True
+        ["/bin/sh", "-c", UNTIL_WE_END, directory, str(os.getpid())], stdin=subprocess.PIPE, start_new_session=True
     )
     os.environ["TMPDIR"] = tempfile.tempdir = directory
     try:
