@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.table import Table
 
-from libs.cli.client import Credentials, api
+from libs.cli.client import Credentials, Json, api
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, moment, one_line_errors, show, table
 from libs.cli.profile import DEFAULT_SETTINGS, Home, database_url, read_settings
 from libs.common.audit import Sealed, flaws
@@ -36,9 +36,17 @@ def list_(
 ) -> None:
     """List the changes that were asked for, oldest first; --output json has requests and hashes too."""
     found = api().audit.page(after=after, limit=limit)
-    columns = ("row", "at", "actor", "action", "target")
+    show(output, found, lambda: listing(found))
+
+
+def listing(found: Json) -> Table:
+    """A page of rows, and how to see those behind it."""
+    columns = ("row", "at (UTC)", "actor", "action", "target")
     rows = [(each["seq"], moment(each["at"]), each["actor"], each["action"], each["target"]) for each in found["items"]]
-    show(output, found, lambda: table(columns, rows, whole=columns[:4]))
+    drawn = table(columns, rows, whole=columns[:4])
+    if found["next_after"] is not None:
+        drawn.caption, drawn.caption_justify = f"more: millrace audit list --after {found['next_after']}", "left"
+    return drawn
 
 
 @app.command()

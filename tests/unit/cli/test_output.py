@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.cli import stages
+from libs.cli.audit import listing
 from libs.cli.events import line
 from libs.cli.output import amount, card, duration, one_line_errors, table
 from libs.cli.usage_tables import breakdown_table, receipt_table, usage_table
@@ -163,6 +164,16 @@ def test_what_can_not_be_sent_is_one_line_too(capsys: pytest.CaptureFixture[str]
 
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err.startswith(r"millrace: '\udcff' can't be sent: text is UTF-8")
+
+
+@pytest.mark.parametrize(("next_after", "says"), [(2, ["more: millrace audit list --after 2"]), (None, [])])
+def test_a_page_of_the_audit_says_how_to_see_what_is_behind_it(next_after: int | None, says: list[str]) -> None:
+    row = {"seq": 2, "at": "2026-11-28T00:00:00Z", "actor": "key:k", "action": "create_key", "target": "k2"}
+
+    lines = drawn(listing({"items": [row], "next_after": next_after}))
+
+    assert lines[1].split() == ["2", "2026-11-28", "00:00:00", "key:k", "create_key", "k2"]
+    assert lines[2:] == says
 
 
 def test_usage_by_dimensions_has_a_line_for_each_group_and_a_column_for_each_meter() -> None:
