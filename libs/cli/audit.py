@@ -11,7 +11,8 @@ from rich.table import Table
 
 from libs.cli.client import Credentials, Json, api
 from libs.cli.output import EXIT_FAILED, OUTPUT, Output, moment, one_line_errors, show, table
-from libs.cli.profile import DEFAULT_SETTINGS, Home, database_url, read_settings
+from libs.cli.profile import Home
+from libs.cli.programs import database_of
 from libs.common.audit import Sealed, flaws
 from libs.common.bus.tail import tail
 from libs.common.events.audit import AuditRecorded
@@ -60,7 +61,7 @@ def verify(
     from libs.common.store.sql import SqlStore  # Half a second to load, and no other verb needs it.
 
     home = Home.default()
-    store = SqlStore(database or database_url(home, read_settings(DEFAULT_SETTINGS), Owner.ENDPOINT_API))
+    store = SqlStore(database or database_of(home, Owner.ENDPOINT_API))
     try:
         told = asyncio.run(_told(nats or Credentials.read(home).nats_url))
         rows = list(_rows(store))

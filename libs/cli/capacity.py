@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from libs.cli.output import OUTPUT, Output, console, duration, one_line_errors, show, table
-from libs.cli.profile import CATALOGUE, Home, LocalSettings, database_url
+from libs.cli.profile import CATALOGUE, Home
+from libs.cli.programs import database_of
 from libs.cli.reports import reported
 from libs.common.clock import SystemClock
 from libs.common.errors import Invalid
@@ -61,7 +62,7 @@ def environment() -> dict[str, str]:
     told = {
         "PLATFORM_URL": json.loads(home.credentials.read_text())["twin_url"],
         "PLATFORM_KEY_FILE": str(home.twin_key),
-        "DATABASE_URL": database_url(home, LocalSettings(), Owner.CAPACITY_MANAGER),
+        "DATABASE_URL": database_of(home, Owner.CAPACITY_MANAGER),
     }
     catalogue = {"MILLRACE_CATALOGUE_DIR": str(CATALOGUE)}
     return {**catalogue, **os.environ, **{f"MILLRACE_{name}": value for name, value in told.items()}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -42,6 +43,13 @@ def programs(home: Home, settings: LocalSettings, nats: Program) -> tuple[Progra
         Program("twin", twin, {}, f"http://127.0.0.1:{ports.twin}/healthz"),
         *(_service(home, settings, each) for each in SERVICES),
     )
+
+
+def database_of(home: Home, service: Owner) -> str:
+    """Where `up` had a service keep its records: by the plan that it wrote; if it never ran, where it would."""
+    plan = json.loads(home.plan.read_text()) if home.plan.exists() else []
+    kept = [each["env"]["MILLRACE_DATABASE_URL"] for each in plan if each["name"] == service]
+    return str(kept[0]) if kept else database_url(home, LocalSettings(), service)
 
 
 def _service(home: Home, settings: LocalSettings, service: Owner) -> Program:

@@ -12,7 +12,8 @@ import typer
 
 from libs.cli.client import Credentials
 from libs.cli.output import OUTPUT, Output, one_line_errors, show, table
-from libs.cli.profile import DEFAULT_SETTINGS, Home, database_url, read_settings
+from libs.cli.profile import Home
+from libs.cli.programs import database_of
 from libs.common.errors import Invalid, MillraceError
 from libs.common.events.event import Owner
 
@@ -37,10 +38,8 @@ def retell(
         raise Invalid("--database is of one service: name it with --service")
     home = Home.default()
     url = nats or Credentials.read(home).nats_url
-    settings = read_settings(DEFAULT_SETTINGS)
     answer = [
-        {"service": each.value, **_told_again(database or database_url(home, settings, each), url)}
-        for each in service or Owner
+        {"service": each.value, **_told_again(database or database_of(home, each), url)} for each in service or Owner
     ]
     show(output, answer, lambda: table(COLUMNS, [tuple(each.values()) for each in answer]))
 

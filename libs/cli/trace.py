@@ -12,7 +12,8 @@ from rich.table import Table
 
 from libs.cli.client import Credentials, Json, api
 from libs.cli.output import OUTPUT, Output, card, console, one_line_errors, show, table
-from libs.cli.profile import Home, LocalSettings, database_url
+from libs.cli.profile import Home
+from libs.cli.programs import database_of
 from libs.cli.reports import reported
 from libs.common.bus.tail import tail
 from libs.common.events.event import Owner
@@ -55,8 +56,7 @@ def environment() -> dict[str, str]:
     """Where runtime-deployer's records are: as the environment says, or those of the local profile."""
     if "MILLRACE_DATABASE_URL" in os.environ:
         return dict(os.environ)
-    url = database_url(Home.default(), LocalSettings(), Owner.RUNTIME_DEPLOYER)
-    return {**os.environ, "MILLRACE_DATABASE_URL": url}
+    return {**os.environ, "MILLRACE_DATABASE_URL": database_of(Home.default(), Owner.RUNTIME_DEPLOYER)}
 
 
 def links(found: Json) -> Table:
