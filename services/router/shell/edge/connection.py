@@ -255,15 +255,13 @@ class ClientConnection(Outgoing):
 
     def _route(self, head: Head, body: bytes, key: KeyEntry | None, account: Account) -> None:
         api = PATHS.get(head.path)
-        if head.method == "OPTIONS":
-            methods = self._edge.methods(head.path)
-            self.write(http_rules.allowed(methods, request_id=account.shown_id, keep_alive=head.keep_alive))
-            account.looked_up()
-            self.over(keep_alive=head.keep_alive)
-            return
-        if api is None:
-            found = self._edge.lookup(head, key)
-            self._answer(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
+        if head.method == "OPTIONS" or api is None:
+            if head.method == "OPTIONS":
+                methods = self._edge.methods(head.path)
+                self.write(http_rules.allowed(methods, request_id=account.shown_id, keep_alive=head.keep_alive))
+            else:
+                found = self._edge.lookup(head, key)
+                self._answer(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
             account.looked_up()
             self.over(keep_alive=head.keep_alive)
             return
