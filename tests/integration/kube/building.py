@@ -17,7 +17,7 @@ HERE: Final = Path(__file__).parent
 # No inlining and nothing for debuggers: of a program that runs for a minute, compiling is what costs.
 QUICKLY: Final = ("-gcflags=all=-l -dwarf=false", "-ldflags=-s -w")
 BUILD: Final = ("go", "build", "-trimpath", "-buildvcs=false", *QUICKLY)
-GOGC: Final = "400"  # Of the compiler itself: it ends before most of its garbage is worth looking for.
+GOGC: Final = "200"  # Of the compiler, most of whose garbage dies with it. With 400 linking takes 2 GiB.
 HASH_CHARS: Final = 16
 
 
