@@ -1,10 +1,12 @@
-"""Each layer contract of pyproject.toml catches the import that it forbids, and no other contract has to."""
+"""Each layer contract of pyproject.toml catches the import that it forbids, whatever else is wrong."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -29,14 +31,13 @@ PLANTED: Final = (
 )
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
     """A copy of the sources, to plant in."""
-    copy = tmp_path_factory.mktemp("house")
     for folder in ("services", "libs"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    return copy
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
 
 
 def lint(house: Path) -> subprocess.CompletedProcess[str]:
@@ -44,26 +45,34 @@ def lint(house: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=house, capture_output=True, text=True, check=False)
 
 
-def test_the_house_as_it_is_keeps_every_contract(house: Path) -> None:
-    answer = lint(house)
+def complaints(text: str, contract: str) -> str:
+    """What is said of a broken contract: from its underlined name to the next one."""
+    _, found, after = text.partition(f"\n{contract}\n{'-' * len(contract)}\n")
+    assert found, f"{contract} is not broken"
+    return re.split(r"\n-{5,}\n", after)[0]
+
+
+def test_the_house_as_it_is_keeps_every_contract() -> None:
+    answer = lint(ROOT)
 
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-@pytest.mark.parametrize(("contract", "file", "module"), PLANTED, ids=[each[0] for each in PLANTED])
-def test_a_planted_bad_import_is_caught_by_its_contract(house: Path, contract: str, file: str, module: str) -> None:
-    path = house / file
-    clean = path.read_text()
-    path.write_text(
-        clean.replace(
-            "from __future__ import annotations\n", f"from __future__ import annotations\n\nimport {module}\n", 1
-        )
-    )
+def test_each_planted_bad_import_is_caught_by_its_contract(house: Path) -> None:
+    for _, file, module in PLANTED:  # All at once: each look at the house costs half a second.
+        path = house / file
+        start = "from __future__ import annotations\n"
+        path.write_text(path.read_text().replace(start, f"{start}\nimport {module}\n", 1))
 
-    try:
-        answer = lint(house)
-    finally:
-        path.write_text(clean)
+    answer = lint(house)
 
     assert answer.returncode == 1
-    assert f"{contract} BROKEN" in answer.stdout
+    for contract, file, module in PLANTED:
+        importer = file.removesuffix(".py").replace("/", ".")
+        assert f"{importer} -> {module} (l." in complaints(answer.stdout, contract), contract
+
+
+def test_every_contract_has_an_import_planted_against_it() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+    assert {each["name"] for each in contracts} == {contract for contract, _, _ in PLANTED}
