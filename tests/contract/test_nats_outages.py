@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import threading
 import time
 
@@ -19,6 +17,7 @@ from tests.contract.bus_promises import FIRST, PATIENCE_S, Hears, a_message, put
 from tests.contract.nats_scene import Table, a_bus, a_loop_that_never_stands_still
 from tests.support.dies_handling import DIED
 from tests.support.nats import stored
+from tests.support.preloaded import Program
 
 
 async def stored_at_last(bus: Bus, message: Message, within_s: float = PATIENCE_S) -> None:
@@ -75,11 +74,12 @@ async def test_an_outage_of_more_than_two_minutes_is_outlived(broker: NatsServer
     await outlives(broker, away_s=125.0, patience=Patience(), back_within_s=PATIENCE_S)
 
 
+@pytest.mark.xdist_group("preloaded")
 async def test_a_message_whose_process_died_goes_to_another(broker: NatsServer) -> None:
     async with running(a_bus(broker)) as publisher:
         await publisher.publish([a_message("1")])
-    dying = [sys.executable, "-m", "tests.support.dies_handling", broker.url]
-    assert (await asyncio.to_thread(subprocess.run, dying, timeout=30, check=False)).returncode == DIED
+    dying = Program("tests.support.dies_handling", broker.url)
+    assert await asyncio.to_thread(dying.wait, PATIENCE_S) == DIED
 
     heard = Hears()
     async with running(a_bus(broker, heard)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +12,12 @@ from libs.common.store.sql import SqlStore
 from tests.contract import store_promises as promises
 from tests.contract.store_writer import DIED
 from tests.support.postgres import Postgres
+from tests.support.preloaded import Program
 from tests.support.threads import persistently
 
+pytestmark = pytest.mark.xdist_group("preloaded")
+
+PATIENCE_S = 60.0
 KILLS = 4
 LIVES_S = (0.05, 0.11, 0.02, 0.17)  # After its first commit; so that kills fall between different statements.
 
@@ -30,13 +32,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield server.new()
 
 
-def writer(url: str, moment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.contract.store_writer", url, moment]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+def writer(url: str, moment: str, out: Path | None = None) -> Program:
+    return Program("tests.contract.store_writer", url, moment, out=out)
+
+
+def until_it_has(said: Path, text: str) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while text not in said.read_text():
+        assert time.monotonic() < deadline_s, "it never committed anything"
+        time.sleep(0.005)
 
 
 def test_a_process_that_dies_before_its_commit_leaves_nothing(url: str) -> None:
-    assert writer(url, "before").wait(30) == DIED
+    assert writer(url, "before").wait(PATIENCE_S) == DIED
 
     store = SqlStore(url)
     assert not persistently(lambda: promises.has_everything(store))
@@ -44,23 +52,24 @@ def test_a_process_that_dies_before_its_commit_leaves_nothing(url: str) -> None:
 
 
 def test_a_process_that_dies_after_its_commit_leaves_everything(url: str) -> None:
-    assert writer(url, "after").wait(30) == DIED
+    assert writer(url, "after").wait(PATIENCE_S) == DIED
 
     store = SqlStore(url)
     assert promises.has_everything(store)
     store.close()
 
 
-def test_a_process_killed_anywhere_leaves_whole_units_and_all_it_was_promised(url: str) -> None:
+def test_a_process_killed_anywhere_leaves_whole_units_and_all_it_was_promised(url: str, tmp_path: Path) -> None:
     told = 0
+    said = tmp_path / "said"
     for life_s in LIVES_S:
-        process = writer(url, "forever")
-        assert process.stdout is not None
-        first = process.stdout.readline()
+        said.write_text("")
+        process = writer(url, "forever", said)
+        until_it_has(said, "\n")
         time.sleep(life_s)
         process.kill()
-        rest, _ = process.communicate()
-        told = max(int(line) for line in (first + rest).splitlines() if line)
+        process.wait(PATIENCE_S)
+        told = max(map(int, said.read_text().split()))
 
         committed = assert_whole(url)
 

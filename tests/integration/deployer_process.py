@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from libs.common.events.envelope import Envelope, from_wire
 from libs.common.events.event import Event, Owner
 from tests.support.nats import connected, stored
 from tests.support.ports import free_port
+from tests.support.preloaded import Program
 from tests.unit.runtime_deployer.a_runtime import ENDPOINT
 
 PATIENCE_S: Final = 90.0
@@ -38,12 +37,9 @@ class DeployerProcess:
         }
         self.process = self.start()
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> Program:
         """Start it, again if it was killed."""
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.runtime_deployer"], env=self._env, stderr=log, stdout=log
-            )
+        self.process = Program("services.runtime_deployer", env=self._env, out=self._log, err=self._log)
         return self.process
 
     def kill(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ from services.capacity_manager.service import build
 from services.capacity_manager.shell.platform import Platform, PlatformClient
 from services.capacity_manager.shell.ports import Ports
 from tests.support.ports import free_port
+from tests.support.preloaded import Program
 from tests.support.web import NO_TLS
 from tests.unit.capacity_manager.builders import (
     ENDPOINT,
@@ -517,15 +519,16 @@ class Wired:
 def twin_url(key_file: Path) -> Iterator[str]:
     key_file.write_text(DEFAULT_KEY)
     port = free_port()
-    command = [sys.executable, "-m", "libs.twin", "--port", str(port), "--time-scale", "0.005"]
-    process = subprocess.Popen([*command, "--access-key-file", str(key_file)], cwd=Path(__file__).parents[2])
+    pace = ("--time-scale", "0.005")
+    process = Program("libs.twin", "--port", str(port), *pace, "--access-key-file", str(key_file))
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(10)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
+@pytest.mark.xdist_group("preloaded")
 def test_over_real_http_a_claim_is_held_and_given_back(twin_url: str, key_file: Path) -> None:
     wired = Wired(twin_url, key_file)
 
@@ -541,6 +544,7 @@ def test_over_real_http_a_claim_is_held_and_given_back(twin_url: str, key_file: 
     assert wired.store.counter(COUNTER) == 0
 
 
+@pytest.mark.xdist_group("preloaded")
 def test_an_operator_sees_who_holds_what_what_is_nobodys_and_what_a_change_would_mean(
     twin_url: str, key_file: Path, tmp_path: Path
 ) -> None:

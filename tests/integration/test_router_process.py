@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +27,15 @@ from services.router.core.serving import CHECKPOINT_TOKENS
 from tests.support.canary import files
 from tests.support.nats import connected, nats_server, stored
 from tests.support.ports import free_port
+from tests.support.preloaded import Program
 from tests.support.web import NO_TLS
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.heard import cache_warmed, deletion_requested, requested
 from tests.unit.router.scene import KEY, a_request, ask, chat_body, key_entry, tokens_in
 
 __all__ = ["nats_server"]
+
+pytestmark = pytest.mark.xdist_group("preloaded")
 
 
 @dataclass
@@ -44,14 +46,14 @@ class RouterProcess:
     state: Path
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
+    process: Program | None = None
     more: dict[str, str] = field(default_factory=dict)
 
     async def start(self) -> None:
-        self.process = await self.spawn()
+        self.process = self.spawn()
         await until(self.is_up)
 
-    async def spawn(self) -> asyncio.subprocess.Process:
+    def spawn(self) -> Program:
         settings = {
             "NATS_URL": self.server.url,
             "DATABASE_URL": f"sqlite:///{self.state}/router.db",
@@ -66,8 +68,7 @@ class RouterProcess:
             **self.more,
         }
         env = {**os.environ, **{f"MILLRACE_{name}": value for name, value in settings.items()}}
-        with (self.state / "router.log").open("ab") as log:
-            return await asyncio.create_subprocess_exec(sys.executable, "-m", "services.router", env=env, stderr=log)
+        return Program("services.router", env=env, err=self.state / "router.log")
 
     async def is_up(self) -> bool:
         assert self.process is not None
@@ -89,7 +90,7 @@ class RouterProcess:
     async def end(self, how: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(how)
-        return await asyncio.wait_for(self.process.wait(), 30)
+        return await asyncio.to_thread(self.process.wait, 60)
 
 
 async def until(holds: Callable[[], object], within_s: float = 90.0) -> None:
@@ -347,9 +348,9 @@ async def test_a_port_in_use_ends_it_with_one_line(router: RouterProcess) -> Non
     second = RouterProcess(router.server, router.state / "second", port=router.port)
     second.state.mkdir()
 
-    process = await second.spawn()
+    process = second.spawn()
 
-    assert await asyncio.wait_for(process.wait(), 60) == 2
+    assert await asyncio.to_thread(process.wait, 60) == 2
     (line,) = (second.state / "router.log").read_text().splitlines()
     assert line.startswith(f"router: can not listen on 127.0.0.1:{router.port}")
     assert line.endswith("set MILLRACE_HTTP_PORT")

@@ -31,6 +31,9 @@ from tests.unit.router.heard import cache_warmed, deletion_requested, requested
 from tests.unit.router.scene import KEY, TENANT, a_request, ask, chat_body, key_entry, tokens_in
 
 __all__ = ["nats_server"]
+
+pytestmark = pytest.mark.xdist_group("preloaded")
+
 WORKERS = 4
 
 

@@ -6,8 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +25,7 @@ from tests.integration.deployer_process import PATIENCE_S, DeployerProcess, publ
 from tests.integration.runtime_bench import STEPS, tenant_cluster
 from tests.support.nats import nats_server as nats_server
 from tests.support.ports import free_port
+from tests.support.preloaded import Program
 from tests.support.web import NO_TLS
 from tests.unit.runtime_deployer.a_runtime import (
     a_placement,
@@ -37,6 +36,8 @@ from tests.unit.runtime_deployer.a_runtime import (
     withdrawn,
 )
 
+pytestmark = pytest.mark.xdist_group("preloaded")
+
 KEY = {"authorization": f"Bearer {DEFAULT_KEY}"}
 
 
@@ -44,8 +45,8 @@ KEY = {"authorization": f"Bearer {DEFAULT_KEY}"}
 def twin() -> Iterator[httpx.Client]:
     """The twin over HTTP, a hundred times faster than the world, with a tenant cluster that has its GPUs."""
     port = free_port()
-    command = [sys.executable, "-m", "libs.twin", "--port", str(port), "--time-scale", "0.01", "--seed", str(port)]
-    process = subprocess.Popen([*command, "--tokens-per-second", "0"])
+    pace = ["--time-scale", "0.01", "--tokens-per-second", "0"]
+    process = Program("libs.twin", "--port", str(port), "--seed", str(port), *pace)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=KEY, verify=NO_TLS) as client:
             _wait_for(lambda: _listens(port))
@@ -54,8 +55,8 @@ def twin() -> Iterator[httpx.Client]:
             _wait_for(lambda: '"nodes":[{' in client.get("/twin/v1/inventory").text.replace(" ", ""))
             yield client
     finally:
-        process.terminate()
-        process.wait(20)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 @pytest.fixture
@@ -118,13 +119,12 @@ def test_wrong_settings_end_the_process_with_one_line(tmp_path: Path) -> None:
         "MILLRACE_TEMPLATES_DIR": str(tmp_path),
     }
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "services.runtime_deployer"], env=env, capture_output=True, text=True, timeout=60
-    )
+    said = tmp_path / "said"
+    ended = Program("services.runtime_deployer", env=env, err=said).wait(60)
 
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "MILLRACE_TEMPLATES_DIR" in ended.stderr
+    assert ended == 2
+    (line,) = said.read_text().splitlines()
+    assert "MILLRACE_TEMPLATES_DIR" in line
 
 
 def _ready(events: list[Event]) -> int:

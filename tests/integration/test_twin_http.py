@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,8 +22,11 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from tests.support.ports import free_port
+from tests.support.preloaded import Program
 from tests.support.web import NO_TLS
 from tests.unit.twin.scene import CLAIMS, INSTANCES, MANAGEMENT, TENANT, Json, a_deployment, an_instance
+
+pytestmark = pytest.mark.xdist_group("preloaded")
 
 KEY = "a-key-for-tests"
 HEADERS = {"authorization": f"Bearer {KEY}"}
@@ -40,13 +42,13 @@ class TwinProcess:
         (tmp_path / "options.json").write_text(json.dumps(options))
         files = ["--access-key-file", str(tmp_path / "keys"), "--options", str(tmp_path / "options.json")]
         pace = ["--time-scale", "0.0005", "--tokens-per-second", "200", "--log-dir", str(tmp_path / "logs")]
-        self.process = subprocess.Popen([sys.executable, "-m", "libs.twin", "--port", str(self.port), *files, *pace])
+        self.process = Program("libs.twin", "--port", str(self.port), *files, *pace)
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, headers=HEADERS, timeout=WAIT_S, verify=NO_TLS)
         until(self.is_up)
 
     def is_up(self) -> bool:
-        assert self.process.poll() is None, "the twin ended"
+        assert self.process.returncode is None, "the twin ended"
         with contextlib.suppress(httpx.TransportError):
             return self.http.get("/healthz").status_code == 200
         return False
@@ -101,8 +103,7 @@ class TwinProcess:
 
     def end(self) -> None:
         self.http.close()
-        if self.process.poll() is None:
-            self.process.terminate()
+        self.process.send_signal(signal.SIGTERM)
         self.process.wait(WAIT_S)
 
 
@@ -166,10 +167,13 @@ def test_the_kubernetes_client_reads_writes_and_watches(twin: TwinProcess) -> No
     apps: Any = k8s.AppsV1Api(twin.kubernetes())
     seen: list[tuple[str, str]] = []
 
+    before = core.list_namespaced_config_map("inference").metadata.resource_version
+
     def follow() -> None:
         kind: Any = kubernetes.watch.Watch  # Untyped in the package.
         watch = kind()
-        for event in watch.stream(core.list_namespaced_config_map, "inference", timeout_seconds=20):
+        from_here = {"resource_version": before, "timeout_seconds": int(WAIT_S)}  # Else it begins when it gets there.
+        for event in watch.stream(core.list_namespaced_config_map, "inference", **from_here):
             seen.append((event["type"], event["object"].metadata.name))
             if event["type"] == "DELETED":
                 watch.stop()
@@ -298,11 +302,9 @@ def test_no_process_outlives_the_twin(twin: TwinProcess, how: signal.Signals) ->
     until(lambda: not any(is_alive(each) for each in pids))
 
 
-def test_a_taken_port_ends_it_with_one_line(twin: TwinProcess) -> None:
-    command = [sys.executable, "-m", "libs.twin", "--port", str(twin.port)]
+def test_a_taken_port_ends_it_with_one_line(twin: TwinProcess, tmp_path: Path) -> None:
+    said = tmp_path / "said"
 
-    second = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
-
-    assert second.returncode == 2
-    assert second.stderr.count("\n") == 1
-    assert str(twin.port) in second.stderr
+    assert Program("libs.twin", "--port", str(twin.port), err=said).wait(WAIT_S) == 2
+    (line,) = said.read_text().splitlines()
+    assert str(twin.port) in line

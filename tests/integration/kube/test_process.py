@@ -35,7 +35,7 @@ def process(kube: Kube, nats_server: NatsServer, tmp_path: Path) -> Iterator[Dep
     # The `kubernetes` profile: no Platform, one cluster.
     started = DeployerProcess({"KUBECONFIG": str(kube.kubeconfig)}, nats_url=nats_server.url, directory=tmp_path)
     yield started
-    if started.process.poll() is None:
+    if started.process.returncode is None:
         started.kill()
 
 
