@@ -5,6 +5,7 @@ It ends with the last test of this package: eight processes at rest cost a fifth
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Final
 import pytest
 import yaml
 
-from tests.e2e.local_profile import Profile, running_profile
+from tests.e2e.local_profile import Profile, commanded_profile, running_profile
 from tests.support.name_server import NameServer
 
+DNS_SERVERS: Final = "MILLRACE_DNS_SERVERS"
 SERVED: Final = "served"  # For whoever wants to ask something.
 BILLED: Final = "billed"  # For the one test that counts all of its requests.
 ROOT: Final = Path(__file__).parents[2]
@@ -32,7 +34,7 @@ def zones() -> Iterator[dict[str, tuple[str, ...]]]:
     with NameServer({}) as server:
         host, port = server.address
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MILLRACE_DNS_SERVERS", f"{host}:{port}")
+            patch.setenv(DNS_SERVERS, f"{host}:{port}")
             yield server.texts
 
 
@@ -40,7 +42,8 @@ def zones() -> Iterator[dict[str, tuple[str, ...]]]:
 def profile(zones: dict[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profile]:
     """The whole product, shared: tests of the group `profile` run in one worker."""
     del zones  # Its processes ask there.
-    with running_profile(tmp_path_factory.mktemp("millrace") / "home", time_scale=TIME_SCALE) as running:
+    more = {DNS_SERVERS: os.environ[DNS_SERVERS]}
+    with commanded_profile(tmp_path_factory.mktemp("millrace"), time_scale=TIME_SCALE, more=more) as running:
         yield running
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +18,15 @@ import pytest
 
 from libs.cli import local
 from libs.cli.client import Client, Credentials
-from libs.cli.profile import CATALOGUE, Home, LocalSettings, Ports, ServicesPart, TwinPart
+from libs.cli.profile import CATALOGUE, Home, LocalSettings, Ports, ServicesPart, TwinPart, require_free
+from tests.e2e.command import millrace, settings_file
+from tests.e2e.left import nothing_runs
 from tests.support.ports import free_port
 from tests.support.web import NO_TLS
 
 Json = dict[str, Any]
 
+SETTINGS: Final = "local.toml"  # Beside the state directory.
 WAIT_S: Final = 150.0  # Two busy cores; what it waits for takes a few seconds.
 POLL_S: Final = 0.05
 
@@ -155,6 +160,33 @@ def running_profile(path: Path, *, time_scale: float = 0.01, tokens_per_second: 
         yield Profile(home)
     finally:
         local.down(home)
+
+
+@contextmanager
+def commanded_profile(path: Path, *, time_scale: float, more: Mapping[str, str]) -> Iterator[Profile]:
+    """The same by the command, with ``more`` in its environment; nothing of it may be left."""
+    home, ports = Home(path / "home"), free_ports()
+    parts: dict[str, dict[str, object]] = {
+        "twin": {"time_scale": time_scale, "tokens_per_second": 200.0},
+        "services": {"confirm_gone_s": 0.5, "window_s": 5},
+    }
+    settings = settings_file(path / SETTINGS, ports, **parts)
+    try:
+        sold = {"MILLRACE_CATALOGUE_DIR": str(CATALOGUE)}
+        up = partial(millrace, home.path, "up", "--settings", str(settings), more={**sold, **more})
+        with ThreadPoolExecutor(2) as both:  # At once: one starts it, the other waits.
+            for said in [each.result() for each in (both.submit(up), both.submit(up))]:
+                assert said.code == 0, said
+                assert f"http://127.0.0.1:{ports.endpoint_api}/v1" in said.out
+                assert f"http://127.0.0.1:{ports.router}/v1" in said.out
+        yield Profile(home)
+    finally:
+        down = [millrace(home.path, "down").out.strip() for _ in range(2)]
+    assert down == ["stopped", "was not running"]
+    nothing_runs(home.path)
+    asked = millrace(home.path, "status", "--output", "json")
+    assert (asked.code, json.loads(asked.out)) == (1, [])
+    require_free(LocalSettings(ports=ports))
 
 
 def free_ports() -> Ports:

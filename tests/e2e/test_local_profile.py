@@ -9,7 +9,6 @@ import sys
 import tomllib
 import venv
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +20,10 @@ from libs.cli.credentials import Credentials
 from libs.cli.profile import DEFAULT_SETTINGS, Home, LocalSettings, read_settings, require_free
 from libs.common.errors import Invalid
 from tests.e2e.command import Said, millrace, settings_file
-from tests.e2e.local_profile import free_ports, wait_until
+from tests.e2e.left import alive, noted, nothing_runs
+from tests.e2e.local_profile import SETTINGS, Profile, free_ports, wait_until
 
-PROC: Final = Path("/proc")
+OURS: Final = ("libs.cli.supervisor ", "nats-server ", "libs.twin ", "services.")
 FAST: Final[dict[str, dict[str, object]]] = {
     "twin": {"time_scale": 0.003, "tokens_per_second": 200.0},
     "services": {"window_s": 2},
@@ -39,34 +39,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
     if left:
         millrace(path, "down")
     assert left == []
-
-
-def alive(home: Path) -> list[str]:
-    """Every process on this machine that has to do with the state directory, by what started it."""
-    found = []
-    for each in PROC.iterdir():
-        try:
-            if each.name.isdigit() and str(home).encode() in (each / "environ").read_bytes() + _arguments(each):
-                found.append(_arguments(each).replace(b"\0", b" ").decode())
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue  # It ended, or is somebody else's.
-    return found
-
-
-def _arguments(process: Path) -> bytes:
-    return (process / "cmdline").read_bytes()
-
-
-def noted(home: Path) -> set[str]:
-    """The processes that the supervisor wrote down."""
-    state = Home(home).state
-    return set(json.loads(state.read_text())["pids"]) if state.exists() else set()
-
-
-def nothing_runs(home: Path) -> None:
-    """Neither in truth nor by the state directory's word."""
-    assert alive(home) == []
-    assert not Home(home).state.exists()
 
 
 def refused_up(home: Path, settings: Path) -> str:
@@ -174,35 +146,25 @@ def test_a_service_that_can_not_start_is_named_with_its_last_words_and_the_rest_
     nothing_runs(home)
 
 
-@pytest.mark.xdist_group("own-profile")
-def test_up_status_and_down_can_be_said_twice_and_leave_nothing(tmp_path: Path, home: Path) -> None:
-    ports = free_ports()
-    settings = str(settings_file(tmp_path / "local.toml", ports))
-    read = read_settings(Path(settings))
+@pytest.mark.xdist_group("profile")
+def test_up_said_again_starts_nothing_and_status_knows_all_that_runs(profile: Profile) -> None:
+    """The shared profile comes and goes by the command; that it does, and leaves nothing, its fixture looks at."""
+    home = profile.home.path
 
-    with ThreadPoolExecutor(2) as both:  # At once: one starts it, the other waits.
-        list(both.map(lambda say: local.up(Home(home), read, progress=say), (print, print)))
-    first = millrace(home, "up", "--settings", settings)
-    started = alive(home)
     status = {each["name"]: each for each in millrace(home, "status", "--output", "json").json}
+    again = millrace(home, "up", "--settings", str(home.parent / SETTINGS))
 
-    assert first.code == 0, first
-    assert f"http://127.0.0.1:{ports.endpoint_api}/v1" in first.out
-    assert f"http://127.0.0.1:{ports.router}/v1" in first.out
-    assert "✓ already running" in first.out
-    assert len(started) == 9  # NATS, the twin, six services, and who looks after them.
-    assert sorted(alive(home)) == sorted(started)
+    assert (again.code, "✓ already running" in again.out) == (0, True), again
+    assert len(ours(home)) == 9  # NATS, the twin, six services, and who looks after them.
     assert [each["ready"] for each in status.values()] == [True] * 8
     assert {"nats", "twin", "router"} < set(status)
-    assert "nobody" not in Home(home).credentials.read_text()
-    assert Home(home).credentials.stat().st_mode & 0o077 == 0  # It has a key in it.
+    assert "nobody" not in profile.home.credentials.read_text()
+    assert profile.home.credentials.stat().st_mode & 0o077 == 0  # It has a key in it.
 
-    assert [millrace(home, "down").out.strip() for _ in range(2)] == ["stopped", "was not running"]
 
-    nothing_runs(home)
-    said = millrace(home, "status", "--output", "json")
-    assert (said.code, json.loads(said.out)) == (1, [])
-    require_free(LocalSettings(ports=ports))
+def ours(home: Path) -> list[str]:
+    """What runs of the profile itself, without the engines of its endpoints."""
+    return [each for each in alive(home) if any(part in each for part in OURS)]
 
 
 @pytest.mark.parametrize("name", ["state.json", "credentials.json"])
