@@ -81,12 +81,13 @@ class Loaded:
             text=True,
         )
 
-    def __call__(self, *arguments: str) -> Said:
-        """Run it."""
+    def __call__(self, *arguments: str, home: Path | None = None) -> Said:
+        """Run it, with another state directory if one is named."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         files = {name: str(path) for name, path in self._files.items()}
-        self._server.stdin.write(json.dumps({"arguments": arguments, "env": self._env, **files}) + "\n")
+        env = self._env if home is None else environment(home)
+        self._server.stdin.write(json.dumps({"arguments": arguments, "env": env, **files}) + "\n")
         self._server.stdin.flush()
         code = int(self._server.stdout.readline())
         return Said(code, *(path.read_text() for path in self._files.values()))

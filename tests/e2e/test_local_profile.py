@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +19,11 @@ from libs.cli import local
 from libs.cli.credentials import Credentials
 from libs.cli.profile import DEFAULT_SETTINGS, Home, LocalSettings, read_settings, require_free
 from libs.common.errors import Invalid
-from tests.e2e.command import Said, millrace, settings_file
+from tests.e2e.command import Loaded, Said, millrace, settings_file
 from tests.e2e.left import alive, noted, nothing_runs
 from tests.e2e.local_profile import SETTINGS, Profile, free_ports, wait_until
 
+ONE_LOADS: Final = pytest.mark.xdist_group("own-profile")  # The command, for all tests that have this mark.
 OURS: Final = ("libs.cli.supervisor ", "nats-server ", "libs.twin ", "services.")
 FAST: Final[dict[str, dict[str, object]]] = {
     "twin": {"time_scale": 0.003, "tokens_per_second": 200.0},
@@ -41,19 +42,30 @@ def home(tmp_path: Path) -> Iterator[Path]:
     assert left == []
 
 
-def refused_up(home: Path, settings: Path) -> str:
-    """The one line with which `up` ended."""
-    return millrace(home, "up", "--settings", str(settings)).trouble
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    """The command, loaded once."""
+    scratch = tmp_path_factory.mktemp("said")
+    server = Loaded(scratch / "nobodys", scratch)
+    yield server
+    server.close()
 
 
-def test_a_port_in_use_is_named_with_what_to_do(tmp_path: Path, home: Path) -> None:
+@pytest.fixture
+def up(loaded: Loaded, home: Path) -> Callable[[Path], str]:
+    """Bring the profile up with this settings file: the one line with which that ended."""
+    return lambda settings: loaded("up", "--settings", str(settings), home=home).trouble
+
+
+@ONE_LOADS
+def test_a_port_in_use_is_named_with_what_to_do(tmp_path: Path, home: Path, up: Callable[[Path], str]) -> None:
     ports = free_ports()
     with socket.socket() as somebody:
         somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As every server; the port is ours already.
         somebody.bind(("127.0.0.1", ports.router))
         somebody.listen()
 
-        trouble = refused_up(home, settings_file(tmp_path / "local.toml", ports))
+        trouble = up(settings_file(tmp_path / "local.toml", ports))
 
     assert trouble.startswith(f"port {ports.router} (router) is in use")
     assert "ports.router" in trouble
@@ -84,27 +96,36 @@ def test_what_is_wrong_in_a_settings_file_is_named_with_its_place(tmp_path: Path
     assert WRONG_SETTINGS[text] in str(wrong.value)
 
 
-def test_up_ends_with_one_line_about_a_wrong_settings_file(tmp_path: Path, home: Path) -> None:
+@ONE_LOADS
+def test_up_ends_with_one_line_about_a_wrong_settings_file(
+    tmp_path: Path, home: Path, up: Callable[[Path], str]
+) -> None:
     text, path = "[ports]\nruter = 1\n", tmp_path / "local.toml"
     path.write_text(text)
 
-    assert WRONG_SETTINGS[text] in refused_up(home, path)
+    assert WRONG_SETTINGS[text] in up(path)
     nothing_runs(home)
 
 
-def test_a_settings_file_that_is_not_there_or_no_file_is_said_so(tmp_path: Path, home: Path) -> None:
-    missing = refused_up(home, tmp_path / "nowhere.toml")
-    directory = refused_up(home, tmp_path)
+@ONE_LOADS
+def test_a_settings_file_that_is_not_there_or_no_file_is_said_so(
+    tmp_path: Path, home: Path, up: Callable[[Path], str]
+) -> None:
+    missing = up(tmp_path / "nowhere.toml")
+    directory = up(tmp_path)
 
     assert missing == f"settings file {tmp_path / 'nowhere.toml'} does not exist: name another with --settings"
     assert "can't be read (Is a directory)" in directory
     nothing_runs(home)
 
 
-def test_a_state_directory_that_can_not_be_is_said_so(tmp_path: Path) -> None:
+@ONE_LOADS
+def test_a_state_directory_that_can_not_be_is_said_so(tmp_path: Path, loaded: Loaded) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    said = millrace(tmp_path / "file" / "home", "up", "--settings", str(settings_file(tmp_path / "s", free_ports())))
+    settings = settings_file(tmp_path / "s", free_ports())
+
+    said = loaded("up", "--settings", str(settings), home=tmp_path / "file" / "home")
 
     assert "can't be made (Not a directory): set MILLRACE_HOME" in said.trouble
 
@@ -178,7 +199,8 @@ def test_what_up_wrote_and_somebody_broke_is_named_with_what_to_do(home: Path, n
         read(Home(home))
 
 
-def test_what_a_killed_supervisor_left_is_found_and_stopped(home: Path) -> None:
+@ONE_LOADS
+def test_what_a_killed_supervisor_left_is_found_and_stopped(home: Path, loaded: Loaded) -> None:
     Home(home).logs.mkdir(parents=True)
     sleep = [sys.executable, "-c", "import time; time.sleep(600)", str(home)]
     names = ("nats", "router", "metering")
@@ -190,21 +212,22 @@ def test_what_a_killed_supervisor_left_is_found_and_stopped(home: Path) -> None:
         wait_until(lambda: noted(home) == set(names), "they were not started")
         supervisor.kill()
 
-    assert "nothing is running" in millrace(home, "status").out
+    assert "nothing is running" in loaded("status", home=home).out
     assert len(alive(home)) == 3
-    assert millrace(home, "down").out.strip() == "stopped"
+    assert loaded("down", home=home).out.strip() == "stopped"
 
     nothing_runs(home)
 
 
-def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(home: Path) -> None:
+@ONE_LOADS
+def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(home: Path, loaded: Loaded) -> None:
     """As after a restart of the machine: the state directory says that it is up, with pids that others have now."""
     home.mkdir()
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env={}) as somebody:
         Home(home).state.write_text(json.dumps({"supervisor": somebody.pid, "pids": {}, "restarts": {}}))
 
-        assert "nothing is running" in millrace(home, "status").out
-        assert millrace(home, "down").code == 0
+        assert "nothing is running" in loaded("status", home=home).out
+        assert loaded("down", home=home).code == 0
 
         assert somebody.poll() is None
         somebody.kill()
