@@ -29,9 +29,8 @@ down: install ## Stop what `make up` started
 ##@ Work on it
 test: install ## All tests but chaos: no Docker, no cluster
 	$(BIN)/python -m pytest -q -p no:schemathesis --ignore=tests/interop --ignore=tests/integration/kube
-# Four workers on two cores: most of it waits for what was killed.
-chaos: install ## SIGKILL of every process at every stage, outages of minutes: about ten minutes
-	$(BIN)/python -m pytest -q -n 4 $(PATIENT) -m chaos
+chaos: install ## SIGKILL of every process at every stage, outages of minutes: about twelve minutes
+	$(BIN)/python -m pytest -q $(PATIENT) -m chaos
 interop: install ## Somebody else's programs against ours; needs node and npm
 	$(BIN)/python -m pytest -q $(PATIENT) -m interop
 kube: install ## A real Kubernetes API server, built once into a cache (needs Go), and what is tested on it; or KUBECONFIG

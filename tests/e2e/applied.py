@@ -35,6 +35,7 @@ class Applied:
         if deployment["metadata"]["name"] != self._name:
             return
         generation = int(deployment["metadata"]["annotations"]["millrace.dev/generation"])
-        model = deployment["spec"]["template"]["metadata"]["annotations"]["millrace.dev/model"]
+        served_as = deployment["spec"]["template"]["metadata"]["annotations"]["millrace.dev/model"]
+        model = served_as.partition("@")[0]  # Newer recipes add the endpoint that it is served for.
         if not self.seen or self.seen[-1] != (generation, model):
             self.seen.append((generation, model))

@@ -85,7 +85,7 @@ class Profile:
         """Where it stands."""
         return str(self.endpoint(endpoint_id)["status"]["stage"])
 
-    def wait_for_stage(self, endpoint_id: str, stage: str) -> Json:
+    def wait_for_stage(self, endpoint_id: str, stage: str, *, timeout_s: float = WAIT_S) -> Json:
         """The endpoint once it is in that stage; fails if it fails."""
         found: Json = {}
 
@@ -96,7 +96,7 @@ class Profile:
             return bool(found["status"]["stage"] == stage)
 
         try:
-            wait_until(reached, f"{endpoint_id} is not {stage}")
+            wait_until(reached, f"{endpoint_id} is not {stage}", timeout_s=timeout_s)
         except AssertionError as late:
             raise AssertionError(f"{late}; it is {found.get('status')}") from None
         return found

@@ -36,6 +36,9 @@ DELETE: Final = (("draining", "deleted"), ("deleting",))
 SUBJECT: Final = "mr.v1.evt.endpoint-api.endpoint-stage-changed.>"
 REQUESTED: Final = "mr.v1.evt.endpoint-api.endpoint-requested.>"  # The first stage is told by the request itself.
 LIVES_MAX: Final = len(CREATE) + 1  # Most processes need two; one that is slow to come back, a life for each stage.
+# What a process was about to do when it was killed comes again after the consumer's `ack_wait_s`; so at each stage, if
+# one such wait lets all that follows pile up.
+READY_S: Final = WAIT_S + 30.0 * len(CREATE)
 # Between two kills the process is started again; a second kill before that would prove nothing.
 BREATH_S: Final = 0.05
 
@@ -138,7 +141,7 @@ def _live(profile: Profile, process: str, killer: Killer) -> list[str]:
     endpoints: list[str] = []
     while (killer.wanted or len(endpoints) < len(DELETE)) and len(endpoints) < LIVES_MAX:
         endpoints.append(profile.create(f"survivor-{len(endpoints) + 1}-of-{process}"))
-        profile.wait_for_stage(endpoints[-1], "ready")
+        profile.wait_for_stage(endpoints[-1], "ready", timeout_s=READY_S)
         profile.wait_until_healthy()
     return endpoints
 
