@@ -27,8 +27,9 @@ down: install ## Stop what `make up` started
 	$(BIN)/millrace down
 
 ##@ Work on it
+# Four workers on two cores: now and then all of three wait, for an outage of two minutes and the like.
 test: install ## All tests but chaos: no Docker, no cluster
-	$(BIN)/python -m pytest -q -p no:schemathesis --ignore=tests/interop --ignore=tests/integration/kube
+	$(BIN)/python -m pytest -q -n 4 -p no:schemathesis --ignore=tests/interop --ignore=tests/integration/kube
 chaos: install ## SIGKILL of every process at every stage, outages of minutes: about twelve minutes
 	$(BIN)/python -m pytest -q $(PATIENT) -m chaos
 interop: install ## Somebody else's programs against ours; needs node and npm
