@@ -143,10 +143,11 @@ class Zones:
 
     said: dict[str, tuple[str, ...]] = field(default_factory=dict)
     is_away: bool = False
+    silent: set[str] = field(default_factory=set)  # Of these nobody answers.
 
     def texts(self, name: str) -> tuple[str, ...]:
         """What the zone says."""
-        if self.is_away:
+        if self.is_away or name in self.silent:
             raise Unavailable("no DNS resolver answered")
         return self.said.get(name, ())
 

@@ -15,7 +15,7 @@ from libs.common.units import DAY_MS, HOUR_MS
 from services.endpoint_api.core.caller import Ask
 from services.endpoint_api.core.domains import proof_of, record_of
 from services.endpoint_api.core.proofs import GRACE_MS, LOOK_EVERY_MS, MISSES_MAX, Proof, Standing, due_ms, looked
-from services.endpoint_api.shell.proofs import LOOKS_MAX
+from services.endpoint_api.shell.proofs import LOOKS_MAX, UNANSWERED_MAX
 from tests.unit.endpoint_api.given import NOW, PROGRESS, Stand, a_caller
 from tests.unit.endpoint_api.test_domains import DOMAIN, HOST, create, prove, readdress
 from tests.unit.endpoint_api.test_http import assert_problem
@@ -131,6 +131,24 @@ def test_a_resolver_that_does_not_answer_says_nothing_of_any_proof() -> None:
 
     assert stand.stored() == before
     assert shown(stand, headers)["status"] == "verified"
+
+
+def test_zones_that_are_silent_hold_up_no_other() -> None:
+    stand = Stand()
+    dead = [f"a{number}.example" for number in range(UNANSWERED_MAX + 1)]
+    for each in (*dead, "z.example"):
+        headers = prove(stand, each)
+    stand.zones.silent = {record_of(each) for each in dead}
+    gone(stand, "z.example")
+
+    for _ in range(MISSES_MAX):
+        stand.clock.advance(NEXT_MS)
+        for _ in range(2):  # More of them than a pass waits for: the next begins behind those.
+            with pytest.raises(Unavailable):
+                stand.api.proofs.run()
+
+    assert shown(stand, headers, "z.example")["status"] == "lapsing"
+    assert {shown(stand, headers, each)["status"] for each in dead} == {"verified"}
 
 
 def test_a_look_in_between_that_finds_it_begins_the_count_anew() -> None:

@@ -73,8 +73,9 @@ class DomainVerbs:
 
     def _look_again(self, known: Domain) -> Domain:
         """At one whose proof was gone. Raises FieldRefused while it is; that is not counted as a look."""
-        domains.check_proof(known.name, known.holder, self._ports.dns.texts(domains.record_of(known.name)))
-        return self._proofs.look(known)
+        texts = self._ports.dns.texts(domains.record_of(known.name))
+        domains.check_proof(known.name, known.holder, texts)
+        return self._proofs.saw(known, texts)
 
     def list(self, caller: Caller) -> tuple[DomainView, ...]:
         """Those that are verified, in order of their names."""
