@@ -52,6 +52,13 @@ async def test_where_nobody_answers_that_is_all_that_is_said(caplog: pytest.LogC
     assert caplog.text == ""
 
 
+async def test_a_stream_that_there_is_not_is_said_without_the_password(broker: NatsServer) -> None:
+    with pytest.raises(Unavailable, match="no stream MR_NONE") as missing:
+        await anext(tail(broker.url.replace("//", "//us:secret@"), stream="MR_NONE"))
+
+    assert "secret" not in str(missing.value)
+
+
 async def test_a_place_that_there_is_not_is_the_askers_mistake(broker: NatsServer) -> None:
     with pytest.raises(Invalid, match="does not read"):
         _ = [each async for each in tail(broker.url, stream=EVT, from_sequence=0)]

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.bus.port import Message, is_of_bucket
 from libs.common.bus.provision import provision
-from libs.common.bus.tail import ignored, no_bus
+from libs.common.bus.tail import ignored, no_bus, place_of
 from libs.common.errors import MillraceError, Unavailable
 from libs.common.settings import read
 from libs.common.store.port import Store
@@ -82,9 +82,11 @@ async def retell(url: str, messages: Iterable[Message]) -> Retold:
             found = Retold(found.told + (not is_known), found.known + is_known)
         return found
     except nats.js.errors.NoStreamResponseError:
-        raise Unavailable(f"streams are missing at {url}: run `python -m libs.common.bus.provision`") from None
+        raise Unavailable(
+            f"streams are missing at {place_of(url)}: run `python -m libs.common.bus.provision`"
+        ) from None
     except (TimeoutError, nats.errors.Error) as trouble:
-        raise Unavailable(f"the bus at {url} refused or went silent ({trouble!r}): run this again") from None
+        raise Unavailable(f"the bus at {place_of(url)} refused or went silent ({trouble!r}): run this again") from None
     finally:
         await client.close()
 

@@ -39,10 +39,14 @@ async def ignored(_error: Exception) -> None:
     """For the client of NATS, which else prints a traceback of each attempt: what counts is raised."""
 
 
+def place_of(url: str) -> str:
+    """Where a bus is, without the password."""
+    return url.rpartition("@")[2]
+
+
 def no_bus(url: str, trouble: Exception) -> Unavailable:
-    """Nobody answers there; the password is left out."""
-    place = url.rpartition("@")[2]
-    return Unavailable(f"no bus at {place} ({type(trouble).__name__}): is it running? `millrace status` tells")
+    """Nobody answers there."""
+    return Unavailable(f"no bus at {place_of(url)} ({type(trouble).__name__}): is it running? `millrace status` tells")
 
 
 async def tail(
@@ -83,11 +87,11 @@ async def tail(
                 pending = each.metadata.num_pending
                 yield Stored(each.metadata.sequence.stream, _message(stream, each))
     except nats.js.errors.NotFoundError:
-        raise Unavailable(f"no stream {stream} at {url}: run `python -m libs.common.bus.provision`") from None
+        raise Unavailable(f"no stream {stream} at {place_of(url)}: run `python -m libs.common.bus.provision`") from None
     except nats.js.errors.BadRequestError as wrong:
         raise Invalid(f"the bus does not read {stream} so: {wrong.description}") from None
     except (TimeoutError, nats.errors.Error) as trouble:
-        raise Unavailable(f"the bus at {url} went silent ({type(trouble).__name__}): try again") from None
+        raise Unavailable(f"the bus at {place_of(url)} went silent ({type(trouble).__name__}): try again") from None
     finally:
         await client.close()
 
