@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated, Any, Final
 
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from libs.cli.output import OUTPUT, Output, console, duration, one_line_errors, show, table
-from libs.cli.profile import CATALOGUE, Home
+from libs.cli.profile import CATALOGUE, Home, written
 from libs.cli.programs import database_of
 from libs.cli.reports import reported
 from libs.common.clock import SystemClock
@@ -57,10 +56,11 @@ def environment() -> dict[str, str]:
     if "MILLRACE_PLATFORM_URL" in os.environ:
         return dict(os.environ)
     home = Home.default()
-    if not home.credentials.exists():
+    noted = written(home.credentials)
+    if not noted:
         raise Invalid("no service named: set its MILLRACE_ settings, or start the local profile with `millrace up`")
     told = {
-        "PLATFORM_URL": json.loads(home.credentials.read_text())["twin_url"],
+        "PLATFORM_URL": noted["twin_url"],
         "PLATFORM_KEY_FILE": str(home.twin_key),
         "DATABASE_URL": database_of(home, Owner.CAPACITY_MANAGER),
     }
