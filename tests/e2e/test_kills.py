@@ -15,6 +15,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from libs.common.bus.streams import CONSUMERS
 from libs.common.bus.tail import tail
 from tests.e2e.local_profile import WAIT_S, Profile, running_profile, wait_until
 
@@ -38,7 +39,7 @@ REQUESTED: Final = "mr.v1.evt.endpoint-api.endpoint-requested.>"  # The first st
 LIVES_MAX: Final = len(CREATE) + 1  # Most processes need two; one that is slow to come back, a life for each stage.
 # What a process was about to do when it was killed comes again after the consumer's `ack_wait_s`; so at each stage, if
 # one such wait lets all that follows pile up.
-READY_S: Final = WAIT_S + 30.0 * len(CREATE)
+READY_S: Final = WAIT_S + max(each.ack_wait_s for each in CONSUMERS) * len(CREATE)
 # Between two kills the process is started again; a second kill before that would prove nothing.
 BREATH_S: Final = 0.05
 
