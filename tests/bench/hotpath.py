@@ -27,6 +27,7 @@ from services.router.shell.told.usage import UsageSender
 from tests.bench.by_hand import EVENT, LARGE, LIMITED, PASSED, REQUEST, STREAM, STRIPPED, Bench, a_bench, framed, last
 from tests.bench.report import Section
 
+Trace = Callable[[FrameType, str, object], object]
 TURNS: Final = 7
 REQUESTS: Final = 2000  # A turn.
 CHUNKS: Final = 5000
@@ -111,9 +112,9 @@ class Work:
         assert bench.near.taken().endswith(b"0\r\n\r\n"), "not ended"
 
 
-async def measured() -> dict[str, tuple[list[float], float]]:
-    """Of each kind of work the CPU microseconds of each turn, and the calls of one unit."""
-    found: dict[str, tuple[list[float], float]] = {}
+async def measured() -> dict[str, tuple[list[float], float, float]]:
+    """Of each kind of work the CPU microseconds of each turn, and the calls and bytecodes of one unit."""
+    found: dict[str, tuple[list[float], float, float]] = {}
     with tempfile.TemporaryDirectory(prefix="mr-bench-") as state:
         work = Work(a_bench(Path(state)))
         works = {
@@ -134,10 +135,13 @@ async def measured() -> dict[str, tuple[list[float], float]]:
                 run(count)
                 took_us.append((time.thread_time() - began_s) * 1e6 / count)
                 work.confirm()
-            if name == "bill":
-                work.requests(COUNTED)
-            found[name] = (took_us, calls(run, COUNTED) / COUNTED)
-            work.confirm()
+            counts = []
+            for count_of in (calls, bytecodes):
+                if name == "bill":
+                    work.requests(COUNTED)
+                counts.append(count_of(run, COUNTED) / COUNTED)
+                work.confirm()
+            found[name] = (took_us, counts[0], counts[1])
     return found
 
 
@@ -154,6 +158,24 @@ def calls(run: Callable[[int], None], units: int) -> int:
         run(units)
     finally:
         sys.setprofile(None)
+    return count
+
+
+def bytecodes(run: Callable[[int], None], units: int) -> int:
+    """How many instructions of Python's machine so many units take."""
+    count = 0
+
+    def note(frame: FrameType, event: str, _argument: object) -> Trace:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return note
+
+    sys.settrace(note)
+    try:
+        run(units)
+    finally:
+        sys.settrace(None)
     return count
 
 
@@ -178,13 +200,13 @@ def by_stage(run: Callable[[int], None], units: int) -> Mapping[str, float]:
 def measure() -> Section:
     """The table."""
     rows = tuple(
-        (name, f"{statistics.median(took):.1f}", f"{min(took):.1f}-{max(took):.1f}", f"{count:.0f}")
-        for name, (took, count) in uvloop.run(measured()).items()
+        (name, f"{statistics.median(took):.1f}", f"{min(took):.1f}-{max(took):.1f}", f"{called:.0f}", f"{codes:.0f}")
+        for name, (took, called, codes) in uvloop.run(measured()).items()
     )
     return Section(
         title="The router's own part of a request",
         question="What does a request cost in the router's own code: no sockets, no kernel, every feature on?",
-        columns=("", "CPU µs", "least and most", "calls"),
+        columns=("", "CPU µs", "least and most", "calls", "bytecodes"),
         rows=rows,
         notes=(
             f"{TURNS} turns of {REQUESTS} requests, {CHUNKS} chunks. CPU time of the thread; calls of functions, of"

@@ -18,7 +18,7 @@ OUT_MAX_S: Final = 60.0
 class Health:
     """How a replica answered lately. Mutable: touched for every request."""
 
-    __slots__ = ("answers", "failures", "faults", "is_probed", "out_until_s", "times_out")
+    __slots__ = ("answers", "failures", "faults", "is_probed", "is_well", "out_until_s", "times_out")
 
     def __init__(self) -> None:
         self.answers = self.faults = 0  # Since we know it; these only grow.
@@ -26,11 +26,7 @@ class Health:
         self.times_out = 0
         self.out_until_s = 0.0  # 0: it is in.
         self.is_probed = False
-
-    @property
-    def is_well(self) -> bool:
-        """Whether there is nothing to be said of it."""
-        return not self.failures and not self.times_out
+        self.is_well = True  # There is nothing to be said of it: no failures, no times out.
 
     def may_take(self, now_s: float) -> bool:
         """Whether a request may go there: it is in, or its time is over and nobody tries it yet."""
@@ -45,7 +41,7 @@ class Health:
         """It answered."""
         self.answers += 1
         self.failures = self.times_out = 0
-        self.out_until_s, self.is_probed = 0.0, False
+        self.out_until_s, self.is_probed, self.is_well = 0.0, False, True
 
     def left(self) -> None:
         """A request ended without an answer or a failure: nothing was learned, and somebody else may try."""
@@ -55,6 +51,7 @@ class Health:
         """It did not answer, or said that it is at fault; returns whether it was put out now."""
         self.failures += 1
         self.faults += 1
+        self.is_well = False
         if not self.is_probed and (self.failures < FAILURES_MAX or self.out_until_s > now_s):
             return False
         self.out_until_s = now_s + min(OUT_MAX_S, OUT_S * 2**self.times_out)

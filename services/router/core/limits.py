@@ -251,7 +251,7 @@ class MinuteLimits:
     def _free_in_s(self, kind: int, amount: int) -> int:
         """In how many seconds at least ``amount``, or the first of what there is, is forgotten."""
         amount = max(1, amount)
-        for slot in range(self._slot - WINDOW_S, self._slot + 1):
+        for slot in range(max(self._cells[kind + OLDEST], self._slot - WINDOW_S), self._slot + 1):
             amount -= self._cells[kind + SLOTS + slot % RING]
             if amount <= 0:
                 return slot + WINDOW_S + 1 - self._slot

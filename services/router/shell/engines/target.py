@@ -67,10 +67,10 @@ class Seat:
         self.outstanding -= 1
         self.load -= UNREAD_LOAD
         health = self.health
-        if health.failures or health.out_until_s:
-            health.answered()
-        else:
+        if health.is_well:
             health.answers += 1  # There is nothing else to be said of it.
+        else:
+            health.answered()
 
     def given_back(self, *, answered: bool) -> None:
         """It is over."""
@@ -113,8 +113,8 @@ class Target:
     """One endpoint. Changed in place when its route changes, so that who waits or runs sees the replicas of now."""
 
     __slots__ = (
-        "cache_salt", "draws", "entry", "hopes_until_s", "memory", "place", "queue", "running", "seats", "seed",
-        "service", "surfaces",
+        "_by_name", "cache_salt", "draws", "entry", "hopes_until_s", "memory", "place", "queue", "running", "seats",
+        "seed", "service", "surfaces",
     )  # fmt: skip
 
     def __init__(
@@ -129,6 +129,7 @@ class Target:
         self.service = ServiceTime()
         self.memory = affinity.Memory()
         self.seats: tuple[Seat, ...] = ()
+        self._by_name: dict[str, Seat] = {}
         self.hopes_until_s = 0.0  # How long another replica is waited for after the last one went.
         self.entry = entry
         self.place = b""  # Of the endpoint, as a receipt says it.
@@ -148,6 +149,7 @@ class Target:
         elif self.seats:
             self.hopes_until_s = math.inf  # The waiting room says how long that is.
         self.entry, self.seats, self.surfaces = entry, tuple(seats), surfaces_of(entry.surfaces)
+        self._by_name = {each.name: each for each in reversed(self.seats)}
         self.place = f', region="{entry.region}", class="{entry.tier}"'.encode()
 
     def has_adapter(self, adapter: str) -> bool:
@@ -165,24 +167,38 @@ class Target:
         rules: Rules = balancing.DEFAULT,
     ) -> Seat | None:
         """The replica for the next request, None if all have as much as they may; ``avoid`` if there is no other."""
-        seats: Sequence[Seat] = self.seats
-        most = math.inf if outstanding_max is None else outstanding_max
-        is_usual = not adapter and avoid is None
-        for each in seats if is_usual else ():
-            if each.outstanding >= most or each.health.failures or each.health.times_out:
-                is_usual = False
-                break
-        if not is_usual:
-            seats = self._fit(now_s=now_s, avoid=avoid, outstanding_max=outstanding_max, adapter=adapter)
+        seats, most = self.seats, math.inf if outstanding_max is None else outstanding_max
+        if adapter or avoid is not None or len(seats) < 2:
+            return self._choose_with_care(now_s, avoid, outstanding_max, prompt, adapter, rules)
+        first = seats[0]
+        least, weight = first.load, first.weight
+        for each in seats:  # As long as nothing is to be said of any of them.
+            if each.outstanding >= most or each.weight != weight or not each.health.is_well:
+                return self._choose_with_care(now_s, avoid, outstanding_max, prompt, adapter, rules)
+            if each.load < least:
+                least = each.load
+        self.draws += 1
+        chosen = self._by_name.get(self.memory.recall(prompt)) if prompt else None
+        if chosen not in seats or chosen.load > least + rules.affinity_slack:  # The route may change in any thread.
+            chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), rules=rules)
+        if prompt:
+            self.memory.learn(prompt, chosen.name)
+        return chosen
+
+    def _choose_with_care(
+        self,
+        now_s: float,
+        avoid: Seat | None,
+        outstanding_max: int | None,
+        prompt: affinity.Marks,
+        adapter: str,
+        rules: Rules,
+    ) -> Seat | None:
+        seats = self._fit(now_s=now_s, avoid=avoid, outstanding_max=outstanding_max, adapter=adapter)
         if len(seats) < 2:
             return seats[0] if seats else None
         self.draws += 1
-        name = self.memory.recall(prompt) if prompt else ""
-        preferred = None
-        for each in seats if name else ():
-            if each.name == name:
-                preferred = each
-                break
+        preferred = self._by_name.get(self.memory.recall(prompt)) if prompt else None
         chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), preferred=preferred, rules=rules)
         if prompt:
             self.memory.learn(prompt, chosen.name)
