@@ -12,6 +12,7 @@ from zlib import crc32
 
 BLOCK_BYTES: Final = 1024  # Some 250 tokens: less is computed again in a few milliseconds.
 BLOCKS_MAX: Final = 16  # What prompts of one application share lies in the first 16 KB; 12 us to hash all of it.
+PROMPT_BYTES: Final = BLOCKS_MAX * BLOCK_BYTES  # More of it is not looked at.
 KNOWN_MAX: Final = 16_384  # Marks per endpoint: 2 MB, and some thousand prompts, about what engines hold.
 SESSION: Final = BLOCKS_MAX + 1  # The mark of a session lies deeper than any block.
 
@@ -20,16 +21,15 @@ Marks = tuple[int, ...]
 
 def marks(prompt: bytes | memoryview, *, session: str = "", adapter: str = "") -> Marks:
     """The marks of a prompt, longest first. A session is a mark of its own; an adapter is where all of them begin."""
-    found: Marks = ()
     seen = first = crc32(adapter.encode()) if adapter else 0
-    if adapter:
-        found = (seen << 5,)
-    depth, end, length = 1, BLOCK_BYTES, len(prompt)
-    while end <= length and depth <= BLOCKS_MAX:
+    found = [seen << 5] if adapter else []
+    for depth, end in enumerate(range(BLOCK_BYTES, min(len(prompt), PROMPT_BYTES) + 1, BLOCK_BYTES), 1):
         seen = crc32(prompt[end - BLOCK_BYTES : end], seen)
-        found = (seen << 5 | depth, *found)
-        depth, end = depth + 1, end + BLOCK_BYTES
-    return (crc32(session.encode(), first) << 5 | SESSION, *found) if session else found
+        found.append(seen << 5 | depth)
+    if session:
+        found.append(crc32(session.encode(), first) << 5 | SESSION)
+    found.reverse()
+    return tuple(found)
 
 
 class Memory:

@@ -221,11 +221,15 @@ class MinuteLimits:
             return None
         if left >= limit:
             return Room(limit, left - amount, WINDOW_S)
+        return Room(limit, left - amount, self._oldest(kind) + WINDOW_S + 1 - self._slot)
+
+    def _oldest(self, kind: int) -> int:
+        """The first slot that holds any, or the newest."""
         cells, oldest = self._cells, self._cells[kind + OLDEST]
         while oldest < self._slot and not cells[kind + SLOTS + oldest % RING]:
             oldest += 1
         cells[kind + OLDEST] = oldest
-        return Room(limit, left - amount, oldest + WINDOW_S + 1 - self._slot)
+        return oldest
 
     def _refused(self, limits: Sequence[Limit], rows: Sequence[int], least: int) -> Refused:
         """Say why: requests before tokens; of the rooms too small, the one to wait for longest."""
@@ -251,10 +255,11 @@ class MinuteLimits:
     def _free_in_s(self, kind: int, amount: int) -> int:
         """In how many seconds at least ``amount``, or the first of what there is, is forgotten."""
         amount = max(1, amount)
-        for slot in range(max(self._cells[kind + OLDEST], self._slot - WINDOW_S), self._slot + 1):
-            amount -= self._cells[kind + SLOTS + slot % RING]
-            if amount <= 0:
-                return slot + WINDOW_S + 1 - self._slot
+        if self._cells[kind] >= amount:
+            for slot in range(self._oldest(kind), self._slot + 1):
+                amount -= self._cells[kind + SLOTS + slot % RING]
+                if amount <= 0:
+                    return slot + WINDOW_S + 1 - self._slot
         return WINDOW_S
 
 
