@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -27,7 +27,6 @@ from services.router.shell.told.usage import UsageSender
 from tests.bench.by_hand import EVENT, LARGE, LIMITED, PASSED, REQUEST, STREAM, STRIPPED, Bench, a_bench, framed, last
 from tests.bench.report import Section
 
-Trace = Callable[[FrameType, str, object], object]
 TURNS: Final = 7
 REQUESTS: Final = 2000  # A turn.
 CHUNKS: Final = 5000
@@ -165,7 +164,7 @@ def bytecodes(run: Callable[[int], None], units: int) -> int:
     """How many instructions of Python's machine so many units take."""
     count = 0
 
-    def note(frame: FrameType, event: str, _argument: object) -> Trace:
+    def note(frame: FrameType, event: str, _argument: object) -> Any:
         nonlocal count
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         count += event == "opcode"

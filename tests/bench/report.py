@@ -22,6 +22,10 @@ Ratios, not records: each section measures its rows in turns within one run, so 
 TURNS: Final = 5
 
 
+class Absent(Exception):
+    """A section can't be measured here; the message says what is missing, and the page keeps what it has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """A table with what one must know to read it. The first row is what the others are compared to."""
