@@ -29,6 +29,7 @@ from tests.unit.router.heard import NOW
 from tests.unit.router.test_serving import a_serving
 
 Boot = Callable[[str], UsageJournal]
+MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(params=["memory", "log"])
@@ -188,6 +189,22 @@ def test_a_record_that_was_cut_short_ends_the_log_and_what_is_before_it_counts(t
     (tmp_path / "log").write_bytes(content)
 
     assert list(records(tmp_path / "log")) == [b"one", b"two"]
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="says what is in memory on Linux alone")
+def test_a_full_file_of_the_log_is_in_memory_no_longer(tmp_path: Path) -> None:
+    journal = LogUsageJournal(str(tmp_path / "usage.db"), segment_bytes=16 * 1024)
+    for each in range(20):
+        journal.begin(a_row(f"req-{each}"))
+        journal.finish(a_row(f"req-{each}")).wait(20)
+    assert len(list(tmp_path.glob("usage.db.log.*"))) > 1
+
+    deadline_s = time.monotonic() + 30
+    while (count := MAPS.read_text().count(f"{tmp_path}/usage.db.log.")) > 1 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    journal.close()
+
+    assert count == 1
 
 
 def test_a_second_process_does_not_get_the_journal(tmp_path: Path) -> None:

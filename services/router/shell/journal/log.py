@@ -72,7 +72,7 @@ class LogUsageJournal:
         self._left = sorted(self._path.parent.glob(f"{self._path.name}.log.*"))  # By dead processes.
         self._number = int(self._left[-1].suffix[1:]) if self._left else 0
         self._lock = threading.Lock()
-        self._live: dict[str, bytes] = {}
+        self._live: dict[str, Row] = {}
         self._done = Finished()  # What is in the log alone.
         self._waiters: list[Durable] = []
         self._sync_is_asked = self._is_dirty = self._is_closed = False
@@ -94,7 +94,7 @@ class LogUsageJournal:
         record = _encode(row)
         with self._lock:
             self._append(LIVE, record)
-            self._live[row.request_id] = record
+            self._live[row.request_id] = row
 
     def checkpoint(self, row: Row) -> None:
         """Replace the live row."""
@@ -103,7 +103,7 @@ class LogUsageJournal:
             if row.request_id in self._live:
                 with contextlib.suppress(Unavailable):  # The row before it stands.
                     self._append(LIVE, record)
-                    self._live[row.request_id] = record
+                    self._live[row.request_id] = row
 
     def finish(self, row: Row) -> Durable:
         """The request is over."""
@@ -144,21 +144,21 @@ class LogUsageJournal:
 
     def _turn(self, record_bytes: int) -> None:
         """Go on in the next file; it begins with the live rows, so only finished ones need the one before."""
-        live_bytes = sum(map(len, self._live.values())) + 16 * len(self._live) + record_bytes
-        spare, self._spare = self._spare, None
-        if spare is not None and spare.size_bytes < 2 * live_bytes:
-            spare.discard()
-            spare = None
-        if spare is not None:
-            fresh = spare
+        live = [LIVE + _encode(each) for each in self._live.values()]
+        live_bytes = sum(map(len, live)) + 16 * len(live) + record_bytes
+        fresh, self._spare = self._spare, None
+        if fresh is not None and fresh.size_bytes < 2 * live_bytes:
+            fresh.discard()
+            fresh = None
+        if fresh is not None:
             fresh.rename(self._next_path())
         else:
             try:
                 fresh = self._new_segment(2 * live_bytes)
             except OSError as full:
                 raise Unavailable(f"the usage journal can't be written: {full.strerror}") from full
-        for record in self._live.values():
-            _put(fresh, LIVE + record)
+        for record in live:
+            _put(fresh, record)
         old, self._segment = self._segment, fresh
         self._unsynced.append(old)
         last, self._full = self._full, (old, self._done.ids())
@@ -197,6 +197,8 @@ class LogUsageJournal:
             try:
                 for each in segments:
                     each.sync()
+                for each in segments[:-1]:  # Full: none of its pages need be ours any longer.
+                    each.unmap()
                 metrics.JOURNAL_SECONDS.observe(time.monotonic() - began_s)
             except OSError as wrong:  # What the disk has now, nobody knows, and a second try would not say: stop here.
                 error = self._broken = wrong

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from libs.common.errors import Rejected, Unavailable
+from libs.common.units import KIB
 
 FRAME: Final = struct.Struct("<II")  # Length and CRC-32 of what follows; a length of 0 is the end.
 FRAME_BYTES: Final = FRAME.size
+ZEROS: Final = bytes(64 * KIB)  # A file's worth at once would stay with the allocator.
 
 
 class Segment:
@@ -51,6 +53,10 @@ class Segment:
         """Have the disk hold what was appended. Raises OSError; what it holds then, nobody knows."""
         os.fdatasync(self._file)
 
+    def unmap(self) -> None:
+        """Nothing more is appended: what was, the kernel has."""
+        self._map.close()
+
     def rename(self, path: Path) -> None:
         """Call the file by another name."""
         self.path = self.path.rename(path)
@@ -81,9 +87,8 @@ def records(path: Path) -> Iterator[bytes]:
 
 
 def _fill(file: int, size_bytes: int) -> None:
-    zeros = bytes(size_bytes)
-    while zeros:
-        zeros = zeros[os.write(file, zeros) :]
+    while size_bytes:
+        size_bytes -= os.write(file, ZEROS[:size_bytes])
     os.fdatasync(file)
 
 
