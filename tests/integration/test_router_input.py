@@ -179,7 +179,7 @@ async def test_who_asks_on_and_reads_nothing_is_not_read_until_it_does() -> None
 
 @pytest.mark.parametrize("line", [b"OPTIONS /v1/models HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\n"])
 def test_a_body_of_somebody_without_a_key_is_read_and_not_kept(line: bytes) -> None:
-    intake = Intake(lambda _head: None)
+    intake = Intake(lambda _head, _peer: None)
     for _ in range(2):  # The second time by a head that is known.
         intake.feed(line + b"host: r\r\ncontent-length: 9000\r\n\r\n" + b"x" * 4000)
         intake.feed(b"x" * 5000)

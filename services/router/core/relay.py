@@ -103,8 +103,9 @@ class StreamedAnswer:
         """The head of the answer, before its first content; nothing later."""
         if self.has_begun:
             return b""
-        self.has_begun = True
-        return self._head()
+        self.has_begun, head = True, self._head
+        del self._head  # Nor is what it was made of needed again.
+        return head()
 
     def cut(self, refusal: HttpRefusal) -> bytes:
         """What tells a client that has begun to read why no more comes."""

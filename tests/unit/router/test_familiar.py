@@ -18,7 +18,7 @@ FIRST = HEAD % len(BODY) + BODY
 KEY = KeyEntry(key_id="k", sha256="0" * 64, tenant_id="t", project_id="p", scopes=())
 
 
-def known(_head: Head) -> KeyEntry:
+def known(_head: Head, _peer: str) -> KeyEntry:
     return KEY
 
 
@@ -71,7 +71,7 @@ def test_bodies_of_any_length_come_whole_however_they_are_read(bodies: list[byte
 def test_the_key_is_checked_each_time() -> None:
     heard: list[Head] = []
 
-    def once(head: Head) -> KeyEntry:
+    def once(head: Head, _peer: str) -> KeyEntry:
         heard.append(head)
         if len(heard) > 1:
             raise refusals.invalid_key()

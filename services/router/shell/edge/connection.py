@@ -41,8 +41,8 @@ class ClientConnection(Outgoing):
     """One client."""
 
     __slots__ = (
-        "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_deaf", "_is_lingering", "_is_shed", "_peer",
-        "_preface", "_reading", "_shedding", "_sure", "_wants_head_only",
+        "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_deaf", "_is_lingering", "_is_shed", "_preface",
+        "_reading", "_shedding", "_sure", "_wants_head_only",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -50,10 +50,9 @@ class ClientConnection(Outgoing):
         self._edge = edge
         self._gateway = edge.gateway
         self._shedding = edge.gateway.shedding
-        self._peer = ""
         self._wants_head_only = False
         self._preface = b"" if edge.is_behind_proxy else None  # What came of it; None once it is read.
-        self._intake = Intake(lambda head: edge.judge(head, self._peer))
+        self._intake = Intake(edge.judge)
         self._reading = Reading.HEAD
         self._exchange: Exchange | None = None
         self._sure = Sure(edge)
@@ -66,7 +65,7 @@ class ClientConnection(Outgoing):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         super().connection_made(transport)
-        self._peer = (transport.get_extra_info("peername") or ("",))[0]
+        self._intake.peer = (transport.get_extra_info("peername") or ("",))[0]
         if not self._edge.add(self):
             self._refuse_and_close(refusals.stopping())
 
@@ -100,7 +99,7 @@ class ClientConnection(Outgoing):
         sure = self._sure
         if key is None or key is not sure.key or sure.keys is not gateway.keyring.edition or now_ms >= sure.until_ms:
             try:
-                key = self._intake.known_key = sure.look_again(head, self._peer, key, now_ms)
+                key = self._intake.known_key = sure.look_again(head, self._intake.peer, key, now_ms)
             except HttpRefusal as refusal:
                 self._intake.stop(refusal)
                 self._refuse_and_close(refusal)
@@ -117,7 +116,7 @@ class ClientConnection(Outgoing):
     def _read_preface(self, data: bytes) -> bytes:
         """Learn who the client is from the load balancer; returns what comes after."""
         try:
-            if not is_within(address_of(self._peer), self._gateway.trusted):
+            if not is_within(address_of(self._intake.peer), self._gateway.trusted):
                 raise proxy_protocol.BadPreface("not a load balancer that we trust")
             found = proxy_protocol.read(data)
         except proxy_protocol.BadPreface as wrong:
@@ -127,7 +126,7 @@ class ClientConnection(Outgoing):
         self._preface = data if found is None else None
         if found is None:
             return b""
-        self._peer = found.client or self._peer
+        self._intake.peer = found.client or self._intake.peer
         return data[found.length :]
 
     def eof_received(self) -> None:

@@ -26,7 +26,8 @@ FRAMING_BYTES_MAX: Final = 32 * KIB
 FRAMING_PER_BYTE: Final = 4  # And so much more for each byte of the body, for clients that write a few at a time.
 SMALL_BYTES: Final = 512  # Pieces of a body below this are put together: an object for each would be larger than they.
 
-Judge = Callable[[Head], KeyEntry | None]  # Whose request it is, None where that does not matter. Raises HttpRefusal.
+# Whose request it is, of whoever connected; None where that does not matter. Raises HttpRefusal.
+Judge = Callable[[Head, str], KeyEntry | None]
 
 
 class Reading(IntEnum):
@@ -72,19 +73,21 @@ class Intake:
     """The reading half of a connection."""
 
     __slots__ = (
-        "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "familiar", "known_key", "ready",
+        "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "familiar", "known_key", "peer",
+        "ready",
     )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
         self.ready: list[Incoming] = []
         self.broken: HttpRefusal | None = None  # To be said after what is ready; then the connection ends.
         self._judge = judge
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None  # While a request is read that needs one.
         self._incoming: Incoming | None = None
         self._unread_bytes = 0  # Fed since the last head was whole.
         self._judged = 0  # Heads that were parsed.
         self.familiar: Familiar[Head] | None = None
         self.known_key: KeyEntry | None = None  # Who sent the head that is familiar.
+        self.peer = ""  # Who connected.
 
     @property
     def reading(self) -> Reading:
@@ -108,7 +111,7 @@ class Intake:
     def _recognised(self, head: Head, data: bytes, begin: int, length: int) -> bytes:
         """A head that came before, and its body or the beginning of it; returns what comes after."""
         try:
-            key = self.known_key = self._judge(head)  # Anew: a key may have ended.
+            key = self.known_key = self._judge(head, self.peer)  # Anew: a key may have ended.
         except HttpRefusal as refusal:
             self.stop(refusal)
             return b""
@@ -134,8 +137,9 @@ class Intake:
     def _parse(self, data: bytes) -> None:
         begins, judged = self._incoming is None, self._judged
         self._unread_bytes += len(data)
+        self._parser = parser = self._parser or httptools.HttpRequestParser(self)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.stop(HttpRefusal(400, "The request is not valid HTTP/1.1."))
         if self.reading is Reading.HEAD and self._unread_bytes > 2 * http_rules.HEAD_BYTES_MAX:
@@ -147,6 +151,8 @@ class Intake:
                 self.stop(HttpRefusal(400, "The chunks of the body have more around them than in them."))
         if begins and self._judged == judged + 1 and self.broken is None:
             self._learn(data)
+        if self._incoming is None:
+            self._parser = None  # It knows us: a circle, and a KiB for as long as an answer takes.
 
     def _learn(self, data: bytes) -> None:
         """The one head that was read here began with ``data``; the next may be the same."""
@@ -206,19 +212,19 @@ class Intake:
 
     def on_headers_complete(self) -> None:
         """Judge the head."""
-        incoming = self._incoming
-        if incoming is None:
+        incoming, parser = self._incoming, self._parser
+        if incoming is None or parser is None:
             return
         self._unread_bytes = 0
         try:
             incoming.head = http_rules.check_head(
-                method=self._parser.get_method(),
+                method=parser.get_method(),
                 target=incoming.target,
-                version=self._parser.get_http_version(),
+                version=parser.get_http_version(),
                 headers=incoming.headers,
-                keep_alive=self._parser.should_keep_alive(),
+                keep_alive=parser.should_keep_alive(),
             )
-            incoming.key = self._judge(incoming.head)
+            incoming.key = self._judge(incoming.head, self.peer)
             self._judged += 1
         except HttpRefusal as refusal:
             self.stop(refusal)

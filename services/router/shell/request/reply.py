@@ -10,7 +10,7 @@ from services.router.shell.request.entering import Entered
 
 def stream_head(account: Account, entered: Entered, serving: Serving, keep_alive: bool) -> bytes:
     """Before the first content of a stream."""
-    headers = entered.headers + account.answered(entered.target.place, serving.cached_tokens)
+    headers, entered.headers = entered.headers + account.answered(entered.target.place, serving.cached_tokens), b""
     return http_rules.stream_head(
         request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
     )

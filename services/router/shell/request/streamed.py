@@ -61,8 +61,9 @@ class Streamed(Exchange):
             return
         self._is_recorded = True
         self._asking.pause(self._client.is_paused)
-        if self._held:
-            self.answer_continues(self._held)
+        held, self._held = self._held, b""
+        if held:
+            self.answer_continues(held)
         if self._has_ended:
             self.answer_ends()
 

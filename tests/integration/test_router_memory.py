@@ -1,0 +1,77 @@
+"""What a stream that stands still keeps in memory: thousands of them wait at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import types
+from collections.abc import Iterator
+
+import httptools
+import msgspec
+
+from services.router.shell.edge.intake import Intake
+from services.router.shell.request.gateway import Limits
+from tests.unit.router.engine import Engine, running
+from tests.unit.router.scene import a_request, a_scene, chat_body
+
+PROMPT = "the quick brown fox "
+NOT_OURS = (types.ModuleType, type, asyncio.AbstractEventLoop)
+
+
+async def test_a_stream_that_answers_keeps_neither_its_prompt_nor_what_read_it() -> None:
+    async with running(Engine(tokens=2, delay_s=60)) as engine, a_scene(engine.url, limits=Limits()) as scene:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(a_request(chat_body(messages=[{"role": "user", "content": PROMPT * 50}], stream=True)))
+        async with asyncio.timeout(30):
+            await reader.readuntil(b"data: ")
+
+        (target,) = scene.table.targets()
+        kept = list(reachable(*target.running))
+        writer.close()
+
+    assert len(kept) > 100
+    assert not [each for each in kept if isinstance(each, httptools.HttpRequestParser)]
+    assert not [
+        each for each in kept if isinstance(each, str | bytes | bytearray | msgspec.Raw) and PROMPT in text(each)
+    ]
+
+
+def test_nothing_that_read_a_request_is_left_for_the_garbage_collector() -> None:
+    gc.collect()
+    before = readers()
+    intake = Intake(lambda _head, _peer: None)
+    intake.feed(b"GET /v1/models HTTP/1.1\r\nhost: r\r\n\r\n" * 2)
+    assert len(intake.ready) == 2
+    assert readers() == before + 1
+
+    del intake
+
+    assert readers() == before
+
+
+def readers() -> int:
+    return sum(isinstance(each, Intake | httptools.HttpRequestParser) for each in gc.get_objects())
+
+
+def text(of: str | bytes | bytearray | msgspec.Raw) -> str:
+    return of if isinstance(of, str) else bytes(memoryview(of)).decode(errors="replace")
+
+
+def reachable(*roots: object) -> Iterator[object]:
+    """Whatever these keep alive; of functions what they close over."""
+    known, found = {id(each) for each in roots}, list(roots)
+    while found:
+        each = found.pop()
+        yield each
+        for one in referents(each):
+            if id(one) not in known and not isinstance(one, NOT_OURS):
+                known.add(id(one))
+                found.append(one)
+
+
+def referents(of: object) -> Iterator[object]:
+    if isinstance(of, msgspec.Struct):  # Of some the garbage collector knows nothing.
+        yield from (getattr(of, name) for name in of.__struct_fields__)
+    for each in gc.get_referents(of):
+        yield from (each.__closure__ or ()) if isinstance(each, types.FunctionType) else (each,)
