@@ -18,6 +18,7 @@ from services.router.shell.engines.table import RouteTable
 from services.router.shell.engines.upstream import UpstreamConnection
 from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.limits.budgets import Budgets
+from services.router.shell.ports import UsageJournal
 from services.router.shell.request.account import Books
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.seen.access_log import AccessLog
@@ -145,7 +146,11 @@ class Bench:
 def a_bench(state: Path) -> Bench:
     """The router's data plane as it is shipped, but for the disk's own time: rows are written, and not waited for."""
     loop = asyncio.get_running_loop()
-    journal = LogUsageJournal(str(state / "usage.db"), loop=loop, waits_for_disk=False)
+    return Bench(*a_plane(LogUsageJournal(str(state / "usage.db"), loop=loop, waits_for_disk=False)))
+
+
+def a_plane(journal: UsageJournal) -> tuple[Gateway, ClientConnection]:
+    """A data plane with two endpoints, one of them limited, and a client's connection to it."""
     table = RouteTable()
     key = KeyEntry(key_id=KEY.key_id, sha256=KEY.sha256, tenant_id="acme", project_id="main", scopes=("inference",))
     gateway = Gateway(
@@ -163,4 +168,4 @@ def a_bench(state: Path) -> Bench:
     for each in (route, limited):
         table.change(each.endpoint_id, each.model_dump_json().encode())
     gateway.quotas.change("acme", quota.model_dump_json().encode())
-    return Bench(gateway, ClientConnection(Edge(gateway, host="127.0.0.1", port=0)))
+    return gateway, ClientConnection(Edge(gateway, host="127.0.0.1", port=0))

@@ -162,7 +162,7 @@ async def test_who_asks_on_and_reads_nothing_is_not_read_until_it_does() -> None
         reader, writer = await asyncio.open_connection(sock=own, limit=1024)
         await scene.until(lambda: bool(scene.edge._connections))
         (connection,) = scene.edge._connections
-        connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         asked = 0
         async with asyncio.timeout(60):
             while not connection._is_deaf:

@@ -7,6 +7,7 @@ from typing import Final
 
 from libs.common.units import MIB
 from services.router.core import answers, http_rules, responses, sse
+from services.router.core.event_forms import Form, Forms
 from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Serving
@@ -14,29 +15,23 @@ from services.router.core.several import Several
 from services.router.core.surface import Api
 
 ANSWER_BYTES_MAX: Final = 32 * MIB  # The longest answer that is not streamed, with log-probabilities.
+LUCK: Final = 4  # How often a stream may teach another form than before: some begin with an event of another kind.
 
 
 class StreamedAnswer:
     """A stream of events. Each event becomes an HTTP chunk of its own, so that the bill knows where its tokens end."""
 
     __slots__ = (
-        "_ask",
-        "_has_reason",
-        "_head",
-        "_is_of_items",
-        "_is_single",
-        "_serving",
-        "_several",
-        "_splitter",
-        "_usage_event",
-        "broken",
-        "has_begun",
-        "is_done",
-    )
+        "_ask", "_forms", "_has_reason", "_head", "_is_of_items", "_is_single", "_luck", "_serving", "_several",
+        "_splitter", "_usage_event", "broken", "form", "has_begun", "is_done",
+    )  # fmt: skip
 
-    def __init__(self, ask: Ask, serving: Serving, *, head: Callable[[], bytes]) -> None:
+    def __init__(self, ask: Ask, serving: Serving, *, head: Callable[[], bytes], forms: Forms) -> None:
         self._ask = ask
         self._serving = serving
+        self._forms = forms
+        self._luck = LUCK
+        self.form: Form | None = None  # Of its content, once it is known: such events need not come here.
         self._head = head
         self._is_of_items = ask.api is Api.RESPONSES  # Their last event has the usage, and is the end.
         self._is_single = ask.choices == 1 and not self._is_of_items
@@ -55,22 +50,6 @@ class StreamedAnswer:
 
     def feed(self, data: bytes, *, at: int, now_ms: int) -> bytes:
         """What to send for ``data``, the socket's offset being ``at``; then look at `broken`."""
-        if self.has_begun and self._is_single and not self._splitter.rest:
-            ask = self._ask
-            found = sse.read_plain(data, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
-            if found is not None:
-                event, usage = found
-                framed = b"%x\r\n%s\r\n" % (len(event), event)
-                running = prompt_tokens = None
-                if usage is not None:
-                    running, prompt_tokens = usage.completion_tokens, usage.prompt_tokens
-                self._serving.relayed(
-                    at + len(framed), pieces=1, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms
-                )
-                return framed
-        return self._feed(data, at, now_ms)
-
-    def _feed(self, data: bytes, at: int, now_ms: int) -> bytes:
         out: list[bytes] = []
         try:
             for event in self._splitter.feed(data):
@@ -90,9 +69,18 @@ class StreamedAnswer:
                     at += len(framed)
                     out.append(framed)
                     self._count(piece, at, now_ms)
+                    if self._is_single and self._luck and self._serving.first_token_ms is not None:
+                        self._learn(event, piece)
         except sse.BadUpstream as wrong:
             self.broken = str(wrong)
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def _learn(self, event: bytes, piece: sse.Piece) -> None:
+        if self.form is not None and self.form.match(http_rules.chunk(event)) is not None:
+            return
+        form = self._forms.learned(event, piece, wants_usage=self._ask.wants_usage)
+        self._luck -= 1
+        self.form = form or self.form
 
     def forget(self) -> None:
         """Its engine went before the client had any of it: another's answer begins anew."""
@@ -133,6 +121,7 @@ class StreamedAnswer:
         return sse.read_event(event, wants_usage=ask.wants_usage, wants_running_usage=ask.wants_running_usage)
 
     def _take_final(self, piece: sse.Piece) -> None:
+        self.form = None  # The last word's counts stand.
         _take_last_word(self._serving, piece.usage)
         if self._ask.wants_usage or self._is_of_items:
             self._usage_event = piece.data
@@ -146,6 +135,9 @@ class StreamedAnswer:
                 running, prompt_tokens = self._several.add(piece, usage)
             if usage.prompt_tokens_details is not None:
                 self._note_cached(piece)
+        form = self.form
+        if form is not None and prompt_tokens is not None and form.prompt != b"%d" % prompt_tokens:
+            self.form = None  # Who knows events by it takes this count for the one that is known.
         self._serving.relayed(end, pieces=piece.pieces, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms)
 
 
@@ -164,9 +156,11 @@ def _take_last_word(serving: Serving, usage: sse.Usage | None, reason: str | Non
 class StreamedSound:
     """Sound as the engine makes it: each piece is passed on at once, and nothing of it is counted."""
 
-    __slots__ = ("_head", "_serving", "broken", "has_end", "is_done")
+    __slots__ = ("_head", "_serving", "broken", "form", "has_end", "is_done")
 
-    def __init__(self, _ask: Ask, serving: Serving, *, head: Callable[[], bytes]) -> None:
+    def __init__(self, _ask: Ask, serving: Serving, *, head: Callable[[], bytes], forms: Forms) -> None:
+        del forms
+        self.form: Form | None = None  # Sound has none.
         self._head = head
         self._serving = serving
         self.has_end = False  # Whether anything came; that all of it did, HTTP says.

@@ -4,9 +4,9 @@ Protocol. The caller owns sockets and journal; this owns the order (reliability.
 
  1. ``opening`` is committed with `journal.begin` before the engine is asked.
  2. Per piece of content: hand the bytes to the socket, then ``relayed(end, …)`` with the offset at which they end.
- 3. When ``is_due``, and when it matters what was delivered: ``sent(offset, now_ms)``, the offset up to which the socket
-    has taken bytes. If it returns a record, commit that with `journal.checkpoint`: always after the bytes, so that a
-    crash bills what was delivered or a little less.
+ 3. When ``tokens`` reach ``due_tokens``, or the clock ``due_ms``, and when it matters what was delivered:
+    ``sent(offset, now_ms)``, the offset up to which the socket has taken bytes. If it returns a record, commit that
+    with `journal.checkpoint`: always after the bytes, so that a crash bills what was delivered or a little less.
  4. The engine's last word: ``final(…)``. When all content is sent: commit ``completed(now_ms)`` with
     `journal.finish`, and only when that is durable send the terminal frame (final usage and [DONE]), or, where the
     answer is not streamed, the answer.
@@ -31,7 +31,7 @@ from libs.common.units import SECOND_MS
 
 CHECKPOINT_TOKENS: Final = 64  # What a crash may leave unbilled, at most, of one request.
 DUE_TOKENS: Final = 48  # When the next is due; the rest is for what is delivered while it is being written.
-CHECKPOINT_MS: Final = 1 * SECOND_MS
+CHECKPOINT_MS: Final = 1 * SECOND_MS  # Whoever drives a `Serving` looks at the clock four times a second.
 GENERATED: Final = "generated"  # As a route says it; any other word means `delivered`.
 
 
@@ -127,22 +127,23 @@ class Serving:
     """One request as the bill sees it."""
 
     __slots__ = (
-        "_checkpoint_ms", "_checkpointed", "_counted_by_engine", "_delivered", "_end", "_end_tokens", "_final",
-        "_finish", "_first_token_ms", "_marks", "_over", "_owes_generated", "_prompt_tokens", "_reasoning", "_relayed",
-        "_taken", "cached_tokens", "is_due", "opening",
+        "_counted_by_engine", "_final", "_finish", "_first_token_ms", "_over", "_owes_generated", "_prompt_tokens",
+        "_reasoning", "_taken", "behind", "cached_tokens", "checkpointed", "delivered", "due_ms", "due_tokens", "end",
+        "opening", "tokens",
     )  # fmt: skip
 
     def __init__(self, opening: Row, *, owes_generated: bool = False) -> None:
         self.opening = opening
         self._owes_generated = owes_generated  # If the client leaves.
-        # Where content ended of which we don't know that it was taken, and its tokens.
-        self._marks: list[tuple[int, int]] = []
-        self._end = 0
+        self.tokens = 0  # Relayed so far,
+        self.end = 0  # and where the last of them ends.
+        # Where earlier content ended of which we don't know that it was taken, and the tokens up to there.
+        self.behind: list[tuple[int, int]] = []
         self._taken = 0  # The offset that the socket has taken.
-        self._relayed = 0
-        self._delivered = 0
-        self._checkpointed = 0
-        self._checkpoint_ms = opening.started_ms
+        self.delivered = 0  # Tokens that the socket took, when it was last asked.
+        self.checkpointed = 0
+        self.due_tokens = DUE_TOKENS  # When the next checkpoint is due, by what was relayed,
+        self.due_ms = opening.started_ms + CHECKPOINT_MS  # and by the clock.
         self._prompt_tokens: int | None = None
         self.cached_tokens: int | None = None  # Of the prompt, what the engine had read before.
         self._first_token_ms: int | None = None
@@ -151,12 +152,6 @@ class Serving:
         self._final: int | None = None
         self._finish = _STOP
         self._over = False
-        self.is_due = False  # Whether a checkpoint is, if the socket took what it was given.
-
-    @property
-    def delivered(self) -> int:
-        """Completion tokens that the socket took, when it was last asked."""
-        return self._delivered
 
     @property
     def first_token_ms(self) -> int | None:
@@ -173,33 +168,38 @@ class Serving:
 
         ``running`` is the engine's count up to here where it gives one; else every piece counts as one token.
         """
+        self.behind.append((self.end, self.tokens))
         if prompt_tokens is not None:
             self._prompt_tokens = prompt_tokens
         if running is None:
-            self._relayed += pieces
+            self.tokens += pieces
         else:
             self._counted_by_engine = True
-            if running > self._relayed:
-                self._relayed = running
-        if self._relayed and self._first_token_ms is None:
+            if running > self.tokens:
+                self.tokens = running
+        if self.tokens and self._first_token_ms is None:
             self._first_token_ms = now_ms
-        self._end = end
-        self._marks.append((end, self._relayed))
-        self.is_due = self._relayed - self._checkpointed >= DUE_TOKENS or now_ms - self._checkpoint_ms >= CHECKPOINT_MS
+        self.end = end
 
     def sent(self, offset: int, now_ms: int) -> Row | None:
         """The socket took everything up to ``offset``. Returns the checkpoint to commit if one is due."""
-        self._taken, marks, taken = offset, self._marks, 0
-        while taken < len(marks) and marks[taken][0] <= offset:
-            taken += 1
-        if taken:
-            self._delivered = marks[taken - 1][1]
-            del marks[:taken]
-        fresh = self._delivered - self._checkpointed
-        if fresh < DUE_TOKENS and not (fresh and now_ms - self._checkpoint_ms >= CHECKPOINT_MS):
+        self._taken, behind, taken = offset, self.behind, 0
+        if offset >= self.end:
+            self.delivered = self.tokens
+            behind.clear()
+        else:
+            while taken < len(behind) and behind[taken][0] <= offset:
+                taken += 1
+            if taken:
+                self.delivered = max(self.delivered, behind[taken - 1][1])
+                del behind[:taken]
+        delivered = self.delivered
+        is_late = delivered > self.checkpointed and now_ms >= self.due_ms
+        if delivered < self.due_tokens and not is_late:
             return None
-        self._checkpointed, self._checkpoint_ms = self._delivered, now_ms
-        return self._record(self._delivered, self._running_source(), _ROUTER_CRASH, now_ms)
+        self.checkpointed, self.due_tokens = delivered, delivered + DUE_TOKENS
+        self.due_ms = now_ms + CHECKPOINT_MS
+        return self._record(delivered, self._running_source(), _ROUTER_CRASH, now_ms)
 
     def finish_reason(self, reason: str) -> None:
         """Why the engine stopped generating."""
@@ -236,16 +236,16 @@ class Serving:
             if self._first_token_ms is None and self._final:
                 self._first_token_ms = now_ms
             return self._record(self._final, _ENGINE_FINAL, self._finish, now_ms, egress_bytes)
-        assert self._end <= self._taken, "an answer is complete only when all of it was sent"
-        return self._record(self._delivered, self._running_source(), self._finish, now_ms, egress_bytes)
+        assert self.end <= self._taken, "an answer is complete only when all of it was sent"
+        return self._record(self.delivered, self._running_source(), self._finish, now_ms, egress_bytes)
 
     def interrupted(self, finish: Finish, now_ms: int, *, egress_bytes: int | None = None) -> Row:
         """The bill of an answer that was cut short: what was delivered, or by policy what was generated."""
         assert not self._over, f"{self.opening.request_id} was billed already"
         self._over = True
-        tokens, source = self._delivered, self._running_source()
+        tokens, source = self.delivered, self._running_source()
         if self._owes_generated and finish is _CLIENT_DISCONNECT:
-            tokens = self._relayed
+            tokens = self.tokens
             if self._final is not None:
                 tokens, source = self._final, _ENGINE_FINAL
         return self._record(tokens, source, finish, now_ms, egress_bytes)

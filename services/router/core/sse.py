@@ -145,31 +145,6 @@ class Splitter:
         return [each + b"\n\n" for each in events if each]
 
 
-def read_plain(data: bytes, *, wants_usage: bool, wants_running_usage: bool) -> tuple[bytes, Usage | None] | None:
-    """What the client sees of one event of one piece of text and no more, as nearly all are, and its count.
-
-    None for whatever else ``data`` may be: it is read with more care.
-    """
-    if data.count(b"\n") != 2 or not data.endswith(b"\n\n") or not data.startswith(b"data: {") or b"\r" in data:
-        return None
-    try:
-        said = _EVENT.decode(data[6:])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    choices, usage = said.choices, said.usage
-    if len(choices) != 1 or said.error is not msgspec.UNSET:
-        return None
-    choice = choices[0]
-    text = choice.text if choice.delta is None else choice.delta.content or choice.delta.reasoning_content
-    if choice.finish_reason is not None or not text:
-        return None
-    if usage is None or wants_running_usage:
-        return data, usage
-    if usage.prompt_tokens_details is not None:
-        return None
-    return _without_usage(data[6:-2], as_null=wants_usage), usage
-
-
 def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) -> Piece:
     """Understand one event and tidy it for the client. Raises BadUpstream."""
     if not event.startswith(b"data:") or len(event) > EVENT_BYTES_MAX:
@@ -196,7 +171,7 @@ def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) ->
     return Piece(Kind.CONTENT, data, pieces, usage, reason, said.choices[0].index)
 
 
-_USAGE: Final = b',"usage":{'
+USAGE: Final = b',"usage":{'  # How it begins, where it is not the first that an event says.
 _AT_THE_END: Final = re.compile(rb',"usage":\{(?:"[a-z_]+":(?:[0-9]+|null),?)*\}\}')
 
 
@@ -206,7 +181,7 @@ def _without_usage(payload: bytes, *, as_null: bool) -> bytes:
     Where it is flat and the last that the event says, as vLLM has it, what follows is the brace that ends the event:
     then it is a field of the event itself, and can be cut off.
     """
-    at = payload.find(_USAGE)
+    at = payload.find(USAGE)
     if at > 0 and _AT_THE_END.fullmatch(payload, at):
         return b"data: %s%s}\n\n" % (payload[:at], b',"usage":null' if as_null else b"")
     fields = _RAW.decode(payload)

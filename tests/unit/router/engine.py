@@ -186,7 +186,7 @@ class Engine:
         self._chunk(writer, event)
 
     def _chunk(self, writer: asyncio.StreamWriter, event: dict[str, object]) -> None:
-        data = b"data: " + json.dumps(event).encode() + b"\n\n"
+        data = b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"  # As engines do: no spaces.
         writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.core import openai, sse
+from services.router.core.event_forms import Forms
 from services.router.core.http_rules import LAST_CHUNK
 from services.router.core.openai import Ask
 from services.router.core.relay import StreamedAnswer, WholeAnswer, take_answer
@@ -50,7 +51,7 @@ def unchunked(data: bytes) -> bytes:
 
 def relayed(ask: Ask, cuts: list[int], stream: bytes = STREAM) -> tuple[bytes, StreamedAnswer, Serving]:
     serving = a_serving()
-    answer = StreamedAnswer(ask, serving, head=lambda: b"HEAD")
+    answer = StreamedAnswer(ask, serving, head=lambda: b"HEAD", forms=Forms())
     out = b""
     for begin, end in pairwise([0, *sorted(cuts), len(stream)]):
         out += answer.feed(stream[begin:end], at=len(out), now_ms=NOW)

@@ -16,6 +16,7 @@ from libs.common.events.runtime import Replica
 from libs.common.ids import SystemEntropy
 from services.router.core import isolation, models, openai, sse
 from services.router.core.answers import read_answer
+from services.router.core.event_forms import Forms
 from services.router.core.hosts import endpoint_of
 from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
@@ -173,7 +174,7 @@ BARE = Ask(Api.RESPONSES, NAME, True, False, False, {}, NAME, "")
 
 def relayed(cuts: list[int], stream: bytes) -> tuple[bytes, StreamedAnswer, Serving]:
     serving = a_serving()
-    answer = StreamedAnswer(BARE, serving, head=lambda: b"HEAD")
+    answer = StreamedAnswer(BARE, serving, head=lambda: b"HEAD", forms=Forms())
     out = b""
     for begin, end in pairwise([0, *sorted(cuts), len(stream)]):
         out += answer.feed(stream[begin:end], at=len(out), now_ms=NOW)

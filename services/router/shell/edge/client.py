@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,13 +14,15 @@ class Client(Protocol):
 
     is_open: bool
     is_paused: bool
-    written: int  # Bytes ever handed to the socket.
+    transport: asyncio.Transport
+    written: int  # Bytes ever handed to the socket,
+    taken: int  # and how many of them it had taken when it was last asked.
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the socket."""
 
     def sent(self) -> int:
-        """How many of them the socket has taken."""
+        """How many of them the socket has taken by now."""
 
     def when_drained(self, then: Callable[[], None]) -> None:
         """Call ``then`` when the socket has taken all; never, if the connection is lost before."""

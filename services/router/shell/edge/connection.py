@@ -75,7 +75,7 @@ class ClientConnection(Outgoing):
             return
         if self.is_paused and self._exchange is None:  # It asks on, and takes none of what it was answered.
             self._is_deaf = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
         if self._preface is not None:
             data = self._read_preface(self._preface + data)
             if not data:
@@ -111,7 +111,7 @@ class ClientConnection(Outgoing):
         self._deadline_s = self._gateway.now_s() + SILENT_S
         answer = self._shedding.answer()
         self.written += len(answer)
-        self._transport.write(answer)
+        self.transport.write(answer)
 
     def _read_preface(self, data: bytes) -> bytes:
         """Learn who the client is from the load balancer; returns what comes after."""
@@ -156,7 +156,7 @@ class ClientConnection(Outgoing):
         self.is_paused = False
         if self._is_deaf:
             self._is_deaf = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
         if self._exchange is not None:
             self._exchange.client_paused(False)
         super().resume_writing()
@@ -286,8 +286,8 @@ class ClientConnection(Outgoing):
         self._turn_away(refusal, self._gateway.account(), keep_alive=False)
         self._is_lingering = True
         self._deadline_s = self._gateway.now_s() + LINGER_S
-        if self._transport.can_write_eof():  # TLS can't: there the client reads it within `LINGER_S`.
-            self._transport.write_eof()
+        if self.transport.can_write_eof():  # TLS can't: there the client reads it within `LINGER_S`.
+            self.transport.write_eof()
 
     def _turn_away(self, refusal: HttpRefusal, account: Account, *, keep_alive: bool) -> None:
         """It never became a request to an engine."""
@@ -296,4 +296,4 @@ class ClientConnection(Outgoing):
 
     def _close(self) -> None:
         self.is_open = False
-        self._transport.close()
+        self.transport.close()

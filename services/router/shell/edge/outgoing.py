@@ -12,11 +12,11 @@ WRITE_BUFFER_BYTES: Final = 64 * 1024  # A reader this far behind makes us pause
 class Outgoing(asyncio.Protocol):
     """Counts what leaves: a bill says what the socket took, not what was written."""
 
-    __slots__ = ("_drained", "_is_aborted", "_is_lost", "_sent", "_transport", "is_open", "is_paused", "written")
+    __slots__ = ("_drained", "_is_aborted", "_is_lost", "is_open", "is_paused", "taken", "transport", "written")
 
     def __init__(self) -> None:
         self._is_aborted = self._is_lost = False
-        self._sent = 0
+        self.taken = 0
         self._drained: Callable[[], None] | None = None
         self.written = 0
         self.is_open = False
@@ -25,14 +25,14 @@ class Outgoing(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """There is somebody to write to."""
         # uvloop's transports are such without saying so: an isinstance would be wrong.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         if exc is None and not self._is_aborted:
-            self._sent = self.written  # An orderly close comes after the last byte.
+            self.taken = self.written  # An orderly close comes after the last byte.
         self._is_lost = True
         self.is_open = False
         self._drained = None
@@ -46,40 +46,40 @@ class Outgoing(asyncio.Protocol):
         self.is_paused = False
         drained, self._drained = self._drained, None
         if drained is not None:
-            self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+            self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
             drained()
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the socket."""
         if self.is_open and data:
-            transport = self._transport
+            transport = self.transport
             transport.write(data)
             self.written += len(data)
             taken = self.written - transport.get_write_buffer_size()
-            if taken > self._sent:
-                self._sent = taken  # Should the client reset its connection, nobody could say it then.
+            if taken > self.taken:
+                self.taken = taken  # Should the client reset its connection, nobody could say it then.
 
     def sent(self) -> int:
         """How many bytes the socket has taken."""
-        if not self._is_lost and self._sent != self.written:
-            taken = self.written - self._transport.get_write_buffer_size()
-            if taken > self._sent:
-                self._sent = taken
-        return self._sent
+        if not self._is_lost and self.taken != self.written:
+            taken = self.written - self.transport.get_write_buffer_size()
+            if taken > self.taken:
+                self.taken = taken
+        return self.taken
 
     def when_drained(self, then: Callable[[], None]) -> None:
         """Call ``then`` when the socket has taken all that was written."""
         if not self.is_open:
             return
-        if self._transport.get_write_buffer_size() == 0:
+        if self.transport.get_write_buffer_size() == 0:
             then()
             return
         self._drained = then
-        self._transport.set_write_buffer_limits(high=0)  # Now `resume_writing` means: empty.
+        self.transport.set_write_buffer_limits(high=0)  # Now `resume_writing` means: empty.
 
     def abort(self) -> None:
         """Give the connection up, with what is unsent."""
         self.sent()
         self.is_open = False
         self._is_aborted = True
-        self._transport.abort()
+        self.transport.abort()

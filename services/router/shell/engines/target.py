@@ -12,6 +12,7 @@ from libs.common.events.tables import RouteEntry
 from services.router.core import affinity, balancing, multipart
 from services.router.core.balancing import GENERATING_LOAD, UNREAD_LOAD, Rules
 from services.router.core.ejection import Health, usable
+from services.router.core.event_forms import Forms
 from services.router.core.http_rules import JSON, upstream_head
 from services.router.core.queueing import FairQueue, ServiceTime
 from services.router.core.refusals import HttpRefusal
@@ -113,8 +114,8 @@ class Target:
     """One endpoint. Changed in place when its route changes, so that who waits or runs sees the replicas of now."""
 
     __slots__ = (
-        "_by_name", "cache_salt", "draws", "entry", "hopes_until_s", "memory", "place", "queue", "running", "seats",
-        "seed", "service", "surfaces",
+        "_by_name", "cache_salt", "draws", "entry", "forms", "hopes_until_s", "memory", "place", "queue", "running",
+        "seats", "seed", "service", "surfaces",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +129,7 @@ class Target:
         self.queue: FairQueue[Held] = FairQueue()
         self.service = ServiceTime()
         self.memory = affinity.Memory()
+        self.forms = Forms()
         self.seats: tuple[Seat, ...] = ()
         self._by_name: dict[str, Seat] = {}
         self.hopes_until_s = 0.0  # How long another replica is waited for after the last one went.
@@ -148,6 +150,8 @@ class Target:
             self.hopes_until_s = 0.0
         elif self.seats:
             self.hopes_until_s = math.inf  # The waiting room says how long that is.
+        if entry.generation != self.entry.generation:
+            self.forms = Forms()  # Its engines may be others, who write in another way.
         self.entry, self.seats, self.surfaces = entry, tuple(seats), surfaces_of(entry.surfaces)
         self._by_name = {each.name: each for each in reversed(self.seats)}
         self.place = f', region="{entry.region}", class="{entry.tier}"'.encode()

@@ -9,6 +9,7 @@ from typing import Final, cast
 
 import httptools
 
+from services.router.core.event_forms import are_chunks, first_chunk_bytes
 from services.router.core.familiar import Familiar, learned
 from services.router.shell.engines.asker import NOBODY, Asker
 from services.router.shell.engines.target import Seat
@@ -32,8 +33,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_asker", "_bodies", "_body", "_complete", "_content_type", "_familiar", "_has_head", "_headers", "_is_fed",
-        "_keeps_alive", "_luck", "_parser", "_pool", "_status", "_told_head", "_transport", "address", "hears_body",
-        "idle_since_s", "is_closing", "is_paused",
+        "_keeps_alive", "_luck", "_parser", "_pool", "_status", "_takes", "_told_head", "_transport", "address",
+        "hears_body", "idle_since_s", "is_closing", "is_paused", "takes_chunk",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, address: tuple[str, int]) -> None:
@@ -56,6 +57,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_fed = False  # Whether the parser has read of this answer.
         # Who has what comes of the body, past the asker, until its end.
         self.hears_body: Callable[[bytes], None] | None = None
+        # Who takes a read that may be a whole chunk of it, past the parser; it says whether it did.
+        self.takes_chunk: Callable[[bytes], bool] | None = None
+        self._takes: Callable[[bytes], bool] | None = None  # The same, while the parser stands between two chunks.
         self.is_closing = True  # Whether it is of no more use.
         self.is_paused = False
 
@@ -87,17 +91,38 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break it off: the engine stops generating when its client is gone."""
-        self._asker = self.hears_body = None
+        self._forget_asker()
         self.is_closing = True
         if self._transport is not None:
             self._transport.abort()
 
     def let_go(self) -> None:
         """The asker has all it needs; what is left of the answer is dropped, and the connection kept."""
-        self._asker, self.hears_body = NOBODY, None
+        self._forget_asker()
+        self._asker = NOBODY
+
+    def _forget_asker(self) -> None:
+        self._asker = self.hears_body = self.takes_chunk = self._takes = None
 
     def data_received(self, data: bytes) -> None:
+        """A chunk of a form that is known, or any other bytes."""
+        takes = self._takes
+        if takes is None or not takes(data):
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """What came together: chunk by chunk as long as they are taken, then what is left."""
+        while (takes := self._takes) is not None and 0 < (length := first_chunk_bytes(data)) < len(data):
+            if not takes(data[:length]):
+                break
+            data = data[length:]
+            if takes(data):
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         """Parse, then tell: nothing of ours runs inside the parser."""
+        self._takes = None
         asker = self._asker
         if asker is None:
             self.abort()  # Nobody asked: an engine that speaks unasked is not trusted with the next request.
@@ -127,9 +152,12 @@ class UpstreamConnection(asyncio.Protocol):
             body, self._body = self._body, b""
             (self.hears_body or asker.upstream_body)(body)
         else:
-            self._tell(asker)
+            body = self._tell(asker)
+        if self.takes_chunk is not None and are_chunks(data, body):
+            self._takes = self.takes_chunk
 
-    def _tell(self, asker: Asker) -> None:
+    def _tell(self, asker: Asker) -> bytes:
+        body = b""
         if self._has_head and not self._told_head:
             self._told_head = True
             asker.upstream_head(self._status, self._content_type)
@@ -139,9 +167,10 @@ class UpstreamConnection(asyncio.Protocol):
             asker.upstream_body(body)
         last, done = self._asker, self._complete  # Perhaps no longer the asker: it may have let go.
         if done and last is not None:
-            self._asker = self.hears_body = None
+            self._forget_asker()
             self._pool.give_back(self, reusable=self._keeps_alive)
             last.upstream_complete()
+        return body
 
     def _fail(self, asker: Asker, reason: str) -> None:
         self.abort()
@@ -153,7 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        asker, self._asker, self.hears_body, self.is_closing = self._asker, None, None, True
+        asker, self.is_closing = self._asker, True
+        self._forget_asker()
         del self._parser  # It knows us: a circle that only the garbage collector would find.
         self._pool.forget(self)
         if asker is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from libs.common.telemetry.logging import fields
@@ -126,6 +127,11 @@ class Asking:
         """What it says until its end is content: the hearer has it without us."""
         if self._upstream is not None:
             self._upstream.hears_body = self._hearer.answer_continues
+
+    def take_chunks(self, take: Callable[[bytes], bool] | None) -> None:
+        """Whole HTTP chunks are offered to ``take`` first, as they came, if there is such."""
+        if self._upstream is not None:
+            self._upstream.takes_chunk = take
 
     async def _dial(self, seat: Seat) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Final
 
 from libs.common.events.tables import KeyEntry
 from services.router.core import openai, refusals
+from services.router.core.event_forms import Form
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, StreamedSound
 from services.router.core.serving import Finish
@@ -17,6 +18,7 @@ from services.router.shell.request.account import Account
 from services.router.shell.request.exchange import Exchange
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.request.phase import ANSWERING, ASKING, ENDED, ENDING, WAITING
+from services.router.shell.request.shortcut import Shortcut
 
 HELD_BYTES_MAX: Final = 256 * 1024  # What an engine may say before the first row is on disk, until we read no more.
 
@@ -24,14 +26,18 @@ HELD_BYTES_MAX: Final = 256 * 1024  # What an engine may say before the first ro
 class Streamed(Exchange):
     """One of them."""
 
-    __slots__ = ("_has_ended", "_held", "_is_recorded", "_stream")
+    __slots__ = ("_form", "_has_ended", "_held", "_is_recorded", "_looked_at", "_shortcut", "_stream")
 
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
         super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
         head = partial(reply.stream_head, account, self._entered, self._serving, keep_alive)  # A method makes a circle.
-        self._stream = (StreamedAnswer if ask.most else StreamedSound)(ask, self._serving, head=head)
+        kind = StreamedAnswer if ask.most else StreamedSound
+        self._stream = kind(ask, self._serving, head=head, forms=self._target.forms)
+        self._shortcut = Shortcut(client, self._serving, gateway.journal, gateway.clock)
+        self._form: Form | None = None
+        self._looked_at = 0  # Where content ended at the last look at the deadline.
         self._is_recorded = self._has_ended = False
         self._held = b""  # Said by the engine before the first row was on disk.
 
@@ -50,7 +56,17 @@ class Streamed(Exchange):
         """The client reads too slowly, or again fast enough."""
         super().client_paused(paused)
         if not paused and self._phase is ANSWERING:
-            self._note_sent(self._gateway.clock.now_ms())
+            self._shortcut.note_sent()
+
+    def sweep(self, now_s: float) -> None:
+        """As every request; what took the shortcut was heard as well, and a checkpoint may be due by the clock."""
+        serving = self._serving
+        if self._phase is ANSWERING:
+            if serving.end != self._looked_at:
+                self._is_heard, self._looked_at = True, serving.end
+            if serving.tokens > serving.checkpointed and self._gateway.clock.now_ms() >= serving.due_ms:
+                self._shortcut.note_sent()
+        super().sweep(now_s)
 
     def _recorded(self, error: BaseException | None) -> None:
         """The first row is on disk: let out what came meanwhile."""
@@ -86,12 +102,21 @@ class Streamed(Exchange):
                 self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
                 self._asking.hear_directly()
             client.write(out)
-            if self._serving.is_due:
-                self._note_sent(now_ms)
+            if self._serving.tokens >= self._serving.due_tokens:
+                self._shortcut.note_sent()
         if stream.broken:
             self.engine_failed(stream.broken)
         elif stream.is_done:
             self._settle()
+        elif stream.form is not self._form:
+            self._learn(stream.form)
+
+    def _learn(self, form: Form | None) -> None:
+        """The form of its events is known, or no longer."""
+        self._form = form
+        if form is not None:
+            self._shortcut.know(form)
+        self._asking.take_chunks(None if form is None else self._shortcut.take)
 
     def answer_ends(self) -> None:
         """All of it came."""
@@ -110,11 +135,6 @@ class Streamed(Exchange):
         self._stream.forget()
 
     # Answering the client.
-
-    def _note_sent(self, now_ms: int) -> None:
-        due = self._serving.sent(self._client.sent(), now_ms)
-        if due is not None:
-            self._gateway.journal.checkpoint(due)
 
     def _settle(self) -> None:
         """All content is relayed: when the socket took it, write the bill; when that is durable, end the answer."""
