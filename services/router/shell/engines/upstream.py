@@ -107,7 +107,9 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A chunk of a form that is known, or any other bytes."""
         takes = self._takes
-        if takes is None or not takes(data):
+        if takes is None:
+            self._parse(data)
+        elif not takes(data):
             self._read(data)
 
     def _read(self, data: bytes) -> None:
