@@ -147,10 +147,10 @@ class Splitter:
 
 def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) -> Piece:
     """Understand one event and tidy it for the client. Raises BadUpstream."""
-    if not event.startswith(b"data:") or len(event) > EVENT_BYTES_MAX:
-        if event.startswith(b":") and all(line.startswith(b":") for line in event.rstrip(b"\n").split(b"\n")):
+    if not event.startswith(b"data:") or event.find(b"\n") != len(event) - 2:
+        event = _in_one_line(event)
+        if not event.startswith(b"data:"):
             return Piece(Kind.OTHER, event)
-        raise BadUpstream("the engine sent an event that is not a completion chunk")
     payload = event[5:].strip()
     if payload == b"[DONE]":
         return Piece(Kind.DONE, DONE)
@@ -169,6 +169,29 @@ def read_event(event: bytes, *, wants_usage: bool, wants_running_usage: bool) ->
         reason = reason or each.finish_reason
     data = event if wants_running_usage or usage is None else _without_usage(payload, as_null=wants_usage)
     return Piece(Kind.CONTENT, data, pieces, usage, reason, said.choices[0].index)
+
+
+_NO_DATA: Final = frozenset({b"", b"id", b"retry", b"event"})  # Fields of an event, the first one of comments.
+
+
+def _in_one_line(event: bytes) -> bytes:
+    """The same event as one line of data; as it is if it has none. Raises BadUpstream.
+
+    Comments, names and ids beside the data are legal, and some engines write them; no client of chunks has a use for
+    them. An event that calls itself an error is one, whatever its data.
+    """
+    if len(event) > EVENT_BYTES_MAX:
+        raise BadUpstream("an event of the engine's stream is larger than we read")
+    data: list[bytes] = []
+    for line in event.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.strip())
+        elif field not in _NO_DATA:
+            raise BadUpstream("the engine sent an event that is not a completion chunk")
+        elif field == b"event" and value.strip() == b"error":
+            raise BadUpstream("the engine reported an error in its stream")
+    return b"data: %s\n\n" % b" ".join(data) if data else event
 
 
 USAGE: Final = b',"usage":{'  # How it begins, where it is not the first that an event says.

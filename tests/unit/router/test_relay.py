@@ -123,7 +123,8 @@ def test_the_last_frame_holds_usage_only_for_who_asked() -> None:
         b'data: {"choices":5}\n\n',
         b'data: {"error":{"message":"canary"}}\n\n',
         b"x" * 2_000_000,
-        b": c\ndata: {}\n\n",
+        b"word: c\ndata: {}\n\n",
+        b'event: error\ndata: {"message":"canary"}\n\n',
     ],
 )
 def test_what_came_before_nonsense_still_counts(bad: bytes) -> None:
@@ -133,6 +134,41 @@ def test_what_came_before_nonsense_still_counts(bad: bytes) -> None:
     assert answer.broken
     assert "canary" not in answer.broken + out.decode()
     assert serving.delivered == out.count(b'"content": "a"')
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        b"event: message\n%s\n\n",
+        b"id: 7\n%s\n\n",
+        b": ping\n%s\n\n",
+        b"%s\nretry: 3000\n\n",
+        b"\n%s\n\n",
+        b"%s\n: ping\n\n",
+    ],
+)
+def test_what_an_engine_may_write_beside_its_data_is_no_reason_to_fail(around: bytes) -> None:
+    line = event("a", 1).rstrip(b"\n")
+    plain, _, _ = relayed(an_ask(), [], event("a", 1) * 3)
+
+    out, answer, serving = relayed(an_ask(), [], around % line * 3)
+    serving.sent(len(out), NOW)
+
+    assert not answer.broken
+    assert unchunked(out[4:]) == unchunked(plain[4:])
+    assert serving.delivered == 1  # As the engine counts: it said 1 three times.
+
+
+def test_an_event_without_data_is_passed_on_and_data_in_several_lines_are_one() -> None:
+    name = b"event: ping\n\n"
+    split = b'data: {"choices": [{"index": 0,\ndata: "delta": {"content": "a"}}]}\n\n'
+
+    out, answer, serving = relayed(an_ask(), [], name + split)
+    serving.sent(len(out), NOW)
+
+    assert not answer.broken
+    assert unchunked(out[4:]) == name + b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
+    assert serving.delivered == 1
 
 
 @given(st.binary(max_size=300))
