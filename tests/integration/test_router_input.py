@@ -204,6 +204,7 @@ BODIES: dict[str, tuple[bytes, int, str | None]] = {
     "not JSON": (b"hello", 400, None),
     "half of it": (BODY[:20], 400, None),
     "bytes that are no text": (b'{"model":"\xff\xfe","messages":[]}', 400, None),
+    "text that is none in what only an engine reads": (chat_body(stop="?").replace(b"?", b"\xff"), 400, None),
     "a list": (b"[]", 400, None),
     "no model": (b'{"messages":[{"role":"user","content":"x"}]}', 400, "model"),
     "no messages": (b'{"model":"chatty"}', 400, "messages"),

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from services.router.core import plain
+from services.router.core.plain import NULL
 from services.router.core.refusals import HttpRefusal, model_not_found
 from services.router.core.surface import (
     ALLOWED,
@@ -20,6 +21,7 @@ from services.router.core.surface import (
     COUNTS_NO_ANSWER,
     DEPTH_MAX,
     DROPPED,
+    INPUTS_MAX,
     KNOWN,
     NEEDED,
     OURS,
@@ -136,11 +138,18 @@ def _read_with_care(api: Api, body: bytes, host: str) -> tuple[dict[str, msgspec
         raw = _RAW.decode(body)
         if not KNOWN[api].issuperset(raw) or NEEDED[api] not in raw or "model" not in raw:
             _check_names(api, raw, host)
-        return raw, READERS[api].decode(body)
+        fields = READERS[api].decode(body)
+        if not body.isascii():
+            str(body, "utf-8")  # Of what is passed on unread nobody else would say that it is no text.
     except msgspec.ValidationError as wrong:
         raise _invalid(str(wrong)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise HttpRefusal(400, "The request body is not valid JSON.") from None
+    if api is Api.COMPLETIONS and fields.prompts > INPUTS_MAX:
+        raise HttpRefusal(400, f"'prompt' has more than {INPUTS_MAX} prompts.", param="prompt")
+    if raw.get("max_completion_tokens", NULL) != NULL:
+        raw.pop("max_tokens", None)  # We count on the other; an engine that went by this one might generate more.
+    return raw, fields
 
 
 def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_max: int | None = None) -> bytes:

@@ -119,10 +119,11 @@ def fields_of(said: Plain) -> dict[str, msgspec.Raw]:
     for name, value in zip(_NAMES, passed, strict=True) if passed != _NOTHING else ():
         if value is not UNSET:
             found[name] = value
-    if (count := said.max_tokens) is not None:  # Four by name cost less than a loop.
-        found["max_tokens"] = msgspec.Raw(b"%d" % count)
+    # By name costs less than a loop. Of both bounds the one that we count on; an engine might go by the other.
     if (count := said.max_completion_tokens) is not None:
         found["max_completion_tokens"] = msgspec.Raw(b"%d" % count)
+    elif (count := said.max_tokens) is not None:
+        found["max_tokens"] = msgspec.Raw(b"%d" % count)
     if (count := said.n) is not None:
         found["n"] = msgspec.Raw(b"%d" % count)
     if (count := said.min_tokens) is not None:

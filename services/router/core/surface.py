@@ -18,7 +18,7 @@ import msgspec
 DEPTH_MAX: Final = 32  # Deeper JSON serves only to exhaust a parser's stack.
 TOKENS_MAX: Final = 131_072  # The longest context we sell; the engine has its own, lower limit.
 CHOICES_MAX: Final = 8
-INPUTS_MAX: Final = 2048  # OpenAI's own limit of texts in one request for embeddings.
+INPUTS_MAX: Final = 2048  # Texts in one request: OpenAI's own limit for embeddings, and ours for completions.
 SPOKEN_CHARS_MAX: Final = 4096  # OpenAI's own limit of a text to be spoken.
 
 
@@ -158,7 +158,7 @@ class _Chat(Fields, kw_only=True):
 
 
 class _Completions(Fields, kw_only=True):
-    prompt: str | list[str | int | list[int]]
+    prompt: str | Annotated[list[str | int | list[int]], msgspec.Meta(min_length=1)]
 
     @property
     def prompts(self) -> int:

@@ -22,7 +22,7 @@ from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer
 from services.router.core.serving import Finish, Serving
-from services.router.core.surface import DEPTH_MAX, Api, surfaces_of
+from services.router.core.surface import DEPTH_MAX, INPUTS_MAX, Api, surfaces_of
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.workers.secret import kept_secret
 from tests.unit.router.heard import NOW
@@ -113,6 +113,27 @@ def test_what_a_request_may_use_is_known_for_every_call() -> None:
     assert asked(Api.COMPLETIONS, model=NAME, **several).choices == 6
     assert asked(Api.COMPLETIONS, model=NAME, **several).reservation == 1 + 24 + 6 * 20
     assert asked(Api.COMPLETIONS, model=NAME, prompt=[1, 2, 3], max_tokens=20).choices == 1
+
+
+@pytest.mark.parametrize("care", [{}, {"logit_bias": {}}], ids=["plain", "with care"])
+def test_an_engine_is_given_the_bound_that_we_count_on_and_no_other(care: dict[str, Any]) -> None:
+    chat: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": "x"}], **care}
+    both = asked(Api.CHAT, **chat, max_tokens=100_000, max_completion_tokens=2)
+    old = asked(Api.CHAT, **chat, max_tokens=2, max_completion_tokens=None)
+
+    assert both.most == old.most == 2
+    assert "max_tokens" not in engine_reads(both)
+    assert engine_reads(both)["max_completion_tokens"] == 2
+    assert engine_reads(old)["max_tokens"] == 2
+
+
+@pytest.mark.parametrize("prompt", [[], ["x"] * (INPUTS_MAX + 1)], ids=["none", "too many"])
+def test_a_request_has_a_prompt_and_only_so_many(prompt: list[str]) -> None:
+    with pytest.raises(HttpRefusal) as refused:
+        asked(Api.COMPLETIONS, model=NAME, prompt=prompt)
+
+    assert (refused.value.status, refused.value.param) == (400, "prompt")
+    assert asked(Api.COMPLETIONS, model=NAME, prompt=[5] * (INPUTS_MAX + 1)).prompts == 1
 
 
 @pytest.mark.parametrize("value", [b"1e400", b"7", b"null", b"[]", b'"x"'])
