@@ -279,6 +279,15 @@ async def test_models_are_those_of_the_keys_own_project() -> None:
         assert none.error["code"] == "model_not_found"
 
 
+async def test_an_adapter_is_found_however_its_slash_is_written() -> None:
+    async with a_scene("http://127.0.0.1:9") as scene:
+        scene.serve("http://127.0.0.1:9", adapters=("legal",))
+
+        found = [(await ask(scene.port, a_get(f"/v1/models/chatty{slash}legal")))[0] for slash in ("/", "%2F", "%2f")]
+
+        assert [json.loads(each.body)["id"] for each in found] == ["chatty/legal"] * 3
+
+
 async def test_a_foreign_endpoint_looks_like_one_that_does_not_exist() -> None:
     async with a_scene("http://127.0.0.1:9") as scene:
         (foreign,) = await ask(scene.port, a_request(chat_body(), key=OTHER_KEY.plaintext))

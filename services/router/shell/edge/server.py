@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from typing import Final
+from urllib.parse import unquote
 
 from libs.common.errors import Rejected
 from libs.common.events.tables import KeyEntry
@@ -157,7 +158,7 @@ class Edge:
         if head.path == MODELS:
             found = table.of_project(tenant_id=key.tenant_id, project_id=key.project_id)
             return models.models_body(each for each in found if not key.models or each.name in key.models)
-        name = head.path.removeprefix(f"{MODELS}/")
+        name = unquote(head.path.removeprefix(f"{MODELS}/"))  # OpenAI's package for Node writes %2F before an adapter.
         endpoint = name.partition("/")[0]
         if key.models and endpoint not in key.models:
             raise refusals.model_not_found(name)
