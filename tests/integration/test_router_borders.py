@@ -21,6 +21,7 @@ from libs.common import web
 from libs.common.clock import SystemClock
 from libs.twin.model.app import Engine, EngineOptions
 from libs.twin.model.ngram import NgramModel
+from services.router.core import refusals
 from services.router.shell.edge import connection
 from services.router.shell.edge.intake import Reading
 from tests.support.certificates import self_signed
@@ -217,6 +218,24 @@ async def test_head_and_options_are_answered_without_a_body_and_the_connection_s
         assert b"allow: POST, OPTIONS\r\n" in heads[2]
         assert b"content-length" not in heads[2]
         assert heads[3].endswith(b'{"status":"ok"}')
+
+
+async def test_whether_an_answer_has_a_body_is_said_by_its_own_request() -> None:
+    unknown = b"authorization: Bearer nobody\r\nx-request-id: mine\r\n\r\n"
+    async with a_scene("http://127.0.0.1:9") as scene:
+        head = await exchange(scene.port, b"HEAD /v1/models HTTP/1.1\r\nhost: r\r\n" + unknown)
+        after = await exchange(
+            scene.port,
+            b"HEAD /healthz HTTP/1.1\r\nhost: r\r\n\r\n" + b"GET /v1/models HTTP/1.1\r\nhost: r\r\n" + unknown,
+        )
+
+    assert statuses(head) == [401]
+    assert head.endswith(b"\r\n\r\n")
+    assert statuses(after) == [200, 401]
+    assert after.endswith(refusals.invalid_key().body())
+    for each in (head, after):
+        assert b"x-request-id: mine\r\n" in each
+        assert b"www-authenticate: Bearer" in each
 
 
 async def test_a_body_that_is_written_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

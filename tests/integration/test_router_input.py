@@ -275,6 +275,7 @@ async def test_what_is_not_served_is_said_so(method: str, path: str, status: int
         answer, _ = await say(scene.port, f"{method} {path} HTTP/1.1\r\nhost: r\r\n".encode() + AUTH + b"\r\n")
 
         assert answer.status == status
+        assert ("allow" in answer.headers) is (status == 405)
         assert set(json.loads(answer.body)["error"]) == {"message", "type", "param", "code"}
 
 

@@ -54,7 +54,8 @@ def spread(refusal: HttpRefusal, *, draw: int) -> int | None:
 
 def invalid_key() -> HttpRefusal:
     """Missing, malformed, unknown, revoked or expired: the five look the same on purpose."""
-    return HttpRefusal(401, "Incorrect API key provided.", code="invalid_api_key")
+    how = b'www-authenticate: Bearer realm="millrace"\r\n'
+    return HttpRefusal(401, "Incorrect API key provided.", code="invalid_api_key", headers=how)
 
 
 def scope_missing() -> HttpRefusal:
@@ -86,9 +87,10 @@ def unknown_url(method: str, path: str) -> HttpRefusal:
     return HttpRefusal(404, f"Invalid URL ({method} {path[:100]})")
 
 
-def wrong_method(method: str, path: str) -> HttpRefusal:
+def wrong_method(method: str, path: str, *, allowed: str) -> HttpRefusal:
     """Something is served there, by another method."""
-    return HttpRefusal(405, f"Not allowed to {method} on {path[:100]}", code="method_not_supported")
+    how = b"allow: %s\r\n" % allowed.encode()
+    return HttpRefusal(405, f"Not allowed to {method} on {path[:100]}", code="method_not_supported", headers=how)
 
 
 def too_large(limit_bytes: int) -> HttpRefusal:

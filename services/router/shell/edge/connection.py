@@ -102,7 +102,7 @@ class ClientConnection(Outgoing):
                 key = self._intake.known_key = sure.look_again(head, self._intake.peer, key, now_ms)
             except HttpRefusal as refusal:
                 self._intake.stop(refusal)
-                self._refuse_and_close(refusal)
+                self._refuse_and_close(refusal, head)
                 return
         self._handle(head, body, key, gateway.account(head, now_ms))
 
@@ -221,7 +221,7 @@ class ClientConnection(Outgoing):
             if intake.ready:
                 self._take(intake.ready.pop(0))
             elif intake.broken is not None:
-                self._refuse_and_close(intake.broken)
+                self._refuse_and_close(intake.broken, intake.broken_at)
                 return
             else:
                 break
@@ -281,11 +281,11 @@ class ClientConnection(Outgoing):
 
     # Ends.
 
-    def _refuse_and_close(self, refusal: HttpRefusal) -> None:
+    def _refuse_and_close(self, refusal: HttpRefusal, head: Head | None = None) -> None:
         """Nothing more can be read here. A close over unread bytes would reset the answer away: drop them."""
-        self._turn_away(refusal, self._gateway.account(), keep_alive=False)
-        self._is_lingering = True
-        self._deadline_s = self._gateway.now_s() + LINGER_S
+        self._wants_head_only = head is not None and head.method == "HEAD"
+        self._turn_away(refusal, self._gateway.stranger(head), keep_alive=False)
+        self._is_lingering, self._deadline_s = True, self._gateway.now_s() + LINGER_S
         if self.transport.can_write_eof():  # TLS can't: there the client reads it within `LINGER_S`.
             self.transport.write_eof()
 

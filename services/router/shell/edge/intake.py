@@ -73,13 +73,14 @@ class Intake:
     """The reading half of a connection."""
 
     __slots__ = (
-        "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "familiar", "known_key", "peer",
-        "ready",
+        "_incoming", "_judge", "_judged", "_parser", "_unread_bytes", "broken", "broken_at", "familiar", "known_key",
+        "peer", "ready",
     )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
         self.ready: list[Incoming] = []
         self.broken: HttpRefusal | None = None  # To be said after what is ready; then the connection ends.
+        self.broken_at: Head | None = None  # Of what it is said, where that had a head that could be read.
         self._judge = judge
         self._parser: httptools.HttpRequestParser | None = None  # While a request is read that needs one.
         self._incoming: Incoming | None = None
@@ -113,7 +114,7 @@ class Intake:
         try:
             key = self.known_key = self._judge(head, self.peer)  # Anew: a key may have ended.
         except HttpRefusal as refusal:
-            self.stop(refusal)
+            self.stop(refusal, head)
             return b""
         incoming = Incoming(head=head, key=key, owed=length)
         rest = self._read_owed(incoming, data[begin:])
@@ -188,9 +189,10 @@ class Intake:
         incoming.awaits_continue = False
         return True
 
-    def stop(self, refusal: HttpRefusal) -> None:
-        """Read no more; this is why."""
-        self.broken = self.broken or refusal
+    def stop(self, refusal: HttpRefusal, head: Head | None = None) -> None:
+        """Read no more; this is why, and the ``head`` of what it is said of, if that is not being read now."""
+        if self.broken is None:
+            self.broken, self.broken_at = refusal, self._incoming.head if self._incoming is not None else head
         self._incoming = None
 
     # What the parser calls.

@@ -139,7 +139,7 @@ class Edge:
         if not generates and head.path not in (HEALTHZ, MODELS) and not head.path.startswith(f"{MODELS}/"):
             raise refusals.unknown_url(head.method, head.path)
         if head.method not in (GENERATING if generates else LOOKING):
-            raise refusals.wrong_method(head.method, head.path)
+            raise refusals.wrong_method(head.method, head.path, allowed=self.methods(head.path))
         return (
             None
             if head.path == HEALTHZ or head.method == "OPTIONS"

@@ -129,12 +129,15 @@ class Gateway:
         self._refused += 1
         return refusals.spread(refusal, draw=balancing.drawn(self.table.seed, self._refused))
 
-    def account(self, head: Head | None = None, now_ms: int | None = None) -> Account:
-        """What will be told of a request that came ``now_ms``; ``head`` is None where none could be read."""
+    def stranger(self, head: Head | None) -> Account:
+        """What will be told of what ends at its ``head``, or before it could be read: no trace, whoever asks for it."""
+        client_id = "" if head is None else head.request_id
+        return Account(self.books, self.clock.now_ms(), self.now_s(), self.request_id(), client_id)
+
+    def account(self, head: Head, now_ms: int | None = None) -> Account:
+        """What will be told of a request that came ``now_ms``."""
         began_ms = self.clock.now_ms() if now_ms is None else now_ms
         request_id = f"req-{self._boot_id}-{next(self._counter):x}"
-        if head is None:
-            return Account(self.books, began_ms, self.now_s(), request_id)
         return Account(self.books, began_ms, self.now_s(), request_id, head.request_id, head.traceparent)
 
     def admit(self, bearer: str, peer: str = "", forwarded_for: str = "", *, looks: bool = False) -> KeyEntry:
