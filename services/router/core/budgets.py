@@ -20,7 +20,7 @@ FIRST: Final = 4_096  # Tokens drawn for a budget of which nothing was asked yet
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a request holds of the slices of its budgets."""
+    """What a request holds of the slices of its budgets; ``tokens`` of each, fewer than it asked for at their end."""
 
     slices: tuple[tuple[str, str], ...]
     tokens: int
@@ -73,19 +73,26 @@ class Slices:
         self._told: dict[tuple[str, str], Draw] = {}
         self._touched: dict[tuple[str, str], None] = {}  # Since they were told: of many budgets few are in use.
 
-    def reserve(self, budgets: Sequence[str], *, period: str, tokens: int) -> Held | Short:
-        """Take ``tokens`` from the slice of every budget, or of none."""
+    def reserve(self, budgets: Sequence[str], *, period: str, tokens: int, least: int | None = None) -> Held | Short:
+        """Take ``tokens`` from the slice of every budget, or of none.
+
+        Of a budget that ends before it has so many the rest is taken, if that is ``least`` or more.
+        """
         slices = [(budget, self._slice(budget, period)) for budget in budgets]
+        granted = tokens
         for budget, each in slices:
             if each.free < AHEAD * tokens // 2:
                 each.need(tokens)
                 self._touched[budget, period] = None
             if each.free < tokens:
-                return Short(budget, is_spent=each.left is not None and each.left < tokens - each.free)
+                is_spent = each.left is not None and each.left < tokens - each.free
+                if not is_spent or each.free < (tokens if least is None else least):
+                    return Short(budget, is_spent=is_spent)
+                granted = min(granted, each.free)
         for budget, each in slices:
-            each.reserved += tokens
+            each.reserved += granted
             self._touched[budget, period] = None
-        return Held(tuple((budget, period) for budget in budgets), tokens)
+        return Held(tuple((budget, period) for budget in budgets), granted)
 
     def settle(self, held: Held, *, tokens: int) -> None:
         """The request is over and used ``tokens``. Called once for what was held."""

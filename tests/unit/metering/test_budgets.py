@@ -68,7 +68,7 @@ class Race:
         assert self.spent + reserved <= LIMIT, f"overspent: {self.spent} spent, {reserved} reserved"
 
     def ask(self, router: Router) -> None:
-        said = router.slices.reserve([BUDGET], period=PERIOD, tokens=MOST)
+        said = router.slices.reserve([BUDGET], period=PERIOD, tokens=MOST, least=MOST // 8)
         if isinstance(said, Short):
             self.refused += 1
         else:
@@ -76,8 +76,9 @@ class Race:
 
     def finish(self, router: Router) -> None:
         if router.running:
-            used = self.chance.randint(1, MOST)
-            router.slices.settle(router.running.pop(), tokens=used)
+            held = router.running.pop()
+            used = self.chance.randint(1, held.tokens)
+            router.slices.settle(held, tokens=used)
             self.spent += used
 
     def draw(self, router: Router) -> None:
@@ -158,8 +159,8 @@ def test_what_is_not_lost_with_a_process_can_be_spent() -> None:
 class Hopeful(Slices):
     """The bug: it serves first, and draws what it spent."""
 
-    def reserve(self, budgets: Sequence[str], *, period: str, tokens: int) -> Held | Short:
-        said = super().reserve(budgets, period=period, tokens=tokens)
+    def reserve(self, budgets: Sequence[str], *, period: str, tokens: int, least: int | None = None) -> Held | Short:
+        said = super().reserve(budgets, period=period, tokens=tokens, least=least)
         if isinstance(said, Held):
             return said
         for each in budgets:
@@ -277,6 +278,28 @@ def test_a_request_takes_from_both_budgets_or_from_none() -> None:
 
     assert slices.reserve(["acme", BUDGET], period=PERIOD, tokens=200) == Short(BUDGET, is_spent=True)
     assert isinstance(slices.reserve(["acme"], period=PERIOD, tokens=1000), Held)
+
+
+def test_the_rest_of_a_budget_is_granted_to_whom_it_helps() -> None:
+    slices = Slices()
+    slices.granted("acme", PERIOD, total=1000, left=0)
+    slices.granted(BUDGET, PERIOD, total=100, left=0)
+
+    held = slices.reserve(["acme", BUDGET], period=PERIOD, tokens=200, least=90)
+
+    assert isinstance(held, Held)
+    assert held.tokens == 100
+    assert slices.reserve([BUDGET], period=PERIOD, tokens=200, least=90) == Short(BUDGET, is_spent=True)
+    slices.settle(held, tokens=5)
+    assert slices.reserve([BUDGET], period=PERIOD, tokens=200, least=96) == Short(BUDGET, is_spent=True)
+    assert isinstance(slices.reserve(["acme"], period=PERIOD, tokens=995), Held)
+
+
+def test_a_slice_that_may_yet_grow_is_waited_for() -> None:
+    slices = Slices()
+    slices.granted(BUDGET, PERIOD, total=100, left=1000)
+
+    assert slices.reserve([BUDGET], period=PERIOD, tokens=200, least=90) == Short(BUDGET, is_spent=False)
 
 
 def test_the_wire_has_what_was_put() -> None:

@@ -14,7 +14,10 @@ from libs.common.clock import ManualClock
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import SliceEntry
 from libs.common.keys import address_of, networks_of
+from services.router.core import openai
+from services.router.core.surface import Api
 from services.router.shell.limits.budgets import Budgets
+from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import (
     ENDPOINT,
     KEY,
@@ -28,11 +31,13 @@ from tests.unit.router.scene import (
     ask,
     chat_body,
     key_entry,
+    tokens_in,
 )
 
 OF_KEY = f"{TENANT}.{PROJECT}.{KEY.key_id}"
 T0 = 1_800_000_000_000  # In January 2027.
 DEAD = "http://127.0.0.1:9"  # The discard port: nothing answers, so what gets past admission is a 502.
+LONG = {"role": "user", "content": "word " * 80}
 LIST = b"GET /v1/models HTTP/1.1\r\nhost: r\r\nauthorization: Bearer %s\r\n\r\n" % KEY.plaintext.encode()
 
 
@@ -95,6 +100,27 @@ def test_a_key_with_a_budget_is_served_from_its_slice_and_no_other_key_is_asked_
             assert undrawn.headers["retry-after"] == "1"
             row, other = [each.slices for each in await scene.bills(2)]
             assert (row, other) == (None, (f"{OF_KEY}@2027-01",))
+
+    asyncio.run(run())
+
+
+def test_at_its_end_a_budget_serves_a_shorter_answer_and_says_so() -> None:
+    async def run() -> None:
+        async with running(Engine(tokens=500)) as engine, a_scene(engine.url) as scene:
+            scene.serve(engine.url, limits=Limits(tokens_per_minute=200))
+            budgets = scene.gateway.budgets = Budgets(scene.gateway.quotas, ManualClock(T0), instance="r", boot_id="b")
+            grant(scene, budget=OF_KEY, tokens_per_month=100_000)
+            granted = openai.bound(openai.read(Api.CHAT, chat_body(max_tokens=300)), 40)
+            entry = SliceEntry(budget=OF_KEY, period="2027-01", boot_id="b", granted=granted, left=0)
+            budgets.change(f"r.{OF_KEY}", entry.model_dump_json().encode())
+
+            [served] = await ask(scene.port, a_request(chat_body(max_tokens=300)))
+            [refused] = await ask(scene.port, a_request(chat_body(max_tokens=300, messages=[LONG])))
+
+            assert (served.status, served.headers["x-millrace-max-tokens"]) == (200, "40")
+            assert engine.requests[0]["max_tokens"] == tokens_in(served.body) == 40
+            assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+            assert len(engine.requests) == 1
 
     asyncio.run(run())
 

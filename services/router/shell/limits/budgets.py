@@ -46,14 +46,17 @@ class Budgets:
         self._used_s = 0.0
         self._count = 0
 
-    def reserve(self, entry: RouteEntry, key: KeyEntry, *, tokens: int) -> Held | Short | None:
-        """Take the most that a request may use off the slices of its budgets; None if there are no budgets."""
+    def reserve(self, entry: RouteEntry, key: KeyEntry, *, tokens: int, least: int) -> Held | Short | None:
+        """Take the most that a request may use off the slices of its budgets; None if there are no budgets.
+
+        Where a budget ends with fewer, but with ``least`` or more, it is these.
+        """
         budgets = self._quotas.terms_of(entry).budgets
         if key.budget:
             budgets = (*budgets, key.budget)
         if not budgets:
             return None
-        said = self._slices.reserve(budgets, period=self._period(), tokens=tokens)
+        said = self._slices.reserve(budgets, period=self._period(), tokens=tokens, least=least)
         self._used_s = asyncio.get_running_loop().time()
         self._news.set()
         return said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from libs.common.events.tables import KeyEntry
@@ -13,6 +15,8 @@ from services.router.shell.engines.target import Cuttable, Target
 from services.router.shell.limits.budgets import Budgets
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.request.standing import Standing
+
+SHORTER: Final = b"x-millrace-max-tokens: %d\r\n"  # Each answer ends there; its client would have let it go on.
 
 
 class Entered(msgspec.Struct):
@@ -75,12 +79,14 @@ def _within_limits(gateway: Gateway, entered: Entered, ask: openai.Ask, now_s: f
     entered.grant, entered.headers = said, rate_headers(said)
     if said.tokens < ask.reservation:
         entered.tokens_max = openai.clamped(ask, said.tokens)
-        entered.headers += b"x-millrace-max-tokens: %d\r\n" % entered.tokens_max
+        entered.headers += SHORTER % entered.tokens_max
 
 
 def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, ask: openai.Ask) -> None:
     most = ask.most if entered.tokens_max is None else entered.tokens_max
-    said = budgets.reserve(entered.target.entry, entered.standing.key, tokens=openai.bound(ask, most))
+    whole, prompt = openai.bound(ask, most), openai.bound(ask, 0)
+    least = min(whole, prompt + ask.least - ask.prompt_estimate)
+    said = budgets.reserve(entered.target.entry, entered.standing.key, tokens=whole, least=least)
     if isinstance(said, Short):
         settle(gateway, entered, ask, prompt_tokens=0, completion=0)
         metrics.note_limited("budget")
@@ -88,3 +94,7 @@ def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, ask: o
     if said is not None:
         entered.held = said
         entered.tokens_max = most or None  # What was reserved is all that it may generate.
+        if said.tokens < whole:
+            entered.tokens_max = (said.tokens - prompt) // ask.choices
+            rates = b"" if entered.grant is None else rate_headers(entered.grant)
+            entered.headers = rates + SHORTER % entered.tokens_max
