@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -30,6 +31,8 @@ COLUMNS: Final = (
 )  # fmt: skip
 EXTRA: Final = frozenset({"tenant", "model", "queue p95", "cached", "err/s"})
 WIDE: Final = 110  # Columns of a terminal, from which all of it has room.
+SPREADS: Final = ("first_token", "per_token", "queue")
+COUNTED: Final = ("in_flight", "waiting", "prompt_tokens", "cached_tokens", "completion_tokens")
 WELL: Final = ("stop", "length", "client_disconnect")
 
 
@@ -56,8 +59,37 @@ class Load:
     cached_share: float | None
 
 
-def loads(before: Json, after: Json) -> list[Load]:
-    """What happened between two boards of one router, the busiest endpoint first."""
+def loads(first: Sequence[Json], then: Sequence[Json]) -> list[Load]:
+    """What happened between two looks at the boards of one router's workers, the busiest endpoint first.
+
+    A worker that was there at one of them only has just died, or has just begun.
+    """
+    both = {each["instance"] for each in first} & {each["instance"] for each in then}
+    before, after = ([each for each in boards if each["instance"] in both] for boards in (first, then))
+    return _between(_summed(before), _summed(after)) if both else []
+
+
+def _summed(boards: Sequence[Json]) -> Json:
+    """One board of all: what workers counted adds up, the replicas are the same ones."""
+    endpoints: dict[str, Json] = {}
+    for each in (endpoint for board in boards for endpoint in board["endpoints"]):
+        known = endpoints.get(each["endpoint_id"])
+        endpoints[each["endpoint_id"]] = each if known is None else _added(known, each)
+    return {"now_ms": boards[0]["now_ms"], "endpoints": list(endpoints.values())}
+
+
+def _added(one: Json, other: Json) -> Json:
+    finishes = {
+        key: one["finishes"].get(key, 0) + other["finishes"].get(key, 0) for key in one["finishes"] | other["finishes"]
+    }
+    spreads = {
+        name: {**one[name], "counts": [a + b for a, b in zip(one[name]["counts"], other[name]["counts"], strict=True)]}
+        for name in SPREADS
+    }
+    return {**one, **{name: one[name] + other[name] for name in COUNTED}, **spreads, "finishes": finishes}
+
+
+def _between(before: Json, after: Json) -> list[Load]:
     lasted_s = max(1, after["now_ms"] - before["now_ms"]) / 1000
     known = {each["endpoint_id"]: each for each in before["endpoints"]}
     found = [_load(known.get(each["endpoint_id"]), each, lasted_s) for each in after["endpoints"]]
@@ -138,7 +170,7 @@ def _ms(value: float | None) -> str:
 def watch(credentials: Credentials, *, interval_s: float, once: bool, output: Output) -> None:
     """Look again and again; a table or a line of JSON for each interval. Raises MillraceError if no router answers."""
     with httpx.Client(timeout=TIMEOUT_S) as web:
-        before = _board(web, credentials)
+        before = boards_of(web, credentials)
         if output is Output.JSON:
             while True:
                 before = _said(web, credentials, before, interval_s)
@@ -146,42 +178,52 @@ def watch(credentials: Credentials, *, interval_s: float, once: bool, output: Ou
                     return
         if once:
             time.sleep(interval_s)
-            found = loads(before, _board(web, credentials))
+            found = loads(before, boards_of(web, credentials))
             console.print(drawn(found, is_wide=console.width >= WIDE))
             return
         with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:
                 time.sleep(interval_s)
-                after = _board(web, credentials)
+                after = boards_of(web, credentials)
                 live.update(_page(loads(before, after), after, interval_s), refresh=True)
                 before = after
 
 
-def _said(web: httpx.Client, credentials: Credentials, before: Json, interval_s: float) -> Json:
+def _said(web: httpx.Client, credentials: Credentials, before: list[Json], interval_s: float) -> list[Json]:
     time.sleep(interval_s)
-    after = _board(web, credentials)
+    after = boards_of(web, credentials)
     sys.stdout.write(json.dumps([asdict(each) for each in loads(before, after)]) + "\n")
     sys.stdout.flush()
     return after
 
 
-def _page(found: Sequence[Load], board: Json, interval_s: float) -> Group:
+def _page(found: Sequence[Load], boards: Sequence[Json], interval_s: float) -> Group:
     tokens = sum(each.tokens_per_s for each in found)
     requests = sum(each.requests_per_s for each in found)
     flying = sum(each.in_flight for each in found)
+    workers = f" ({len(boards)} workers)" if boards[0]["others"] else ""
     line = (
-        f"{board['instance']}   {len(found)} endpoints   {flying:,} in flight   {requests:,.1f} req/s   "
+        f"{boards[0]['instance']}{workers}   {len(found)} endpoints   {flying:,} in flight   {requests:,.1f} req/s   "
         f"{tokens:,.0f} tok/s   every {interval_s:g} s, Ctrl-C ends"
     )
     return Group(Text(line, style="bold"), Text(""), drawn(found, is_wide=console.width >= WIDE))
 
 
-def _board(web: httpx.Client, credentials: Credentials) -> Json:
+def boards_of(web: httpx.Client, credentials: Credentials) -> list[Json]:
+    """Of every worker that answers; the first one has to."""
     if not credentials.router_admin_url:
         raise MillraceError("top asks the router's admin port: set MILLRACE_ROUTER_ADMIN_URL to where that is")
+    url = httpx.URL(credentials.router_admin_url)
     try:
-        board: Json = web.get(f"{credentials.router_admin_url}{PAGE}").raise_for_status().json()
+        boards = [_board(web, url)]
     except (httpx.HTTPError, ValueError) as trouble:
-        url = credentials.router_admin_url
         raise MillraceError(f"no router answers at {url} ({type(trouble).__name__}): is it up?") from None
-    return board
+    for port in boards[0].get("others", ()):
+        with contextlib.suppress(httpx.HTTPError, ValueError):  # It died, and will be there again.
+            boards.append(_board(web, url.copy_with(port=port)))
+    return boards
+
+
+def _board(web: httpx.Client, url: httpx.URL) -> Json:
+    found: Json = web.get(f"{url}{PAGE}").raise_for_status().json()
+    return found

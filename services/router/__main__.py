@@ -122,7 +122,8 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         calm_collector,
     )
     service = service_of(settings, gateway, team, number)
-    pages = {ENDPOINTS_PAGE: partial(endpoints_page, gateway.table, metrics.MEASURES, gateway.clock, settings.instance)}
+    others = () if number else settings.other_admin_ports
+    board = partial(endpoints_page, gateway.table, metrics.MEASURES, gateway.clock, settings.instance, others)
     process: Process
 
     def stop() -> None:
@@ -134,7 +135,7 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         settings,
         also=[partial(keep, each, stop) for each in parts],
         drain=drain,
-        pages=pages,
+        pages={ENDPOINTS_PAGE: board},
         hears=not number,
     )
     await process.serve()

@@ -108,6 +108,11 @@ class RouterSettings(CommonSettings):
         return self.workers or len(os.sched_getaffinity(0))
 
     @property
+    def other_admin_ports(self) -> tuple[int, ...]:
+        """Where the workers beside the first show theirs."""
+        return tuple(self.admin_port + ADMIN_STRIDE * number for number in range(1, self.worker_count))
+
+    @property
     def end_within_s(self) -> float:
         """When a process that was told to stop should have ended."""
         return self.drain_s + self.flush_s + END_SPARE_S

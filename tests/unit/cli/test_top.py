@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
 from libs.cli.credentials import Credentials
 from libs.cli.output import Output
-from libs.cli.top import NOTHING, drawn, loads, quantile, watch
+from libs.cli.top import NOTHING, boards_of, drawn, loads, quantile, watch
 from libs.common.errors import MillraceError
 from tests.support.ports import free_port
 
@@ -30,8 +31,8 @@ def an_endpoint(name: str, **fields: object) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def a_board(now_ms: int, *endpoints: dict[str, Any]) -> dict[str, Any]:
-    return {"instance": "router-0", "now_ms": now_ms, "endpoints": list(endpoints)}
+def a_board(now_ms: int, *endpoints: dict[str, Any], instance: str = "router-0") -> dict[str, Any]:
+    return {"instance": instance, "now_ms": now_ms, "endpoints": list(endpoints), "others": []}
 
 
 BEFORE = a_board(1_000, an_endpoint("busy", completion_tokens=100, finishes={"stop": 10}), an_endpoint("idle"))
@@ -43,7 +44,7 @@ AFTER = a_board(3_000, an_endpoint("idle", in_flight=0), BUSY, an_endpoint("new"
 
 
 def test_the_busiest_comes_first_with_its_rates() -> None:
-    busy, new, idle = loads(BEFORE, AFTER)
+    busy, new, idle = loads([BEFORE], [AFTER])
 
     assert (busy.name, new.name, idle.name) == ("busy", "new", "idle")
     assert (busy.requests_per_s, busy.errors_per_s, busy.tokens_per_s) == (3.0, 1.0, 100.0)
@@ -53,9 +54,26 @@ def test_the_busiest_comes_first_with_its_rates() -> None:
 
 
 def test_a_router_that_started_anew_is_not_read_as_negative() -> None:
-    [load] = loads(a_board(1_000, BUSY), a_board(2_000, an_endpoint("busy", completion_tokens=1)))
+    [load] = loads([a_board(1_000, BUSY)], [a_board(2_000, an_endpoint("busy", completion_tokens=1))])
 
     assert load.tokens_per_s == 0.0
+
+
+def test_what_several_workers_did_adds_up_and_who_is_new_or_gone_is_no_traffic() -> None:
+    def of(worker: str, now_ms: int, tokens: int) -> dict[str, Any]:
+        served = an_endpoint(
+            "busy", completion_tokens=tokens, finishes={worker: tokens}, first_token=spread(tokens, 0, 0, 0)
+        )
+        return a_board(now_ms, served, instance=worker)
+
+    [busy] = loads(
+        [of("w0", 1_000, 10), of("w1", 1_000, 0), of("died", 1_000, 7)],
+        [of("w0", 2_000, 15), of("w1", 2_000, 3), of("new", 2_000, 100)],
+    )
+
+    assert (busy.tokens_per_s, busy.requests_per_s, busy.ttft_p50_ms) == (8.0, 8.0, 5.0)
+    assert (busy.replicas, busy.in_flight) == (2, 2)
+    assert loads([of("died", 1_000, 7)], [of("new", 2_000, 1)]) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +87,7 @@ def test_a_quantile_is_drawn_within_its_bucket(counts: list[int], share: float, 
 def rendered(width: int, *, is_wide: bool) -> list[str]:
     drawing = Console(width=width, color_system=None)
     with drawing.capture() as said:
-        drawing.print(drawn(loads(BEFORE, AFTER), is_wide=is_wide))
+        drawing.print(drawn(loads([BEFORE], [AFTER]), is_wide=is_wide))
     return said.get().splitlines()
 
 
@@ -100,6 +118,19 @@ def test_a_narrow_terminal_has_what_matters_most() -> None:
         "MS/TOK",
     ]
     assert "100.0" in busy
+
+
+def test_every_worker_that_answers_is_asked() -> None:
+    at = {8704: a_board(1_000, BUSY) | {"others": [8804, 8904]}, 8904: a_board(1_000, BUSY, instance="router-0-w2")}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = at.get(request.url.port or 0)
+        return httpx.Response(503) if found is None else httpx.Response(200, json=found)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as web:
+        found = boards_of(web, Credentials("http://x", router_admin_url="http://127.0.0.1:8704"))
+
+    assert [each["instance"] for each in found] == ["router-0", "router-0-w2"]
 
 
 def test_without_an_endpoint_it_says_what_to_do() -> None:

@@ -47,20 +47,24 @@ class Row(msgspec.Struct):
 
 
 class Board(msgspec.Struct):
-    """All endpoints of one router."""
+    """All endpoints of one router, as one of its workers serves them; `others` are the rest's admin ports."""
 
     instance: str
     now_ms: int
     endpoints: list[Row]
+    others: tuple[int, ...] = ()
 
 
-def endpoints_page(table: RouteTable, measures: Measures, clock: Clock, instance: str) -> bytes:
+def endpoints_page(
+    table: RouteTable, measures: Measures, clock: Clock, instance: str, others: tuple[int, ...] = ()
+) -> bytes:
     """The board as JSON; also lets go of the measures of endpoints that are gone."""
     targets = table.targets()
     measures.keep({each.entry.endpoint_id for each in targets})
     found = measures.by_endpoint()
     rows = [_row(table, target, found.get(target.entry.endpoint_id, [])) for target in targets]
-    return msgspec.json.encode(Board(instance, clock.now_ms(), sorted(rows, key=lambda row: (row.tenant_id, row.name))))
+    rows.sort(key=lambda row: (row.tenant_id, row.name))
+    return msgspec.json.encode(Board(instance, clock.now_ms(), rows, others))
 
 
 def _row(table: RouteTable, target: Target, measures: list[Measure]) -> Row:
