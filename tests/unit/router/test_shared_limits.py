@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 
 import pytest
@@ -149,3 +150,22 @@ def test_a_full_board_gives_idle_rows_to_new_names_and_refuses_when_none_is_idle
         assert board.find("one more") == at
         assert board.find("name-0") is None
         assert board.find("name-7") is not None
+
+
+def test_a_name_without_a_row_is_not_looked_for_beyond_one_that_was_never_given_away() -> None:
+    board = Board(cells=4, rows=64)
+    with board:
+        taken = [board.claim(f"name-{each}") for each in range(32)]
+    looked: list[int] = []
+
+    class Watched(Board):
+        def _places(self, high: int) -> Iterator[int]:
+            for at in super()._places(high):
+                looked.append(at)
+                yield at
+
+    board.__class__ = Watched
+
+    assert [board.find(f"other-{each}") for each in range(1000)] == [None] * 1000
+    assert [board.find(f"name-{each}") for each in range(32)] == taken
+    assert len(looked) < 1000 * 16  # Of 64 places that it may have, on a board that is half full.

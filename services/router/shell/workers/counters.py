@@ -12,6 +12,8 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from libs.common.errors import Unavailable
@@ -60,9 +62,12 @@ class Board:
         if known is not None and self.cells[known[0] - 2] == known[1] and self.cells[known[0] - 1] == known[2]:
             return known[0]
         high, low = _key(name)
+        cells = self.cells
         for at in self._places(high):
-            if self.cells[at - 2] == high and self.cells[at - 1] == low:
+            if cells[at - 2] == high and cells[at - 1] == low:
                 return self._remember(name, at)
+            if not cells[at - 1]:
+                return None  # Never given away: the name would have had this one. Names that have none are many.
         return None
 
     def claim(self, name: str, *, idle: range | None = None, idle_before: int = 0) -> int:
@@ -90,9 +95,10 @@ class Board:
         for row in range(self._rows):
             self.cells[row * self._width + KEY_CELLS + cell] = 0
 
-    def _places(self, high: int) -> list[int]:
-        first = high % self._rows
-        return [((first + each) % self._rows) * self._width + KEY_CELLS for each in range(PROBES)]
+    def _places(self, high: int) -> Iterator[int]:
+        """Where a row with such a hash may begin, in order. One that was given away once is never free again."""
+        for place in range(high, high + PROBES):
+            yield place % self._rows * self._width + KEY_CELLS
 
     def _remember(self, name: str, at: int) -> int:
         if len(self._known) >= KNOWN_MAX:
@@ -101,6 +107,7 @@ class Board:
         return at
 
 
+@lru_cache(KNOWN_MAX)  # Of replicas that nobody asks as well, ten times a second.
 def _key(name: str) -> tuple[int, int]:
     high, low = _KEY.unpack(hashlib.blake2b(name.encode(), digest_size=16).digest())
     return high, low | 1  # Never (0, 0), which is a free row.
