@@ -202,7 +202,7 @@ def team_parts(team: Team, number: int, gateway: Gateway) -> tuple[Part, ...]:
         gateway.table.cut(str(endpoint_id))
 
     return (
-        Postings(team, number, gateway.table).run,
+        Postings(team, number, gateway.table, gateway.waiting.sweep).run,  # Whose share it is may have changed.
         partial(team.hear, number, {"confirm": confirm, "cut": cut}),
     )
 

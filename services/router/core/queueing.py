@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
+from services.router.core.sharing import NOBODY, Others
+
 WAITING_PER_PLACE: Final = 2  # reliability.md 3.5: a queue no longer than twice what is served at once.
 WAITING_MIN: Final = 16  # A burst at an endpoint with one small replica is no reason to refuse.
 SERVICE_WEIGHT: Final = 0.1  # How much the last request's length counts in the mean.
@@ -61,7 +63,9 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._lanes: dict[bool, OrderedDict[str, deque[Waiter[T]]]] = {False: OrderedDict(), True: OrderedDict()}
-        self.count = 0  # How many wait.
+        self.others = NOBODY  # Who waits in other workers.
+        self.count = 0  # How many wait here.
+        self.crowd = 0  # The same, and the lanes that wait elsewhere: whether who comes now is the first.
 
     def __len__(self) -> int:
         """How many wait."""
@@ -72,6 +76,16 @@ class FairQueue(Generic[T]):
         for lanes in self._lanes.values():
             for lane in lanes.values():
                 yield from lane
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes of interactive requests wait."""
+        return len(self._lanes[False])
+
+    def see(self, others: Others) -> None:
+        """What other workers say of theirs."""
+        self.crowd += sum(others.lanes) - sum(self.others.lanes)
+        self.others = others
 
     def add(
         self, waiter: Waiter[T], *, waiting_max: int, wait_s: float, now_s: float
@@ -86,7 +100,7 @@ class FairQueue(Generic[T]):
                 return turned
             self.remove(turned[1])
         self._lanes[waiter.is_batch].setdefault(waiter.lane, deque()).append(waiter)
-        self.count += 1
+        self._grow(1)
         return turned
 
     def take(self, now_s: float) -> Waiter[T] | None:
@@ -106,7 +120,7 @@ class FairQueue(Generic[T]):
         lanes = self._lanes[waiter.is_batch]
         lanes.setdefault(waiter.lane, deque()).appendleft(waiter)
         lanes.move_to_end(waiter.lane, last=False)
-        self.count += 1
+        self._grow(1)
 
     def remove(self, waiter: Waiter[T]) -> bool:
         """It waits no longer; whether it did."""
@@ -115,7 +129,7 @@ class FairQueue(Generic[T]):
         if lane is None or waiter not in lane:
             return False
         lane.remove(waiter)
-        self.count -= 1
+        self._grow(-1)
         if not lane:
             del lanes[waiter.lane]
         return True
@@ -131,8 +145,12 @@ class FairQueue(Generic[T]):
         """All of them; nobody waits any longer."""
         found = list(self)
         self._lanes = {False: OrderedDict(), True: OrderedDict()}
-        self.count = 0
+        self._grow(-self.count)
         return found
+
+    def _grow(self, by: int) -> None:
+        self.count += by
+        self.crowd += by
 
     def _make_room(self, newcomer: Waiter[T]) -> tuple[Turned, Waiter[T]]:
         """Who goes: the newest of the longest batch lane, else of the longest lane, counting the newcomer as there."""

@@ -160,6 +160,17 @@ class Target:
         """Whether the endpoint offers it, or a replica has it loaded."""
         return adapter in self.entry.adapters or any(adapter in each.adapters for each in self.seats)
 
+    def lanes_to_seat(self) -> int:
+        """In how many lanes interactive requests wait for a place and for nothing else, as an adapter or a recovery."""
+        loaded = {"", *(adapter for seat in self.seats for adapter in seat.adapters)}
+        return len(
+            {
+                each.lane
+                for each in self.queue
+                if not each.is_batch and each.request.failed is None and each.request.adapter in loaded
+            }
+        )
+
     def choose(
         self,
         *,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from services.router.core import affinity, balancing, openai, refusals
 from services.router.core.queueing import Turned, Waiter, waiting_max
+from services.router.core.sharing import TURN_S
 from services.router.shell import metrics
 from services.router.shell.engines.target import Held, Seat, Target, Waits
 
@@ -43,8 +44,9 @@ class WaitingRoom:
         prompt: affinity.Marks = ()
         if len(target.seats) > 1:
             prompt = affinity.marks(openai.prompt_bytes(ask), session=ask.session, adapter=ask.adapter)
-        now_s = self._now_s()
-        seat = None if target.queue.count else self._free(target, now_s, prompt, ask.adapter)
+        now_s, seat = self._now_s(), None
+        if not target.queue.crowd or self._is_first(target, now_s, is_batch=ask.is_batch):
+            seat = self._free(target, now_s, prompt, ask.adapter)
         if seat is not None:
             request.seated(seat)
             return
@@ -87,7 +89,8 @@ class WaitingRoom:
             return  # One that was seated gave its place back at once: the loop below goes on with it.
         now_s, before, self._serving = self._now_s(), self._serving, target
         passed_over: list[Waiter[Held]] = []
-        while (waiter := target.queue.take(now_s)) is not None:
+        queue = target.queue
+        while self._has_share(target, now_s, queue.lanes) and (waiter := queue.take(now_s)) is not None:
             held = waiter.request
             seat = self._free(target, now_s, held.prompt, held.adapter, held.failed)
             if seat is not None:
@@ -135,8 +138,11 @@ class WaitingRoom:
     def _queue(self, target: Target, waiter: Waiter[Held], now_s: float) -> None:
         places = self._places.outstanding_max * max(1, len(target.seats))
         is_first = not target.queue
-        wait_s = target.service.wait_s(ahead=len(target.queue), places=places) if target.seats else 0.0
-        turned = target.queue.add(waiter, waiting_max=waiting_max(places), wait_s=wait_s, now_s=now_s)
+        others = target.queue.others
+        ahead = len(target.queue) + sum(others.requests)
+        wait_s = target.service.wait_s(ahead=ahead, places=places) if target.seats else 0.0
+        most = others.room(waiting_max(places))
+        turned = target.queue.add(waiter, waiting_max=most, wait_s=wait_s, now_s=now_s)
         if turned is None or turned[1] is not waiter:
             self._waiting[waiter.request.request] = (target, waiter)
             metrics.WAITING.inc()
@@ -144,6 +150,19 @@ class WaitingRoom:
             self._turn_away(target, turned[1], turned[0])
         if is_first and not target.seats:
             self.on_asleep()
+
+    def _is_first(self, target: Target, now_s: float, *, is_batch: bool) -> bool:
+        """Whether it goes before all who wait: they do so in other workers, and this one has less than its share."""
+        return not target.queue.count and self._has_share(target, now_s, 0 if is_batch else 1)
+
+    def _has_share(self, target: Target, now_s: float, lanes: int) -> bool:
+        """Whether one more place may be filled by this worker, in which so many lanes wait."""
+        others = target.queue.others
+        if not any(others.lanes):
+            return True
+        running = sum(each.outstanding - each.outstanding_elsewhere for each in target.seats)
+        places = self._places.outstanding_max * len(target.seats)
+        return running < others.share(places, lanes=lanes, turn=int(now_s) // TURN_S)
 
     def _free(
         self, target: Target, now_s: float, prompt: affinity.Marks, adapter: str, failed: Seat | None = None

@@ -94,12 +94,13 @@ class Team:
 
 
 class Postings:
-    """What one worker lets the others see of its table."""
+    """What one worker lets the others see of its table; ``looked`` is called when it saw theirs."""
 
-    def __init__(self, team: Team, worker: int, table: RouteTable) -> None:
+    def __init__(self, team: Team, worker: int, table: RouteTable, looked: Callable[[], None]) -> None:
         self._team = team
         self._worker = worker
         self._table = table
+        self._looked = looked
         self._posted: dict[str, tuple[RouteEntry | None, int, int]] = {}
         self._loads = SharedLoad(team.loads, table, worker=worker, workers=team.count)
 
@@ -110,6 +111,7 @@ class Postings:
                 self.post()
                 self._team.begin(self._worker)
                 self._loads.share(int(time.monotonic()))
+            self._looked()
             await asyncio.sleep(POST_S)
 
     def post(self) -> None:
