@@ -13,7 +13,7 @@ from typing import Final
 
 from services.router.core.serving import Row
 
-# The buckets that OpenTelemetry recommends for each.
+# The buckets that OpenTelemetry recommends for each, and some beyond where we see values there.
 FIRST_TOKEN_S: Final = (
     0.001,
     0.005,
@@ -92,15 +92,15 @@ class Measure:
         if queue_ms:
             queue.add(queue_ms / 1000)
         else:
-            queue.counts[0] += 1  # Nothing waits in most requests, nor between the tokens of an answer that came whole.
-        if first_ms is None:
-            return
+            queue.counts[0] += 1  # Nothing waits in most requests.
+        if first_ms is None or first_ms == bill.ended_ms:
+            return  # Of an answer that came whole nobody knows when its first token was made.
         first_s = (first_ms - bill.started_ms) / 1000
         first.counts[bisect_left(FIRST_TOKEN_S, first_s)] += 1
         first.total += first_s
         if tokens > 1:
             between_s = (bill.ended_ms - first_ms) / 1000 / (tokens - 1)
-            per_token.counts[bisect_left(PER_TOKEN_S, between_s) if between_s else 0] += 1
+            per_token.counts[bisect_left(PER_TOKEN_S, between_s)] += 1
             per_token.total += between_s
 
     def merge(self, other: Measure) -> None:

@@ -16,9 +16,13 @@ ERROR: Final = 2
 NS_PER_MS: Final = 1_000_000
 SAMPLED: Final = 1
 # The words of OpenTelemetry's conventions for generative AI; what they have no word for keeps ours.
+PROVIDER: Final = "millrace"
 OPERATIONS: Final[Mapping[str, str]] = MappingProxyType({"completions": "text_completion"})
 
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+Attribute = str | int | tuple[str, ...] | None  # Of None nothing is told, nor of an empty one.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Span:
     start_ms: int
     end_ms: int
     error: str
-    attributes: Mapping[str, str | int | None]
+    attributes: Mapping[str, Attribute]
     first_token_ms: int | None = None
 
 
@@ -91,9 +95,11 @@ def _span(span: Span) -> dict[str, Any]:
     return said
 
 
-def _attributes(values: Mapping[str, str | int | None]) -> list[dict[str, Any]]:
-    return [
-        {"key": name, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
-        for name, value in values.items()
-        if value is not None and value != ""
-    ]
+def _attributes(values: Mapping[str, Attribute]) -> list[dict[str, Any]]:
+    return [{"key": name, "value": _value(value)} for name, value in values.items() if value not in (None, "", ())]
+
+
+def _value(value: Attribute) -> dict[str, Any]:
+    if isinstance(value, tuple):
+        return {"arrayValue": {"values": [_value(each) for each in value]}}
+    return {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}

@@ -17,7 +17,7 @@ from prometheus_client.registry import REGISTRY, Collector
 from services.router.core import measures
 from services.router.core.measures import Measure, Measures
 from services.router.core.refusals import HttpRefusal
-from services.router.core.traces import OPERATIONS
+from services.router.core.traces import OPERATIONS, PROVIDER
 
 REFUSALS: Final = Counter("router_refusals_total", "Requests refused, by code, or by status if it has none.", ("code",))
 CONNECTIONS: Final = Gauge("router_client_connections", "Open client connections.")
@@ -97,10 +97,10 @@ def _limited(what: str) -> Counter:
     return LIMITED.labels(what=what)
 
 
-_LABELS: Final = ("gen_ai_operation_name", "gen_ai_request_model")
+_LABELS: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _TIMES: Final = (
-    ("gen_ai_server_time_to_first_token_seconds", "From the whole request to its first content.", "first_token"),
-    ("gen_ai_server_time_per_output_token_seconds", "Between tokens after the first.", "per_token"),
+    ("gen_ai_server_time_to_first_token_seconds", "From the whole request to a stream's first content.", "first_token"),
+    ("gen_ai_server_time_per_output_token_seconds", "Between the tokens of a stream, after the first.", "per_token"),
     ("gen_ai_server_request_duration_seconds", "From the whole request to its bill.", "duration"),
     ("router_queue_seconds", "From the whole request until an engine was asked.", "queue"),
 )
@@ -136,8 +136,8 @@ class ServedCollector(Collector):
         yield finished
 
 
-def _labels(measure: Measure) -> tuple[str, str]:
-    return OPERATIONS.get(measure.api, measure.api), measure.model
+def _labels(measure: Measure) -> tuple[str, str, str]:
+    return OPERATIONS.get(measure.api, measure.api), PROVIDER, measure.model
 
 
 def _add(family: HistogramMetricFamily, measure: Measure, histogram: measures.Histogram) -> None:

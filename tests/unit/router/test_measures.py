@@ -45,6 +45,16 @@ def test_a_bill_fills_every_measure() -> None:
     assert sum(measure.finishes.values()) == 2
 
 
+def test_an_answer_that_came_whole_says_nothing_of_its_tokens_times() -> None:
+    measure = Measure("ep-a", "m", "chat")
+
+    measure.note(a_bill(first_ms=2_100), queue_ms=0, cached_tokens=0)
+
+    assert sum(measure.first_token.counts) == sum(measure.per_token.counts) == 0
+    assert measure.completion_tokens == 11
+    assert sum(measure.duration.counts) == 1
+
+
 def test_sums_never_fall_when_an_endpoint_goes() -> None:
     measures = Measures()
     for each in ("ep-a", "ep-a", "ep-b"):
@@ -75,7 +85,7 @@ def test_prometheus_reads_them_in_the_words_of_opentelemetry_and_without_endpoin
 
     text = generate_latest(registry).decode()
 
-    labels = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "m"}
+    labels = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "millrace", "gen_ai_request_model": "m"}
     assert registry.get_sample_value("gen_ai_server_time_to_first_token_seconds_count", labels) == 1
     assert registry.get_sample_value("gen_ai_server_time_to_first_token_seconds_sum", labels) == pytest.approx(0.1)
     assert registry.get_sample_value(

@@ -61,7 +61,8 @@ def test_a_share_of_the_rest_is_traced() -> None:
 def test_a_span_is_otlp() -> None:
     span = Span(
         begun(trace=TRACE, span=OURS), "chat m", 1_000, 1_250, "timeout",
-        {"gen_ai.usage.output_tokens": 3, "millrace.replica": "pod-0", "nothing": None}, first_token_ms=1_100,
+        {"gen_ai.usage.output_tokens": 3, "millrace.replica": "pod-0", "why": ("stop",), "nothing": None},
+        first_token_ms=1_100,
     )  # fmt: skip
 
     [resource] = otlp([span], service="router", instance="router-0")["resourceSpans"]
@@ -71,6 +72,7 @@ def test_a_span_is_otlp() -> None:
     assert found["attributes"] == [
         {"key": "gen_ai.usage.output_tokens", "value": {"intValue": "3"}},
         {"key": "millrace.replica", "value": {"stringValue": "pod-0"}},
+        {"key": "why", "value": {"arrayValue": {"values": [{"stringValue": "stop"}]}}},
     ]
     assert found["status"] == {"code": 2}
     assert found["events"][0]["timeUnixNano"] == "1100000000"

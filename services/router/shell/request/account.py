@@ -7,7 +7,7 @@ from typing import Final
 from libs.common.clock import Clock
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Row
-from services.router.core.traces import OPERATIONS, Span, Trace
+from services.router.core.traces import OPERATIONS, PROVIDER, Span, Trace
 from services.router.shell import metrics
 from services.router.shell.seen.access_log import AccessLog, Line
 from services.router.shell.seen.spans import Tracer
@@ -148,12 +148,12 @@ class Account:
             first_token_ms=row.first_token_ms,
             attributes={
                 "gen_ai.operation.name": operation,
-                "gen_ai.provider.name": "millrace",
+                "gen_ai.provider.name": PROVIDER,
                 "gen_ai.request.model": row.model,
                 "gen_ai.usage.input_tokens": row.prompt_tokens,
                 "gen_ai.usage.output_tokens": row.completion_tokens,
                 "gen_ai.usage.cache_read.input_tokens": self._cached_tokens,
-                "gen_ai.response.finish_reasons": row.finish,
+                "gen_ai.response.finish_reasons": (row.finish,),
                 "http.response.status_code": self._status,
                 "error.type": self._code,
                 "millrace.request_id": self.request_id,
