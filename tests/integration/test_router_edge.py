@@ -192,6 +192,24 @@ async def test_what_the_engine_calls_the_clients_mistake_is_told_in_openais_shap
         assert len(engine.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.",
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+        "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+        "the request exceeds the available context size, try increasing it",
+    ],
+)
+async def test_a_prompt_that_is_too_long_is_called_by_openais_name(words: str) -> None:
+    said = json.dumps({"error": {"message": words, "type": "BadRequestError", "code": 400}}).encode()
+    async with running(Engine(status=400, error_body=said)) as engine, a_scene(engine.url) as scene:
+        (answer,) = await ask(scene.port, a_request(chat_body()))
+
+        assert (answer.error["code"], answer.error["message"]) == ("context_length_exceeded", words)
+        assert answer.error["type"] == "invalid_request_error"
+
+
 async def test_a_failing_engine_is_asked_twice_and_its_words_are_kept_from_the_client() -> None:
     async with running(Engine(status=500, error_body=b"Traceback canary")) as engine, a_scene(engine.url) as scene:
         (answer,) = await ask(scene.port, a_request(chat_body()))

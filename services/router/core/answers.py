@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -74,6 +75,13 @@ _READERS: Final[Mapping[Api, Callable[[bytes], tuple[Usage | None, str | None]]]
 )
 
 
+# What engines say of a prompt that is longer than they read: vLLM in two ways, SGLang in two, llama.cpp.
+_TOO_LONG: Final = re.compile(
+    r"maximum context length|maximum model length|model's context length|exceeds the maximum allowed length"
+    r"|available context size"
+)
+
+
 class _EngineError(msgspec.Struct):
     message: str | None = None
 
@@ -91,3 +99,8 @@ def error_message(body: bytes) -> str:
         return "The model refused the request."
     inner = said.error.message if said.error else None
     return (inner or said.message or "The model refused the request.")[:2000]
+
+
+def error_code(message: str) -> str | None:
+    """OpenAI's word for why, where it has one: clients shorten a conversation by it, and try again."""
+    return "context_length_exceeded" if _TOO_LONG.search(message) else None

@@ -125,7 +125,8 @@ class Exchange(Guest):
 
     def engine_refused(self, status: int, body: bytes) -> None:
         """The request is at fault, says the engine; its words go to the client, in our shape."""
-        self._refuse(HttpRefusal(status, answers.error_message(body)))
+        message = answers.error_message(body)
+        self._refuse(HttpRefusal(status, message, code=answers.error_code(message)))
 
     def engine_failed(self, reason: str) -> None:
         """No answer, or none to its end."""
