@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from libs.common.errors import Unavailable
 from libs.common.events.runtime import Replica
 from services.router.core.serving import Row
+from services.router.shell.edge.outgoing import MOVED_BYTES
 from services.router.shell.journal.durable import Durable
 from services.router.shell.journal.memory import MemoryUsageJournal
 from services.router.shell.request.gateway import Limits
@@ -362,6 +364,33 @@ async def test_a_slow_reader_slows_the_engine_down_and_gets_all() -> None:
         answer = await read_answer(reader)
         writer.close()
         assert answer.body.count(b"tok ") == 4000 == (await scene.bill()).completion_tokens
+
+
+@pytest.mark.parametrize("headers", [b"", b"connection: close\r\n"], ids=["kept", "to be closed"])
+async def test_who_takes_long_to_read_a_whole_answer_gets_all_of_it_as_long_as_it_reads(headers: bytes) -> None:
+    answer_bytes, late_s = 16_000_000, 1_000.0  # More than the sockets between us hold.
+    async with running(Engine(tokens=1, text="x" * answer_bytes)) as engine, a_scene(engine.url) as scene:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        narrow.connect(("127.0.0.1", scene.port))
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=2**16)
+        writer.write(a_request(chat_body(), headers=headers))
+        await scene.bill()
+        (connection,) = scene.edge._connections
+        now_s = scene.gateway.now_s()
+
+        for looks in (1, 2):
+            enough = connection.sent() + MOVED_BYTES
+            await reader.readexactly(answer_bytes // 8)
+            async with asyncio.timeout(30):
+                while connection.sent() < enough:
+                    await asyncio.sleep(0.01)
+            connection.sweep(now_s + looks * late_s)
+            assert connection in scene.edge._connections
+        connection.sweep(now_s + 3 * late_s)  # It has taken nothing since.
+
+        await scene.until(lambda: connection not in scene.edge._connections)
+        writer.close()
 
 
 async def test_a_reader_that_stands_still_is_given_up_and_billed_for_no_more_than_its_socket_took() -> None:

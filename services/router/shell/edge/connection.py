@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SILENT_S: Final = 75.0  # How long a client's pool may hold a connection on which nothing happens.
-# How long we wait for the rest of what has begun.
-WAIT_S: Final[Mapping[Reading, float]] = MappingProxyType(
+WAIT_S: Final[Mapping[Reading, float]] = MappingProxyType(  # For the rest of what has begun.
     {Reading.NOTHING: SILENT_S, Reading.HEAD: 10.0, Reading.BODY: 60.0}
 )
 LINGER_S: Final = 1.0  # After a refusal: time for the client to read it before the socket goes.
@@ -131,8 +130,7 @@ class ClientConnection(Outgoing):
 
     def eof_received(self) -> None:
         """The client shut its side: it has left. What was written is still flushed, then the socket closes."""
-        self.is_open = False
-        self._drained = None
+        self.is_open, self._drained = False, None
         if self._exchange is not None:
             self._exchange.client_left()
 
@@ -203,7 +201,9 @@ class ClientConnection(Outgoing):
             self.sent()
             self._exchange.sweep(now_s)
         elif now_s >= self._deadline_s:
-            if self._intake.reading is Reading.NOTHING or self._is_lingering or not self.is_open:
+            if self.moves():
+                self._deadline_s = now_s + SILENT_S
+            elif self._intake.reading is Reading.NOTHING or self._is_lingering or not self.is_open:
                 self.abort()
             else:
                 self._refuse_and_close(HttpRefusal(408, "The request did not arrive in time."))
@@ -296,4 +296,4 @@ class ClientConnection(Outgoing):
 
     def _close(self) -> None:
         self.is_open = False
-        self.transport.close()
+        self.transport.close()  # When all is sent; `sweep` sees to it that this ends.

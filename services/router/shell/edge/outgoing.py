@@ -6,17 +6,24 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
+from libs.common.units import MIB
+
+MOVED_BYTES: Final = (
+    1 * MIB
+)  # In the 75 s of a connection's patience: the slowest modem, and an end to whoever trickles.
 WRITE_BUFFER_BYTES: Final = 64 * 1024  # A reader this far behind makes us pause the engine's stream.
 
 
 class Outgoing(asyncio.Protocol):
     """Counts what leaves: a bill says what the socket took, not what was written."""
 
-    __slots__ = ("_drained", "_is_aborted", "_is_lost", "is_open", "is_paused", "taken", "transport", "written")
+    __slots__ = (
+        "_drained", "_is_aborted", "_is_lost", "_looked", "is_open", "is_paused", "taken", "transport", "written",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._is_aborted = self._is_lost = False
-        self.taken = 0
+        self.taken = self._looked = 0
         self._drained: Callable[[], None] | None = None
         self.written = 0
         self.is_open = False
@@ -66,6 +73,11 @@ class Outgoing(asyncio.Protocol):
             if taken > self.taken:
                 self.taken = taken
         return self.taken
+
+    def moves(self) -> bool:
+        """Whether its socket has more to take, and took enough of it since this was asked last."""
+        before, self._looked = self._looked, self.sent()
+        return before + MOVED_BYTES <= self._looked < self.written
 
     def when_drained(self, then: Callable[[], None]) -> None:
         """Call ``then`` when the socket has taken all that was written."""
