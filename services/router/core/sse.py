@@ -202,12 +202,15 @@ def _without_usage(payload: bytes, *, as_null: bool) -> bytes:
     """The same event without the count that we asked for; OpenAI says null where usage comes at the end.
 
     Where it is flat and the last that the event says, as vLLM has it, what follows is the brace that ends the event:
-    then it is a field of the event itself, and can be cut off.
+    then it is a field of the event itself, and can be cut off. Raises BadUpstream if a field's name is no text.
     """
     at = payload.find(USAGE)
     if at > 0 and _AT_THE_END.fullmatch(payload, at):
         return b"data: %s%s}\n\n" % (payload[:at], b',"usage":null' if as_null else b"")
-    fields = _RAW.decode(payload)
+    try:
+        fields = _RAW.decode(payload)
+    except UnicodeDecodeError:
+        raise BadUpstream("the engine sent an event that is not a completion chunk") from None
     if as_null:
         fields["usage"] = _NULL
     else:

@@ -136,6 +136,17 @@ def test_what_came_before_nonsense_still_counts(bad: bytes) -> None:
     assert serving.delivered == out.count(b'"content": "a"')
 
 
+@pytest.mark.parametrize("cuts", [[], [len(event("a", 1))]], ids=["at once", "by itself"])
+def test_an_event_whose_names_are_no_text_ends_the_stream(cuts: list[int]) -> None:
+    bad = event("b", 2).replace(b'"usage"', b'"\xff": 1, "usage"')
+
+    out, answer, serving = relayed(an_ask(), cuts, event("a", 1) + bad)
+    serving.sent(len(out), NOW)
+
+    assert answer.broken
+    assert serving.delivered == 1
+
+
 @pytest.mark.parametrize(
     "around",
     [
