@@ -26,17 +26,22 @@ def create(
     expires_in: Annotated[int | None, typer.Option(help="Seconds until it is refused; left out: never.")] = None,
     endpoint: Annotated[list[str] | None, typer.Option(help="Only this endpoint; may be repeated.")] = None,
     allowed_ip: Annotated[list[str] | None, typer.Option(help="Only from this CIDR block; may be repeated.")] = None,
+    rpm: Annotated[int | None, typer.Option(help="Requests per minute; left out: what its project may.")] = None,
+    tpm: Annotated[int | None, typer.Option(help="Tokens per minute; left out: what its project may.")] = None,
+    at_once: Annotated[int | None, typer.Option(help="Requests at once; left out: what its project may.")] = None,
     budget: Budget = None,
     spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a key. It is shown this once."""
+    said = {"requests_per_minute": rpm, "tokens_per_minute": tpm, "concurrency": at_once}
     made = api().keys.create(
         name,
         scope or ["inference"],
         expires_in_s=expires_in,
         models=endpoint or (),
         allowed_ips=allowed_ip or (),
+        limits={name: limit for name, limit in said.items() if limit is not None},
         **budget_of(budget=budget, spend=spend),
     )
     show(output, made, lambda: _secret(made))
@@ -112,6 +117,7 @@ def get(
         ("scopes", ", ".join(found["scopes"])),
         ("endpoints", ", ".join(found["models"]) or "all"),
         ("addresses", ", ".join(found["allowed_ips"]) or "any"),
+        ("limits", _limits(found)),
         ("budget", budget_text(found) or "none of its own"),
         ("created", moment(found["created_at"])),
         ("last used", _minute(found["last_used_at"])),
@@ -127,6 +133,16 @@ def revoke(key_id: Annotated[str, typer.Argument(help="Id of the key.")], output
     """Refuse a key from now on."""
     answer = api().keys.revoke(key_id)
     show(output, answer, lambda: f"{key_id} is revoked")
+
+
+def _limits(key: Json) -> str:
+    words = (
+        ("requests_per_minute", "requests a minute"),
+        ("tokens_per_minute", "tokens a minute"),
+        ("concurrency", "at once"),
+    )
+    said = key["limits"] or {}
+    return ", ".join(f"{said[name]:,} {word}" for name, word in words if said.get(name)) or "none of its own"
 
 
 def _minute(rfc3339: str | None) -> str:

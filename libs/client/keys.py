@@ -23,9 +23,15 @@ class Keys:
         allowed_ips: Sequence[str] = (),
         tokens_per_month: int | None = None,
         money_per_month_nano: int | None = None,
+        limits: Json | None = None,
     ) -> Json:
         """Make a key."""
-        grants = {"expires_in_s": expires_in_s, "models": list(models), "allowed_ips": list(allowed_ips)}
+        grants = {
+            "expires_in_s": expires_in_s,
+            "models": list(models),
+            "allowed_ips": list(allowed_ips),
+            "limits": limits,
+        }
         budget = {"tokens_per_month": tokens_per_month, "money_per_month_nano": money_per_month_nano}
         body = {"name": name, "scopes": list(scopes), **{name: value for name, value in grants.items() if value}}
         body |= {name: limit for name, limit in budget.items() if limit is not None}

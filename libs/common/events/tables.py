@@ -28,6 +28,8 @@ class KeyEntry(Contract):
     )
     tokens_per_month: int | None = Field(default=None, description="Of its budget, as in a quota.")
     money_per_month_nano: int | None = Field(default=None, description="Of its budget, as in a quota.")
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = Field(default=None, description="Prompt and completion.")
 
 
 class RouteEntry(Contract):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final, Literal
 
-from libs.common.events.endpoint import EndpointSpec, Placement
+from libs.common.events.endpoint import EndpointSpec, Limits, Placement
 from libs.common.events.envelope import Envelope
 from libs.common.events.event import Command as Asked
 from libs.common.events.event import Internal, Owner
@@ -118,6 +118,7 @@ class CreateKey(Command):
     tokens_per_month: int | None = None
     money_per_month_nano: int | None = None
     budget: str = ""  # That it goes on spending; empty: one of its own, if it has any.
+    limits: Limits | None = None
 
 
 class RotateKey(Command):

@@ -9,7 +9,7 @@ from typing import Final
 from libs.common.bus.streams import KEYS
 from libs.common.decision import Decision, Give, Put, Take
 from libs.common.errors import Conflict, NotFound
-from libs.common.events.endpoint import KeyCreated, KeyRevoked, KeyRotated
+from libs.common.events.endpoint import KeyCreated, KeyRevoked, KeyRotated, Limits
 from libs.common.events.envelope import Envelope
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import ProjectId, TenantId
@@ -32,12 +32,13 @@ LIST_MAX: Final = 64  # Names or blocks of one key; it keeps the entry small in 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a key may do less than its scopes say: only these endpoints, from there, for so much a month."""
+    """What a key may do less than its scopes say: only these endpoints, from there, so much a minute and a month."""
 
     models: tuple[str, ...] = ()
     allowed_ips: tuple[str, ...] = ()
     tokens_per_month: int | None = None
     money_per_month_nano: int | None = None
+    limits: Limits | None = None
 
 
 UNBOUND: Final = Bounds()
@@ -94,6 +95,7 @@ def entry_of(key: Key) -> KeyEntry | None:
         budget=key.budget if key.has_budget else "",
         tokens_per_month=quotas.tokens_of(tokens=key.tokens_per_month, nano=key.money_per_month_nano),
         money_per_month_nano=key.money_per_month_nano,
+        **({} if key.limits is None else key.limits.model_dump()),
     )
 
 
@@ -135,6 +137,7 @@ def _create(key: Key, command: CreateKey, now_ms: int) -> Decision[Key]:
         tokens_per_month=command.tokens_per_month,
         money_per_month_nano=command.money_per_month_nano,
         budget=command.budget,
+        limits=command.limits,
     )
     created = _with_budget(created)
     told = KeyCreated(tenant_id=created.tenant_id, project_id=created.project_id, key_id=key.id, scopes=created.scopes)
@@ -191,7 +194,7 @@ def check_bounds(bounds: Bounds, *, scopes: Sequence[str]) -> None:
         raise FieldRefused("models", f"must name at most {LIST_MAX} endpoints, each once")
     for each in models:
         admission.check_name(each, field="models")
-    for name in ("models", "tokens_per_month", "money_per_month_nano"):
+    for name in ("models", "tokens_per_month", "money_per_month_nano", "limits"):
         if getattr(bounds, name) not in ((), None) and Scope.MANAGE in scopes:
             raise FieldRefused(name, "can't bind a key that may manage: it could make itself one that is not bound")
     if len(allowed_ips) > LIST_MAX:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from libs.common.events.endpoint import EndpointSpec, Placement, Stage
+from libs.common.events.endpoint import EndpointSpec, Limits, Placement, Stage
 from libs.common.events.facts import Facts
 from libs.common.ids import EndpointId, KeyId, OperationId, ProjectId, TenantId
 from services.endpoint_api.core.domains import Address
@@ -194,6 +194,7 @@ class Key:
     tokens_per_month: int | None = None
     money_per_month_nano: int | None = None
     budget: str = ""  # Of whose tokens and money: its own, or that of the first of the keys that it follows.
+    limits: Limits | None = None  # Of a minute and at once; of this key alone.
 
     @property
     def has_budget(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field
 
-from libs.common.events.endpoint import EndpointSpec, Stage
+from libs.common.events.endpoint import EndpointSpec, Limits, Stage
 from libs.common.events.facts import Fact
 from services.endpoint_api.core.conditions import ConditionView, conditions_of, created_ms, observed_generation
 from services.endpoint_api.core.explain import deadline_ms, download_of, past_of, url_of, why
@@ -144,6 +144,7 @@ class KeyView(View):
         default=None, description="Its budget, which its successors go on spending; null: only its project's."
     )
     money_per_month_nano: int | None = Field(default=None, description="The same in money.")
+    limits: Limits | None = Field(default=None, description="Of a minute and at once, of this key alone.")
 
 
 def endpoint_view(endpoint: Endpoint, ahead: WhyView, now_ms: int) -> EndpointView:
@@ -216,6 +217,7 @@ def key_view(key: Key) -> KeyView:
         last_used_at=rfc3339_or_none(key.last_used_ms),
         tokens_per_month=key.tokens_per_month,
         money_per_month_nano=key.money_per_month_nano,
+        limits=key.limits,
     )
 
 

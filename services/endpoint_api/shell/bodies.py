@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import BaseModel, Field, JsonValue
 
 from libs.common.events.command import DRAIN_MAX_S, STRICT, SpecBody
+from libs.common.events.endpoint import Limits
 from services.endpoint_api.core.keys import Bounds
 
 COUNT_MAX: Final = 2**53 - 1  # Exact in every JSON reader.
@@ -66,6 +67,12 @@ class KeyBudgetBody(BaseModel):
     )
 
 
+class KeyLimitsBody(Limits):
+    """What a key takes at most, within the limits of its endpoints, project and tenant."""
+
+    model_config = STRICT
+
+
 class CreateKeyBody(KeyBudgetBody):
     """POST /v1/keys."""
 
@@ -74,6 +81,7 @@ class CreateKeyBody(KeyBudgetBody):
     expires_in_s: int | None = Field(default=None, description="Seconds until it is refused; left out: never.")
     models: list[str] = Field(default=[], max_length=64, description="Names of the only endpoints it may use.")
     allowed_ips: list[str] = Field(default=[], max_length=64, description="CIDR blocks it may be used from.")
+    limits: KeyLimitsBody | None = Field(default=None, description="Of a minute and at once, of this key alone.")
     test: bool = Field(default=False, description="Begins with mr_test_, to be told apart; it may do the same.")
 
     def bounds(self) -> Bounds:
@@ -83,6 +91,7 @@ class CreateKeyBody(KeyBudgetBody):
             allowed_ips=tuple(self.allowed_ips),
             tokens_per_month=self.tokens_per_month,
             money_per_month_nano=self.money_per_month_nano,
+            limits=None if self.limits is None else Limits(**self.limits.model_dump()),
         )
 
 

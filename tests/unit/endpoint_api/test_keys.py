@@ -7,10 +7,11 @@ import logging
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from libs.common.decision import Give, Put
 from libs.common.errors import Conflict, Invalid, NotFound, QuotaExceeded
-from libs.common.events.endpoint import KeyRotated
+from libs.common.events.endpoint import KeyRotated, Limits
 from libs.common.events.envelope import from_wire
 from libs.common.events.tables import KeyEntry
 from libs.common.ids import KeyId
@@ -21,6 +22,7 @@ from services.endpoint_api.core.commands import CreateKey, RevokeKey, RotateKey,
 from services.endpoint_api.core.keys import Bounds
 from services.endpoint_api.core.refusal import FieldRefused, Forbidden
 from services.endpoint_api.core.state import Key
+from services.endpoint_api.shell.bodies import CreateKeyBody
 from services.endpoint_api.shell.bootstrap import record_bootstrap
 from tests.unit.endpoint_api.given import BODY, NOW, CountingEntropy, Stand, a_caller, kinds, woke
 
@@ -338,11 +340,34 @@ def test_an_expired_key_makes_room_when_every_clock_agrees() -> None:
     assert (keys.decide(gone.state, woken, made.wake_at_ms).counters, revoked.counters) == ((), (keys.NEXT_VERSION,))
 
 
+def test_limits_of_a_key_are_told_to_routers_shown_and_kept_by_its_successor() -> None:
+    stand = Stand()
+    limits = Limits(requests_per_minute=60, tokens_per_minute=9_000, concurrency=4)
+    old = stand.api.keys.create(Ask(a_caller()), name="ci", scopes=["inference"], bounds=Bounds(limits=limits)).key
+
+    new = stand.api.keys.rotate(Ask(a_caller()), old.id).key
+
+    assert old.limits == new.limits == limits
+    for each in (old, new):
+        key = stand.api.keys._keys.state(each.id)
+        assert key is not None
+        entry = keys.entry_of(key)
+        assert entry is not None
+        assert (entry.requests_per_minute, entry.tokens_per_minute, entry.concurrency) == (60, 9_000, 4)
+
+
+@pytest.mark.parametrize("limits", [{"rpm": 5}, {"concurrency": 0}, {"tokens_per_minute": "9"}])
+def test_a_limit_that_is_not_one_is_refused_rather_than_left_out(limits: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        CreateKeyBody.model_validate({"name": "ci", "scopes": ["inference"], "limits": limits})
+
+
 @pytest.mark.parametrize(
     ("bounds", "scope"),
     [
         (Bounds(models=("A B",)), "read"), (Bounds(models=("chat", "chat")), "read"),
         (Bounds(models=("chat",)), "manage"), (Bounds(tokens_per_month=9), "manage"),
+        (Bounds(limits=Limits(concurrency=1)), "manage"),
         (Bounds(money_per_month_nano=0), "manage"), (Bounds(allowed_ips=("10.0.0.1/8",)), "read"),
         (Bounds(allowed_ips=("here",)), "read"),
     ],

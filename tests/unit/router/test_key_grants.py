@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from libs.common import keys
 from libs.common.bus.port import Message
 from libs.common.client_address import client_address
 from libs.common.clock import ManualClock
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import SliceEntry
+from libs.common.ids import SystemEntropy
 from libs.common.keys import address_of, networks_of
 from services.router.core import openai
 from services.router.core.surface import Api
@@ -76,6 +78,32 @@ def test_a_key_works_only_from_the_addresses_it_was_given() -> None:
             [inside] = await ask(scene.port, LIST.replace(b"\r\n\r\n", b"\r\n" + said + b"\r\n"))
 
             assert (outside.status, claimed.status, inside.status) == (401, 401, 200)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind"),
+    [({"requests_per_minute": 1}, "requests"), ({"tokens_per_minute": 30}, "tokens")],
+    ids=["requests", "tokens"],
+)
+def test_the_limits_of_a_key_hold_for_it_alone_and_within_those_of_all(limits: dict[str, int], kind: str) -> None:
+    async def run() -> None:
+        async with a_scene(DEAD) as scene:
+            scene.serve(DEAD, limits=Limits(requests_per_minute=3))
+            other = keys.mint(SystemEntropy())
+            scene.gateway.keyring.change(other.key_id, key_entry(other))
+            grant(scene, **limits)
+
+            mine = [(await ask(scene.port, a_request(chat_body(max_tokens=16))))[0] for _ in range(2)]
+            others = [
+                (await ask(scene.port, a_request(chat_body(max_tokens=16), key=other.plaintext)))[0] for _ in range(3)
+            ]
+
+            assert [each.status for each in mine] == [502, 429]
+            assert mine[1].error["type"] == kind
+            assert mine[1].headers[f"x-ratelimit-limit-{kind}"] == str(*limits.values())
+            assert [each.status for each in others] == [502, 502, 429]
 
     asyncio.run(run())
 

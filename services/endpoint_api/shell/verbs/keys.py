@@ -88,6 +88,7 @@ class KeyVerbs:
                 is_test=is_test,
                 tokens_per_month=bounds.tokens_per_month,
                 money_per_month_nano=bounds.money_per_month_nano,
+                limits=bounds.limits,
             )
             minted, making = self._minted(ask, grants, now_ms)
             with _shown_once():
@@ -170,6 +171,7 @@ class KeyVerbs:
             tokens_per_month=grants.tokens_per_month,
             money_per_month_nano=grants.money_per_month_nano,
             budget=grants.budget,
+            limits=grants.limits,
         )
         return minted, command_envelope(minted.key_id, command, now_ms, ask.traceparent)
 

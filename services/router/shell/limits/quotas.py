@@ -77,12 +77,11 @@ class QuotaTable:
     def limits_for(self, entry: RouteEntry, key: KeyEntry | None = None) -> tuple[Limit, ...]:
         """What a request for this endpoint must pass: limits of the endpoint, of its key, its project, its tenant."""
         limits = self.terms_of(entry).limits
-        if key is None or key.concurrency is None:
-            return limits
-        return (*limits, Limit(f"key/{key.key_id}", at_once=key.concurrency))
+        own = None if key is None else _limit(f"key/{key.key_id}", key)
+        return limits if own is None else (*limits, own)
 
 
-def _limit(bucket: str, said: Limits | QuotaEntry) -> Limit | None:
+def _limit(bucket: str, said: Limits | QuotaEntry | KeyEntry) -> Limit | None:
     """What was said, as one bucket's limit; None if nothing is limited."""
     requests, tokens, at_once = said.requests_per_minute, said.tokens_per_minute, said.concurrency
     if requests is None and tokens is None and at_once is None:
