@@ -8,7 +8,7 @@ import typer
 
 from libs.cli.client import Json, api
 from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
-from libs.cli.quotas import Budget, Endpoints, Gpus, Replicas, Rpm, Spend, Tpm, quota_of, quota_text
+from libs.cli.quotas import AtOnce, Budget, Endpoints, Gpus, Replicas, Rpm, Spend, Tpm, quota_of, quota_text
 from libs.common.errors import MillraceError
 
 app = typer.Typer(no_args_is_help=True, help="Projects of a tenant; operators name it: millrace --project <tenant> …")
@@ -24,13 +24,22 @@ def create(
     gpus: Gpus = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
+    at_once: AtOnce = None,
     budget: Budget = None,
     spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a project."""
     quota = quota_of(
-        {}, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+        {},
+        endpoints=endpoints,
+        replicas=replicas,
+        gpus=gpus or (),
+        rpm=rpm,
+        tpm=tpm,
+        at_once=at_once,
+        budget=budget,
+        spend=spend,
     )
     made = api().projects.create(project_id, quota=quota)
     show(output, made, lambda: card(_lines(made)))
@@ -55,6 +64,7 @@ def set_quota(
     gpus: Gpus = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
+    at_once: AtOnce = None,
     budget: Budget = None,
     spend: Spend = None,
     output: Output = OUTPUT,
@@ -65,7 +75,15 @@ def set_quota(
     if was is None:
         raise MillraceError(f"there is no project {project_id} here; `millrace projects list` shows which there are")
     quota = quota_of(
-        was, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+        was,
+        endpoints=endpoints,
+        replicas=replicas,
+        gpus=gpus or (),
+        rpm=rpm,
+        tpm=tpm,
+        at_once=at_once,
+        budget=budget,
+        spend=spend,
     )
     changed = projects.change(project_id, quota=quota)
     show(output, changed, lambda: card(_lines(changed)))

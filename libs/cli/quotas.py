@@ -30,6 +30,7 @@ Gpus = Annotated[
 ]
 Rpm = Annotated[str | None, typer.Option(help=f"Requests per minute. {COUNT}", metavar="N")]
 Tpm = Annotated[str | None, typer.Option(help=f"Tokens per minute. {COUNT}", metavar="N")]
+AtOnce = Annotated[str | None, typer.Option(help=f"Requests at once, waiting ones too. {COUNT}", metavar="N")]
 Budget = Annotated[
     str | None, typer.Option(help=f"Tokens per month of UTC: a budget, never passed. {COUNT}", metavar="N")
 ]
@@ -63,6 +64,7 @@ def quota_of(
     gpus: Sequence[str] = (),
     rpm: str | None = None,
     tpm: str | None = None,
+    at_once: str | None = None,
     budget: str | None = None,
     spend: str | None = None,
 ) -> Json:
@@ -72,6 +74,7 @@ def quota_of(
         "replicas": replicas,
         "requests_per_minute": rpm,
         "tokens_per_minute": tpm,
+        "concurrency": at_once,
     }
     limits = {name: _count(value) for name, value in said.items() if value is not None}
     limits |= budget_of(budget=budget, spend=spend)
@@ -105,6 +108,7 @@ def quota_text(quota: Json) -> str:
         *((f"GPU{{s}} of {_class(name)}", most) for name, most in sorted(quota["gpus"].items(), reverse=True)),
         ("request{s}/min", quota["requests_per_minute"]),
         ("token{s}/min", quota["tokens_per_minute"]),
+        ("request{s} at once", quota.get("concurrency")),
     ]
     said = [f"{most:,} {name.format(s='' if most == 1 else 's')}" for name, most in named if most is not None]
     said += filter(None, [budget_text(quota)])
@@ -122,7 +126,7 @@ def _class(name: str) -> str:
 
 
 def _row(use: Json) -> tuple[str, str, str, str, str]:
-    what = use["resource"].replace("_", " ").replace("gpus", "GPUs")
+    what = use["resource"].replace("_", " ").replace("gpus", "GPUs").replace("concurrency", "requests at once")
     limit, held = use["limit"], use["used"]
     if use["resource"] == "money_per_month_nano":
         return (

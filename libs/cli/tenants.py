@@ -9,7 +9,7 @@ from rich.table import Table
 
 from libs.cli.client import Json, api
 from libs.cli.output import OUTPUT, Output, card, moment, one_line_errors, show, table
-from libs.cli.quotas import Budget, Endpoints, Gpus, Replicas, Rpm, Spend, Tpm, quota_of, quota_text
+from libs.cli.quotas import AtOnce, Budget, Endpoints, Gpus, Replicas, Rpm, Spend, Tpm, quota_of, quota_text
 
 app = typer.Typer(no_args_is_help=True, help="Tenants; for operators: millrace --profile operator tenants …")
 Id = Annotated[str, typer.Argument(help="Id of the tenant.")]
@@ -27,13 +27,22 @@ def create(
     gpus: Gpus = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
+    at_once: AtOnce = None,
     budget: Budget = None,
     spend: Spend = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make a tenant."""
     quota = quota_of(
-        {}, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+        {},
+        endpoints=endpoints,
+        replicas=replicas,
+        gpus=gpus or (),
+        rpm=rpm,
+        tpm=tpm,
+        at_once=at_once,
+        budget=budget,
+        spend=spend,
     )
     made = api().tenants.create(
         tenant_id, display_name or tenant_id, tiers=tier or (), quota=quota, projects=project or ()
@@ -96,6 +105,7 @@ def set_quota(
     gpus: Gpus = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
+    at_once: AtOnce = None,
     budget: Budget = None,
     spend: Spend = None,
     output: Output = OUTPUT,
@@ -104,7 +114,15 @@ def set_quota(
     tenants = api().tenants
     was = tenants.get(tenant_id)["quota"]
     quota = quota_of(
-        was, endpoints=endpoints, replicas=replicas, gpus=gpus or (), rpm=rpm, tpm=tpm, budget=budget, spend=spend
+        was,
+        endpoints=endpoints,
+        replicas=replicas,
+        gpus=gpus or (),
+        rpm=rpm,
+        tpm=tpm,
+        at_once=at_once,
+        budget=budget,
+        spend=spend,
     )
     changed = tenants.change(tenant_id, quota=quota)
     show(output, changed, lambda: _card(changed))

@@ -29,6 +29,7 @@ class Quota(Contract):
     money_per_month_nano: int | None = Field(
         default=None, ge=0, description="The same in billionths of the price book's currency, for what tokens cost."
     )
+    concurrency: int | None = Field(default=None, ge=0, description="Requests at once, waiting ones too.")
 
 
 NO_LIMITS: Final = Quota()

@@ -120,6 +120,7 @@ def above(quota: Quota, most: Quota) -> str:
         "replicas",
         "requests_per_minute",
         "tokens_per_minute",
+        "concurrency",
         "tokens_per_month",
         "money_per_month_nano",
     ):

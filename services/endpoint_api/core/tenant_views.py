@@ -49,12 +49,13 @@ class UseView(View):
 
     level: str = Field(description="tenant or project: both hold.")
     resource: str = Field(
-        description="endpoints, replicas, gpus, requests_per_minute, tokens_per_minute, tokens_per_month, "
+        description="endpoints, replicas, gpus, requests_per_minute, tokens_per_minute, concurrency, "
+        "tokens_per_month, "
         "money_per_month_nano."
     )
     node_class: str = Field(description="Of `gpus`: the class of nodes that is counted; else empty.")
     limit: int | None = Field(description="None: no limit.")
-    used: int | None = Field(description="None for what is counted per minute, where it is served.")
+    used: int | None = Field(description="None for what is counted where it is served.")
 
 
 def project_view(project: Project) -> ProjectView:
@@ -110,6 +111,7 @@ def uses(
         for name, most in (
             ("requests_per_minute", quota.requests_per_minute),
             ("tokens_per_minute", quota.tokens_per_minute),
+            ("concurrency", quota.concurrency),
             ("tokens_per_month", quota.tokens_per_month),
             ("money_per_month_nano", quota.money_per_month_nano),
         ):

@@ -260,6 +260,7 @@ def _entry(tenant: Tenant) -> Put:
         tenant_id=tenant.id,
         requests_per_minute=0 if tenant.suspended else quota.requests_per_minute,
         tokens_per_minute=quota.tokens_per_minute,
+        concurrency=quota.concurrency,
         tokens_per_month=quotas.tokens_of(tokens=quota.tokens_per_month, nano=quota.money_per_month_nano),
         money_per_month_nano=quota.money_per_month_nano,
     )
@@ -273,6 +274,7 @@ def _project_entry(tenant: Tenant, project: Project) -> Put:
         project_id=project.id,
         requests_per_minute=quota.requests_per_minute,
         tokens_per_minute=quota.tokens_per_minute,
+        concurrency=quota.concurrency,
         tokens_per_month=quotas.tokens_of(tokens=quota.tokens_per_month, nano=quota.money_per_month_nano),
         money_per_month_nano=quota.money_per_month_nano,
     )

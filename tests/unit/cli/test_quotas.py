@@ -22,9 +22,9 @@ WAS: Final[Json] = {
 
 
 def test_what_is_not_said_stays_and_none_lifts_a_limit() -> None:
-    quota = quota_of(WAS, endpoints="none", replicas="4", gpus=["metal3.gpu-h100=none", "l40s=2"])
+    quota = quota_of(WAS, endpoints="none", replicas="4", gpus=["metal3.gpu-h100=none", "l40s=2"], at_once="8")
 
-    assert quota == {**WAS, "endpoints": None, "replicas": 4, "gpus": {"*": 1, "l40s": 2}}
+    assert quota == {**WAS, "endpoints": None, "replicas": 4, "concurrency": 8, "gpus": {"*": 1, "l40s": 2}}
 
 
 @pytest.mark.parametrize("said", [{"endpoints": "-1"}, {"rpm": "many"}, {"gpus": ["h100"]}, {"gpus": ["=3"]}])
@@ -35,6 +35,7 @@ def test_what_is_no_limit_is_refused_with_what_to_say(said: dict[str, str]) -> N
 
 def test_a_quota_is_said_in_words() -> None:
     assert quota_text(WAS) == "2 endpoints, 8 GPUs of metal3.gpu-h100, 1 GPU of each other class, 60,000 requests/min"
+    assert quota_text({**WAS, "concurrency": 8}).endswith("60,000 requests/min, 8 requests at once")
     assert quota_text(quota_of({name: None for name in WAS} | {"gpus": {}})) == "no limits"
 
 

@@ -89,6 +89,7 @@ def test_moves_are_in_one_order_so_that_commits_never_wait_in_a_circle() -> None
         (Quota(endpoints=6), Quota(), ""),
         (Quota(), Quota(endpoints=5), ""),
         (Quota(tokens_per_minute=2), Quota(tokens_per_minute=1), "tokens_per_minute"),
+        (Quota(concurrency=2), Quota(concurrency=1), "concurrency"),
         (Quota(gpus={H100: 8}), Quota(gpus={H100: 4}), f"gpus.{H100}"),
         (Quota(gpus={H100: 8}), Quota(gpus={"*": 4}), f"gpus.{H100}"),
         (Quota(gpus={"*": 8}), Quota(gpus={"*": 4}), "gpus.*"),

@@ -51,13 +51,15 @@ def test_a_tenant_is_made_once_and_a_repeat_is_the_same() -> None:
 
 
 def test_routers_hear_the_limits_of_tenants_and_projects() -> None:
-    stand = with_acme(Quota(requests_per_minute=100, tokens_per_minute=5000))
-    stand.api.tenants.put_project(Ask(IN_ACME, "r1"), "main", quota=Quota(requests_per_minute=10), is_new=False)
+    stand = with_acme(Quota(requests_per_minute=100, tokens_per_minute=5000, concurrency=50))
+    narrow = Quota(requests_per_minute=10, concurrency=5)
+    stand.api.tenants.put_project(Ask(IN_ACME, "r1"), "main", quota=narrow, is_new=False)
 
     held = told_to_routers(stand)
 
     assert (held["acme"]["requests_per_minute"], held["acme"]["tokens_per_minute"]) == (100, 5000)
     assert held["acme.main"]["requests_per_minute"] == 10
+    assert (held["acme"]["concurrency"], held["acme.main"]["concurrency"]) == (50, 5)
 
 
 def test_a_suspended_tenants_traffic_is_refused_by_routers_and_its_key_by_us() -> None:

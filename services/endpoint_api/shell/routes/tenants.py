@@ -36,6 +36,7 @@ class QuotaBody(Quota):
     money_per_month_nano: int | None = Field(
         default=None, ge=0, le=COUNT_MAX, description="A budget for tokens, in billionths of the price book's currency."
     )
+    concurrency: int | None = Field(default=None, ge=0, le=COUNT_MAX, description="Requests at once, waiting ones too.")
 
     def quota(self) -> Quota:
         """The same as the contract's own record."""
