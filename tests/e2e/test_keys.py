@@ -234,6 +234,17 @@ def test_a_project_takes_exactly_its_requests_a_minute(operator: Operator, asker
     assert int(rest[-1].headers["retry-after"]) >= 1
 
 
+def test_a_key_takes_exactly_its_requests_a_minute_and_others_go_on(profile: Profile, asker: Asker) -> None:
+    _, bound = made(profile, limits={"requests_per_minute": PER_MINUTE})
+    wait_until(bound.is_let_in, "a new key is refused")
+
+    answers = [bound.chat() for _ in range(PER_MINUTE + 1)]
+
+    assert [each.status_code for each in answers] == [LET_IN] * PER_MINUTE + [429]
+    assert answers[0].headers["x-ratelimit-limit-requests"] == str(PER_MINUTE)
+    assert asker.chat().status_code == LET_IN
+
+
 def test_a_suspended_tenant_is_refused_everywhere_until_it_is_let_in_again(operator: Operator, asker: Asker) -> None:
     assert (asker.chat().status_code, asker.api()) == (LET_IN, LET_IN)
 
