@@ -12,14 +12,14 @@ from typing import Final
 
 import msgspec
 
-from services.router.core import plain
+from services.router.core import plain, shape
 from services.router.core.plain import NULL
 from services.router.core.refusals import HttpRefusal, model_not_found
+from services.router.core.shape import LARGE_BYTES
 from services.router.core.surface import (
     ALLOWED,
     CHAT,
     COUNTS_NO_ANSWER,
-    DEPTH_MAX,
     DROPPED,
     INPUTS_MAX,
     KNOWN,
@@ -75,6 +75,8 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
 
     Raises HttpRefusal that names the field, and never carries its value.
     """
+    if len(body) > LARGE_BYTES:
+        shape.check_strings(body)
     said = plain.read(body) if api is CHAT else None
     if said is not None:
         return _ask(api, said, plain.fields_of(said), host)
@@ -114,7 +116,7 @@ def _ask(
     return Ask(
         api,
         model,
-        bool(fields.stream) or api is SPEECH,  # Sound is passed on as it is made.
+        fields.stream is True or api is SPEECH,  # Sound is passed on as it is made.
         options is not None and bool(options.include_usage),
         options is not None and bool(options.continuous_usage_stats),
         raw,
@@ -133,7 +135,7 @@ def _ask(
 
 def _read_with_care(api: Api, body: bytes, host: str) -> tuple[dict[str, msgspec.Raw], Fields]:
     """The fields as they came, and what we read of them."""
-    _check_depth(body)
+    shape.check_depth(body)
     try:
         raw = _RAW.decode(body)
         if not KNOWN[api].issuperset(raw) or NEEDED[api] not in raw or "model" not in raw:
@@ -246,24 +248,3 @@ def _invalid(text: str) -> HttpRefusal:
     reason = text.split(" - at ")[0].replace("`", "")
     where = f" for '{param}'" if param else ""
     return HttpRefusal(400, f"Invalid value{where}: {reason}", param=param)
-
-
-_NO_MARKS: Final = bytes(each for each in range(256) if each not in b"[]{}")
-
-
-def _check_depth(body: bytes) -> None:
-    """Of a text without escapes every other part between quotes is outside of strings; the rest is counting."""
-    for mark in (b"{", b"["):
-        at, few = body.find(mark), DEPTH_MAX // 2  # To `count` them would read all of the body slowly.
-        while at >= 0 and few:
-            at, few = body.find(mark, at + 1), few - 1
-        if at >= 0:
-            break
-    else:
-        return
-    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    depth = 0
-    for each in b"".join(plain.split(b'"')[::2]).translate(None, _NO_MARKS):
-        depth += 1 if each in b"[{" else -1
-        if depth > DEPTH_MAX:
-            raise HttpRefusal(400, f"The request body is nested deeper than {DEPTH_MAX} levels.")
