@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from libs.common.errors import Invalid, UnknownEvent
 from libs.common.events import attributes
-from libs.common.events.endpoint import ADAPTERS_MAX, Adapter, EndpointSpec, Scaling
+from libs.common.events.endpoint import ADAPTERS_MAX, Adapter, EndpointSpec, Limits, Scaling
 from libs.common.events.event import Contract, Event, Owner
 
 SUBJECT: Final = "mr.v1.cmd"
@@ -55,6 +55,14 @@ class SpecBody(EndpointSpec):
         strict=False,  # JSON has lists.
         description="Adapters that every replica loads beside the model.",
     )
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _known_limits(cls, said: object) -> object:
+        """As strict as the rest, where the published schema is not: a misspelt limit would be none at all."""
+        if isinstance(said, Mapping) and not said.keys() <= Limits.model_fields.keys():
+            raise ValueError(f"takes nothing but {', '.join(Limits.model_fields)}")
+        return said
 
     def spec(self) -> EndpointSpec:
         """The same as the contract's own record."""

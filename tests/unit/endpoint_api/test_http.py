@@ -227,6 +227,8 @@ def adapter(**changes: object) -> dict[str, object]:
         (changed(adapters=[adapter(), adapter()]), "adapter_named_twice", "spec.adapters.1.name"),
         (changed(adapters=[adapter(name=f"a{n}") for n in range(9)]), "too_many_adapters", "spec.adapters"),
         (changed(scalling={}), "invalid", "spec.scalling"),
+        (changed(limits={"requests_per_minut": 5}), "invalid", "spec.limits"),
+        (changed(limits={CANARY: 5}), "invalid", "spec.limits"),
         (changed(**{f"{CANARY} x": 1}), "invalid", "spec.(unknown)"),
         ({"name": CANARY, "spec": BODY["spec"]}, "invalid", "name"),
         ({"name": "a" * 300, "spec": BODY["spec"]}, "invalid", "name"),
