@@ -28,7 +28,7 @@ from tests.integration.test_router_process import RouterProcess, publish, report
 from tests.support.nats import nats_server
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.heard import cache_warmed, deletion_requested, requested
-from tests.unit.router.scene import KEY, TENANT, a_request, ask, chat_body, key_entry, tokens_in
+from tests.unit.router.scene import KEY, TENANT, Answer, a_request, ask, chat_body, key_entry, tokens_in
 
 __all__ = ["nats_server"]
 
@@ -137,6 +137,55 @@ async def test_a_killed_worker_is_started_again_its_requests_are_billed_and_the_
             request_id = text.partition(b"x-request-id: ")[2].partition(b"\r\n")[0].decode()
             delivered = tokens_in(text)
             assert delivered - 64 <= rows[request_id].completion_tokens <= delivered
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def at_one_and_at_another(router: RouterProcess, crowd: int) -> tuple[list[Connection], Connection]:
+    """So many connections of one worker, and one of another: who serves a connection, its ids say."""
+    of: dict[str, list[Connection]] = {}
+    while len(of) < 2 or max(map(len, of.values())) < crowd:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        boot = (await said(reader, writer, models())).headers["x-request-id"].split("-")[1]
+        of.setdefault(boot, []).append((reader, writer))
+    many, *others = sorted(of.values(), key=len, reverse=True)
+    return many[:crowd], others[0][0]
+
+
+async def said(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answer:
+    writer.write(request)
+    async with asyncio.timeout(60):  # A request waits for half of that at most.
+        await reader.readuntil(b"HTTP/1.1 ")
+        status = int((await reader.readuntil(b"\r\n"))[:3])
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in head.strip().split("\r\n"))}
+        return Answer(status, headers, await reader.readexactly(int(headers["content-length"])))
+
+
+@pytest.mark.chaos
+async def test_who_is_alone_at_a_worker_is_not_starved_by_a_crowd_at_another(router: RouterProcess) -> None:
+    router.more["REPLICA_REQUESTS_MAX"] = "2"
+    request = a_request(chat_body(max_tokens=2))
+    async with running(Engine(delay_s=0.05)) as engine:
+        await begin(router, engine)
+        crowd, (reader, writer) = await at_one_and_at_another(router, 8)
+        is_over = asyncio.Event()
+
+        async def ask_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> set[int]:
+            statuses = set()
+            while not is_over.is_set():
+                statuses.add((await said(reader, writer, request)).status)
+            return statuses
+
+        asking = [asyncio.create_task(ask_on(*each)) for each in crowd]
+        await until(lambda: len(engine.requests) > 4, 60)
+
+        for _ in range(10):
+            assert (await said(reader, writer, request)).status == 200
+
+        is_over.set()
+        assert [await each for each in asking] == [{200}] * len(crowd)
 
 
 @pytest.mark.chaos
