@@ -25,6 +25,9 @@ ROUTES: Final = "routes"
 KEYS: Final = "keys"
 QUOTAS: Final = "quotas"
 SLICES: Final = "slices"
+HOSTS: Final = "hosts"
+COUNTS: Final = "counts"
+CONFIRMED: Final = "confirmed"
 
 DEDUPE_S: Final = 10 * MINUTE_S  # Longer than any relay's retry after an outage it survives; costs memory by rate.
 
@@ -89,6 +92,10 @@ BUCKETS: Final = (
     Bucket(KEYS, history=1, max_bytes=1 * GIB),
     Bucket(QUOTAS, history=1, max_bytes=64 * MIB),
     Bucket(SLICES, history=1, max_bytes=64 * MIB),
+    # Routers of several hosts to each other: each key is written again and again by one of them.
+    Bucket(HOSTS, history=1, max_bytes=64 * MIB),
+    Bucket(COUNTS, history=1, max_bytes=64 * MIB),
+    Bucket(CONFIRMED, history=1, max_bytes=64 * MIB),
 )
 
 # Events that travel in a stream of their own rather than in EVT, with the first tokens of their subject there.

@@ -95,3 +95,49 @@ class SliceEntry(Contract):
     boot_id: str
     granted: int = Field(description="Tokens granted to this boot in all.")
     left: int = Field(description="Tokens of the budget that nobody was granted.")
+
+
+class HostRoute(Contract):
+    """What a router's host serves of one endpoint."""
+
+    mark: int = Field(description="Of the entry that all of its workers serve from; 0: they differ, or have none.")
+    lets_in: bool = Field(description="Whether any of them would serve a new request.")
+    live: int = Field(default=0, description="Requests that run; told of what lets nobody in any more.")
+    cut: int = Field(default=0, description="How many were cut; told of what lets nobody in any more.")
+
+
+class HostEntry(Contract):
+    """What a router's host says of itself, to the one with the control half, and that one to it.
+
+    Bucket key: `instance`.
+    """
+
+    instance: str
+    boot_id: str
+    at_ms: int = Field(description="When it was said; a host says it again every two seconds.")
+    routes: dict[str, HostRoute] = Field(default={}, description="By endpoint, each that it serves or that still runs.")
+    cutting: tuple[str, ...] = Field(
+        default=(), description="Endpoints whose requests every host is to end now; the control half's word."
+    )
+
+
+class CountsEntry(Contract):
+    """What a router's host admitted within the last minute, for the limits of the others. Bucket key: `instance`."""
+
+    instance: str
+    boot_id: str
+    second: int = Field(description="Its own steady clock; the seconds in `counts` are of the same.")
+    counts: dict[str, tuple[tuple[int, int, int], ...]] = Field(
+        default={}, description="By bucket of limits: second, requests and tokens that count in it."
+    )
+    running: dict[str, int] = Field(default={}, description="By bucket that limits requests at once: how many run.")
+
+
+class ConfirmedEntry(Contract):
+    """Requests of a host without control half that the ledger has. Bucket key: `<instance>.<n>`, in a ring.
+
+    Of one that is overwritten before it was read the requests are reported again, and confirmed again.
+    """
+
+    instance: str
+    request_ids: tuple[str, ...]

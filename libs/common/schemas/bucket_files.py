@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from libs.common.bus.streams import BUCKETS, KEYS, QUOTAS, ROUTES, SLICES
+from libs.common.bus.streams import BUCKETS, CONFIRMED, COUNTS, HOSTS, KEYS, QUOTAS, ROUTES, SLICES
 from libs.common.events.event import Contract, Owner
-from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry, SliceEntry
+from libs.common.events.tables import (
+    ConfirmedEntry,
+    CountsEntry,
+    HostEntry,
+    KeyEntry,
+    QuotaEntry,
+    RouteEntry,
+    SliceEntry,
+)
 from libs.common.schemas.event_files import DIALECT, as_json
 
 HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -75,6 +83,41 @@ TABLES: Final[Mapping[str, Table]] = {
             "granted": 32_000,
             "left": 968_000,
         },
+    ),
+    HOSTS: Table(
+        meaning="What each host of routers that serve together serves from, and what it still runs.",
+        owner=Owner.ROUTER,
+        readers=frozenset({Owner.ROUTER}),
+        key="<instance>",
+        value=HostEntry,
+        example={
+            "instance": "router-2",
+            "boot_id": "b-2f6c",
+            "at_ms": 1_800_000_000_000,
+            "routes": {"ep-7f3akq2xpd": {"mark": 3_735_928_559, "lets_in": True}},
+        },
+    ),
+    COUNTS: Table(
+        meaning="What each of these hosts admitted within the last minute: it counts against the limits of all.",
+        owner=Owner.ROUTER,
+        readers=frozenset({Owner.ROUTER}),
+        key="<instance>",
+        value=CountsEntry,
+        example={
+            "instance": "router-2",
+            "boot_id": "b-2f6c",
+            "second": 81_402,
+            "counts": {"quota/acme": ((81_400, 12, 5_210), (81_401, 9, 4_044))},
+            "running": {"key/k3yabcdefg": 3},
+        },
+    ),
+    CONFIRMED: Table(
+        meaning="Requests of hosts without control half that the ledger has: they need report them no more.",
+        owner=Owner.ROUTER,
+        readers=frozenset({Owner.ROUTER}),
+        key="<instance>.<n>, in a ring",
+        value=ConfirmedEntry,
+        example={"instance": "router-2", "request_ids": ("req-b2f6c-1a",)},
     ),
 }
 

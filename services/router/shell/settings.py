@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from typing import Final
 
 from pydantic import Field
@@ -11,6 +12,14 @@ from libs.common.settings import CommonSettings
 
 ADMIN_STRIDE: Final = 100  # Between the admin ports of workers: the next ones belong to the other services.
 END_SPARE_S: Final = 15.0  # For the bills of what was cut, and for threads to end.
+
+
+class Role(StrEnum):
+    """What a router is among those that serve the same endpoints, each on a host of its own."""
+
+    ALONE = "alone"
+    FIRST = "first"  # It has the control half.
+    OTHER = "other"
 
 
 class RouterSettings(CommonSettings):
@@ -32,6 +41,11 @@ class RouterSettings(CommonSettings):
     probe_timeout_s: float = 2.0  # A client in the same region would have its answer in a tenth of that.
     instance: str = Field(
         default="router-0", pattern=r"^[a-z0-9-]{1,63}$", description="Unique and stable: the owner of its journal."
+    )
+    role: Role = Field(
+        default=Role.ALONE,
+        description="alone; or, of several hosts that serve the same endpoints, the first, which has the control half,"
+        " or an other.",
     )
     workers: int = Field(
         default=1, ge=0, le=64, description="Processes that serve http_port together; 0: one for each core."
