@@ -13,16 +13,14 @@ from typing import Final
 import uvloop
 
 from libs.common import settings as reading
-from libs.common.bus.nats import NatsBus
-from libs.common.bus.port import OnChange
-from libs.common.bus.streams import KEYS, QUOTAS, ROUTES, SLICES
+from libs.common.bus.streams import SLICES
 from libs.common.client_address import trusted_proxies
 from libs.common.clock import Clock, SystemClock
 from libs.common.collector import calm_collector
 from libs.common.errors import MillraceError
 from libs.common.events.event import Owner
+from libs.common.events.usage import UsageConfirmed
 from libs.common.ids import SystemEntropy
-from libs.common.key_news import learn_key
 from libs.common.process import Process
 from libs.common.store.memory import MemoryStore
 from libs.common.store.sql import SqlStore
@@ -36,6 +34,7 @@ from services.router.shell import metrics
 from services.router.shell.edge.server import Edge
 from services.router.shell.edge.tls import tls_of
 from services.router.shell.engines.table import RouteTable
+from services.router.shell.hosts.among import AmongHosts
 from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.journal.orphans import adopt
 from services.router.shell.limits.budgets import Budgets
@@ -47,12 +46,11 @@ from services.router.shell.request.gateway import Gateway, Limits
 from services.router.shell.seen.access_log import AccessLog
 from services.router.shell.seen.board import ENDPOINTS_PAGE, endpoints_page
 from services.router.shell.seen.spans import Tracer
-from services.router.shell.settings import RouterSettings
-from services.router.shell.told.copies import Copies
-from services.router.shell.told.key_snapshots import key_snapshots_of
+from services.router.shell.settings import Role, RouterSettings
 from services.router.shell.told.key_use import KeyUseReporter
 from services.router.shell.told.load import LoadReporter
 from services.router.shell.told.side_bus import SideBus
+from services.router.shell.told.tables import copies_parts, tables_of
 from services.router.shell.told.usage import UsageLoop, UsageSender
 from services.router.shell.workers.secret import kept_secret
 from services.router.shell.workers.supervisor import Supervisor
@@ -62,8 +60,6 @@ log = logging.getLogger(__name__)
 
 Part = Callable[[], Awaitable[None]]
 EXIT_WRONG: Final = 2
-BUS_WAIT_S: Final = 10.0  # A broker that is started together with us is worth waiting for,
-BUS_WAIT_COPY_S: Final = 1.0  # unless there is a copy to serve from.
 
 
 def main() -> int:
@@ -93,25 +89,23 @@ def work(settings: RouterSettings, team: Team | None, number: int) -> int:
 async def serve(settings: RouterSettings, team: Team | None, number: int) -> None:
     """Join everything and run it."""
     boot_id = SystemEntropy().token_bytes(5).hex()
-    loop = asyncio.get_running_loop()
-    journal = LogUsageJournal(settings.usage_db, loop=loop, waits_for_disk=settings.usage_sync)
-    metrics.RECOVERED.inc(journal.recover())
-    if not number:
-        metrics.RECOVERED.inc(adopt(journal, settings.usage_db, workers=settings.worker_count))
+    journal = journal_of(settings, number)
     gateway = gateway_of(settings, journal, boot_id, team, number)
     edge = edge_of(settings, gateway, is_shared=team is not None)
     gateway.budgets = budgets = Budgets(gateway.quotas, gateway.clock, instance=settings.instance, boot_id=boot_id)
     copies, bus = tables_of(settings, gateway)
     bus.watch(SLICES, budgets.change)
     usage = usage_of(settings, gateway, bus, boot_id)
+    among = among_of(settings, gateway, team, number, bus, boot_id)
 
     async def drain() -> None:
         await edge.drain()
         await usage.flush(settings.flush_s)
         await budgets.give_back(bus.publish)
+        await among.leave()
 
     parts: tuple[Part, ...] = (
-        edge.run,  # Listens only now: what it serves from was loaded before.
+        among.joined(edge.run),  # Listens only now: what it serves from was loaded before.
         usage.run,
         gateway.books.log.run,
         partial(gateway.books.tracer.run, settings.instance),
@@ -119,9 +113,10 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         *reports_of(settings, gateway, bus, boot_id),
         *copies_parts(settings, copies, bus, saves=not number),
         *(() if team is None else team_parts(team, number, gateway)),
+        *among.parts(),
         calm_collector,
     )
-    service = service_of(settings, gateway, team, number)
+    service = service_of(settings, gateway, team, number, among)
     others = () if number else settings.other_admin_ports
     board = partial(endpoints_page, gateway.table, metrics.MEASURES, gateway.clock, settings.instance, others)
     process: Process
@@ -136,10 +131,20 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         also=[partial(keep, each, stop) for each in parts],
         drain=drain,
         pages={ENDPOINTS_PAGE: board},
-        hears=not number,
+        hears=not number and settings.role is not Role.OTHER,
     )
     await process.serve()
     journal.close()
+
+
+def journal_of(settings: RouterSettings, number: int) -> LogUsageJournal:
+    """This worker's, with what dead ones left; the first one takes in what belongs to nobody any more."""
+    loop = asyncio.get_running_loop()
+    journal = LogUsageJournal(settings.usage_db, loop=loop, waits_for_disk=settings.usage_sync)
+    metrics.RECOVERED.inc(journal.recover())
+    if not number:
+        metrics.RECOVERED.inc(adopt(journal, settings.usage_db, workers=settings.worker_count))
+    return journal
 
 
 def edge_of(settings: RouterSettings, gateway: Gateway, *, is_shared: bool) -> Edge:
@@ -178,17 +183,38 @@ def gateway_of(
     return gateway
 
 
-def service_of(settings: RouterSettings, gateway: Gateway, team: Team | None, number: int) -> RouterService:
-    """The control half; it runs in the first worker, and the others have none."""
-    if number:
-        return RouterService(
+def among_of(
+    settings: RouterSettings, gateway: Gateway, team: Team | None, number: int, bus: SideBus, boot_id: str
+) -> AmongHosts:
+    """What joins this host to the others that serve the same endpoints: its first worker does it for all."""
+    plane = gateway.table if team is None else TeamTable(team, gateway.table)
+    role, endpoints, instance = Role.ALONE if number else settings.role, gateway.table.endpoints, settings.instance
+    return AmongHosts(plane, endpoints, gateway.clock, bus, role=role, instance=instance, boot_id=boot_id)
+
+
+def service_of(
+    settings: RouterSettings, gateway: Gateway, team: Team | None, number: int, among: AmongHosts
+) -> RouterService:
+    """The control half; it runs in the first worker of the first host, and all others have none."""
+
+    def forward(told: UsageConfirmed) -> None:
+        if team is not None:
+            team.forward(settings.instance, told)
+        among.forward(told)
+
+    if number or settings.role is Role.OTHER:
+        service = RouterService(
             name=Owner.ROUTER, store=MemoryStore(), runners=(), journal=gateway.journal, instance=settings.instance
         )
-    table = gateway.table if team is None else TeamTable(team, gateway.table)
-    store, outside = SqlStore(settings.database_url), from_outside(settings, gateway.clock)
-    ports = Ports(store, gateway.clock, table, outside, gateway.journal, settings.instance, settings.public_url)
-    service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
-    return service if team is None else replace(service, forward=partial(team.forward, settings.instance))
+    else:
+        store, outside = SqlStore(settings.database_url), from_outside(settings, gateway.clock)
+        ports = Ports(
+            store, gateway.clock, among.data_plane, outside, gateway.journal, settings.instance, settings.public_url
+        )
+        service = build(ports, resync_ms=round(settings.resync_s * SECOND_MS))
+    service = replace(service, forward=forward)
+    among.confirm = service.confirmed
+    return service
 
 
 def team_parts(team: Team, number: int, gateway: Gateway) -> tuple[Part, ...]:
@@ -211,45 +237,6 @@ def books_of(settings: RouterSettings, clock: Clock) -> Books:
     """What tells of requests: a line each, a span for some."""
     tracer = Tracer(url=settings.otlp_url.rstrip("/"), ratio=settings.trace_ratio)
     return Books(clock, log=AccessLog(settings.access_log), tracer=tracer)
-
-
-def tables_of(settings: RouterSettings, gateway: Gateway) -> tuple[Copies, SideBus]:
-    """What is served from: the copy on disk, loaded if it is fresh, and the bus that tells it anew."""
-    appliers: dict[str, OnChange] = {
-        ROUTES: gateway.table.change,
-        KEYS: partial(learn_key, gateway.keyring),
-        QUOTAS: gateway.quotas.change,
-    }
-
-    def on_lost(bucket: str, key: str) -> None:
-        if bucket == ROUTES:  # Ours: the control half sees it, and puts it again.
-            gateway.table.lose(key)
-
-    copies = Copies(
-        settings.tables_path,
-        gateway.clock,
-        appliers,
-        secret=kept_secret(settings.salt_path, SystemEntropy()),
-        stale_ms=round(settings.copy_stale_s * SECOND_MS),
-        on_lost=on_lost,
-    )
-    wait_s = BUS_WAIT_COPY_S if copies.load() else BUS_WAIT_S
-    bus = SideBus(partial(NatsBus, settings.nats_url, name=Owner.ROUTER), wait_s=wait_s)
-    for bucket in appliers:
-        bus.watch(bucket, copies.watcher(bucket), copies.loser(bucket))
-    return copies, bus
-
-
-def copies_parts(settings: RouterSettings, copies: Copies, bus: SideBus, *, saves: bool) -> tuple[Part, ...]:
-    """What keeps the copy true: the bus, and the snapshot of keys that is pulled beside it."""
-    snapshots = key_snapshots_of(settings, copies.take, SystemClock())
-    if snapshots is None:
-        return (partial(copies.run, bus.connected, bus.is_healthy, saves=saves),)
-
-    def is_told() -> bool:
-        return bus.is_healthy() or snapshots.is_fresh()
-
-    return (partial(copies.run, bus.connected, is_told, saves=saves), snapshots.run)
 
 
 def usage_of(settings: RouterSettings, gateway: Gateway, bus: SideBus, boot_id: str) -> UsageLoop:

@@ -55,15 +55,18 @@ class RouterService(Service):
 
     def handle(self, envelope: Envelope) -> None:
         """Apply an event. Raises Unavailable if the journal does not answer; the confirmation then comes again."""
-        data = envelope.data
-        if not isinstance(data, UsageConfirmed):
+        if isinstance(envelope.data, UsageConfirmed):
+            self.confirmed(envelope.data)
+        else:
             Service.handle(self, envelope)
-            return
+
+    def confirmed(self, told: UsageConfirmed) -> None:
+        """The ledger has these requests. Raises as `handle`."""
         assert self.journal is not None
-        if data.instance == self.instance:
-            metrics.CONFIRMED.inc(self.journal.confirm(data.request_ids))
-        else:  # Another worker's, or another router's.
-            self.forward(data)
+        if told.instance == self.instance:
+            metrics.CONFIRMED.inc(self.journal.confirm(told.request_ids))
+        else:  # Another worker's, or another host's.
+            self.forward(told)
 
 
 def owned_routes(public_url: str) -> Owned[Route]:

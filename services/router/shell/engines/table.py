@@ -146,9 +146,9 @@ class RouteTable:
         return target.entry if target else None
 
     def endpoints(self) -> tuple[str, ...]:
-        """Whose routes there are."""
+        """Whose routes there are, or whose requests run still."""
         with self._lock:
-            return tuple(self._targets)
+            return (*self._targets, *(each for each in self._running if each not in self._targets))
 
     def lose(self, endpoint_id: str) -> None:
         """The bucket lost it: it is served on, and whoever owns the route is to put it again."""
