@@ -13,26 +13,16 @@ share (shell/limits/shared_limits.py), and a request that has room costs a look-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from libs.common.units import SECOND_MS
+from services.router.core.rows import NEWEST, OLDEST, REQUESTS, RING, RUNNING, SLOTS, TOKENS, WINDOW_S, OwnRows, Rows
 
-WINDOW_S: Final = 60
 FREES_S: Final = 1  # When to ask again for one of the places at once: nobody knows, and a second is a request's length.
-IDLE_MAX: Final = 4096  # Buckets kept before those without anything in their window are dropped.
-RING: Final = 64  # Slots of a window; more than it has, and a power of two.
-
-# Cells of a row: the newest slot; of requests and of tokens each the sum of the window, the oldest slot that may hold
-# any, and the slots themselves; then how many each worker has running.
-NEWEST: Final = 0
-REQUESTS: Final = 1
-TOKENS: Final = REQUESTS + 2 + RING
-RUNNING: Final = TOKENS + 2 + RING
-OLDEST, SLOTS = 1, 2  # From where a kind's cells begin.
 PLENTY: Final = 1 << 62  # Left where nothing is limited.
 
 
@@ -77,50 +67,6 @@ class Refused:
     tokens_left: Room | None = None
 
 
-class Rows(Protocol):
-    """Where the rows are: of this process alone, or shared."""
-
-    @property
-    def cells(self) -> MutableSequence[int] | memoryview[int]:
-        """All of them, one row after the other."""
-
-    @property
-    def find(self) -> Callable[[str], int | None]:
-        """Says where the row of a name begins."""
-
-    def claim(self, name: str, *, slot: int) -> int:
-        """The same, a row of zeros if there was none; one that no window of ``slot`` needs may be given away."""
-
-
-class OwnRows:
-    """Rows of this process alone."""
-
-    def __init__(self) -> None:
-        self.cells: list[int] = []
-        self._at: dict[str, int] = {}
-        self._free: list[int] = []
-        self.find: Callable[[str], int | None] = self._at.get
-
-    def claim(self, name: str, *, slot: int) -> int:
-        """The same, a row of zeros if there was none."""
-        if name in self._at:
-            return self._at[name]
-        if len(self._at) >= IDLE_MAX:
-            self._drop_idle(slot)
-        zeros = [0] * (RUNNING + 1)
-        if not self._free:
-            self._free.append(len(self.cells))
-            self.cells.extend(zeros)
-        self._at[name] = at = self._free.pop()
-        self.cells[at : at + len(zeros)] = zeros
-        return at
-
-    def _drop_idle(self, slot: int) -> None:
-        for name, at in list(self._at.items()):
-            if self.cells[at + NEWEST] < slot - WINDOW_S and not self.cells[at + RUNNING]:
-                self._free.append(self._at.pop(name))
-
-
 class MinuteLimits:
     """The limits of every bucket in use. Not thread-safe: called from the event loop alone.
 
@@ -128,10 +74,11 @@ class MinuteLimits:
     """
 
     def __init__(self, rows: Rows | None = None, *, own: int = 0, workers: int = 1) -> None:
-        self._rows = OwnRows() if rows is None else rows
-        self._cells = self._rows.cells
+        self.rows = OwnRows() if rows is None else rows
+        self.elsewhere = RUNNING + workers  # The cell of what runs on other hosts.
+        self._cells = self.rows.cells
         self._own = RUNNING + own
-        self._workers = workers
+        self._cells_end = self.elsewhere + 1
         self._slot = 0
 
     def reserve(
@@ -144,14 +91,14 @@ class MinuteLimits:
         slot = now_ms // SECOND_MS
         self._slot = slot = slot if slot > self._slot else self._slot  # Time never goes back.
         least = tokens if least is None or least > tokens else least
-        cells, find = self._cells, self._rows.find
+        cells, find = self._cells, self.rows.find
         rows: list[int] = []
         requests_left = tokens_left = PLENTY  # What the limit with the least has left,
         of_requests = of_tokens = requests_at = tokens_at = 0  # and that limit, and where it is counted.
         for limit in limits:
             at = find(limit.bucket)
             if at is None or cells[at] < slot:
-                at = self._renewed(limit.bucket, slot)
+                at = self.renewed(limit.bucket, slot)
             rows.append(at)
             if limit.at_once is not None and self._running(at) >= limit.at_once:
                 return Refused("concurrency", FREES_S)
@@ -181,13 +128,13 @@ class MinuteLimits:
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
-        slot, unused, cells, find = now_ms // SECOND_MS, grant.tokens - tokens, self._cells, self._rows.find
+        slot, unused, cells, find = now_ms // SECOND_MS, grant.tokens - tokens, self._cells, self.rows.find
         slot = slot if slot > self._slot else self._slot
         then = grant.slot if unused > 0 else slot
         for limit in grant.limits:
             at = find(limit.bucket)
             if at is None or cells[at] < slot:
-                at = self._renewed(limit.bucket, slot)
+                at = self.renewed(limit.bucket, slot)
             if then >= cells[at] - WINDOW_S:  # Else it is forgotten.
                 cells[at + TOKENS] -= unused
                 cells[at + TOKENS + SLOTS + then % RING] -= unused
@@ -196,12 +143,29 @@ class MinuteLimits:
 
     def running(self, bucket: str) -> int:
         """How many requests hold a place of it."""
-        at = self._rows.find(bucket)
+        at = self.rows.find(bucket)
         return 0 if at is None else self._running(at)
 
-    def _renewed(self, bucket: str, slot: int) -> int:
+    def count(self, bucket: str, slot: int, *, requests: int, tokens: int) -> None:
+        """Let so many more, or fewer, have been admitted in a slot by others; outside the window, nothing.
+
+        A slot may lie a little ahead, as far as the ring has room: another host's clock is not ours.
+        """
+        at, cells = self.rows.find(bucket), self._cells
+        if at is None or not cells[at] - WINDOW_S <= slot < cells[at] - WINDOW_S + RING:
+            return
+        for kind, amount in ((at + REQUESTS, requests), (at + TOKENS, tokens)):
+            cells[kind] += amount
+            cells[kind + SLOTS + slot % RING] += amount
+            cells[kind + OLDEST] = min(cells[kind + OLDEST], slot)
+
+    def run_elsewhere(self, bucket: str, count: int, *, now_slot: int) -> None:
+        """Let so many be running on other hosts."""
+        self._cells[self.renewed(bucket, now_slot) + self.elsewhere] = count
+
+    def renewed(self, bucket: str, slot: int) -> int:
         """The row without what no window of ``slot`` touches; counted anew, should a worker have died counting."""
-        cells, at = self._cells, self._rows.claim(bucket, slot=slot)
+        cells, at = self._cells, self.rows.claim(bucket, slot=slot)
         newest = cells[at + NEWEST]
         if slot > newest:
             for kind in (at + REQUESTS, at + TOKENS):
@@ -213,7 +177,7 @@ class MinuteLimits:
         return at
 
     def _running(self, at: int) -> int:
-        return sum(self._cells[at + RUNNING : at + RUNNING + self._workers])
+        return sum(self._cells[at + RUNNING : at + self._cells_end])
 
     def _room(self, left: int, amount: int, limit: int, kind: int) -> Room | None:
         """What is left of a limit when ``amount`` is taken, and when the first of what is held is forgotten."""

@@ -12,8 +12,9 @@ from multiprocessing.synchronize import Barrier
 import pytest
 
 from libs.common.errors import Unavailable
-from services.router.core.limits import RUNNING, Grant, Limit, MinuteLimits, Refused
+from services.router.core.limits import Grant, Limit, MinuteLimits, Refused
 from services.router.core.refusals import HttpRefusal
+from services.router.core.rows import RUNNING
 from services.router.shell.limits.shared_limits import SharedLimits, a_board, forget
 from services.router.shell.workers import counters as boards
 from services.router.shell.workers.counters import Board
@@ -169,3 +170,20 @@ def test_a_name_without_a_row_is_not_looked_for_beyond_one_that_was_never_given_
     assert [board.find(f"other-{each}") for each in range(1000)] == [None] * 1000
     assert [board.find(f"name-{each}") for each in range(32)] == taken
     assert len(looked) < 1000 * 16  # Of 64 places that it may have, on a board that is half full.
+
+
+def test_names_are_read_from_a_board_that_keeps_them_and_no_longer_than_they_have_a_row() -> None:
+    board, seen = Board(cells=2, rows=64, name_cells=2), Board(cells=2, rows=64)
+    with board:
+        first = board.claim("quota/acme")
+        board.claim("a name that is longer than its cells")
+    assert board.names() == {"quota/acme": first}
+
+    board.cells[first] = 7
+    with board:
+        for each in range(63):
+            board.claim(f"new-{each}", idle=range(1, 2), idle_before=8)
+
+    assert "quota/acme" not in board.names()
+    assert board.names()["new-62"] == board.find("new-62")
+    assert seen.names() == {}

@@ -6,17 +6,21 @@ windows when it dies, until the minute is over; what it had running is over at o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from libs.common.errors import Unavailable
 from services.router.core import refusals
-from services.router.core.limits import RUNNING, WINDOW_S, Grant, Limit, MinuteLimits, Refused
+from services.router.core.limits import Grant, Limit, MinuteLimits, Refused
+from services.router.core.rows import RUNNING, WINDOW_S
 from services.router.shell.workers.counters import Board
+
+NAME_CELLS: Final = 17  # 136 bytes: `quota/<tenant>.<project>`, each of at most 64.
 
 
 def a_board(workers: int) -> Board:
-    """A board for the limits of so many workers."""
-    return Board(cells=RUNNING + workers)
+    """A board for the limits of so many workers, and a cell for what runs on other hosts."""
+    return Board(cells=RUNNING + workers + 1, name_cells=NAME_CELLS)
 
 
 class SharedRows:
@@ -26,11 +30,15 @@ class SharedRows:
         self.cells = board.cells
         self.find = board.find
         self._board = board
-        self._busy = range(RUNNING, RUNNING + workers)
+        self._busy = range(RUNNING, RUNNING + workers + 1)
 
     def claim(self, name: str, *, slot: int) -> int:
         """Where the row of ``name`` begins. Raises Unavailable if all rows are in use."""
         return self._board.claim(name, idle=self._busy, idle_before=slot - WINDOW_S)
+
+    def names(self) -> Mapping[str, int]:
+        """Where the row of each name begins."""
+        return self._board.names()
 
 
 class SharedLimits:

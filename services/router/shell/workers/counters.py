@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -30,14 +30,21 @@ _KEY: Final = struct.Struct("<qq")
 
 
 class Board:
-    """Rows of ``cells`` numbers of 64 bits, shared by everybody forked after this was made. A context: the lock."""
+    """Rows of ``cells`` numbers of 64 bits, shared by everybody forked after this was made. A context: the lock.
 
-    def __init__(self, *, cells: int, rows: int = ROWS) -> None:
-        self._width = KEY_CELLS + cells
+    With ``name_cells`` behind them names can be read from it, if they are no longer than that.
+    """
+
+    def __init__(self, *, cells: int, rows: int = ROWS, name_cells: int = 0) -> None:
+        self._width = KEY_CELLS + cells + name_cells
         self._rows = rows
-        self.cells = memoryview(mmap.mmap(-1, self._width * rows * 8)).cast("q")
+        self._name, self._name_cells = cells, name_cells
+        self._claims = self._width * rows  # The cell that counts how often a row was given to a name.
+        self.cells = memoryview(mmap.mmap(-1, (self._claims + 1) * 8)).cast("q")
         self._lock = os.memfd_create("router-board")
         self._known: dict[str, tuple[int, int, int]] = {}  # Where each lies, and the two halves of its hash.
+        self._names: dict[str, int] = {}
+        self._names_of = 0  # How often rows had been given when they were read.
 
     def __enter__(self) -> Board:
         """Keep all others out. Raises Unavailable if one of them stays in."""
@@ -86,9 +93,20 @@ class Board:
                 continue
             for cell in range(at, at + self._width - KEY_CELLS):
                 self.cells[cell] = 0
+            self._write_name(at, name)
             self.cells[at - 2], self.cells[at - 1] = key
+            self.cells[self._claims] += 1
             return self._remember(name, at)
         raise Unavailable(f"no room for another counter beside {self._rows}")
+
+    def names(self) -> Mapping[str, int]:
+        """Where the cells of each name begin; all are read only if a row was given away since the last time."""
+        claims = self.cells[self._claims]
+        if claims != self._names_of:
+            taken = (at for at in range(KEY_CELLS, self._claims, self._width) if self.cells[at - 1])
+            self._names = {name: at for at in taken if (name := self._name_at(at))}
+            self._names_of = claims
+        return self._names
 
     def clear(self, cell: int) -> None:
         """Set this cell of every row to 0: what its writer counted is over. Hold the lock."""
@@ -99,6 +117,15 @@ class Board:
         """Where a row with such a hash may begin, in order. One that was given away once is never free again."""
         for place in range(high, high + PROBES):
             yield place % self._rows * self._width + KEY_CELLS
+
+    def _write_name(self, at: int, name: str) -> None:
+        text, room = name.encode(), self._name_cells * 8
+        if len(text) <= room:
+            begin = at + self._name
+            self.cells[begin : begin + self._name_cells] = memoryview(text.ljust(room, b"\0")).cast("q")
+
+    def _name_at(self, at: int) -> str:
+        return self.cells[at + self._name : at + self._name + self._name_cells].tobytes().rstrip(b"\0").decode()
 
     def _remember(self, name: str, at: int) -> int:
         if len(self._known) >= KNOWN_MAX:
