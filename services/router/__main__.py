@@ -38,6 +38,7 @@ from services.router.shell.hosts.among import AmongHosts
 from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.journal.orphans import adopt
 from services.router.shell.limits.budgets import Budgets
+from services.router.shell.limits.counts import counts_parts
 from services.router.shell.limits.shared_limits import SharedLimits
 from services.router.shell.outside import from_outside
 from services.router.shell.ports import Ports, UsageJournal
@@ -112,6 +113,7 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         partial(budgets.run, bus.publish),
         *reports_of(settings, gateway, bus, boot_id),
         *copies_parts(settings, copies, bus, saves=not number),
+        *(() if number or settings.role is Role.ALONE else counts_parts(settings, gateway, bus, team, boot_id)),
         *(() if team is None else team_parts(team, number, gateway)),
         *among.parts(),
         calm_collector,

@@ -20,6 +20,7 @@ from typing import Final
 from libs.common.errors import Unavailable
 from libs.common.events.tables import RouteEntry
 from libs.common.events.usage import UsageConfirmed
+from libs.common.ids import SystemEntropy
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.limits.shared_limits import a_board, forget
 from services.router.shell.workers.counters import Board
@@ -41,6 +42,8 @@ class Team:
     def __init__(self, count: int) -> None:
         self.count = count
         self.limits = a_board(count)
+        self.elsewhere = a_board(0)  # What of it other hosts admitted.
+        self.boot_id = SystemEntropy().token_bytes(5).hex()  # A worker that starts again is no other host.
         self.loads = a_load_board(count)
         self.routes = Board(cells=1 + CELLS * count, rows=ENDPOINTS)
         self._lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
