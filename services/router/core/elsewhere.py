@@ -127,17 +127,23 @@ class Elsewhere:
         if not changed:
             return
         with self._lock:
+            self._renew(bucket, slot)
             for second, now, before in changed:
-                self._both(bucket, now, slot)
-                self._both(bucket, before, slot, sign=-1)
+                if now[0] == before[0]:
+                    self._both(bucket, (now[0], now[1] - before[1], now[2] - before[2]))
+                else:
+                    self._both(bucket, now)
+                    self._both(bucket, before, sign=-1)
                 boot.counted.setdefault(second, {})[bucket] = now
 
-    def _both(self, bucket: str, counted: Counted, now_slot: int, *, sign: int = 1) -> None:
+    def _renew(self, bucket: str, slot: int) -> None:
+        """Raises Unavailable if there is no row to be had; then nothing is counted in either."""
+        self._theirs.renewed(bucket, slot)
+        self._rules.renewed(bucket, slot)
+
+    def _both(self, bucket: str, counted: Counted, *, sign: int = 1) -> None:
         slot, requests, tokens = counted
-        both = (self._rules, self._theirs)
-        for each in both:
-            each.renewed(bucket, now_slot)  # Raises if there is no row to be had; then neither is changed.
-        for each in both:
+        for each in (self._rules, self._theirs):
             each.count(bucket, slot, requests=sign * requests, tokens=sign * tokens)
 
     def _let_run(self, slot: int) -> None:
@@ -165,7 +171,8 @@ class Elsewhere:
             for counted in former.counted.values():
                 with self._lock:
                     for bucket, each in counted.items():
-                        self._both(bucket, each, slot, sign=-1)
+                        self._renew(bucket, slot)
+                        self._both(bucket, each, sign=-1)
         self._let_run(slot)
 
     def word(self, slot: int, *, within_s: int = WINDOW_S) -> Word:

@@ -220,8 +220,8 @@ class Deaf(Elsewhere):
 class Echoing(Elsewhere):
     """Tells what it heard as its own."""
 
-    def _both(self, bucket: str, counted: Counted, now_slot: int, *, sign: int = 1) -> None:
-        super()._both(bucket, counted, now_slot, sign=sign)
+    def _both(self, bucket: str, counted: Counted, *, sign: int = 1) -> None:
+        super()._both(bucket, counted, sign=sign)
         self._theirs = MinuteLimits()
 
 
@@ -257,9 +257,9 @@ def test_room_that_others_took_comes_back_a_few_seconds_late_and_never_early(beg
 class Early(Elsewhere):
     """Counts a second of theirs before its time."""
 
-    def _both(self, bucket: str, counted: Counted, now_slot: int, *, sign: int = 1) -> None:
+    def _both(self, bucket: str, counted: Counted, *, sign: int = 1) -> None:
         slot, requests, tokens = counted
-        super()._both(bucket, (slot - 2, requests, tokens), now_slot, sign=sign)
+        super()._both(bucket, (slot - 2, requests, tokens), sign=sign)
 
 
 def test_a_host_that_gives_others_room_too_early_is_found_out() -> None:
