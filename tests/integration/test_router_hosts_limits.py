@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from libs.common.bus.port import bucket_put
-from libs.common.bus.provision import provision
-from libs.common.bus.server import NatsServer
-from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
+from libs.common.bus.streams import QUOTAS
 from libs.common.events.tables import QuotaEntry
 from services.router.core.rows import WINDOW_S
-from tests.integration.test_router_process import RouterProcess, publish, until
+from tests.integration.test_router_hosts import Hosts, hosts
+from tests.integration.test_router_process import RouterProcess, publish
 from tests.support.nats import nats_server
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import ENDPOINT, KEY, TENANT, a_request, a_route, ask, chat_body, key_entry
+from tests.unit.router.scene import TENANT, a_request, ask, chat_body
 
-__all__ = ["nats_server"]
+__all__ = ["hosts", "nats_server"]
 
 pytestmark = [pytest.mark.xdist_group("preloaded"), pytest.mark.chaos]
 
-LIMIT = 60
-POLL_S, POLLS = 0.6, 50  # So half a minute of them would not fill the limit by themselves.
-
-
-@pytest.fixture
-async def hosts(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[list[RouterProcess]]:
-    """One of two workers, one of one; not started yet."""
-    await provision(nats_server.url)
-    told = {
-        KEYS: (KEY.key_id, key_entry(KEY)),
-        QUOTAS: (TENANT, QuotaEntry(tenant_id=TENANT, requests_per_minute=LIMIT)),
-    }
-    for bucket, (key, entry) in told.items():
-        value = entry.model_dump_json().encode()
-        await publish(nats_server, bucket_put(bucket=bucket, key=key, value=value, id=bucket))
-    each = []
-    for number, (role, workers) in enumerate((("first", 2), ("other", 1))):
-        state = tmp_path / f"router-{number}"
-        state.mkdir()
-        more = {"ROLE": role, "INSTANCE": f"router-{number}", "WORKERS": str(workers)}
-        each.append(RouterProcess(nats_server, state, more=more))
-    yield each
-    for router in each:
-        if router.process is not None and router.process.returncode is None:
-            await router.end(signal.SIGTERM)
+LIMIT = 30
+POLL_S, POLLS = 1.2, 25  # So half a minute of them would not fill the limit by themselves.
 
 
 async def statuses(router: RouterProcess, count: int) -> Counter[int]:
@@ -59,25 +32,22 @@ async def statuses(router: RouterProcess, count: int) -> Counter[int]:
     return Counter(answer.status for (answer,) in answers)
 
 
-async def test_a_limit_that_one_host_filled_is_full_on_the_other_too(hosts: list[RouterProcess]) -> None:
-    one, other = hosts
+async def test_a_limit_that_one_host_filled_is_full_on_the_other_too(hosts: Hosts) -> None:
+    quota = QuotaEntry(tenant_id=TENANT, requests_per_minute=LIMIT).model_dump_json().encode()
+    await publish(hosts.server, bucket_put(bucket=QUOTAS, key=TENANT, value=quota, id="quota"))
     async with running(Engine()) as engine:
-        route = a_route((engine.url,)).model_dump_json().encode()
-        await publish(one.server, bucket_put(bucket=ROUTES, key=ENDPOINT, value=route, id="route"))
-        await asyncio.gather(*(router.start() for router in hosts))
-        for router in hosts:
-            await until(router.serves)
+        await hosts.begin(engine)
         began_s = time.monotonic()
 
-        filled = await statuses(one, 2 * LIMIT)
+        filled = await statuses(hosts.first, 2 * LIMIT)
         assert filled == {200: LIMIT, 429: LIMIT}
 
         polled = Counter[int]()
         while not polled[429]:
             assert polled[200] < POLLS, "it never heard"
-            polled += await statuses(other, 1)
+            polled += await statuses(hosts.other, 1)
             await asyncio.sleep(POLL_S)
-        flooded = await statuses(one, LIMIT) + await statuses(other, LIMIT)
+        flooded = await statuses(hosts.first, LIMIT) + await statuses(hosts.other, LIMIT)
 
         assert set(polled) <= {200, 429}
         is_room_back = time.monotonic() - began_s > WINDOW_S  # On a machine that took a minute for all this.
