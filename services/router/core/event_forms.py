@@ -30,19 +30,19 @@ _TEXTS: Final = (b"content", b"text", b"reasoning_content", b"reasoning")
 _COUNTS: Final = (b"prompt_tokens", b"completion_tokens")
 # What is read of an event has a name that it says once, so that there is no doubt which value is meant.
 _READ: Final = (*_TEXTS, b"refusal", b"finish_reason", b"tool_calls", b"choices", b"delta", b"usage", b"error")
-_SCALAR: Final = re.compile(rb'"([A-Za-z_]+)":( ?)("[^"]*"|0|[1-9][0-9]*)(?=[,}])')
+_SCALAR: Final = re.compile(rb'"([A-Za-z_]+)": ?("[^"]*"|[1-9][0-9]*)(?=[,}])')
 
 _SIZE: Final = rb"([1-9A-Fa-f][0-9A-Fa-f]{0,2})\r\n"
-_PLAIN: Final = rb"[ !#-\[\]-\x7f]*"
+_PLAIN: Final = rb"[ !#-\[\]-\x7f]"
 _OTHER: Final = (  # Escapes but those of code points, which may be halves of one; then UTF-8, as it is defined.
     rb'\\["\\/bfnrt]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|\xed[\x80-\x9f][\x80-\xbf]'
     rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
     rb"|[\xf1-\xf3][\x80-\xbf]{3}"
 )
-_TEXT: Final = rb'"(?!")%s(?:(?:%s)%s)*"' % (_PLAIN, _OTHER, _PLAIN)
-_COUNT: Final = rb"(0|[1-9][0-9]{0,7})"  # What is larger may be no count: it is read with care.
-_WORD: Final = rb'"%s"' % _PLAIN
-_NUMBER: Final = rb"(?:0|[1-9][0-9]{0,17})"
+_TEXT: Final = rb'"(?:%s+"|%s*(?:(?:%s)%s*)+")' % (_PLAIN, _PLAIN, _OTHER, _PLAIN)  # The usual first: it is cheaper.
+_COUNT: Final = rb"([1-9][0-9]{0,7})"  # What is larger may be no count: it is read with care.
+_WORD: Final = rb'"%s*"' % _PLAIN
+_NUMBER: Final = rb"[1-9][0-9]{0,17}"
 
 Match = Callable[[bytes], re.Match[bytes] | None]
 
@@ -127,7 +127,7 @@ def pattern_of(event: bytes, *, is_cut: bool) -> bytes | None:
     counts: tuple[bytes, ...] = ()
     end = texts = 0
     for found in _SCALAR.finditer(event):
-        name, value = found[1], found[3]
+        name, value = found[1], found[2]
         if name in _TEXTS and len(value) > len(b'""'):
             texts, known = texts + 1, _TEXT
         elif name in _COUNTS:
@@ -136,7 +136,7 @@ def pattern_of(event: bytes, *, is_cut: bool) -> bytes | None:
             continue  # To the letter.
         else:
             known = _WORD if value.startswith(b'"') else _NUMBER
-        parts += [re.escape(event[end : found.start(3)]), known]
+        parts += [re.escape(event[end : found.start(2)]), known]
         end = found.end()
     pattern = b"".join((*parts, re.escape(event[end:])))
     if texts != 1 or counts not in ((), _COUNTS) or not pattern.isascii():
