@@ -56,6 +56,14 @@ class Hosts:
         found = [each.data for each in await told(self.server, EVT, RouteWithdrawn)]
         return [each for each in found if isinstance(each, RouteWithdrawn)]
 
+    async def confirm(self, batches: list[UsageReported]) -> None:
+        """The ledger has them."""
+        for number, batch in enumerate(batches):
+            request_ids = tuple(each.request_id for each in batch.requests)
+            confirmed = UsageConfirmed(instance=batch.instance, request_ids=request_ids)
+            envelope = Envelope(EventId(f"confirm-{number}"), confirmed, subject=batch.instance, time_ms=1)
+            await publish(self.server, message_of(envelope))
+
     async def batches(self) -> list[UsageReported]:
         found = [each.data for each in await told(self.server, USAGE, UsageReported)]
         return [each for each in found if isinstance(each, UsageReported)]
@@ -91,12 +99,7 @@ async def test_what_one_host_served_is_reported_by_it_and_confirmed_to_it(hosts:
         batches = await hosts.batches()
         assert {each.instance.partition("-w")[0] for each in batches} == {"router-first", "router-other"}
 
-        for number, batch in enumerate(batches):
-            confirmed = UsageConfirmed(
-                instance=batch.instance, request_ids=tuple(each.request_id for each in batch.requests)
-            )
-            envelope = Envelope(EventId(f"confirm-{number}"), confirmed, subject=batch.instance, time_ms=1)
-            await publish(hosts.server, message_of(envelope))
+        await hosts.confirm(batches)
 
         await until(lambda: _is_confirmed(hosts))
 
@@ -138,6 +141,28 @@ async def test_an_endpoint_is_published_when_every_host_that_is_there_serves_it(
         hosts.other.process.send_signal(signal.SIGCONT)
         await until(hosts.is_published)
         assert await hosts.other.serves()
+
+
+@pytest.mark.chaos
+async def test_while_the_first_host_is_dead_the_other_serves_on_and_what_was_told_meanwhile_is_done_after(
+    hosts: Hosts,
+) -> None:
+    async with running(Engine()) as engine:
+        await hosts.begin(engine)
+        assert await hosts.first.end(signal.SIGKILL) != 0
+
+        answers = await asyncio.gather(*(ask(hosts.other.port, a_request(chat_body())) for _ in range(8)))
+        assert {answer.status for (answer,) in answers} == {200}
+        await until(lambda: _count(hosts, 8))
+        await hosts.confirm(await hosts.batches())
+        await publish(hosts.server, message_of(deletion_requested()))
+        assert await hosts.other.serves(), "nobody withdrew it"
+
+        await hosts.first.start()
+        await until(lambda: _is_confirmed(hosts))
+        await until(hosts.withdrawn)
+        assert not await hosts.other.serves()
+        assert len(await reported(hosts.server)) == 8
 
 
 async def _count(hosts: Hosts, count: int) -> bool:
