@@ -39,7 +39,7 @@ async def test_what_is_made_is_durable_and_refuses_rather_than_forgets(nats_serv
     assert {each.discard for each in configs.values()} == {"new"}
     assert {name for name, each in configs.items() if not each.deny_delete} == {"MR_CMD"}
     assert {name for name, each in configs.items() if not each.deny_purge} == {
-        "MR_CMD", "KV_keys", "KV_quotas", "KV_routes", "KV_slices",
+        "MR_CMD", "KV_confirmed", "KV_counts", "KV_hosts", "KV_keys", "KV_quotas", "KV_routes", "KV_slices",
     }  # fmt: skip
     assert all(each.duplicate_window for each in configs.values())
 
