@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import threading
 from collections.abc import Callable
 from typing import Final
-
-from pydantic import ValidationError
 
 from libs.common.bus.port import Message, bucket_put
 from libs.common.bus.streams import CONFIRMED
 from libs.common.events.tables import ConfirmedEntry
 from libs.common.events.usage import UsageConfirmed
-from libs.common.telemetry.logging import fields
+from services.router.shell.told.entries import entry_of
 from services.router.shell.told.usage import PublishLater
-
-log = logging.getLogger(__name__)
 
 RING: Final = 64  # Keys of a host: so many words may be under way to it before one is overwritten unread.
 IDS_MAX: Final = 2000  # In one of them; some 60 KB.
@@ -91,10 +86,8 @@ class Confirmed:
         """A word to a host."""
         if value is None or not key.startswith(self._prefix):
             return
-        try:
-            entry = ConfirmedEntry.model_validate_json(value)
-        except ValidationError:
-            log.warning("a confirmation is unreadable", extra=fields(reason=key))
+        entry = entry_of(ConfirmedEntry, key, value, otherwise="a confirmation is unreadable")
+        if entry is None:
             return
         told = UsageConfirmed(instance=entry.instance, request_ids=entry.request_ids)
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._confirm, told))  # It may wait for a disk.

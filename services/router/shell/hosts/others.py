@@ -7,18 +7,13 @@ off, and serves from its copy what it may; its requests end with the engines the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
-from pydantic import ValidationError
-
 from libs.common.events.tables import HostEntry, HostRoute, RouteEntry
-from libs.common.telemetry.logging import fields
 from services.router.shell.ports import DataPlane
+from services.router.shell.told.entries import entry_of
 from services.router.shell.workers.team import mark_of
-
-log = logging.getLogger(__name__)
 
 SILENT_S: Final = 15.0  # Seven of its words: longer than a broker takes to come back.
 CUTTING_S: Final = 5.0  # How long a cut is told of; the control half asks for it again until nothing runs.
@@ -41,10 +36,8 @@ class Hosts:
         if value is None:
             self._said.pop(key, None)
             return
-        try:
-            entry = HostEntry.model_validate_json(value)
-        except ValidationError:
-            log.warning("a host's word is unreadable; kept the one before", extra=fields(reason=key))
+        entry = entry_of(HostEntry, key, value, otherwise="a host's word is unreadable; kept the one before")
+        if entry is None:
             return
         self._said[key] = (entry, self._now_s())
         for endpoint_id in entry.cutting:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
-
-from pydantic import ValidationError
 
 from libs.common.bus.port import Message
 from libs.common.bus.streams import message_of
@@ -19,12 +16,10 @@ from libs.common.events.envelope import Envelope
 from libs.common.events.route import BudgetDrawn, Draw
 from libs.common.events.tables import KeyEntry, RouteEntry, SliceEntry
 from libs.common.ids import event_id
-from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.router.core.budgets import Held, Short, Slices
 from services.router.shell.limits.quotas import QuotaTable
-
-log = logging.getLogger(__name__)
+from services.router.shell.told.entries import entry_of
 
 PublishLater = Callable[[Sequence[Message]], Awaitable[int]]
 WAIT_S: Final = 1.0  # Between two tellings of what was spent; a need is told at once, and again after this.
@@ -69,12 +64,8 @@ class Budgets:
         """A key of the bucket was set or deleted; only what is for this boot is ours."""
         if value is None or not key.startswith(f"{self._instance}."):
             return
-        try:
-            entry = SliceEntry.model_validate_json(value)
-        except ValidationError:
-            log.warning("slice is unreadable; kept the one before", extra=fields(reason=key))
-            return
-        if entry.boot_id == self._boot_id:
+        entry = entry_of(SliceEntry, key, value, otherwise="slice is unreadable; kept the one before")
+        if entry is not None and entry.boot_id == self._boot_id:
             self._slices.granted(entry.budget, entry.period, total=entry.granted, left=entry.left)
 
     async def run(self, publish: PublishLater) -> None:

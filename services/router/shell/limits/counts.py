@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
-
-from pydantic import ValidationError
 
 from libs.common.bus.port import Message, bucket_put
 from libs.common.bus.streams import COUNTS
 from libs.common.errors import Unavailable
 from libs.common.events.tables import CountsEntry
-from libs.common.telemetry.logging import fields
 from libs.common.units import SECOND_MS
 from services.router.core.elsewhere import Elsewhere, Word
 from services.router.core.limits import MinuteLimits
@@ -27,11 +23,10 @@ from services.router.core.rows import WINDOW_S
 from services.router.shell.limits.shared_limits import SharedRows
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.settings import RouterSettings
+from services.router.shell.told.entries import entry_of
 from services.router.shell.told.side_bus import SideBus
 from services.router.shell.told.usage import PublishLater
 from services.router.shell.workers.team import Team
-
-log = logging.getLogger(__name__)
 
 TELL_S: Final = 0.1
 RECENT_S: Final = 3  # What each word tells of: as long as a host may be unheard before all is said again.
@@ -55,10 +50,8 @@ class Counts:
         """A key of the bucket was set or deleted; what is there of ourselves we know."""
         if value is None or key == self._instance:
             return
-        try:
-            said = CountsEntry.model_validate_json(value)
-        except ValidationError:
-            log.warning("counts of a host are unreadable; kept those before", extra=fields(reason=key))
+        said = entry_of(CountsEntry, key, value, otherwise="counts of a host are unreadable; kept those before")
+        if said is None:
             return
         with contextlib.suppress(Unavailable):  # Its next word says it again.
             self._elsewhere.hear(said, slot=int(self._now_s()))
