@@ -24,30 +24,34 @@ class Familiar(msgspec.Struct, Generic[Meaning], frozen=True, gc=False):
     before: bytes
     after: bytes
     head: Meaning
-    before_bytes: int
-    after_bytes: int
+    around_bytes: int  # Of both.
 
     def body_of(self, data: bytes) -> tuple[int, int] | None:
         """Where in ``data`` the body begins and how long it is; None if the head is not this one, or not whole."""
         if not data.startswith(self.before):
             return None
-        begin = self.before_bytes
+        begin = len(self.before)
         end = data.find(b"\r", begin, begin + DIGITS_MAX + 1)
         digits = data[begin:end]
         if end < 0 or not digits.isdigit() or not data.startswith(self.after, end):
             return None
         length = int(digits)
-        return (end + self.after_bytes, length) if length <= BODY_BYTES_MAX else None
+        return (end + len(self.after), length) if length <= BODY_BYTES_MAX else None
 
     def whole(self, data: bytes) -> bytes | None:
-        """The body, if ``data`` is this head and all of its body, and no more than that."""
-        begin = self.before_bytes
-        end = data.find(b"\r", begin, begin + DIGITS_MAX + 1)
-        digits = data[begin:end]
-        if not data.startswith(self.before) or not digits.isdigit() or not data.startswith(self.after, end):
+        """The body, if ``data`` is this head and all of its body, and no more than that.
+
+        Then its head follows from how much it is, and the two are compared at once. A body that lacks a few bytes to a
+        power of ten has a digit less than we take it to have; it is left to the parser.
+        """
+        data_bytes = len(data)
+        rest = data_bytes - self.around_bytes  # The body, and the digits that say how long it is.
+        body_bytes = rest - len(str(rest))
+        head = b"%b%d%b" % (self.before, body_bytes, self.after)
+        begin = len(head)
+        if not data.startswith(head) or begin + body_bytes != data_bytes or body_bytes > BODY_BYTES_MAX:
             return None
-        body = data[end + self.after_bytes :]
-        return body if len(body) == int(digits) <= BODY_BYTES_MAX else None
+        return data[begin:]
 
 
 def familiar(data: bytes, head: Head) -> Familiar[Head] | None:
@@ -70,4 +74,4 @@ def learned(data: bytes, head: Meaning, *, body_bytes: int) -> Familiar[Meaning]
     if not data.startswith(digits + b"\r\n", begin):
         return None
     before, after = data[:begin], data[begin + len(digits) : end + len(END)]
-    return Familiar(before, after, head, len(before), len(after))
+    return Familiar(before, after, head, len(before) + len(after))
