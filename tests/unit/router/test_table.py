@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from libs.common.bus.streams import KEYS, QUOTAS, ROUTES
 from libs.common.clock import ManualClock
+from services.router.core.balancing import Rules
+from services.router.core.ejection import FAILURES_MAX
 from services.router.core.load import LoadMeter
 from services.router.shell.engines.table import RouteTable
+from services.router.shell.engines.target import Target
 from services.router.shell.told.copies import STALE_MS, Copies
 from services.router.shell.told.load import LoadReporter
 from tests.unit.router.scene import ENDPOINT, NAME, PROJECT, TENANT, a_route
@@ -74,6 +77,26 @@ def test_a_retry_avoids_the_replica_that_failed_unless_it_is_the_only_one() -> N
         failed = next(each for each in target.seats if each.url == A)
         found = [target.choose(avoid=failed) for _ in range(4)]
         assert {each.url for each in found if each} == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(0, 2)), min_size=3, max_size=3))
+def test_the_short_way_chooses_who_remembers_the_prompt_exactly_where_the_careful_one_does(
+    replicas: list[tuple[int, int, int]],
+) -> None:
+    target = Target(a_route((A, B, C)))
+    for seat, (outstanding, load, faults) in zip(target.seats, replicas, strict=True):
+        seat.outstanding, seat.load = outstanding, load
+        for _ in range(faults * FAILURES_MAX // 2):
+            seat.health.failed(0.0)
+    knows, prompt = target.seats[1], (7,)
+    target.memory.learn(prompt, knows.name)
+
+    careful = target._choose_with_care(1.0, None, 3, prompt, "", Rules())
+    target.memory.learn(prompt, knows.name)
+    found = target.choose(now_s=1.0, outstanding_max=3, prompt=prompt)
+
+    assert (found is knows) == (careful is knows)
+    assert (found is None) == (careful is None)
 
 
 def test_what_a_replica_has_to_do_is_remembered_when_others_come_and_go() -> None:

@@ -114,8 +114,8 @@ class Target:
     """One endpoint. Changed in place when its route changes, so that who waits or runs sees the replicas of now."""
 
     __slots__ = (
-        "_by_name", "cache_salt", "draws", "entry", "forms", "hopes_until_s", "memory", "place", "queue", "running",
-        "seats", "seed", "service", "surfaces",
+        "_by_name", "_weigh_alike", "cache_salt", "draws", "entry", "forms", "hopes_until_s", "memory", "place",
+        "queue", "running", "seats", "seed", "service", "surfaces",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +132,7 @@ class Target:
         self.forms = Forms()
         self.seats: tuple[Seat, ...] = ()
         self._by_name: dict[str, Seat] = {}
+        self._weigh_alike = True  # Whether none of the seats is to have a larger share than another.
         self.hopes_until_s = 0.0  # How long another replica is waited for after the last one went.
         self.entry = entry
         self.place = b""  # Of the endpoint, as a receipt says it.
@@ -154,6 +155,7 @@ class Target:
             self.forms = Forms()  # Its engines may be others, who write in another way.
         self.entry, self.seats, self.surfaces = entry, tuple(seats), surfaces_of(entry.surfaces)
         self._by_name = {each.name: each for each in reversed(self.seats)}
+        self._weigh_alike = len({each.weight for each in seats}) < 2
         self.place = f', region="{entry.region}", class="{entry.tier}"'.encode()
 
     def has_adapter(self, adapter: str) -> bool:
@@ -182,23 +184,19 @@ class Target:
         rules: Rules = balancing.DEFAULT,
     ) -> Seat | None:
         """The replica for the next request, None if all have as much as they may; ``avoid`` if there is no other."""
-        seats, most = self.seats, math.inf if outstanding_max is None else outstanding_max
-        if adapter or avoid is not None or len(seats) < 2:
-            return self._choose_with_care(now_s, avoid, outstanding_max, prompt, adapter, rules)
-        first = seats[0]
-        least, weight = first.load, first.weight
-        for each in seats:  # As long as nothing is to be said of any of them.
-            if each.outstanding >= most or each.weight != weight or not each.health.is_well:
-                return self._choose_with_care(now_s, avoid, outstanding_max, prompt, adapter, rules)
-            if each.load < least:
-                least = each.load
-        self.draws += 1
-        chosen = self._by_name.get(self.memory.recall(prompt)) if prompt else None
-        if chosen not in seats or chosen.load > least + rules.affinity_slack:  # The route may change in any thread.
-            chosen = balancing.choose(seats, draw=balancing.drawn(self.seed, self.draws), rules=rules)
-        if prompt:
-            self.memory.learn(prompt, chosen.name)
-        return chosen
+        seats = self.seats
+        if prompt and not adapter and avoid is None and self._weigh_alike:
+            known = self._by_name.get(self.memory.recall(prompt))
+            if (
+                known is not None
+                and known in seats  # The route may change in any thread.
+                and known.health.is_well
+                and (outstanding_max is None or known.outstanding < outstanding_max)
+                and known.load <= min([each.load for each in seats]) + rules.affinity_slack
+            ):
+                self.memory.learn(prompt, known.name)
+                return known  # So it is with care: what others may take lets it have more to do, not less.
+        return self._choose_with_care(now_s, avoid, outstanding_max, prompt, adapter, rules)
 
     def _choose_with_care(
         self,
@@ -237,14 +235,19 @@ class Target:
 
     def _fit(self, *, now_s: float, avoid: Seat | None, outstanding_max: int | None, adapter: str) -> Sequence[Seat]:
         """Those that may take the request."""
+        seats, most = self.seats, math.inf if outstanding_max is None else outstanding_max
+        if not adapter and avoid is None:
+            free = [each for each in seats if each.outstanding < most and each.health.is_well]
+            if len(free) == len(seats):  # As nearly always: there is nothing to be said of any of them.
+                return seats
+        return [each for each in self._not_failing(now_s, avoid, adapter) if each.outstanding < most]
+
+    def _not_failing(self, now_s: float, avoid: Seat | None, adapter: str) -> Sequence[Seat]:
         seats: Sequence[Seat] = self.seats
         if adapter:
             seats = [each for each in seats if adapter in each.adapters]
-        if len(seats) > 1:
-            if avoid is not None:
-                seats = [each for each in seats if each is not avoid] or seats
-            if not all([each.health.is_well for each in seats]):
-                seats = usable(seats, now_s)
-        if outstanding_max is not None:
-            seats = [each for each in seats if each.outstanding < outstanding_max]
-        return seats
+        if len(seats) < 2:
+            return seats
+        if avoid is not None:
+            seats = [each for each in seats if each is not avoid] or seats
+        return seats if all([each.health.is_well for each in seats]) else usable(seats, now_s)
