@@ -23,6 +23,7 @@ from libs.common.units import SECOND_MS
 from services.router.core.rows import NEWEST, OLDEST, REQUESTS, RING, RUNNING, SLOTS, TOKENS, WINDOW_S, OwnRows, Rows
 
 FREES_S: Final = 1  # When to ask again for one of the places at once: nobody knows, and a second is a request's length.
+FREED_S: Final = WINDOW_S + 1  # From the second in which something was admitted to the first that has its room again.
 PLENTY: Final = 1 << 62  # Left where nothing is limited.
 
 
@@ -37,7 +38,7 @@ class Limit:
 
 
 class Room(msgspec.Struct, frozen=True, gc=False):
-    """What is left of one limit after a request, or before the one that it refused."""
+    """What is left of one limit before the request that it refused."""
 
     limit: int
     remaining: int
@@ -45,16 +46,16 @@ class Room(msgspec.Struct, frozen=True, gc=False):
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """A request was admitted under these limits, and the tightest of them. It holds a place of those that count them.
+    """A request was admitted under these limits. It holds a place of those that count them.
 
-    `tokens` may be fewer than it asked for: then that is all that it may use.
+    `tokens` may be fewer than it asked for: then that is all that it may use. `headers` is what its answer says of the
+    tightest limits.
     """
 
     limits: Sequence[Limit]
     slot: int
     tokens: int
-    requests_left: Room | None = None
-    tokens_left: Room | None = None
+    headers: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class MinuteLimits:
         self.rows = OwnRows() if rows is None else rows
         self.elsewhere = RUNNING + workers  # The cell of what runs on other hosts.
         self._cells = self.rows.cells
+        self._find = self.rows.find
         self._own = RUNNING + own
         self._cells_end = self.elsewhere + 1
         self._slot = 0
@@ -91,7 +93,7 @@ class MinuteLimits:
         slot = now_ms // SECOND_MS
         self._slot = slot = slot if slot > self._slot else self._slot  # Time never goes back.
         least = tokens if least is None or least > tokens else least
-        cells, find = self._cells, self.rows.find
+        cells, find = self._cells, self._find
         rows: list[int] = []
         requests_left = tokens_left = PLENTY  # What the limit with the least has left,
         of_requests = of_tokens = requests_at = tokens_at = 0  # and that limit, and where it is counted.
@@ -108,36 +110,41 @@ class MinuteLimits:
                 tokens_left, of_tokens, tokens_at = left, most, at + TOKENS
         if requests_left < 1 or tokens_left < least:
             return self._refused(limits, rows, least)
-        if tokens_left < tokens:
-            tokens = tokens_left
-        self._take(limits, rows, tokens)
-        requests_room = self._room(requests_left, 1, of_requests, requests_at)
-        return Grant(limits, slot, tokens, requests_room, self._room(tokens_left, tokens, of_tokens, tokens_at))
-
-    def _take(self, limits: Sequence[Limit], rows: Sequence[int], tokens: int) -> None:
-        """First the sum, then the slot: who dies in between has left too little room, never too much."""
-        cells, slot = self._cells, self._slot % RING
+        tokens = tokens if tokens < tokens_left else tokens_left
+        # First the sums, then the slots: who dies in between has left too little room, never too much.
+        requests_slot, tokens_slot = REQUESTS + SLOTS + slot % RING, TOKENS + SLOTS + slot % RING
         for limit, at in zip(limits, rows):  # noqa: B905 - one for one; to have it checked costs more than the loop.
-            requests, counted = at + REQUESTS, at + TOKENS
-            cells[requests] += 1
-            cells[requests + SLOTS + slot] += 1
-            cells[counted] += tokens
-            cells[counted + SLOTS + slot] += tokens
+            cells[at + REQUESTS] += 1
+            cells[at + TOKENS] += tokens
+            cells[at + requests_slot] += 1
+            cells[at + tokens_slot] += tokens
             if limit.at_once is not None:
                 cells[at + self._own] += 1
+        freed_s = FREED_S - slot
+        said_of_requests = (
+            _REQUESTS_LEFT % (of_requests, requests_left - 1, cells[requests_at + OLDEST] + freed_s)
+            if requests_at
+            else b""
+        )
+        said_of_tokens = (
+            _TOKENS_LEFT % (of_tokens, tokens_left - tokens, cells[tokens_at + OLDEST] + freed_s) if tokens_at else b""
+        )
+        return Grant(limits, slot, tokens, said_of_requests + said_of_tokens)
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
-        slot, unused, cells, find = now_ms // SECOND_MS, grant.tokens - tokens, self._cells, self.rows.find
-        slot = slot if slot > self._slot else self._slot
+        slot, unused, cells, find = now_ms // SECOND_MS, grant.tokens - tokens, self._cells, self._find
+        if slot < self._slot:
+            slot = self._slot
         then = grant.slot if unused > 0 else slot
+        place, seen_until = TOKENS + SLOTS + then % RING, then + WINDOW_S
         for limit in grant.limits:
             at = find(limit.bucket)
             if at is None or cells[at] < slot:
                 at = self.renewed(limit.bucket, slot)
-            if then >= cells[at] - WINDOW_S:  # Else it is forgotten.
+            if cells[at] <= seen_until:  # Else it is forgotten.
                 cells[at + TOKENS] -= unused
-                cells[at + TOKENS + SLOTS + then % RING] -= unused
+                cells[at + place] -= unused
             if limit.at_once is not None and cells[at + self._own]:
                 cells[at + self._own] -= 1
 
@@ -172,27 +179,19 @@ class MinuteLimits:
                 for gone in range(max(newest - WINDOW_S, slot - WINDOW_S - RING), slot - WINDOW_S):
                     cells[kind + SLOTS + gone % RING] = 0
                 cells[kind] = sum(cells[kind + SLOTS : kind + SLOTS + RING])
-                cells[kind + OLDEST] = max(cells[kind + OLDEST], slot - WINDOW_S)
+                cells[kind + OLDEST] = self._oldest(kind, slot)
             cells[at + NEWEST] = slot
         return at
 
     def _running(self, at: int) -> int:
         return sum(self._cells[at + RUNNING : at + self._cells_end])
 
-    def _room(self, left: int, amount: int, limit: int, kind: int) -> Room | None:
-        """What is left of a limit when ``amount`` is taken, and when the first of what is held is forgotten."""
-        if left == PLENTY:
-            return None
-        if left >= limit:
-            return Room(limit, left - amount, WINDOW_S)
-        return Room(limit, left - amount, self._oldest(kind) + WINDOW_S + 1 - self._slot)
-
-    def _oldest(self, kind: int) -> int:
-        """The first slot that holds any, or the newest."""
-        cells, oldest = self._cells, self._cells[kind + OLDEST]
-        while oldest < self._slot and not cells[kind + SLOTS + oldest % RING]:
+    def _oldest(self, kind: int, slot: int) -> int:
+        """The first slot that holds any, or the newest, which is to hold some."""
+        cells = self._cells
+        oldest = max(cells[kind + OLDEST], slot - WINDOW_S) if cells[kind] else slot
+        while oldest < slot and not cells[kind + SLOTS + oldest % RING]:
             oldest += 1
-        cells[kind + OLDEST] = oldest
         return oldest
 
     def _refused(self, limits: Sequence[Limit], rows: Sequence[int], least: int) -> Refused:
@@ -220,10 +219,10 @@ class MinuteLimits:
         """In how many seconds at least ``amount``, or the first of what there is, is forgotten."""
         amount = max(1, amount)
         if self._cells[kind] >= amount:
-            for slot in range(self._oldest(kind), self._slot + 1):
+            for slot in range(self._cells[kind + OLDEST], self._slot + 1):
                 amount -= self._cells[kind + SLOTS + slot % RING]
                 if amount <= 0:
-                    return slot + WINDOW_S + 1 - self._slot
+                    return slot + FREED_S - self._slot
         return WINDOW_S
 
 
@@ -231,8 +230,8 @@ def _after_s(room: Room, amount: int) -> int | None:
     return None if amount > room.limit else max(1, room.reset_s)
 
 
-def rate_headers(said: Grant | Refused) -> bytes:
-    """What an answer says of the limits, in OpenAI's words: nothing of what has none."""
+def rate_headers(said: Refused) -> bytes:
+    """What a refusal says of the limits, in OpenAI's words: nothing of what has none."""
     lines = b""
     if (room := said.requests_left) is not None:
         lines = _REQUESTS_LEFT % (room.limit, room.remaining, room.reset_s)

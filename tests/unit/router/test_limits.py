@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import QuotaEntry
 from libs.common.keys import Keyring
-from services.router.core.limits import Grant, Limit, MinuteLimits, Refused, rate_headers
+from services.router.core.limits import Grant, Limit, MinuteLimits, Refused
 from services.router.shell.limits.quotas import QuotaTable
 from tests.unit.router.scene import a_route
 
@@ -124,15 +124,29 @@ def test_a_limit_of_nothing_lets_nothing_in_and_no_limit_everything() -> None:
     assert isinstance(limiter.reserve([Limit("t", requests=0)], tokens=1, now_ms=0), Refused)
     said = limiter.reserve([Limit("e")], tokens=10**9, now_ms=0)
     assert isinstance(said, Grant)
-    assert (said.tokens, rate_headers(said)) == (10**9, b"")
+    assert (said.tokens, said.headers) == (10**9, b"")
 
 
 def test_an_answer_says_what_is_left_of_the_tightest_limit() -> None:
     said = MinuteLimits().reserve([Limit("e", 5, 1000), Limit("t", 9, 100)], tokens=30, now_ms=0)
 
-    headers = rate_headers(said).decode()
+    assert isinstance(said, Grant)
+    headers = said.headers.decode()
     assert "x-ratelimit-limit-requests: 5\r\nx-ratelimit-remaining-requests: 4\r\n" in headers
     assert "x-ratelimit-limit-tokens: 100\r\nx-ratelimit-remaining-tokens: 70\r\n" in headers
+
+
+def test_an_answer_says_when_the_first_of_what_is_held_has_left_the_window() -> None:
+    limiter, limits = MinuteLimits(), [Limit("e", 5)]
+
+    def reset_s(now_ms: int) -> bytes:
+        said = limiter.reserve(limits, tokens=1, now_ms=now_ms)
+        assert isinstance(said, Grant)
+        return said.headers.rpartition(b": ")[2]
+
+    assert [reset_s(now_ms) for now_ms in (5_000, 25_999, 60_000)] == [b"61s\r\n", b"41s\r\n", b"6s\r\n"]
+    assert reset_s(66_000) == b"20s\r\n", "the one of second 5 has left, that of second 25 is the first"
+    assert reset_s(400_000) == b"61s\r\n"
 
 
 def test_the_limits_of_endpoint_project_and_tenant_apply_together() -> None:

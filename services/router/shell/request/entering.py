@@ -76,7 +76,7 @@ def _within_limits(gateway: Gateway, entered: Entered, ask: openai.Ask, now_s: f
         if said.what == "concurrency":
             raise refusals.too_many_at_once(said.retry_after_s)
         raise refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
-    entered.grant, entered.headers = said, rate_headers(said)
+    entered.grant, entered.headers = said, said.headers
     if said.tokens < ask.reservation:
         entered.tokens_max = openai.clamped(ask, said.tokens)
         entered.headers += SHORTER % entered.tokens_max
@@ -96,5 +96,5 @@ def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, ask: o
         entered.tokens_max = most or None  # What was reserved is all that it may generate.
         if said.tokens < whole:
             entered.tokens_max = (said.tokens - prompt) // ask.choices
-            rates = b"" if entered.grant is None else rate_headers(entered.grant)
+            rates = b"" if entered.grant is None else entered.grant.headers
             entered.headers = rates + SHORTER % entered.tokens_max
