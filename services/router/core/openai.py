@@ -42,7 +42,7 @@ TEMPLATE_TOKENS: Final = 256  # What a chat template may add of its own: a defau
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
-    """A request for a model: what we read of it, and its fields as they came. `model` is `<endpoint>[/<adapter>]`.
+    """A request for a model: what we read of it, and the rest of its fields. `model` is `<endpoint>[/<adapter>]`.
 
     `prompt_estimate` is how many tokens the prompt may have, before the engine counts them; each of `choices` answers,
     to all of its `prompts` together, has at most `most` (0: it is no tokens). So it may use `reservation` in all; with
@@ -77,22 +77,24 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     """
     if len(body) > LARGE_BYTES:
         shape.check_strings(body)
-    said = plain.read(body) if api is CHAT else None
-    if said is not None:
-        return _ask(api, said, plain.fields_of(said), host)
+    if api is CHAT:
+        found = plain.read(body)
+        if found is not None:
+            said, rest, prompt_bytes = found
+            return _ask(api, said, rest, prompt_bytes, host)
     raw, fields = _read_with_care(api, body, host)
-    if DROPPED.isdisjoint(raw):
-        return _ask(api, fields, raw, host)
+    prompt_bytes = sum([memoryview(raw[name]).nbytes for name in PROMPTS if name in raw])
     session, tier = _text(raw, "prompt_cache_key"), _text(raw, "service_tier")
     for name in DROPPED:
         raw.pop(name, None)
-    return _ask(api, fields, raw, host, session, is_batch=tier in BATCH_TIERS)
+    return _ask(api, fields, raw, prompt_bytes, host, session, is_batch=tier in BATCH_TIERS)
 
 
 def _ask(
     api: Api,
     fields: Fields | plain.Plain,
-    raw: dict[str, msgspec.Raw],
+    rest: dict[str, msgspec.Raw],
+    prompt_bytes: int,
     host: str,
     session: str = "",
     *,
@@ -109,7 +111,7 @@ def _ask(
         endpoint, _, adapter = model.partition("/")
     if host and endpoint != host:
         raise model_not_found(model)
-    prompt = _prompt_tokens(raw)
+    prompt = 1 + prompt_bytes // BYTES_PER_TOKEN
     prompts = 1 if api is CHAT else fields.prompts
     choices, most = (fields.n or 1) * prompts, 0 if api in COUNTS_NO_ANSWER else fields.most or COMPLETION_TOKENS
     few = max(CLAMPED_TOKENS_MIN, fields.min_tokens) if fields.min_tokens else CLAMPED_TOKENS_MIN
@@ -119,7 +121,7 @@ def _ask(
         fields.stream is True or api is SPEECH,  # Sound is passed on as it is made.
         options is not None and bool(options.include_usage),
         options is not None and bool(options.continuous_usage_stats),
-        raw,
+        rest,
         endpoint,
         adapter,
         session,
@@ -192,14 +194,6 @@ def prompt_bytes(ask: Ask) -> bytes | memoryview:
 def clamped(ask: Ask, granted: int) -> int:
     """How many tokens each answer may have if so many were granted, fewer than it may use."""
     return (granted - ask.prompt_estimate) // ask.choices
-
-
-def _prompt_tokens(raw: Mapping[str, msgspec.Raw]) -> int:
-    tokens = 1
-    for name in PROMPTS:
-        if name in raw:
-            tokens += len(memoryview(raw[name])) // BYTES_PER_TOKEN
-    return tokens
 
 
 def _text(raw: Mapping[str, msgspec.Raw], name: str) -> str:

@@ -88,37 +88,46 @@ _NAMES: Final = (
 )  # fmt: skip
 _PASSED: Final = attrgetter(*_NAMES)
 _NOTHING: Final = (UNSET,) * len(_NAMES)
+_OTHERS: Final = attrgetter("name", "tool_calls", "tool_call_id")
 _NO_OTHERS: Final = (UNSET,) * 3
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def read(body: bytes) -> Plain | None:
-    """What the body says, if it is plain and names its model."""
+def read(body: bytes) -> tuple[Plain, dict[str, msgspec.Raw], int] | None:
+    """What the body says, if it is plain and names its model; what an engine may read of it; how long its prompt is."""
     try:
         said = _READ.decode(body)
         if not body.isascii():
             str(body, "utf-8")  # Of texts that are passed on unread nobody else would say that they are none.
         for each in said.messages:
-            content, others = each.content, (each.name, each.tool_calls, each.tool_call_id)
+            content, others = each.content, _OTHERS(each)
             if content is not UNSET and memoryview(content)[0] != QUOTE and content != NULL:
                 _PARTS.decode(content)
             if others != _NO_OTHERS and _is_deep(others):
                 return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if said.tools and _is_deep([each.function for each in said.tools]):
+    passed = _PASSED(said)
+    if not said.model or (passed != _NOTHING and _is_deep(passed)):
         return None
-    passed = _PASSED(said)
-    return None if not said.model or (passed != _NOTHING and _is_deep(passed)) else said
+    messages, tools = _encode(said.messages), said.tools
+    fields = _fields(said, messages, passed)
+    if tools is UNSET:
+        return said, fields, len(messages)
+    if _is_deep([each.function for each in tools]):
+        return None
+    written = _encode(tools)
+    fields["tools"] = msgspec.Raw(written)
+    return said, fields, len(messages) + len(written)
 
 
-def fields_of(said: Plain) -> dict[str, msgspec.Raw]:
-    """What an engine may read of it, by name, as JSON."""
-    found = {"messages": msgspec.Raw(_encode(said.messages))}
-    passed = _PASSED(said)
-    for name, value in zip(_NAMES, passed, strict=True) if passed != _NOTHING else ():
-        if value is not UNSET:
-            found[name] = value
+def _fields(said: Plain, messages: bytes, passed: tuple[Passed, ...]) -> dict[str, msgspec.Raw]:
+    """By name, as JSON."""
+    found = {"messages": msgspec.Raw(messages)}
+    if passed != _NOTHING:
+        for name, value in zip(_NAMES, passed, strict=True):
+            if value is not UNSET:
+                found[name] = value
     # By name costs less than a loop. Of both bounds the one that we count on; an engine might go by the other.
     if (count := said.max_completion_tokens) is not None:
         found["max_completion_tokens"] = msgspec.Raw(b"%d" % count)
@@ -128,8 +137,6 @@ def fields_of(said: Plain) -> dict[str, msgspec.Raw]:
         found["n"] = msgspec.Raw(b"%d" % count)
     if (count := said.min_tokens) is not None:
         found["min_tokens"] = msgspec.Raw(b"%d" % count)
-    if said.tools is not UNSET:
-        found["tools"] = msgspec.Raw(_encode(said.tools))
     return found
 
 

@@ -43,17 +43,23 @@ def test_what_is_plain_means_the_same_to_both_readers(said: dict[str, object]) -
     if found is None:
         return
 
+    plainly, rest, _ = found
     raw, fields = openai._read_with_care(Api.CHAT, body, "")
 
-    assert {name: json.loads(bytes(value)) for name, value in plain.fields_of(found).items()} == {
+    assert {name: json.loads(bytes(value)) for name, value in rest.items()} == {
         name: json.loads(bytes(value))
         for name, value in raw.items()
         if name not in ("model", "stream", "stream_options")
         and not (name in ("max_tokens", "max_completion_tokens", "n", "min_tokens") and bytes(value) == b"null")
         and not (name == "tools" and bytes(value) == b"null")
     }
-    assert (found.model, found.stream, found.n, found.most) == (fields.model, fields.stream, fields.n, fields.most)
-    assert found.stream_options == fields.stream_options
+    assert (plainly.model, plainly.stream, plainly.n, plainly.most) == (
+        fields.model,
+        fields.stream,
+        fields.n,
+        fields.most,
+    )
+    assert plainly.stream_options == fields.stream_options
 
 
 @pytest.mark.parametrize(
