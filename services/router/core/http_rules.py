@@ -17,6 +17,7 @@ import msgspec
 
 from libs.common.units import KIB, MIB
 from services.router.core.refusals import HttpRefusal, too_large
+from services.router.core.surface import PATHS, Api
 
 HEAD_BYTES_MAX: Final = 16 * KIB  # Keys and cookies fit many times over; more is an attack or a mistake.
 HEADERS_MAX: Final = 64
@@ -49,6 +50,7 @@ class Head(msgspec.Struct, frozen=True):
     request_id: str = ""
     traceparent: str = ""
     content_type: bytes = b""
+    api: Api | None = None  # The call that its path is; None: nothing that an engine answers.
 
 
 def check_head(
@@ -62,9 +64,10 @@ def check_head(
         raise HttpRefusal(505, "Only HTTP/1.1 is spoken here.")
     _check_size(target, headers)
     fields = _fields(headers)
+    path = _path(target, fields)
     return Head(
         method=method.decode("ascii", "replace"),
-        path=_path(target, fields),
+        path=path,
         bearer=_bearer(fields),
         body_bytes=_body_bytes(fields),
         keep_alive=keep_alive,
@@ -74,6 +77,7 @@ def check_head(
         request_id=_request_id(fields),
         traceparent=fields.get(b"traceparent", b"").decode("ascii", "replace"),
         content_type=fields.get(b"content-type", b""),
+        api=PATHS.get(path),
     )
 
 

@@ -14,7 +14,7 @@ from libs.common.telemetry.logging import fields
 from services.router.core import audio, http_rules, openai, proxy_protocol, refusals
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
-from services.router.core.surface import FORMS, PATHS
+from services.router.core.surface import FORMS
 from services.router.shell import metrics
 from services.router.shell.edge.intake import Incoming, Intake, Reading
 from services.router.shell.edge.outgoing import Outgoing
@@ -96,7 +96,7 @@ class ClientConnection(Outgoing):
             return
         self._is_shed, now_ms = False, gateway.clock.now_ms()
         sure = self._sure
-        if key is None or key is not sure.key or sure.keys is not gateway.keyring.edition or now_ms >= sure.until_ms:
+        if key is not sure.key or sure.keys is not gateway.keyring.edition or now_ms >= sure.until_ms:
             try:
                 key = self._intake.known_key = sure.look_again(head, self._intake.peer, key, now_ms)
             except HttpRefusal as refusal:
@@ -245,39 +245,39 @@ class ClientConnection(Outgoing):
         self._handle(head, incoming.body(), incoming.key, self._gateway.account(head))
 
     def _handle(self, head: Head, body: bytes, key: KeyEntry | None, account: Account) -> None:
-        self._wants_head_only = head.method == "HEAD"
+        self._wants_head_only, gateway, api = head.method == "HEAD", self._gateway, head.api
         try:
-            self._route(head, body, key, account)
+            if api is None or head.method == "OPTIONS":
+                self._look_up(head, key, account)
+                return
+            if gateway.is_stopping:
+                raise refusals.stopping()
+            if self._is_shed:
+                raise self._shedding.refusal()
+            assert key is not None
+            host = gateway.named(head.host, key) if gateway.domain or gateway.table.by_host else ""
+            if api in FORMS:
+                ask = audio.read_sound(api, body, content_type=head.content_type, host=host)
+            else:
+                ask = openai.read(api, body, host=host)
+            kind = Streamed if ask.stream else Whole
+            exchange = kind(gateway, self, ask=ask, key=key, account=account, keep_alive=head.keep_alive)
+            self._exchange = exchange
+            exchange.start()
         except HttpRefusal as refusal:
             self._turn_away(refusal, account, keep_alive=head.keep_alive)
             self.over(keep_alive=head.keep_alive)
 
-    def _route(self, head: Head, body: bytes, key: KeyEntry | None, account: Account) -> None:
-        api = PATHS.get(head.path)
-        if head.method == "OPTIONS" or api is None:
-            if head.method == "OPTIONS":
-                methods = self._edge.methods(head.path)
-                self.write(http_rules.allowed(methods, request_id=account.shown_id, keep_alive=head.keep_alive))
-            else:
-                found = self._edge.lookup(head, key)
-                self._answer(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
-            account.looked_up()
-            self.over(keep_alive=head.keep_alive)
-            return
-        if self._gateway.is_stopping:
-            raise refusals.stopping()
-        if self._is_shed:
-            raise self._shedding.refusal()
-        assert key is not None
-        gateway = self._gateway
-        host = gateway.named(head.host, key) if gateway.domain or gateway.table.by_host else ""
-        if api in FORMS:
-            ask = audio.read_sound(api, body, content_type=head.content_type, host=host)
+    def _look_up(self, head: Head, key: KeyEntry | None, account: Account) -> None:
+        """Answer what needs no engine. Raises HttpRefusal."""
+        if head.method == "OPTIONS":
+            methods = self._edge.methods(head)
+            self.write(http_rules.allowed(methods, request_id=account.shown_id, keep_alive=head.keep_alive))
         else:
-            ask = openai.read(api, body, host=host)
-        kind = Streamed if ask.stream else Whole
-        self._exchange = exchange = kind(gateway, self, ask=ask, key=key, account=account, keep_alive=head.keep_alive)
-        exchange.start()
+            found = self._edge.lookup(head, key)
+            self._answer(http_rules.answer(200, found, request_id=account.shown_id, keep_alive=head.keep_alive))
+        account.looked_up()
+        self.over(keep_alive=head.keep_alive)
 
     # Ends.
 

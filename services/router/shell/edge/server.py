@@ -15,7 +15,6 @@ from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import models, refusals
 from services.router.core.http_rules import Head
-from services.router.core.surface import PATHS
 from services.router.shell import metrics
 from services.router.shell.edge.connection import ClientConnection
 from services.router.shell.request.gateway import Gateway
@@ -135,20 +134,20 @@ class Edge:
 
     def judge(self, head: Head, peer: str = "") -> KeyEntry | None:
         """Whether something is served there, and whose key it is; ``peer`` is who connected. Raises HttpRefusal."""
-        generates = head.path in PATHS
+        generates = head.api is not None
         if not generates and head.path not in (HEALTHZ, MODELS) and not head.path.startswith(f"{MODELS}/"):
             raise refusals.unknown_url(head.method, head.path)
         if head.method not in (GENERATING if generates else LOOKING):
-            raise refusals.wrong_method(head.method, head.path, allowed=self.methods(head.path))
+            raise refusals.wrong_method(head.method, head.path, allowed=self.methods(head))
         return (
             None
             if head.path == HEALTHZ or head.method == "OPTIONS"
             else self.gateway.admit(head.bearer, peer, head.forwarded_for, looks=not generates)
         )
 
-    def methods(self, path: str) -> str:
-        """What OPTIONS says of a path."""
-        return ", ".join(GENERATING if path in PATHS else LOOKING)
+    def methods(self, head: Head) -> str:
+        """What OPTIONS says of its path."""
+        return ", ".join(LOOKING if head.api is None else GENERATING)
 
     def lookup(self, head: Head, key: KeyEntry | None) -> bytes:
         """The answer to what needs no engine. Raises HttpRefusal."""

@@ -33,14 +33,13 @@ class Shedding:
 
     def admits(self) -> bool:
         """Whether the request that begins now is served."""
-        if self.is_shut:
-            return False
         if not self._turn_s:
             self._begin()
         if self._surely:
             self._surely -= 1
             return True
-        self.is_shut = not self._pressure.admits(time.monotonic())
+        if not self.is_shut:
+            self.is_shut = not self._pressure.admits(time.monotonic())
         return not self.is_shut
 
     def refusal(self) -> refusals.HttpRefusal:
