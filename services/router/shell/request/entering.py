@@ -39,13 +39,20 @@ def enter(gateway: Gateway, request: Cuttable, *, key: KeyEntry, ask: openai.Ask
     standing = gateway.standings.enter(request, key, ask)
     target = standing.target
     try:
-        if not target.seats and not gateway.waiting.holds(target):
-            raise refusals.no_replica()
-        if ask.adapter and target.seats and not target.has_adapter(ask.adapter):
-            raise refusals.model_not_found(ask.model)
-        entered = Entered(standing, target)
+        if ask.adapter or not target.seats:
+            _look_for_replicas(gateway, target, ask)
+        grant, headers, tokens_max = None, b"", None
         if standing.limits:
-            _within_limits(gateway, entered, ask, now_s)
+            # By the loop's clock: a wall clock that is set back would give nothing back.
+            now_ms, wanted = int(now_s * 1000), ask.reservation
+            said = gateway.limiter.reserve(standing.limits, tokens=wanted, least=ask.least, now_ms=now_ms)
+            if isinstance(said, Refused):
+                raise _no_room(said)
+            grant, headers = said, said.headers
+            if grant.tokens < wanted:
+                tokens_max = openai.clamped(ask, grant.tokens)
+                headers += SHORTER % tokens_max
+        entered = Entered(standing, target, grant, headers, tokens_max)
         if standing.has_budgets and gateway.budgets is not None:
             _within_budgets(gateway, gateway.budgets, entered, ask)
         return entered
@@ -67,19 +74,19 @@ def settle(gateway: Gateway, entered: Entered, ask: openai.Ask, *, prompt_tokens
         gateway.limiter.settle(grant, tokens=used, now_ms=int(gateway.now_s() * 1000))
 
 
-def _within_limits(gateway: Gateway, entered: Entered, ask: openai.Ask, now_s: float) -> None:
-    """`now_s` is of the loop's clock: a wall clock that is set back would give nothing back."""
-    limits = entered.standing.limits
-    said = gateway.limiter.reserve(limits, tokens=ask.reservation, least=ask.least, now_ms=int(now_s * 1000))
-    if isinstance(said, Refused):
-        metrics.note_limited(said.what)
-        if said.what == "concurrency":
-            raise refusals.too_many_at_once(said.retry_after_s)
-        raise refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
-    entered.grant, entered.headers = said, said.headers
-    if said.tokens < ask.reservation:
-        entered.tokens_max = openai.clamped(ask, said.tokens)
-        entered.headers += SHORTER % entered.tokens_max
+def _look_for_replicas(gateway: Gateway, target: Target, ask: openai.Ask) -> None:
+    """Raises HttpRefusal if there is none, or none with that adapter, and none to wait for."""
+    if not target.seats and not gateway.waiting.holds(target):
+        raise refusals.no_replica()
+    if ask.adapter and target.seats and not target.has_adapter(ask.adapter):
+        raise refusals.model_not_found(ask.model)
+
+
+def _no_room(said: Refused) -> refusals.HttpRefusal:
+    metrics.note_limited(said.what)
+    if said.what == "concurrency":
+        return refusals.too_many_at_once(said.retry_after_s)
+    return refusals.rate_limited(said.what, said.retry_after_s, headers=rate_headers(said))
 
 
 def _within_budgets(gateway: Gateway, budgets: Budgets, entered: Entered, ask: openai.Ask) -> None:
