@@ -184,7 +184,7 @@ class Target:
         rules: Rules = balancing.DEFAULT,
     ) -> Seat | None:
         """The replica for the next request, None if all have as much as they may; ``avoid`` if there is no other."""
-        seats = self.seats
+        seats, slack = self.seats, rules.affinity_slack
         if prompt and not adapter and avoid is None and self._weigh_alike:
             known = self._by_name.get(self.memory.recall(prompt))
             if (
@@ -192,7 +192,7 @@ class Target:
                 and known in seats  # The route may change in any thread.
                 and known.health.is_well
                 and (outstanding_max is None or known.outstanding < outstanding_max)
-                and known.load <= min([each.load for each in seats]) + rules.affinity_slack
+                and (known.load <= slack or known.load <= min([each.load for each in seats]) + slack)
             ):
                 self.memory.learn(prompt, known.name)
                 return known  # So it is with care: what others may take lets it have more to do, not less.

@@ -41,21 +41,23 @@ class WaitingRoom:
 
     def enter(self, request: Waits, target: Target, *, ask: openai.Ask, lane: str) -> None:
         """Seat the request now, or later, or turn it away: it is told."""
+        places, adapter, now_s = self._places, ask.adapter, self._now_s()
         prompt: affinity.Marks = ()
         if len(target.seats) > 1:
-            prompt = affinity.marks(openai.prompt_bytes(ask), session=ask.session, adapter=ask.adapter)
-        now_s, seat = self._now_s(), None
+            prompt = affinity.marks(openai.prompt_bytes(ask), session=ask.session, adapter=adapter)
         if not target.queue.crowd or self._is_first(target, now_s, is_batch=ask.is_batch):
-            seat = self._free(target, now_s, prompt, ask.adapter)
-        if seat is not None:
-            request.seated(seat)
-            return
+            most = places.outstanding_max
+            seat = target.choose(now_s=now_s, outstanding_max=most, prompt=prompt, adapter=adapter, rules=places.rules)
+            if seat is not None:
+                seat.taken(now_s)
+                request.seated(seat)
+                return
         is_asleep = not target.seats
         if is_asleep and not self.holds(target):
             request.turned_away(refusals.no_replica())
             return
-        wait_s = self._places.wake_s if is_asleep else self._places.queue_s
-        held = Held(request, prompt, ask.adapter)
+        wait_s = places.wake_s if is_asleep else places.queue_s
+        held = Held(request, prompt, adapter)
         self._queue(target, Waiter(held, lane, now_s + wait_s, ask.is_batch), now_s)
 
     def enter_again(
@@ -92,7 +94,7 @@ class WaitingRoom:
         queue = target.queue
         while self._has_share(target, now_s, queue.lanes) and (waiter := queue.take(now_s)) is not None:
             held = waiter.request
-            seat = self._free(target, now_s, held.prompt, held.adapter, held.failed)
+            seat = self._free(target, held, now_s)
             if seat is not None:
                 self._called(waiter).seated(seat)
                 continue
@@ -164,16 +166,13 @@ class WaitingRoom:
         places = self._places.outstanding_max * len(target.seats)
         return running < others.share(places, lanes=lanes, turn=int(now_s) // TURN_S)
 
-    def _free(
-        self, target: Target, now_s: float, prompt: affinity.Marks, adapter: str, failed: Seat | None = None
-    ) -> Seat | None:
-        places, outstanding_max = self._places, self._places.outstanding_max
-        if failed is not None:
-            seat = target.choose_again(failed, now_s=now_s, outstanding_max=outstanding_max, adapter=adapter)
+    def _free(self, target: Target, held: Held, now_s: float) -> Seat | None:
+        """The replica for one that has waited, taken for it; None if there is none yet."""
+        most, adapter, rules = self._places.outstanding_max, held.adapter, self._places.rules
+        if held.failed is not None:
+            seat = target.choose_again(held.failed, now_s=now_s, outstanding_max=most, adapter=adapter)
         else:
-            seat = target.choose(
-                now_s=now_s, outstanding_max=outstanding_max, prompt=prompt, adapter=adapter, rules=places.rules
-            )
+            seat = target.choose(now_s=now_s, outstanding_max=most, prompt=held.prompt, adapter=adapter, rules=rules)
         if seat is not None:
             seat.taken(now_s)
         return seat
