@@ -2,8 +2,9 @@
  *
  *   engine PORT
  *
- * A request whose body has "stream":true is answered with "max_tokens" chunks, the first at once, then one each "seed"
- * milliseconds, each with a running usage; then the final usage and [DONE]. Any other gets one JSON answer. */
+ * A request whose body has "stream":true is answered with "max_tokens" chunks, the first "top_k" milliseconds after its
+ * head, then one each "seed" milliseconds, each with a running usage; then the final usage and [DONE]. Any other gets
+ * one JSON answer. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,10 +24,12 @@ typedef struct {
     char *buffer;
     size_t filled;
     int chunks_left, chunk, period_ms, due_ms, listed;
+    int first; /* A timer of its own until its first chunk: one for all would beat in time with those who ask again. */
 } Client;
 
 static Client *clients[FDS_MAX];
 static int streaming[FDS_MAX], streams, now_ms, epoll;
+static int stream_of[FDS_MAX]; /* By timer: whose first chunk it is for. */
 
 static const char ANSWER[] =
     "{\"id\":\"chatcmpl-0123456789abcdef\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"m\","
@@ -42,6 +45,7 @@ static void drop(int fd) {
     Client *client = clients[fd];
     for (int i = 0; client->listed && i < streams; i++)
         if (streaming[i] == fd) { streaming[i] = streaming[--streams]; break; }
+    if (client->first) { stream_of[client->first] = 0; close(client->first); }
     free(client->buffer);
     free(client);
     clients[fd] = NULL;
@@ -80,6 +84,34 @@ static int number(const char *body, const char *name, int otherwise) {
     return found ? atoi(found + strlen(name)) : otherwise;
 }
 
+/* The first chunk; the others follow by the one timer of all. */
+static int begin(int fd) {
+    Client *client = clients[fd];
+    client->due_ms = now_ms + client->period_ms;
+    if (say_chunk(fd, client->chunk < 1 << 20)) return -1;
+    if (client->chunks_left > 0) { streaming[streams++] = fd; client->listed = 1; }
+    return 0;
+}
+
+static int begin_in(int fd, int delay_ms) {
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    if (timer < 0 || timer >= FDS_MAX) return -1;
+    struct itimerspec once = {{0, 0}, {delay_ms / 1000, delay_ms % 1000 * 1000000L}};
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = timer};
+    timerfd_settime(timer, 0, &once, NULL);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, timer, &event);
+    clients[fd]->first = timer;
+    stream_of[timer] = fd;
+    return 0;
+}
+
+static int on_first(int timer) {
+    int fd = stream_of[timer];
+    stream_of[timer] = clients[fd]->first = 0;
+    close(timer);
+    return begin(fd) ? fd : 0;
+}
+
 static int answer(int fd, char *body) {
     Client *client = clients[fd];
     if (!strstr(body, "\"stream\":true")) {
@@ -94,10 +126,9 @@ static int answer(int fd, char *body) {
     client->chunks_left = number(body, "\"max_tokens\":", 16);
     client->period_ms = number(body, "\"seed\":", 20);
     client->chunk = strstr(body, "\"continuous_usage_stats\":true") ? 0 : 1 << 20; /* Above: runs without usage. */
-    client->due_ms = now_ms + client->period_ms;
-    if (say(fd, HEAD, sizeof HEAD - 1) || say_chunk(fd, client->chunk < 1 << 20)) return -1;
-    if (client->chunks_left > 0) { streaming[streams++] = fd; client->listed = 1; }
-    return 0;
+    if (say(fd, HEAD, sizeof HEAD - 1)) return -1;
+    int delay_ms = number(body, "\"top_k\":", 0);
+    return delay_ms ? begin_in(fd, delay_ms) : begin(fd);
 }
 
 static int on_data(int fd) {
@@ -170,6 +201,7 @@ int main(int argc, char **argv) {
             int fd = events[i].data.fd;
             if (fd == listener) on_client(listener);
             else if (fd == timer) on_tick(timer);
+            else if (stream_of[fd]) { if ((fd = on_first(fd))) drop(fd); }
             else if (clients[fd] && on_data(fd)) drop(fd);
         }
     }

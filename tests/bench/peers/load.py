@@ -51,12 +51,14 @@ def engine(state: Path) -> Iterator[int]:
         yield port
 
 
-def request(*, body_bytes: int, stream: int = 0, period_ms: int = 0, usage: bool = False) -> bytes:
-    """A chat request of about that size; ``stream``: so many events, one each ``period_ms``."""
+def request(*, body_bytes: int, stream: int = 0, period_ms: int = 0, first_ms: int = 0, usage: bool = False) -> bytes:
+    """A chat request of about that size; ``stream``: so many events, the first in ``first_ms``, then by the period."""
     text = (PROMPT * (body_bytes // len(PROMPT) + 1))[: body_bytes - 120]
     asked: dict[str, object] = {"model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": 256}
     if stream:
         asked |= {"stream": True, "max_tokens": stream, "seed": period_ms}
+        if first_ms:
+            asked["top_k"] = first_ms
     if usage:
         asked["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     body = json.dumps(asked, separators=(",", ":")).encode()
