@@ -156,6 +156,7 @@ int main(int argc, char **argv) {
         if (is_cold && now_us() >= warm_us) {
             is_cold = 0;
             answered = refused = events_seen = firsts = asked = 0;
+            began_us = now_us(); /* What a rate has yet to send, too. */
             printf("warm\n");
             fflush(stdout);
         }

@@ -77,10 +77,18 @@ def load(program: str, port: int, asked: Path, *, connections: int, seconds: flo
 
 
 def steady(
-    program: str, port: int, asked: Path, *, connections: int, seconds: float, warm_s: float, meter: Callable[[], float]
+    program: str,
+    port: int,
+    asked: Path,
+    *,
+    connections: int,
+    seconds: float,
+    warm_s: float,
+    meter: Callable[[], float] = float,
+    per_s: float = 0.0,
 ) -> tuple[float, Seen]:
-    """Keep them busy, and say what ``meter`` rose by and what was seen between the warming up and the hanging up."""
-    command = [program, str(port), str(connections), str(seconds), str(asked), "0", str(warm_s)]
+    """The same, and what ``meter`` rose by; both from when it is warm until it hangs up."""
+    command = [program, str(port), str(connections), str(seconds), str(asked), str(per_s), str(warm_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_elsewhere) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"warm\n", "the load generator did not begin"
