@@ -12,6 +12,7 @@ from libs.common.events.endpoint import Limits
 from libs.common.events.runtime import Replica
 from libs.common.events.tables import KeyEntry, QuotaEntry, RouteEntry
 from libs.common.keys import Keyring
+from services.router.core.pressure import TURN_LEAST
 from services.router.shell.edge.connection import ClientConnection
 from services.router.shell.edge.server import Edge
 from services.router.shell.engines.table import RouteTable
@@ -118,6 +119,7 @@ class Bench:
     client: ClientConnection
     near: Socket = field(default_factory=Socket)
     far: Socket = field(default_factory=Socket)
+    asked: int = 0
 
     def __post_init__(self) -> None:
         self.client.connection_made(cast(asyncio.Transport, self.near))
@@ -127,6 +129,7 @@ class Bench:
 
     def ask(self, asked: bytes) -> None:
         """The client's bytes come in; the engine is asked."""
+        self._turn()
         self.engine.idle_since_s = self.gateway.now_s()
         self.client.data_received(asked)
         assert self.far.taken(), self.near.taken()
@@ -139,8 +142,15 @@ class Bench:
 
     def refused(self, asked: bytes) -> None:
         """One that gets no further than us."""
+        self._turn()
         self.client.data_received(asked)
         assert self.near.taken().startswith((b"HTTP/1.1 429", b"HTTP/1.1 503")), "not refused"
+
+    def _turn(self) -> None:
+        """The loop has rounds, and none in which more comes than is served at once."""
+        self.asked += 1
+        if self.asked % TURN_LEAST == 0:
+            self.gateway.arrivals.turn()
 
 
 def a_bench(state: Path) -> Bench:

@@ -22,6 +22,8 @@ from typing import Any, Final
 import uvloop
 
 from libs.common.collector import calm_collector
+from services.router.core.pressure import Pressure
+from services.router.shell.edge.arrivals import Caller
 from services.router.shell.journal.finished import request_id_of
 from services.router.shell.told.usage import UsageSender
 from tests.bench.by_hand import EVENT, LARGE, LIMITED, PASSED, REQUEST, STREAM, STRIPPED, Bench, a_bench, framed, last
@@ -32,7 +34,8 @@ REQUESTS: Final = 2000  # A turn.
 CHUNKS: Final = 5000
 COUNTED: Final = 200  # Requests whose calls are counted.
 STAGES: Final[Mapping[str, str]] = {  # By the modules in which a call is made.
-    "entering": "connection sure outgoing intake familiar gateway shedding pressure keys key_use client_address",
+    "entering": "connection entrance arrivals pressure sure outgoing intake familiar gateway keys key_use"
+    " client_address",
     "the body": "openai plain surface",
     "limits": "entering standing limits quotas budgets table",
     "choice": "waiting target balancing affinity ejection queueing",
@@ -43,6 +46,19 @@ STAGES: Final[Mapping[str, str]] = {  # By the modules in which a call is made.
     "telling": "account access_log measures metrics load spans",
     "the clock": "clock",
 }
+
+
+class NoRoom(Pressure[Caller]):
+    """Nobody is served, nor let wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_crowded, self.room = True, 0
+
+    def ended(self, now_s: float) -> bool:
+        is_left = super().ended(now_s)
+        self.is_crowded = True
+        return is_left
 
 
 class Work:
@@ -69,11 +85,11 @@ class Work:
 
     def unread(self, count: int) -> None:
         """Requests that come while this process has no time."""
-        shedding = self._bench.gateway.shedding
-        shedding.is_shut = True
+        arrivals = self._bench.gateway.arrivals
+        calm, arrivals._pressure = arrivals._pressure, NoRoom()
         for _ in range(count):
             self._bench.refused(REQUEST)
-        shedding.is_shut = False
+        arrivals._pressure = calm
 
     def limit(self) -> None:
         """Use the limit up."""

@@ -5,7 +5,6 @@ That the table is whole is checked against the refusals that there are.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 from collections.abc import Callable
@@ -24,14 +23,12 @@ from tests.unit.router.scene import (
     FAST,
     NAME,
     OTHER_KEY,
-    Answer,
     Scene,
     a_request,
     a_scene,
     ask,
     chat_body,
     key_entry,
-    read_answer,
 )  # fmt: skip
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n"
@@ -152,7 +149,7 @@ CASES = {
 ELSEWHERE = {
     "too_large": "test_router_input: a body that grows beyond the limit",
     "overloaded": "test_router_queues",
-    "busy": "below: a router with too much to do",
+    "busy": "test_router_crowds",
     "spread": "no refusal: says when to come back",
     "too_many_waiting": "test_router_queues",
     "too_many_at_once": "test_router_queues",
@@ -192,66 +189,6 @@ async def test_a_refusal_has_openais_shape_and_a_counter_and_harms_nothing(case:
         assert counted(code) == before + 1
         assert bool(engine.requests) is case.reaches_engine
         assert scene.table.live_total() == 0
-
-
-class NoTime:
-    """For `Pressure`: nothing more can be served."""
-
-    def began(self, turn_s: float) -> int:
-        return 0
-
-    def admits(self, now_s: float) -> bool:
-        return False
-
-    def ended(self, now_s: float) -> None:
-        """Nor does that help."""
-
-
-async def test_a_router_with_too_much_to_do_refuses_before_it_reads_and_serves_again() -> None:
-    served, stranger = a_request(chat_body()), a_request(chat_body(), headers=b"x-other: 1\r\n")
-    async with running(Engine()) as engine, a_scene(engine.url) as scene:
-        shedding = scene.gateway.shedding
-        calm = shedding._pressure
-        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
-
-        async def told(request: bytes) -> Answer:
-            writer.write(request)
-            return await read_answer(reader)
-
-        assert (await told(served)).status == 200
-        before = counted("overloaded")
-        shedding._pressure = NoTime()  # type: ignore[assignment]
-        refused = [await told(each) for each in (served, served, stranger, served)]
-        writer.write(stranger[:-1])
-        await ask(scene.port, HEALTH)  # The first part was read before that, in a turn that is over.
-        refused.append(await told(stranger[-1:]))
-        alive = await told(HEALTH)
-        shedding._pressure = calm
-        after = await told(served)
-        writer.close()
-
-    assert [(each.status, each.error["code"]) for each in refused] == [(503, "overloaded")] * 5
-    assert {int(each.headers["retry-after"]) for each in refused} <= {1, 2, 3, 4}
-    assert len({refused[place].headers["retry-after"] for place in (0, 1, 3)}) == 3
-    assert len({each.headers["x-request-id"] for each in refused}) == 5
-    assert (alive.status, after.status) == (200, 200)
-    assert counted("overloaded") == before + 5
-    assert len(engine.requests) == 2
-
-
-async def test_a_router_with_too_much_to_do_asks_for_no_body() -> None:
-    polite = a_request(chat_body(), headers=b"expect: 100-continue\r\n")
-    async with running(Engine()) as engine, a_scene(engine.url) as scene:
-        scene.gateway.shedding._pressure = NoTime()  # type: ignore[assignment]
-        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
-        writer.write(polite.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
-
-        refused = await read_answer(reader)
-        rest = await reader.read()
-        writer.close()
-
-    assert (refused.status, refused.error["code"], rest) == (503, "overloaded", b"")
-    assert refused.headers["connection"] == "close"
 
 
 def test_the_table_has_every_refusal_that_there_is() -> None:

@@ -1,53 +1,102 @@
-"""When this process itself is what is overloaded: how many requests of a turn are served, and which are sent away.
+"""How much a turn of the event loop takes on when more comes than this process can serve.
 
-A turn is one round of the event loop: whatever had come when it began, waited for the one before. While turns are
-short nothing is refused, and a burst that takes one long turn is none of our business. When no turn has been short for
-`STANDING_S`, requests come faster than they can be served, and a queue that stands helps nobody (that is CoDel's
-thought): then each turn serves as many as fit into `TURN_S` and refuses the rest at once. A refusal costs a fifteenth
-of a request, so what can be served is served, and nobody waits for longer than two turns. Pure; told the time.
+A turn is one round of the event loop. What comes while it is young is served as it comes. What comes later waits,
+unread, behind those who wait already. They are served in the turns that follow, oldest first, in each as many as fit
+into `TURN_S`: so a burst costs nobody an error, and what engines say meanwhile is not kept waiting either. Who would
+wait for longer than `WAIT_S` does not wait at all and is sent away at once. More than `REFUSED_MOST` are not sent away
+in one turn: whoever asks again before it is time is slowed down, and not all time goes into refusals. Pure; told the
+time.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections import deque
+from typing import Final, Generic, TypeVar
 
-SHORT_S: Final = 0.005  # A turn in which nobody waits to speak of: some thirty requests.
-IDLE_TIMES: Final = 2  # What follows a turn for longer than so many of it was rest, not the other half of the work.
-STANDING_S: Final = 0.05  # How long a burst may take to be served and be no overload. Who is refused waited no longer.
-TURN_S: Final = 0.006  # Requests are read for so long in a turn of overload; their answers take as long, then refusals.
+TURN_S: Final = 0.006  # Requests are taken on for so long in a turn; their answers take as long, in a later one.
 TURN_LEAST: Final = 64  # Requests of a turn that are always served: a process that lost its core goes on working.
+REFUSED_MOST: Final = 512  # That takes about as long.
+WAIT_S: Final = 0.4  # The longest that anybody is let wait for this process, at the pace of the last while.
+PACE_S: Final = 0.1  # That is: of the last such time in which somebody always waited.
+ROOM_FIRST: Final = 2048  # How many may wait before a pace is known; it would be more.
+ROOM_LEAST: Final = 256  # At any pace: one that stood still says little of the next moment.
+ROOM_MAX: Final = 8192
+
+Who = TypeVar("Who")
 
 
-class Pressure:
-    """What is known of the turns so far. Called from the event loop alone."""
+class Pressure(Generic[Who]):
+    """Who waits, and who leaves. Called from the event loop alone."""
 
-    __slots__ = ("_ended_s", "_is_over", "_since_s", "_turn_s", "_was_long")
+    __slots__ = (
+        "_leaving", "_left", "_pace_since_s", "_refused", "_taken", "_turn_s", "_waiting", "is_crowded", "room",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self._turn_s = self._ended_s = 0.0
-        self._was_long = False  # Whether the turn before was,
-        self._since_s = 0.0  # and since when all have been like it.
-        self._is_over = False  # Whether requests come faster than they can be served.
+        self._waiting: deque[Who] = deque()
+        self._leaving: deque[Who] = deque()
+        self.is_crowded = False  # Whether who comes now is not served now.
+        self.room = ROOM_FIRST  # How many may wait.
+        self._turn_s = 0.0  # Since when this turn takes on what comes, or those who wait,
+        self._left = 0  # and how many of those it serves at least.
+        self._refused = 0  # How many were sent away in it.
+        self._pace_since_s: float | None = None  # Since when somebody always waited,
+        self._taken = 0  # and how many were served since.
 
-    def began(self, turn_s: float) -> int:
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits, for one or the other."""
+        return not self._waiting and not self._leaving
+
+    def began(self, now_s: float) -> int:
         """A turn's first request is read; how many of its requests are served however long it takes."""
-        lasted_s, then_s = self._ended_s - self._turn_s, turn_s - self._ended_s
-        was_long = lasted_s >= SHORT_S and then_s < IDLE_TIMES * lasted_s
-        if was_long is not self._was_long:
-            self._was_long, self._since_s = was_long, turn_s
-        if turn_s - self._since_s >= STANDING_S:
-            self._is_over = was_long
-        self._turn_s = turn_s
+        self._turn_s = now_s
         return TURN_LEAST
 
     def admits(self, now_s: float) -> bool:
-        """Whether one more than those is served, that is read ``now_s``."""
-        if now_s - self._turn_s < TURN_S:
-            return True
-        if self._was_long and now_s - self._since_s >= STANDING_S:
-            self._is_over = True  # Not at the next turn: then those who wait in this one would have waited too long.
-        return not self._is_over
+        """Whether one more than those is served in this turn; if not, `put` it, and whoever comes after it."""
+        self.is_crowded = now_s - self._turn_s >= TURN_S
+        return not self.is_crowded
 
-    def ended(self, now_s: float) -> None:
-        """The turn is over: all that had come with it is handled."""
-        self._ended_s = now_s
+    def refuses(self, *, has_room: bool = True) -> bool:
+        """Whether one that is not admitted is sent away at once; if not, `put` it."""
+        if (has_room and len(self._waiting) < self.room) or self._leaving or self._refused >= REFUSED_MOST:
+            return False
+        self._refused += 1
+        return True
+
+    def put(self, who: Who, *, has_room: bool = True) -> None:
+        """Let it wait for its turn, or be sent away in one of the next."""
+        (self._waiting if has_room and len(self._waiting) < self.room else self._leaving).append(who)
+
+    def serves(self, now_s: float) -> None:
+        """All that came with this turn is read: those who wait are next."""
+        self._turn_s, self._left = now_s, TURN_LEAST
+
+    def next_served(self, now_s: float) -> Who | None:
+        """Who is served now; None if that is all for this turn."""
+        if not self._waiting or (self._left <= 0 and now_s - self._turn_s >= TURN_S):
+            return None
+        self._left -= 1
+        self._taken += 1
+        return self._waiting.popleft()
+
+    def next_refused(self) -> Who | None:
+        """Who is sent away now; None if that is all for this turn."""
+        if not self._leaving or self._refused >= REFUSED_MOST:
+            return None
+        self._refused += 1
+        return self._leaving.popleft()
+
+    def ended(self, now_s: float) -> bool:
+        """The turn is over. Returns whether somebody is left for the next one."""
+        self.is_crowded, self._refused = bool(self._waiting), 0
+        if not self.is_crowded:
+            self._pace_since_s = None
+        elif self._pace_since_s is None:
+            self._pace_since_s, self._taken = now_s, 0
+        elif now_s - self._pace_since_s >= PACE_S:
+            per_s = self._taken / (now_s - self._pace_since_s)
+            self.room = min(max(ROOM_LEAST, int(per_s * WAIT_S)), ROOM_MAX)
+            self._pace_since_s, self._taken = now_s, 0
+        return not self.is_empty

@@ -9,18 +9,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from libs.common.events.tables import KeyEntry
-from libs.common.keys import address_of, is_within
-from libs.common.telemetry.logging import fields
-from services.router.core import audio, http_rules, openai, proxy_protocol, refusals
+from services.router.core import audio, http_rules, openai, refusals
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
 from services.router.core.surface import FORMS
 from services.router.shell import metrics
-from services.router.shell.edge.intake import Incoming, Intake, Reading
-from services.router.shell.edge.outgoing import Outgoing
+from services.router.shell.edge.entrance import Entrance
+from services.router.shell.edge.intake import Incoming, Reading
 from services.router.shell.edge.sure import Sure
 from services.router.shell.request.account import Account
-from services.router.shell.request.exchange import Exchange
 from services.router.shell.request.streamed import Streamed
 from services.router.shell.request.whole import Whole
 
@@ -36,26 +33,19 @@ WAIT_S: Final[Mapping[Reading, float]] = MappingProxyType(  # For the rest of wh
 LINGER_S: Final = 1.0  # After a refusal: time for the client to read it before the socket goes.
 
 
-class ClientConnection(Outgoing):
+class ClientConnection(Entrance):
     """One client."""
 
     __slots__ = (
-        "_deadline_s", "_edge", "_exchange", "_gateway", "_intake", "_is_deaf", "_is_lingering", "_is_shed", "_preface",
-        "_reading", "_shedding", "_sure", "_wants_head_only",
+        "_deadline_s", "_gateway", "_is_shed", "_reading", "_sure", "_wants_head_only",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
-        super().__init__()
-        self._edge = edge
+        super().__init__(edge)
         self._gateway = edge.gateway
-        self._shedding = edge.gateway.shedding
         self._wants_head_only = False
-        self._preface = b"" if edge.is_behind_proxy else None  # What came of it; None once it is read.
-        self._intake = Intake(edge.judge)
         self._reading = Reading.HEAD
-        self._exchange: Exchange | None = None
         self._sure = Sure(edge)
-        self._is_lingering = self._is_deaf = False  # Deaf: we read no more until it has taken what it was answered.
         self._is_shed = False  # Whether the next request is refused because this process is overloaded.
         self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.HEAD]
 
@@ -64,38 +54,27 @@ class ClientConnection(Outgoing):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         super().connection_made(transport)
-        self._intake.peer = (transport.get_extra_info("peername") or ("",))[0]
         if not self._edge.add(self):
             self._refuse_and_close(refusals.stopping())
 
-    def data_received(self, data: bytes) -> None:
-        """Read, then handle what is whole."""
-        if self._is_lingering:
-            return
-        if self.is_paused and self._exchange is None:  # It asks on, and takes none of what it was answered.
-            self._is_deaf = True
-            self.transport.pause_reading()
-        if self._preface is not None:
-            data = self._read_preface(self._preface + data)
-            if not data:
-                return
-        intake = self._intake
-        if self._exchange is None and (body := intake.recognise(data)) is not None and intake.familiar is not None:
-            self._repeat(intake.familiar.head, body)
-            return
-        if intake.is_between:
-            self._is_shed = not self._shedding.admits()
-        intake.feed(data)
+    def _go_on(self, data: bytes) -> None:
+        self._intake.feed(data)
         self._next()
+
+    def _begin(self, data: bytes, *, is_shed: bool = False) -> None:
+        intake, self._is_shed = self._intake, is_shed
+        body = intake.recognise(data)
+        if body is None or intake.familiar is None:
+            self._go_on(data)
+        elif is_shed:
+            self._send_away()
+        else:
+            self._repeat(intake.familiar.head, body)
 
     def _repeat(self, head: Head, body: bytes) -> None:
         """A request whose head is the one before's: what is new are its body, its time, and perhaps its key."""
-        gateway, key = self._gateway, self._intake.known_key
-        if not self._shedding.admits():
-            self._send_away()
-            return
-        self._is_shed, now_ms = False, gateway.clock.now_ms()
-        sure = self._sure
+        gateway, key, sure = self._gateway, self._intake.known_key, self._sure
+        now_ms = gateway.clock.now_ms()
         if key is not sure.key or sure.keys is not gateway.keyring.edition or now_ms >= sure.until_ms:
             try:
                 key = self._intake.known_key = sure.look_again(head, self._intake.peer, key, now_ms)
@@ -108,25 +87,9 @@ class ClientConnection(Outgoing):
     def _send_away(self) -> None:
         """There is no time for it, not even to read it."""
         self._deadline_s = self._gateway.now_s() + SILENT_S
-        answer = self._shedding.answer()
+        answer = self._arrivals.answer()
         self.written += len(answer)
         self.transport.write(answer)
-
-    def _read_preface(self, data: bytes) -> bytes:
-        """Learn who the client is from the load balancer; returns what comes after."""
-        try:
-            if not is_within(address_of(self._intake.peer), self._gateway.trusted):
-                raise proxy_protocol.BadPreface("not a load balancer that we trust")
-            found = proxy_protocol.read(data)
-        except proxy_protocol.BadPreface as wrong:
-            log.warning("connection refused", extra=fields(reason=str(wrong)))
-            self.abort()
-            return b""
-        self._preface = data if found is None else None
-        if found is None:
-            return b""
-        self._intake.peer = found.client or self._intake.peer
-        return data[found.length :]
 
     def eof_received(self) -> None:
         """The client shut its side: it has left. What was written is still flushed, then the socket closes."""
@@ -152,9 +115,7 @@ class ClientConnection(Outgoing):
     def resume_writing(self) -> None:
         """It does again."""
         self.is_paused = False
-        if self._is_deaf:
-            self._is_deaf = False
-            self.transport.resume_reading()
+        self._hear_again()
         if self._exchange is not None:
             self._exchange.client_paused(False)
         super().resume_writing()
@@ -200,7 +161,7 @@ class ClientConnection(Outgoing):
         if self._exchange is not None:
             self.sent()
             self._exchange.sweep(now_s)
-        elif now_s >= self._deadline_s:
+        elif now_s >= self._deadline_s and not self.unread:
             if self.moves():
                 self._deadline_s = now_s + SILENT_S
             elif self._intake.reading is Reading.NOTHING or self._is_lingering or not self.is_open:
@@ -210,7 +171,7 @@ class ClientConnection(Outgoing):
 
     def close_if_idle(self) -> None:
         """The process stops: who waits for nothing is told so by a close."""
-        if self._exchange is None and self._intake.reading is Reading.NOTHING:
+        if self._exchange is None and self._intake.reading is Reading.NOTHING and not self.unread:
             self._close()
 
     # Handling requests, one after the other.
@@ -229,7 +190,7 @@ class ClientConnection(Outgoing):
             return  # Also where a request that took no time had the rest handled, and that was refused.
         if intake.wants_continue():
             if self._is_shed:
-                self._refuse_and_close(self._shedding.refusal())
+                self._refuse_and_close(self._arrivals.refusal())
                 return
             self.write(http_rules.CONTINUE)
         if intake.reading is not self._reading:
@@ -253,7 +214,7 @@ class ClientConnection(Outgoing):
             if gateway.is_stopping:
                 raise refusals.stopping()
             if self._is_shed:
-                raise self._shedding.refusal()
+                raise self._arrivals.refusal()
             assert key is not None
             host = gateway.named(head.host, key) if gateway.domain or gateway.table.by_host else ""
             if api in FORMS:

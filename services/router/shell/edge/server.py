@@ -115,7 +115,7 @@ class Edge:
     async def _all_gone(self, within_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while self.gateway.table.live_total():
+                while self.gateway.table.live_total() or not self.gateway.arrivals.is_empty:
                     await asyncio.sleep(0.02)
         return not self.gateway.table.live_total()
 

@@ -19,7 +19,7 @@ from services.router.core.hosts import endpoint_of, name_in
 from services.router.core.http_rules import Head
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
-from services.router.shell.edge.shedding import Shedding
+from services.router.shell.edge.arrivals import Arrivals
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.engines.target import Target
 from services.router.shell.engines.upstream import Pool
@@ -101,7 +101,7 @@ class Gateway:
         self._boot_id = boot_id
         self._counter = itertools.count(1)
         self._refused = 0
-        self.shedding = Shedding(self._loop, f"req-{boot_id}-", self._counter)
+        self.arrivals = Arrivals(self._loop, f"req-{boot_id}-", self._counter)
         self.waiting = WaitingRoom(self.limits.places, self.now_s)
         table.post = self._loop.call_soon_threadsafe
         table.on_change = self._route_changed
