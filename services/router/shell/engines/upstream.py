@@ -234,12 +234,12 @@ class Pool:
         self._ending: dict[UpstreamConnection, float] = {}
         self._loop = asyncio.get_running_loop()
 
-    def take(self, seat: Seat) -> UpstreamConnection | None:
+    def take(self, seat: Seat, now_s: float) -> UpstreamConnection | None:
         """The connection used last, if one is idle and young enough."""
         idle = self._idle.get(seat.address)
         while idle:
             connection = idle.pop()
-            if not connection.is_closing and self._loop.time() - connection.idle_since_s < IDLE_MAX_S:
+            if not connection.is_closing and now_s - connection.idle_since_s < IDLE_MAX_S:
                 return connection
             connection.abort()
         return None

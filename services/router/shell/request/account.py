@@ -29,8 +29,8 @@ class Account:
     """One request. `request_id` is ours, and that of the bill; `shown_id` is what its client calls it."""
 
     __slots__ = (
-        "_began_s", "_books", "_cached_tokens", "_code", "_queue_ms", "_replica", "_row", "_status", "media",
-        "request_id", "shown_id", "started_ms", "trace",
+        "_books", "_cached_tokens", "_code", "_queue_ms", "_replica", "_row", "_status", "began_s",
+        "media", "request_id", "shown_id", "started_ms", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -43,7 +43,7 @@ class Account:
         traceparent: str = "",
     ) -> None:
         self._books = books
-        self._began_s = began_s  # As `started_ms`, by the loop's clock.
+        self.began_s = began_s  # As `started_ms`, by the loop's clock.
         self.started_ms = started_ms
         self._queue_ms = 0  # How long it waited until an engine was asked.
         self.request_id = request_id
@@ -58,7 +58,7 @@ class Account:
 
     def asked(self, replica: str, now_s: float) -> None:
         """An engine is being asked; of two tries the last one counts."""
-        self._queue_ms = int((now_s - self._began_s) * 1000)
+        self._queue_ms = int((now_s - self.began_s) * 1000)
         self._replica = replica
 
     @property

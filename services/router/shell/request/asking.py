@@ -16,11 +16,9 @@ from libs.common.units import MIB
 from services.router.core import audio, http_rules, openai
 from services.router.core.surface import AUDIO, FORMS
 from services.router.shell import metrics
-from services.router.shell.engines.target import Seat, Target
+from services.router.shell.engines.target import Seat
 from services.router.shell.engines.upstream import UpstreamConnection
-from services.router.shell.request.account import Account
-from services.router.shell.request.gateway import Gateway
-from services.router.shell.request.hearer import Hearer
+from services.router.shell.request.guest import Guest
 
 log = logging.getLogger(__name__)
 
@@ -33,88 +31,59 @@ NOT_YET: Final = 503  # An engine that starts, or goes.
 CLIENTS_MISTAKE: Final = frozenset({400, 413, 422})
 
 
-class Asking:
-    """One request to an engine. Holds its replica's seat from `seated` until it ends or is stopped."""
+class Asking(Guest):
+    """A request as an engine's asker. It holds its replica's seat from `_ask_at` until it ends or `_stop`s."""
 
     __slots__ = (
-        "_account", "_ask", "_error", "_gateway", "_has_content", "_hearer", "_losses", "_lost_s",
-        "_seat", "_seated_s", "_status", "_target", "_tokens_max", "_tries", "_upstream", "was_retired",
+        "_error", "_has_content", "_losses", "_lost_s", "_seat", "_seated_s", "_status", "_tries", "_upstream",
+        "_was_retired",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        hearer: Hearer,
-        *,
-        target: Target,
-        ask: openai.Ask,
-        account: Account,
-        tokens_max: int | None = None,
-    ) -> None:
-        self._gateway = gateway
-        self._hearer = hearer
-        self._target = target
-        self._ask = ask
-        self._account = account
-        self._tokens_max = tokens_max
+    def start(self) -> None:
+        """Take a place at a replica, or wait for one; `seated` or `turned_away` follows."""
         self._seat: Seat | None = None
-        self._seated_s = 0.0
-        self._has_content = False
         self._upstream: UpstreamConnection | None = None
         self._tries = self._losses = 0
         self._lost_s = 0.0  # When it was left without an engine for the first time.
-        self._status = 0
-        self._error = b""
-        self.was_retired = False  # Whether its replica had left the route when it was given back.
-
-    def seated(self, seat: Seat) -> None:
-        """The replica to ask: a place there was taken for this request."""
-        self._seat, self._seated_s = seat, self._gateway.now_s()
         self._has_content = False
+        self._was_retired = False  # Whether its replica had left the route when it was given back.
+        target, opening = self._target, self._serving.opening
+        self._gateway.waiting.enter(self, target, ask=self._ask, lane=opening.key_id)
 
-    def start(self) -> None:
-        """Ask it."""
-        seat = self._seat
-        assert seat is not None, "a request is asked when it has a seat"
-        self._tries += 1
+    def _ask_at(self, seat: Seat, now_s: float) -> None:
+        """Ask this replica, where a place was taken for this request."""
+        gateway = self._gateway
+        self._seat, self._seated_s, self._has_content = seat, now_s, False
         self._status, self._error = 0, b""
-        connection = self._gateway.pool.take(seat) if self._tries == 1 else None
+        self._tries += 1
+        connection = gateway.pool.take(seat, now_s) if self._tries == 1 else None
         if connection is not None:
-            self._send(connection, seat)
+            self._send(connection, seat, now_s)
             return
         task = asyncio.get_running_loop().create_task(self._dial(seat))
-        self._gateway.tasks.add(task)
-        task.add_done_callback(self._gateway.tasks.discard)
+        gateway.tasks.add(task)
+        task.add_done_callback(gateway.tasks.discard)
 
-    def stop(self) -> None:
-        """Give the replica back; an engine that still generates is broken off."""
+    def _stop(self) -> None:
         if self._upstream is not None:
             self._upstream.abort()
             self._upstream = None
         seat, self._seat = self._seat, None
         if seat is not None:
-            self.was_retired = seat not in self._target.seats
+            self._was_retired = seat not in self._target.seats
             seat.given_back(answered=self._has_content)
             if self._target.queue.count:
                 self._gateway.waiting.serve(self._target)
 
-    def forget(self) -> None:
-        """It is over: what was asked knows its hearer no more, so nothing is left for the garbage collector."""
-        del self._hearer
-
-    def timed_out(self) -> None:
-        """It was silent for too long, which counts against the replica."""
-        self._note_failure()
-
-    def let_finish(self) -> None:
+    def _let_finish(self) -> None:
         """All that matters came: give the replica back, and keep the connection if its answer ends soon."""
         self._note_end()
         if self._upstream is not None:
             self._gateway.pool.let_finish(self._upstream)
             self._upstream = None
-        self.stop()
+        self._stop()
 
-    def pause(self, paused: bool) -> None:
+    def _pause(self, paused: bool) -> None:
         """Read no more from the engine, or again."""
         if self._upstream is None:
             return
@@ -123,12 +92,12 @@ class Asking:
         else:
             self._upstream.resume()
 
-    def hear_directly(self) -> None:
-        """What it says until its end is content: the hearer has it without us."""
+    def _hear_directly(self) -> None:
+        """What the engine says until its end is content."""
         if self._upstream is not None:
-            self._upstream.hears_body = self._hearer.answer_continues
+            self._upstream.hears_body = self.answer_continues
 
-    def take_chunks(self, take: Callable[[bytes], bool] | None) -> None:
+    def _take_chunks(self, take: Callable[[bytes], bool] | None) -> None:
         """Whole HTTP chunks are offered to ``take`` first, as they came, if there is such."""
         if self._upstream is not None:
             self._upstream.takes_chunk = take
@@ -141,11 +110,11 @@ class Asking:
                 self._try_failed(type(wrong).__name__, is_gone=True)
             return
         if self._seat is seat:
-            self._send(connection, seat)
+            self._send(connection, seat, self._gateway.now_s())
         else:
             self._gateway.pool.give_back(connection, reusable=True)
 
-    def _send(self, connection: UpstreamConnection, seat: Seat) -> None:
+    def _send(self, connection: UpstreamConnection, seat: Seat, now_s: float) -> None:
         self._upstream = connection
         target, ask = self._target, self._ask
         engine_model = seat.model or target.entry.model
@@ -153,11 +122,11 @@ class Asking:
             body = audio.sound_body(ask, engine_model=engine_model)
         else:
             body = openai.upstream_body(
-                ask, engine_model=engine_model, cache_salt=target.cache_salt, tokens_max=self._tokens_max
+                ask, engine_model=engine_model, cache_salt=target.cache_salt, tokens_max=self._entered.tokens_max
             )
         head = seat.heads[ask.api]
         account, trace = self._account, self._account.trace
-        account.asked(seat.name, self._gateway.now_s())
+        account.asked(seat.name, now_s)
         traceparent = trace.traceparent if trace else ""
         connection.ask(self, http_rules.upstream_request(head, account.request_id, body, traceparent))
 
@@ -167,7 +136,7 @@ class Asking:
         assert failed is not None, "a try is made at a replica"
         self._note_failure()
         again = self._another(failed) if self._tries < TRIES_MAX else None
-        self.stop()
+        self._stop()
         entry = self._target.entry
         log.warning(
             "engine did not answer",
@@ -177,13 +146,12 @@ class Asking:
         )
         if again is not None:
             metrics.RETRIES.inc()
-            self.seated(again)
-            self.start()
+            self._ask_at(again, self._gateway.now_s())
         elif is_gone and self._losses < LOSSES_MAX:
             self._lost_s = self._lost_s or self._gateway.now_s()
-            self._hearer.replica_went(failed, self._lost_s)
+            self.replica_went(failed, self._lost_s)
         else:
-            self._hearer.engine_failed(reason)
+            self.engine_failed(reason)
 
     def _another(self, failed: Seat) -> Seat | None:
         """A place on another replica, beyond what it may have if need be: this request has waited already."""
@@ -217,18 +185,18 @@ class Asking:
         elif self._ask.stream and not content_type.lower().startswith(b"text/event-stream"):
             self._fail("not an event stream")
             return
-        self._hearer.answer_begins()
+        self.answer_begins()
 
     def upstream_body(self, data: bytes) -> None:
         """More of its answer, or of why there is none."""
         if self._has_content:
-            self._hearer.answer_continues(data)
+            self.answer_continues(data)
             return
         if self._status == OK:
             if self._seat is not None:
                 self._has_content = True
                 self._seat.answered()
-            self._hearer.answer_continues(data)
+            self.answer_continues(data)
             return
         self._error += data
         if len(self._error) > ERROR_BYTES_MAX:
@@ -239,15 +207,15 @@ class Asking:
         self._upstream = None
         if self._status == OK:
             self._note_end()
-            self.stop()
-            self._hearer.answer_ends()
+            self._stop()
+            self.answer_ends()
         elif self._status == NOT_FOUND and self._ask.adapter and self._seat is not None:
             # Restarted since we last heard of it: it has no adapters until it is said to have them again.
             self._seat.adapters = tuple(each for each in self._seat.adapters if each != self._ask.adapter)
             self._try_failed("adapter not loaded", is_gone=True)
         elif self._status in CLIENTS_MISTAKE:
-            self.stop()
-            self._hearer.engine_refused(self._status, self._error)
+            self._stop()
+            self.engine_refused(self._status, self._error)
         else:
             self._try_failed(f"status {self._status}", is_gone=self._status == NOT_YET)
 
@@ -267,13 +235,13 @@ class Asking:
         target.service.note(gateway.now_s() - self._seated_s)
         if target.queue.count:
             gateway.waiting.serve(target)
-        self._hearer.answer_is(body)
+        self.answer_is(body)
 
     def upstream_lost(self, reason: str) -> None:
         """The connection broke before the end of the answer."""
         self._upstream = None
         self._losses += 1
-        if self._hearer.forget_answer():
+        if self.forget_answer():
             self._try_failed(reason, is_gone=True)
         else:
             self._fail(reason)
@@ -285,5 +253,39 @@ class Asking:
 
     def _fail(self, reason: str) -> None:
         self._note_failure()
-        self.stop()
-        self._hearer.engine_failed(reason)
+        self._stop()
+        self.engine_failed(reason)
+
+    # What becomes of it, for the one that inherits.
+
+    def answer_begins(self) -> None:
+        """Status 200, and the kind of content that was asked for."""
+        raise NotImplementedError
+
+    def answer_continues(self, data: bytes) -> None:
+        """More of the body."""
+        raise NotImplementedError
+
+    def answer_ends(self) -> None:
+        """The body is whole."""
+        raise NotImplementedError
+
+    def answer_is(self, body: bytes) -> None:
+        """The body is whole, and all that came."""
+        raise NotImplementedError
+
+    def engine_refused(self, status: int, body: bytes) -> None:
+        """The engine says that the request is at fault."""
+        raise NotImplementedError
+
+    def engine_failed(self, reason: str) -> None:
+        """No answer, or none to its end; it was tried as often as it may be."""
+        raise NotImplementedError
+
+    def forget_answer(self) -> bool:
+        """Its engine went: begin anew with the next one. False if the client has some of the answer already."""
+        raise NotImplementedError
+
+    def replica_went(self, seat: Seat, since_s: float) -> None:
+        """Nor is there another now; this is so since the first one went. It may be seated anew."""
+        raise NotImplementedError

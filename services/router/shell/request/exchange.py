@@ -10,17 +10,12 @@ import logging
 from typing import Final
 
 from libs.common.errors import Unavailable
-from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
-from services.router.core import answers, openai, refusals
+from services.router.core import answers, refusals
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Finish
-from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
-from services.router.shell.request.account import Account
 from services.router.shell.request.asking import Asking
-from services.router.shell.request.gateway import Gateway
-from services.router.shell.request.guest import Guest
 from services.router.shell.request.phase import ASKING, ENDED, ENDING, HELD, OVER, WAITING
 
 log = logging.getLogger(__name__)
@@ -28,35 +23,28 @@ log = logging.getLogger(__name__)
 FLUSH_S: Final = 5.0  # How long a client that left may still take what it was sent.
 
 
-class Exchange(Guest):
+class Exchange(Asking):
     """One request, from its admission to its bill."""
 
-    __slots__ = ("_asking",)
-
-    def __init__(
-        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
-    ) -> None:
-        super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
-        target, entered = self._target, self._entered
-        self._asking = Asking(gateway, self, target=target, ask=ask, account=account, tokens_max=entered.tokens_max)
+    __slots__ = ()
 
     # What drives it: its place, the client, the clock, the control half.
 
     def seated(self, seat: Seat) -> None:
         """Write the first row, once, then ask the engine."""
-        journal, is_first = self._gateway.journal, self._phase is WAITING
-        self._asking.seated(seat)
-        if is_first:
+        gateway = self._gateway
+        if self._phase is WAITING:
             try:
-                journal.begin(self._serving.opening)
+                gateway.journal.begin(self._serving.opening)
             except Unavailable as wrong:
+                self._seat = seat  # To be given back.
                 why = fields(request_id=self._account.request_id, reason=str(wrong))
                 log.error("usage journal refused a request", extra=why)
                 self.turned_away(refusals.cannot_record())
                 return
-        self._phase = ASKING
-        self._total_s = self._deadline_s = self._gateway.now_s() + self._gateway.limits.total_s
-        self._asking.start()
+        self._phase, now_s = ASKING, gateway.now_s()
+        self._total_s = self._deadline_s = now_s + gateway.limits.total_s
+        self._ask_at(seat, now_s)
 
     def turned_away(self, refusal: HttpRefusal) -> None:
         """It is not served: nothing is on its bill, which is to be written only where its first row was."""
@@ -74,7 +62,7 @@ class Exchange(Guest):
             self._gateway.waiting.leave(self)
             self._phase = ENDING
             self._wait_at_most(FLUSH_S)
-            self._asking.stop()
+            self._stop()
 
     def client_gone(self) -> None:
         """The socket is closed, and says what it took."""
@@ -84,7 +72,7 @@ class Exchange(Guest):
     def client_paused(self, paused: bool) -> None:
         """The client reads too slowly, or again fast enough."""
         self._wait_at_most(self._gateway.limits.idle_s)
-        self._asking.pause(paused)
+        self._pause(paused)
 
     def cut(self) -> None:
         """The endpoint goes, or this process: end with a bill for what was delivered."""
@@ -97,12 +85,12 @@ class Exchange(Guest):
         """Look at the deadlines; whoever was heard since the last look has its time anew."""
         if self._is_heard:
             self._is_heard, self._deadline_s = False, now_s + self._gateway.limits.idle_s
-        if now_s < min(self._deadline_s, self._total_s) or self._phase in (WAITING, HELD, OVER):
+        if self._phase in (WAITING, HELD, OVER) or now_s < min(self._deadline_s, self._total_s):
             return
         if self._phase is ENDING or self._client.is_paused:
             self._client.abort()
         else:
-            self._asking.timed_out()
+            self._note_failure()  # To be silent for too long counts against the replica.
             self._cut_short(refusals.upstream_timeout(), "timeout")
 
     # What the engine says.
@@ -110,18 +98,6 @@ class Exchange(Guest):
     def answer_begins(self) -> None:
         """The engine answers; the client hears of it later."""
         self._wait_at_most(self._gateway.limits.idle_s)
-
-    def answer_continues(self, data: bytes) -> None:
-        """More of its answer."""
-        raise NotImplementedError
-
-    def answer_ends(self) -> None:
-        """All of it came."""
-        raise NotImplementedError
-
-    def answer_is(self, body: bytes) -> None:
-        """All of it came, and this is all."""
-        raise NotImplementedError
 
     def engine_refused(self, status: int, body: bytes) -> None:
         """The request is at fault, says the engine; its words go to the client, in our shape."""
@@ -151,7 +127,9 @@ class Exchange(Guest):
             self.engine_failed("its endpoint is no longer served")
             return
         self._phase = HELD
-        gateway.waiting.enter_again(self, target, ask=self._ask, lane=self._lane, failed=seat, since_s=since_s)
+        gateway.waiting.enter_again(
+            self, target, ask=self._ask, lane=self._serving.opening.key_id, failed=seat, since_s=since_s
+        )
 
     # Ends from our side.
 
@@ -168,16 +146,10 @@ class Exchange(Guest):
 
     def _refuse(self, refusal: HttpRefusal) -> None:
         self._gateway.waiting.leave(self)
-        self._asking.stop()
+        self._stop()
 
         def send() -> None:
             self._client.refuse(refusal, request_id=self._account.refused(refusal), keep_alive=self._keep_alive)
             self._end(keep_alive=self._keep_alive)
 
         self._bill(Finish.UPSTREAM_ERROR, send)
-
-    def _stop(self) -> None:
-        self._asking.stop()
-
-    def _let_go(self) -> None:
-        self._asking.forget()

@@ -26,8 +26,7 @@ class Guest:
 
     __slots__ = (
         "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_answered", "_is_committed",
-        "_is_heard", "_keep_alive", "_lane", "_phase", "_row", "_sent_before", "_serving", "_target", "_then",
-        "_total_s",
+        "_is_heard", "_keep_alive", "_phase", "_row", "_sent_before", "_serving", "_target", "_then", "_total_s",
     )  # fmt: skip
 
     def __init__(
@@ -38,31 +37,21 @@ class Guest:
         self._client = client
         self._ask = ask
         self._keep_alive = keep_alive
-        self._lane = key.key_id
         self._phase = WAITING
         self._is_answered = False  # Whether its engine has said all and is given back, and its bill is on disk.
-        self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
-        now_s, now_ms = gateway.now_s(), account.started_ms
-        self._entered = entered = entering.enter(gateway, self, key=key, ask=ask, now_s=now_s)
-        self._target = entered.target
-        slices = None if entered.held is None else entered.held.names
-        opening = another(
-            entered.standing.kind,
-            request_id=account.request_id,
-            now_ms=now_ms,
-            adapter=ask.adapter or None,
-            slices=slices,
-        )
-        self._serving = Serving(opening, owes_generated=entered.standing.owes_generated)
         self._is_committed = False  # Whether its last row is written, or being written.
+        self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
+        self._entered = entered = entering.enter(gateway, self, key=key, ask=ask, now_s=account.began_s)
+        self._target = entered.target
+        standing, held, now_ms = entered.standing, entered.held, account.started_ms
+        slices = None if held is None else held.names
+        opening = another(
+            standing.kind, request_id=account.request_id, now_ms=now_ms, adapter=ask.adapter or None, slices=slices
+        )
+        self._serving = Serving(opening, owes_generated=standing.owes_generated)
         self._sent_before = client.written
         gateway.load.began(opening.endpoint_id, now_ms)
         metrics.COUNTS.live += 1
-        self._total_s = self._deadline_s = now_s + gateway.limits.total_s
-
-    def start(self) -> None:
-        """Take a place at a replica, or wait for one; `seated` or `turned_away` follows."""
-        self._gateway.waiting.enter(self, self._target, ask=self._ask, lane=self._lane)
 
     def seated(self, seat: Seat) -> None:
         """Its replica."""
@@ -84,10 +73,6 @@ class Guest:
 
     def _stop(self) -> None:
         """Let go of the replica."""
-        raise NotImplementedError
-
-    def _let_go(self) -> None:
-        """It is over: know nobody who knows us, so that nothing is left for the garbage collector."""
         raise NotImplementedError
 
     def _bill(self, finish: Finish, then: Callable[[], None]) -> None:
@@ -139,5 +124,4 @@ class Guest:
         gateway.load.ended(endpoint_id, now_ms)
         metrics.COUNTS.live -= 1
         self._account.over(now_ms)
-        self._let_go()
         self._client.over(keep_alive=keep_alive)

@@ -76,7 +76,7 @@ class Streamed(Exchange):
             self._cut_short(refusals.cannot_record(), f"not recorded: {error}")
             return
         self._is_recorded = True
-        self._asking.pause(self._client.is_paused)
+        self._pause(self._client.is_paused)
         held, self._held = self._held, b""
         if held:
             self.answer_continues(held)
@@ -92,7 +92,7 @@ class Streamed(Exchange):
         self._is_heard = True
         if not self._is_recorded:
             self._held += data
-            self._asking.pause(len(self._held) > HELD_BYTES_MAX)
+            self._pause(len(self._held) > HELD_BYTES_MAX)
             return
         now_ms, client, stream = self._gateway.clock.now_ms(), self._client, self._stream
         out = stream.feed(data, at=client.written, now_ms=now_ms)
@@ -100,7 +100,7 @@ class Streamed(Exchange):
             if self._phase is ASKING:
                 self._phase = ANSWERING
                 self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
-                self._asking.hear_directly()
+                self._hear_directly()
             client.write(out)
             if self._serving.tokens >= self._serving.due_tokens:
                 self._shortcut.note_sent()
@@ -116,7 +116,7 @@ class Streamed(Exchange):
         self._form = form
         if form is not None:
             self._shortcut.know(form)
-        self._asking.take_chunks(None if form is None else self._shortcut.take)
+        self._take_chunks(None if form is None else self._shortcut.take)
 
     def answer_ends(self) -> None:
         """All of it came."""
@@ -138,7 +138,7 @@ class Streamed(Exchange):
 
     def _settle(self) -> None:
         """All content is relayed: when the socket took it, write the bill; when that is durable, end the answer."""
-        self._asking.let_finish()
+        self._let_finish()
         self._client.write(self._stream.begin())
         self._phase = ENDING
         self._client.when_drained(self._complete)
@@ -163,7 +163,7 @@ class Streamed(Exchange):
             self._refuse(refusal)
             return
         self._phase = ENDING
-        self._asking.stop()
+        self._stop()
 
         def say_so() -> None:
             self._client.write(self._stream.cut(refusal))
@@ -171,6 +171,6 @@ class Streamed(Exchange):
 
         def when_taken() -> None:
             if not self._is_committed:
-                self._bill(Finish.DRAIN_CUT if self._asking.was_retired else finish, say_so)
+                self._bill(Finish.DRAIN_CUT if self._was_retired else finish, say_so)
 
         self._client.when_drained(when_taken)

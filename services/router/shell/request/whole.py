@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from libs.common.events.tables import KeyEntry
-from services.router.core import openai, sse
+from services.router.core import sse
 from services.router.core.relay import WholeAnswer, take_answer
-from services.router.shell.edge.client import Client
 from services.router.shell.request import reply
-from services.router.shell.request.account import Account
 from services.router.shell.request.exchange import Exchange
-from services.router.shell.request.gateway import Gateway
 from services.router.shell.request.phase import ENDED
 
 
@@ -18,20 +14,16 @@ class Whole(Exchange):
 
     __slots__ = ("_answer", "_body")
 
-    def __init__(
-        self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
-    ) -> None:
-        super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
-        self._answer: WholeAnswer | None = None  # Of one that comes in pieces.
-        self._body = b""  # When all of it came.
+    def answer_begins(self) -> None:
+        """It comes in pieces."""
+        super().answer_begins()
+        self._answer = WholeAnswer()
 
     def answer_continues(self, data: bytes) -> None:
         """More of its answer."""
         if self._phase in ENDED:
             return
         self._is_heard = True
-        if self._answer is None:
-            self._answer = WholeAnswer()
         try:
             self._answer.feed(data)
         except sse.BadUpstream as wrong:
@@ -39,7 +31,7 @@ class Whole(Exchange):
 
     def answer_ends(self) -> None:
         """All of it came."""
-        self.answer_is(b"" if self._answer is None else self._answer.body())
+        self.answer_is(self._answer.body())
 
     def answer_is(self, body: bytes) -> None:
         """Write its bill, and when that is durable give it out."""
@@ -60,4 +52,4 @@ class Whole(Exchange):
         self._end(keep_alive=self._keep_alive)
 
     def _forget(self) -> None:
-        self._answer = None
+        """Each answer begins anew."""
