@@ -1,6 +1,6 @@
 """What was served, measured once and seen three ways: by Prometheus, by `millrace top`, by whoever reads the JSON.
 
-One look at the bill of a request fills everything, and of many in a row: what runs once a request finds the caches of
+The bills of many requests fill everything at once, number by number: what runs once a request finds the caches of
 the processor full of all the rest that a request is, and takes twice its time. Endpoints are kept
 apart here, where their number is the table's; in the labels of metrics only calls and models are, and those few.
 """
@@ -8,7 +8,10 @@ apart here, where their number is the table's; in the labels of metrics only cal
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Final
 
 from services.router.core.serving import Row
@@ -39,6 +42,12 @@ MODELS_MAX: Final = 50  # Models with a label of their own; a catalogue has fewe
 OTHER: Final = "other"
 LOT: Final = 64  # Bills that are added up in a row; whoever looks has the rest added up.
 
+Served = tuple[Row, int, int | None]  # A bill, how long it waited (ms), and what of its prompt was in a cache.
+_WHAT: Final = attrgetter("endpoint_id", "model", "api")
+_FINISH: Final = attrgetter("finish")
+_PROMPT: Final = attrgetter("prompt_tokens")
+_COMPLETION: Final = attrgetter("completion_tokens")
+
 
 class Histogram:
     """How many values lay below each bound; the last count is of those beyond all of them."""
@@ -50,10 +59,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def add(self, value: float) -> None:
-        """One more value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def add(self, values: Sequence[float]) -> None:
+        """So many more values."""
+        for at, count in Counter(map(partial(bisect_left, self.bounds), values)).items():
+            self.counts[at] += count
+        self.total += sum(values)
 
     def merge(self, other: Histogram) -> None:
         """Those of another as well."""
@@ -71,42 +81,36 @@ class Measure:
 
     def __init__(self, endpoint_id: str, model: str, api: str) -> None:
         self.endpoint_id, self.model, self.api = endpoint_id, model, api
-        self.finishes: dict[str, int] = {}
+        self.finishes: Counter[str] = Counter()
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
         self.first_token = Histogram(FIRST_TOKEN_S)
         self.per_token = Histogram(PER_TOKEN_S)
         self.queue = Histogram(FIRST_TOKEN_S)
         self.duration = Histogram(DURATION_S)
 
-    def note(self, bill: Row, *, queue_ms: int, cached_tokens: int) -> None:
-        """One more request."""
-        finishes, tokens, first_ms = self.finishes, bill.completion_tokens, bill.first_token_ms
-        finishes[bill.finish] = finishes[bill.finish] + 1 if bill.finish in finishes else 1
-        self.prompt_tokens += bill.prompt_tokens or 0
-        self.completion_tokens += tokens
-        self.cached_tokens += cached_tokens
-        queue, duration, first, per_token = self.queue, self.duration, self.first_token, self.per_token
-        duration_s = (bill.ended_ms - bill.started_ms) / 1000
-        duration.counts[bisect_left(DURATION_S, duration_s)] += 1  # As `add` does, for every request.
-        duration.total += duration_s
-        if queue_ms:
-            queue.add(queue_ms / 1000)
-        else:
-            queue.counts[0] += 1  # Nothing waits in most requests.
-        if first_ms is None or first_ms == bill.ended_ms:
-            return  # Of an answer that came whole nobody knows when its first token was made.
-        first_s = (first_ms - bill.started_ms) / 1000
-        first.counts[bisect_left(FIRST_TOKEN_S, first_s)] += 1
-        first.total += first_s
-        if tokens > 1:
-            between_s = (bill.ended_ms - first_ms) / 1000 / (tokens - 1)
-            per_token.counts[bisect_left(PER_TOKEN_S, between_s)] += 1
-            per_token.total += between_s
+    def add(self, served: Sequence[Served]) -> None:
+        """So many more requests."""
+        bills, queue_ms, cached_tokens = zip(*served, strict=True)
+        self.finishes.update(map(_FINISH, bills))
+        self.prompt_tokens += sum(filter(None, map(_PROMPT, bills)))
+        self.completion_tokens += sum(map(_COMPLETION, bills))
+        self.cached_tokens += sum(filter(None, cached_tokens))
+        self.queue.add([each / 1000 for each in queue_ms])
+        self.duration.add([(each.ended_ms - each.started_ms) / 1000 for each in bills])
+        first_s, between_s = [], []
+        for bill in bills:
+            first_ms = bill.first_token_ms
+            if first_ms is None or first_ms == bill.ended_ms:
+                continue  # Of an answer that came whole nobody knows when its first token was made.
+            first_s.append((first_ms - bill.started_ms) / 1000)
+            if bill.completion_tokens > 1:
+                between_s.append((bill.ended_ms - first_ms) / 1000 / (bill.completion_tokens - 1))
+        self.first_token.add(first_s)
+        self.per_token.add(between_s)
 
     def merge(self, other: Measure) -> None:
         """What another measured as well."""
-        for finish, count in other.finishes.items():
-            self.finishes[finish] = self.finishes.get(finish, 0) + count
+        self.finishes.update(other.finishes)
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens
         self.cached_tokens += other.cached_tokens
@@ -119,22 +123,24 @@ class Measures:
 
     def __init__(self) -> None:
         self._of: dict[tuple[str, str, str], Measure] = {}
-        self._noted: list[tuple[Row, int, int]] = []  # Not added up yet.
+        self._noted: list[Served] = []  # Not added up yet.
 
-    def note(self, bill: Row, *, queue_ms: int, cached_tokens: int = 0) -> None:
+    def note(self, bill: Row, *, queue_ms: int, cached_tokens: int | None = None) -> None:
         """A request was billed."""
-        self._noted.append((bill, queue_ms, cached_tokens))
-        if len(self._noted) >= LOT:
+        noted = self._noted
+        noted.append((bill, queue_ms, cached_tokens))
+        if len(noted) >= LOT:
             self._add_up()
 
     def _add_up(self) -> None:
         noted, self._noted = self._noted, []
-        for bill, queue_ms, cached_tokens in noted:
-            key = (bill.endpoint_id, bill.model, bill.api)
-            found = self._of.get(key)
-            if found is None:
-                self._of[key] = found = Measure(*key)
-            found.note(bill, queue_ms=queue_ms, cached_tokens=cached_tokens)
+        lots: defaultdict[tuple[str, str, str], list[Served]] = defaultdict(list)
+        for each in noted:
+            lots[_WHAT(each[0])].append(each)
+        for what, lot in lots.items():
+            if what not in self._of:
+                self._of[what] = Measure(*what)
+            self._of[what].add(lot)
 
     def keep(self, endpoint_ids: Collection[str]) -> None:
         """Of endpoints that are gone only the sums are kept, so that counters never fall."""

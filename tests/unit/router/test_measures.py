@@ -25,8 +25,7 @@ def a_bill(endpoint_id: str = "ep-a", model: str = "m", *, first_ms: int | None 
 
 def test_a_histogram_counts_a_value_at_its_bound() -> None:
     histogram = Histogram((1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 9.0):
-        histogram.add(value)
+    histogram.add((0.5, 1.0, 1.5, 9.0))
 
     assert (histogram.counts, histogram.total) == ([2, 1, 1], 12.0)
 
@@ -34,8 +33,7 @@ def test_a_histogram_counts_a_value_at_its_bound() -> None:
 def test_a_bill_fills_every_measure() -> None:
     measure = Measure("ep-a", "m", "chat")
 
-    measure.note(a_bill(), queue_ms=40, cached_tokens=3)
-    measure.note(a_bill(first_ms=None, tokens=0), queue_ms=0, cached_tokens=0)
+    measure.add([(a_bill(), 40, 3), (a_bill(first_ms=None, tokens=0), 0, None)])
 
     assert (measure.prompt_tokens, measure.cached_tokens, measure.completion_tokens) == (10, 3, 11)
     assert measure.first_token.total == pytest.approx(0.1)
@@ -48,7 +46,7 @@ def test_a_bill_fills_every_measure() -> None:
 def test_an_answer_that_came_whole_says_nothing_of_its_tokens_times() -> None:
     measure = Measure("ep-a", "m", "chat")
 
-    measure.note(a_bill(first_ms=2_100), queue_ms=0, cached_tokens=0)
+    measure.add([(a_bill(first_ms=2_100), 0, 0)])
 
     assert sum(measure.first_token.counts) == sum(measure.per_token.counts) == 0
     assert measure.completion_tokens == 11
