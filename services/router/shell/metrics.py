@@ -11,7 +11,7 @@ from functools import cache
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from services.router.core import measures
@@ -20,6 +20,7 @@ from services.router.core.refusals import HttpRefusal
 from services.router.core.traces import OPERATIONS, PROVIDER
 
 REFUSALS: Final = Counter("router_refusals_total", "Requests refused, by code, or by status if it has none.", ("code",))
+LIVE: Final = Gauge("router_live_requests", "Generating requests in flight.")
 CONNECTIONS: Final = Gauge("router_client_connections", "Open client connections.")
 RETRIES: Final = Counter("router_upstream_retries_total", "Requests sent to the engine a second time.")
 BACKLOG: Final = Gauge("router_usage_backlog", "Finished requests that the ledger has not confirmed.")
@@ -59,10 +60,9 @@ MEASURES: Final = Measures()  # Of this process, like every metric here.
 class Counts:
     """What every request counts: plain numbers of the event loop, read when somebody looks."""
 
-    __slots__ = ("answered", "live")
+    __slots__ = ("answered",)
 
     def __init__(self) -> None:
-        self.live = 0
         self.answered = {2: 0, 4: 0, 5: 0}  # By class of status.
 
 
@@ -156,10 +156,7 @@ class CountsCollector(Collector):
         self._of = of
 
     def collect(self) -> Iterable[Metric]:
-        """The families, as they are now."""
-        live = GaugeMetricFamily("router_live_requests", "Generating requests in flight.")
-        live.add_metric((), self._of.live)
-        yield live
+        """The family, as it is now."""
         answered = CounterMetricFamily("router_requests", "Requests answered, by class of status.", labels=("status",))
         for status, count in self._of.answered.items():
             answered.add_metric((f"{status}xx",), count)

@@ -131,14 +131,16 @@ class Gateway:
 
     def stranger(self, head: Head | None) -> Account:
         """What will be told of what ends at its ``head``, or before it could be read: no trace, whoever asks for it."""
-        client_id = "" if head is None else head.request_id
-        return Account(self.books, self.clock.now_ms(), self.now_s(), self.request_id(), client_id)
+        request_id, client_id = self.request_id(), "" if head is None else head.request_id
+        return Account(self.books, self.clock.now_ms(), self.now_s(), request_id, client_id or request_id, None)
 
     def account(self, head: Head, now_ms: int | None = None) -> Account:
         """What will be told of a request that came ``now_ms``."""
         began_ms = self.clock.now_ms() if now_ms is None else now_ms
         request_id = f"req-{self._boot_id}-{next(self._counter):x}"
-        return Account(self.books, began_ms, self.now_s(), request_id, head.request_id, head.traceparent)
+        tracer, traceparent = self.books.tracer, head.traceparent
+        trace = tracer.begin(traceparent) if traceparent or tracer.is_on else None
+        return Account(self.books, began_ms, self.now_s(), request_id, head.request_id or request_id, trace)
 
     def admit(self, bearer: str, peer: str = "", forwarded_for: str = "", *, looks: bool = False) -> KeyEntry:
         """Whose key it is, if it may be used from there; to look, one of ours does. Raises HttpRefusal."""

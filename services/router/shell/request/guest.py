@@ -10,7 +10,6 @@ from libs.common.telemetry.logging import fields
 from services.router.core import openai
 from services.router.core.refusals import HttpRefusal
 from services.router.core.serving import Finish, Row, Serving, another
-from services.router.shell import metrics
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
 from services.router.shell.request import entering
@@ -51,7 +50,6 @@ class Guest:
         self._serving = Serving(opening, owes_generated=standing.owes_generated)
         self._sent_before = client.written
         gateway.load.began(opening.endpoint_id, now_ms)
-        metrics.COUNTS.live += 1
 
     def seated(self, seat: Seat) -> None:
         """Its replica."""
@@ -69,7 +67,7 @@ class Guest:
 
     def unbilled_tokens(self) -> int:
         """What its client has got and no bill has yet."""
-        return 0 if self._account.is_billed else self._serving.delivered
+        return 0 if self._account.row is not None else self._serving.delivered
 
     def _stop(self) -> None:
         """Let go of the replica."""
@@ -101,7 +99,7 @@ class Guest:
             return
         then = self._then
         del self._then  # It may know us.
-        self._account.billed(self._row, self._serving.cached_tokens)
+        self._account.row, self._account.cached_tokens = self._row, self._serving.cached_tokens
         self._gateway.on_finished()
         then()
 
@@ -118,10 +116,9 @@ class Guest:
         if not self._is_answered:
             gateway.waiting.leave(self)
             self._stop()
-            if not self._account.is_billed:
+            if self._account.row is None:
                 entering.settle(gateway, self._entered, self._ask, prompt_tokens=None, completion=0)
         gateway.table.leave(self, endpoint_id)
         gateway.load.ended(endpoint_id, now_ms)
-        metrics.COUNTS.live -= 1
         self._account.over(now_ms)
         self._client.over(keep_alive=keep_alive)
