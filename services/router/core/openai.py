@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -17,7 +18,6 @@ from services.router.core.plain import NULL
 from services.router.core.refusals import HttpRefusal, model_not_found
 from services.router.core.shape import LARGE_BYTES
 from services.router.core.surface import (
-    ALLOWED,
     CHAT,
     COUNTS_NO_ANSWER,
     DROPPED,
@@ -67,6 +67,8 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     least: int = 1 + CLAMPED_TOKENS_MIN
 
 
+NOT_PASSED: Final = (*OURS, *DROPPED)
+_encode: Final = msgspec.json.Encoder().encode
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -85,7 +87,7 @@ def read(api: Api, body: bytes, *, host: str = "") -> Ask:
     raw, fields = _read_with_care(api, body, host)
     prompt_bytes = sum([memoryview(raw[name]).nbytes for name in PROMPTS if name in raw])
     session, tier = _text(raw, "prompt_cache_key"), _text(raw, "service_tier")
-    for name in DROPPED:
+    for name in NOT_PASSED:
         raw.pop(name, None)
     return _ask(api, fields, raw, prompt_bytes, host, session, is_batch=tier in BATCH_TIERS)
 
@@ -161,26 +163,28 @@ def upstream_body(ask: Ask, *, engine_model: str, cache_salt: str = "", tokens_m
 
     ``tokens_max`` is how much it may generate where that is less than the client allowed.
     """
-    parts: list[bytes | msgspec.Raw] = [b'{"model":%s' % msgspec.json.encode(ask.adapter or engine_model)]
-    for name, value in ask.rest.items():
-        if name not in OURS and (tokens_max is None or name not in OUTPUTS):
-            parts += (_BEFORE[name], value)
+    fields = _ours(ask.api, ask.stream, ask.adapter or engine_model, cache_salt) | ask.rest
     if tokens_max is not None:
-        name = "max_output_tokens" if ask.api is RESPONSES else "max_tokens"
-        parts.append(b"%s%d" % (_BEFORE[name], tokens_max))
-    if cache_salt and ask.api is not SPEECH:  # What it generates from is no prompt that a cache could know.
-        parts.append(b',"cache_salt":%s' % msgspec.json.encode(cache_salt))
-    ends = _ENDS_OF_ITEMS if ask.api is RESPONSES else _ENDS
-    parts.append(ends[ask.stream and ask.api is not SPEECH])
-    return b"".join(parts)
+        for name in OUTPUTS:
+            fields.pop(name, None)
+        fields["max_output_tokens" if ask.api is RESPONSES else "max_tokens"] = msgspec.Raw(b"%d" % tokens_max)
+    return _encode(fields)
 
 
-_BEFORE: Final[Mapping[str, bytes]] = {  # Each field's name, as it stands before its value.
-    name: b",%s:" % msgspec.json.encode(name) for names in ALLOWED.values() for name in names
-}
-_ENDS: Final = (b"}", b',"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}')
-# An engine keeps answers for whoever guesses their ids, if it may; its usage is in its last event always.
-_ENDS_OF_ITEMS: Final = (b',"store":false}', b',"store":false,"stream":true}')
+@lru_cache(maxsize=1024)
+def _ours(api: Api, stream: bool, model: str, cache_salt: str) -> dict[str, msgspec.Raw]:
+    """What we say to the engine in every request of a kind."""
+    said: dict[str, object] = {"model": model}
+    if api is RESPONSES:
+        said["store"] = False  # An engine keeps answers for whoever guesses their ids, if it may.
+    if api is not SPEECH:  # What it generates from is no prompt that a cache could know, nor does it count tokens.
+        if cache_salt:
+            said["cache_salt"] = cache_salt
+        if stream:
+            said["stream"] = True
+        if stream and api is not RESPONSES:  # Whose usage is in its last event always.
+            said["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    return {name: msgspec.Raw(_encode(value)) for name, value in said.items()}
 
 
 def prompt_bytes(ask: Ask) -> bytes | memoryview:

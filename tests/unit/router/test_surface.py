@@ -142,7 +142,7 @@ def test_what_has_no_meaning_for_an_engine_need_not_be_right(value: bytes) -> No
     ask = openai.read(Api.CHAT, b'{"model":"m","messages":[{"role":"user","content":"a"}],%s}' % dropped)
 
     assert (ask.is_batch, ask.session) == (False, "x" if value == b'"x"' else "")
-    assert set(ask.rest) == {"model", "messages"}
+    assert set(ask.rest) == {"messages"}
 
 
 def test_the_catalogue_says_which_calls_a_model_answers() -> None:
