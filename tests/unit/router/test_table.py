@@ -173,6 +173,17 @@ def test_load_is_the_mean_and_the_most_of_the_interval() -> None:
     assert (second.requests, second.concurrency_max, second.concurrency_avg_milli) == (0, 1, 1000)
 
 
+def test_a_clock_that_is_set_back_spoils_one_report_and_makes_none_negative() -> None:
+    meter = LoadMeter(10_000)
+    meter.began("ep-a", 10_000)
+
+    (first,) = meter.report(2000)
+    (second,) = meter.report(4000)
+
+    assert (first.concurrency_max, first.concurrency_avg_milli) == (1, 0)
+    assert (second.concurrency_max, second.concurrency_avg_milli) == (1, 1000)
+
+
 def test_load_that_fell_to_zero_is_told_so_three_times_and_then_no_longer() -> None:
     clock = ManualClock(0)
     meter = LoadMeter(0)

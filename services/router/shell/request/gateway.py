@@ -108,7 +108,7 @@ class Gateway:
 
     def _route_changed(self, target: Target, is_routed: bool) -> None:
         if is_routed and target.entry.wakes:
-            self.load.introduce(target.entry.endpoint_id, self.clock.now_ms())
+            self.load.introduce(target.entry.endpoint_id)
         self.waiting.changed(target, is_routed)
 
     def named(self, host: str, key: KeyEntry) -> str:
