@@ -36,17 +36,16 @@ class Segment:
         except OSError:
             self.discard()
             raise
-        self._at = 0
+        self._left_bytes = size_bytes
 
     def append(self, record: bytes) -> bool:
         """Add a record if it fits, and the end after it; one that is cut short by our death is not read."""
-        begin, length = self._at + FRAME_BYTES, len(record)
-        end = begin + length
-        if end + FRAME_BYTES > self.size_bytes:
+        length = len(record)
+        left_bytes = self._left_bytes - FRAME_BYTES - length
+        if left_bytes < FRAME_BYTES:
             return False
-        self._map[begin:end] = record
-        FRAME.pack_into(self._map, self._at, length, zlib.crc32(record))
-        self._at = end
+        self._map.write(FRAME.pack(length, zlib.crc32(record)) + record)
+        self._left_bytes = left_bytes
         return True
 
     def sync(self) -> None:
