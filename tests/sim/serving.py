@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from libs.common.events.event import Owner
 from services.router.core.serving import CHECKPOINT_TOKENS, Finish, Serving, admit
+from services.router.core.sse import Usage
 from tests.sim.customers import PROJECT, TENANT
 from tests.sim.hosts import Host, RouterHost
 
@@ -145,7 +146,7 @@ class Traffic:
     def _end(self, host: RouterHost, request_id: str, stream: Stream, cut_by: Finish | None) -> str:
         now_ms = self._sim.clock.now_ms()
         if cut_by is None:
-            stream.serving.final(prompt_tokens=PROMPT_TOKENS, completion_tokens=stream.given)
+            stream.serving.final(Usage(PROMPT_TOKENS, stream.given))
             host.journal.finish(stream.serving.completed(now_ms))
             self._sim.crash_maybe(self._sim.faults.crash_at_commit, "after the bill, before the terminal frame")
             self.truth[request_id].is_complete = True

@@ -42,10 +42,11 @@ MODELS_MAX: Final = 50  # Models with a label of their own; a catalogue has fewe
 OTHER: Final = "other"
 LOT: Final = 64  # Bills that are added up in a row; whoever looks has the rest added up.
 
-Served = tuple[Row, int, int | None]  # A bill, how long it waited (ms), and what of its prompt was in a cache.
+Served = tuple[Row, int]  # A bill, and how long it waited (ms).
 _WHAT: Final = attrgetter("endpoint_id", "model", "api")
 _FINISH: Final = attrgetter("finish")
 _PROMPT: Final = attrgetter("prompt_tokens")
+_CACHED: Final = attrgetter("cached_prompt_tokens")
 _COMPLETION: Final = attrgetter("completion_tokens")
 
 
@@ -90,11 +91,11 @@ class Measure:
 
     def add(self, served: Sequence[Served]) -> None:
         """So many more requests."""
-        bills, queue_ms, cached_tokens = zip(*served, strict=True)
+        bills, queue_ms = zip(*served, strict=True)
         self.finishes.update(map(_FINISH, bills))
         self.prompt_tokens += sum(filter(None, map(_PROMPT, bills)))
         self.completion_tokens += sum(map(_COMPLETION, bills))
-        self.cached_tokens += sum(filter(None, cached_tokens))
+        self.cached_tokens += sum(filter(None, map(_CACHED, bills)))
         self.queue.add([each / 1000 for each in queue_ms])
         self.duration.add([(each.ended_ms - each.started_ms) / 1000 for each in bills])
         first_s, between_s = [], []
@@ -125,10 +126,10 @@ class Measures:
         self._of: dict[tuple[str, str, str], Measure] = {}
         self._noted: list[Served] = []  # Not added up yet.
 
-    def note(self, bill: Row, *, queue_ms: int, cached_tokens: int | None = None) -> None:
+    def note(self, bill: Row, *, queue_ms: int) -> None:
         """A request was billed."""
         noted = self._noted
-        noted.append((bill, queue_ms, cached_tokens))
+        noted.append((bill, queue_ms))
         if len(noted) >= LOT:
             self._add_up()
 

@@ -122,7 +122,8 @@ class StreamedAnswer:
 
     def _take_final(self, piece: sse.Piece) -> None:
         self.form = None  # The last word's counts stand.
-        _take_last_word(self._serving, piece.usage)
+        assert piece.usage is not None, "a last word has counts"
+        self._serving.final(piece.usage)
         if self._ask.wants_usage or self._is_of_items:
             self._usage_event = piece.data
         self.is_done = self.is_done or self._is_of_items
@@ -139,18 +140,6 @@ class StreamedAnswer:
         if form is not None and prompt_tokens is not None and form.prompt != b"%d" % prompt_tokens:
             self.form = None  # Who knows events by it takes this count for the one that is known.
         self._serving.relayed(end, pieces=piece.pieces, running=running, prompt_tokens=prompt_tokens, now_ms=now_ms)
-
-
-def _take_last_word(serving: Serving, usage: sse.Usage | None, reason: str | None = None) -> None:
-    assert usage is not None, "a last word has counts"
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    serving.final(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        cached=None if prompt is None else prompt.cached_tokens,
-        reasoning=None if completion is None else completion.reasoning_tokens,
-        reason=reason,
-    )
 
 
 class StreamedSound:
@@ -180,7 +169,7 @@ class StreamedSound:
         if self.has_end:
             return b""
         self.has_end = True
-        self._serving.final(prompt_tokens=None, completion_tokens=0)
+        self._serving.final(sse.Usage(None, 0))
         return self._head()
 
     def cut(self, _refusal: HttpRefusal) -> bytes:
@@ -216,4 +205,4 @@ class WholeAnswer:
 def take_answer(api: Api, body: bytes, serving: Serving) -> None:
     """Take the usage of a whole answer. Raises BadUpstream if it has none."""
     usage, reason = answers.read_answer(api, body)
-    _take_last_word(serving, usage, reason)
+    serving.final(usage, reason)

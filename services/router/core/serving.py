@@ -25,9 +25,11 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from libs.common.events.tables import RouteEntry
 from libs.common.units import SECOND_MS
+from services.router.core.sse import Usage
 
 CHECKPOINT_TOKENS: Final = 64  # What a crash may leave unbilled, at most, of one request.
 DUE_TOKENS: Final = 48  # When the next is due; the rest is for what is delivered while it is being written.
@@ -111,11 +113,7 @@ def admit(
 
 def another(of: Row, *, request_id: str, now_ms: int, adapter: str | None, slices: tuple[str, ...] | None) -> Row:
     """As `admit`, for a request of the same kind: nothing of the route need be looked at again."""
-    return Row(
-        request_id, of.tenant_id, of.project_id, of.endpoint_id, of.generation, of.model, of.tier, of.region, of.key_id,
-        of.api, None, 0, _CHECKPOINT, _ROUTER_CRASH, now_ms, None, now_ms, None, None, None, adapter, slices,
-        of.tenancy,
-    )  # fmt: skip
+    return replace(of, request_id=request_id, started_ms=now_ms, ended_ms=now_ms, adapter=adapter, slices=slices)
 
 
 def owes_generated(entry: RouteEntry) -> bool:
@@ -205,28 +203,21 @@ class Serving:
         """Why the engine stopped generating."""
         self._finish = _LENGTH if reason == "length" else _STOP
 
-    def final(
-        self,
-        *,
-        prompt_tokens: int | None,
-        completion_tokens: int | None,
-        cached: int | None = None,
-        reasoning: int | None = None,
-        reason: str | None = None,
-    ) -> None:
-        """The engine's last word; without a count of its own, what was relayed is what there is.
+    def final(self, usage: Usage, reason: str | None = None) -> None:
+        """The engine's last word, and why it stopped, where it says so now.
 
-        ``cached`` is how much of the prompt needed no work, ``reasoning`` how much of the completion was thought,
-        ``reason`` why the engine stopped, where it says so now.
+        Without a count of its own, what was relayed is what there is.
         """
-        if prompt_tokens is not None:
-            self._prompt_tokens = prompt_tokens
-        if cached is not None:
-            self.cached_tokens = cached
+        prompt, completion, tokens = usage.prompt_tokens_details, usage.completion_tokens_details, usage.prompt_tokens
+        if tokens is not None:
+            self._prompt_tokens = tokens
+        if prompt is not None and prompt.cached_tokens is not None:
+            self.cached_tokens = prompt.cached_tokens
         if reason is not None:
-            self._finish = _LENGTH if reason == "length" else _STOP
-        self._final = completion_tokens
-        self._reasoning = None if reasoning is None or reasoning > (completion_tokens or 0) else reasoning
+            self.finish_reason(reason)
+        self._final = tokens = usage.completion_tokens
+        thought = None if completion is None else completion.reasoning_tokens
+        self._reasoning = None if thought is None or thought > (tokens or 0) else thought
 
     def completed(self, now_ms: int, *, egress_bytes: int | None = None) -> Row:
         """The bill of a whole answer; commit it before the terminal frame."""
@@ -256,15 +247,19 @@ class Serving:
     def _record(
         self, tokens: int, source: TokenSource, finish: Finish, ended_ms: int, egress_bytes: int | None = None
     ) -> Row:
-        of, started_ms = self.opening, self.opening.started_ms
-        prompt, cached = self._prompt_tokens, self.cached_tokens
+        opening, prompt, cached = self.opening, self._prompt_tokens, self.cached_tokens
         if cached is not None and prompt is not None and cached > prompt:
             cached = None  # A part that is more than the whole is none; the ledger would park all of the request.
-        return Row(
-            of.request_id, of.tenant_id, of.project_id, of.endpoint_id, of.generation, of.model, of.tier, of.region,
-            of.key_id, of.api, prompt, tokens, source, finish, started_ms, self._first_token_ms,
-            ended_ms if ended_ms > started_ms else started_ms, cached,
+        return replace(
+            opening,
+            prompt_tokens=prompt,
+            completion_tokens=tokens,
+            token_source=source,
+            finish=finish,
+            first_token_ms=self._first_token_ms,
+            ended_ms=ended_ms if ended_ms > opening.started_ms else opening.started_ms,
+            cached_prompt_tokens=cached,
             # Of an answer that was cut short nobody says how much of what was delivered was thought.
-            self._reasoning if source is _ENGINE_FINAL else None, egress_bytes, of.adapter, of.slices,
-            of.tenancy,
-        )  # fmt: skip
+            reasoning_tokens=self._reasoning if source is _ENGINE_FINAL else None,
+            egress_bytes=egress_bytes,
+        )

@@ -7,13 +7,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from services.router.core.measures import MODELS_MAX, OTHER, Histogram, Measure, Measures
 from services.router.core.serving import Row
+from services.router.core.sse import PromptDetails, Usage
 from services.router.shell.metrics import ServedCollector
 from tests.unit.router.test_serving import a_serving
 
 
-def a_bill(endpoint_id: str = "ep-a", model: str = "m", *, first_ms: int | None = 1_100, tokens: int = 11) -> Row:
+def a_bill(
+    endpoint_id: str = "ep-a",
+    model: str = "m",
+    *,
+    first_ms: int | None = 1_100,
+    tokens: int = 11,
+    cached: int | None = None,
+) -> Row:
     serving = a_serving()
-    serving.final(prompt_tokens=5, completion_tokens=tokens)
+    serving.final(Usage(5, tokens, PromptDetails(cached)))
     row = serving.completed(2_000)
     return Row(
         **{
@@ -33,7 +41,7 @@ def test_a_histogram_counts_a_value_at_its_bound() -> None:
 def test_a_bill_fills_every_measure() -> None:
     measure = Measure("ep-a", "m", "chat")
 
-    measure.add([(a_bill(), 40, 3), (a_bill(first_ms=None, tokens=0), 0, None)])
+    measure.add([(a_bill(cached=3), 40), (a_bill(first_ms=None, tokens=0), 0)])
 
     assert (measure.prompt_tokens, measure.cached_tokens, measure.completion_tokens) == (10, 3, 11)
     assert measure.first_token.total == pytest.approx(0.1)
@@ -46,7 +54,7 @@ def test_a_bill_fills_every_measure() -> None:
 def test_an_answer_that_came_whole_says_nothing_of_its_tokens_times() -> None:
     measure = Measure("ep-a", "m", "chat")
 
-    measure.add([(a_bill(first_ms=2_100), 0, 0)])
+    measure.add([(a_bill(first_ms=2_100), 0)])
 
     assert sum(measure.first_token.counts) == sum(measure.per_token.counts) == 0
     assert measure.completion_tokens == 11
@@ -79,7 +87,7 @@ def test_models_beyond_so_many_share_one_label() -> None:
 def test_prometheus_reads_them_in_the_words_of_opentelemetry_and_without_endpoints() -> None:
     measures, registry = Measures(), CollectorRegistry()
     registry.register(ServedCollector(measures))
-    measures.note(a_bill("ep-secret"), queue_ms=1, cached_tokens=2)
+    measures.note(a_bill("ep-secret", cached=2), queue_ms=1)
 
     text = generate_latest(registry).decode()
 

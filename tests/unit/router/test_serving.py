@@ -18,6 +18,7 @@ from services.router.core.serving import (
     admit,
     owes_generated,
 )
+from services.router.core.sse import CompletionDetails, PromptDetails, Usage
 from tests.unit.router.heard import NOW
 from tests.unit.router.scene import a_route
 
@@ -114,7 +115,7 @@ def test_a_complete_answer_is_billed_by_the_engines_last_word(steps: list[tuple[
     for step in steps:
         run.step(*step)
     run.serving.finish_reason("length")
-    run.serving.final(prompt_tokens=PROMPT, completion_tokens=run.relayed)
+    run.serving.final(Usage(PROMPT, run.relayed))
     run.serving.sent(run.relayed, run.now_ms)
 
     bill = run.serving.completed(run.now_ms)
@@ -174,7 +175,7 @@ def test_who_leaves_after_the_last_word_owes_what_that_says_by_that_policy() -> 
         admit(route, key_id="k", request_id="r", api="chat", now_ms=NOW), owes_generated=owes_generated(route)
     )
     relay(serving, 100, 10)
-    serving.final(prompt_tokens=5, completion_tokens=12)
+    serving.final(Usage(5, 12))
 
     bill = serving.interrupted(Finish.CLIENT_DISCONNECT, NOW)
 
@@ -183,7 +184,7 @@ def test_who_leaves_after_the_last_word_owes_what_that_says_by_that_policy() -> 
 
 def test_a_part_that_is_more_than_the_whole_is_left_out_of_the_bill() -> None:
     serving = a_serving()
-    serving.final(prompt_tokens=5, completion_tokens=2, cached=6, reasoning=3)
+    serving.final(Usage(5, 2, PromptDetails(6), CompletionDetails(3)))
 
     row = serving.completed(NOW)
 

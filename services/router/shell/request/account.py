@@ -42,7 +42,6 @@ class Account(msgspec.Struct, eq=False):
     status: int = CLIENT_LEFT  # Until it is known.
     code: str = ""
     row: Row | None = None  # Its bill, when that is written.
-    cached_tokens: int | None = None
     ended_ms: int = 0
 
     def asked(self, replica: str, now_s: float) -> None:
@@ -81,7 +80,7 @@ class Account(msgspec.Struct, eq=False):
         books, row = self.books, self.row
         self.ended_ms = books.clock.now_ms() if now_ms is None else now_ms
         if row is not None:
-            metrics.MEASURES.note(row, queue_ms=self.queue_ms, cached_tokens=self.cached_tokens)
+            metrics.MEASURES.note(row, queue_ms=self.queue_ms)
             if self.trace is not None and self.trace.is_sampled:
                 books.tracer.note(self._span(self.trace, row))
         if books.log.is_on:
@@ -99,7 +98,7 @@ class Account(msgspec.Struct, eq=False):
         first_token_ms = None if row.first_token_ms is None else row.first_token_ms - row.started_ms
         return Line(
             time, "served", self.request_id, client_id, trace_id, status, code, row.api, row.tenant_id, row.project_id,
-            row.endpoint_id, row.key_id, self.replica, row.finish, row.prompt_tokens, self.cached_tokens,
+            row.endpoint_id, row.key_id, self.replica, row.finish, row.prompt_tokens, row.cached_prompt_tokens,
             row.completion_tokens, self.queue_ms, first_token_ms, duration_ms,
         )  # fmt: skip
 
@@ -118,7 +117,7 @@ class Account(msgspec.Struct, eq=False):
                 "gen_ai.request.model": row.model,
                 "gen_ai.usage.input_tokens": row.prompt_tokens,
                 "gen_ai.usage.output_tokens": row.completion_tokens,
-                "gen_ai.usage.cache_read.input_tokens": self.cached_tokens,
+                "gen_ai.usage.cache_read.input_tokens": row.cached_prompt_tokens,
                 "gen_ai.response.finish_reasons": (row.finish,),
                 "http.response.status_code": self.status,
                 "error.type": self.code,

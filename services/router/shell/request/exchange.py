@@ -58,7 +58,7 @@ class Exchange(Asking):
         """The client closed, or shut its side: the engine stops now, the bill waits for what the socket still takes."""
         if self._phase is WAITING:
             self._end(keep_alive=False)
-        elif self._phase is not OVER and not self._is_committed:
+        elif self._phase is not OVER and self._row is None:
             self._gateway.waiting.leave(self)
             self._phase = ENDING
             self._wait_at_most(FLUSH_S)
@@ -66,7 +66,7 @@ class Exchange(Asking):
 
     def client_gone(self) -> None:
         """The socket is closed, and says what it took."""
-        if self._phase is not OVER and not self._is_committed:
+        if self._phase is not OVER and self._row is None:
             self._bill(Finish.CLIENT_DISCONNECT, lambda: self._end(keep_alive=False))
 
     def client_paused(self, paused: bool) -> None:

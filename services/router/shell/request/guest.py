@@ -24,7 +24,7 @@ class Guest:
     """What is the same of every request; what it does with its replica, says the one that inherits."""
 
     __slots__ = (
-        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_answered", "_is_committed",
+        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_answered",
         "_is_heard", "_keep_alive", "_phase", "_row", "_sent_before", "_serving", "_target", "_then", "_total_s",
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ class Guest:
         self._keep_alive = keep_alive
         self._phase = WAITING
         self._is_answered = False  # Whether its engine has said all and is given back, and its bill is on disk.
-        self._is_committed = False  # Whether its last row is written, or being written.
+        self._row: Row | None = None  # Its last one, when that is written, or being written.
         self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
         self._entered = entered = entering.enter(gateway, self, key=key, ask=ask, now_s=account.began_s)
         self._target = entered.target
@@ -79,7 +79,7 @@ class Guest:
         self._commit(self._serving.interrupted(finish, now_ms, egress_bytes=sent - self._sent_before), then)
 
     def _commit(self, row: Row, then: Callable[[], None]) -> None:
-        gateway, self._phase, self._is_committed = self._gateway, ENDING, True
+        gateway, self._phase = self._gateway, ENDING
         self._row, self._then = row, then
         entering.settle(
             gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
@@ -99,7 +99,7 @@ class Guest:
             return
         then = self._then
         del self._then  # It may know us.
-        self._account.row, self._account.cached_tokens = self._row, self._serving.cached_tokens
+        self._account.row = self._row
         self._gateway.on_finished()
         then()
 

@@ -144,7 +144,7 @@ class Streamed(Exchange):
         self._client.when_drained(self._complete)
 
     def _complete(self) -> None:
-        if self._is_committed or not self._client.is_open:
+        if self._row is not None or not self._client.is_open:
             return
         now_ms = self._gateway.clock.now_ms()
         sent = self._client.sent()
@@ -170,7 +170,7 @@ class Streamed(Exchange):
             self._end(keep_alive=False)
 
         def when_taken() -> None:
-            if not self._is_committed:
+            if self._row is None:
                 self._bill(Finish.DRAIN_CUT if self._was_retired else finish, say_so)
 
         self._client.when_drained(when_taken)
