@@ -75,7 +75,7 @@ class LogUsageJournal:
         self._live: dict[str, Row] = {}
         self._done = Finished()  # What is in the log alone.
         self._waiters: list[Durable] = []
-        self._sync_is_asked = self._is_dirty = self._is_closed = False
+        self._sync_is_asked = self._is_closed = False
         self._broken: OSError | None = None
         self._not_before_s = 0.0  # When the next sync may begin.
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -91,28 +91,31 @@ class LogUsageJournal:
 
     def begin(self, row: Row) -> None:
         """A request is admitted. Raises Unavailable if that can't be written down."""
-        record = _encode(row)
+        record = LIVE + _encode(row)
         with self._lock:
-            self._append(LIVE, record)
+            if not self._segment.append(record):
+                self._turn(record)
             self._live[row.request_id] = row
 
     def checkpoint(self, row: Row) -> None:
         """Replace the live row."""
-        record = _encode(row)
+        record = LIVE + _encode(row)
         with self._lock:
             if row.request_id in self._live:
                 with contextlib.suppress(Unavailable):  # The row before it stands.
-                    self._append(LIVE, record)
+                    if not self._segment.append(record):
+                        self._turn(record)
                     self._live[row.request_id] = row
 
     def finish(self, row: Row) -> Durable:
         """The request is over."""
         record = _encode(row)
         with self._lock:
-            try:
-                self._append(DONE, record)
-            except Unavailable as wrong:
-                return broken(wrong)
+            if not self._segment.append(DONE + record):
+                try:
+                    self._turn(DONE + record)
+                except Unavailable as wrong:
+                    return broken(wrong)
             self._live.pop(row.request_id, None)
             self._done.add(row.request_id, record)
             return self._wait()
@@ -121,15 +124,6 @@ class LogUsageJournal:
         """What was written so far."""
         with self._lock:
             return self._wait()
-
-    def _append(self, kind: bytes, record: bytes) -> None:
-        if self._broken is not None:
-            raise Unavailable(f"the usage journal's disk failed: {self._broken.strerror}; restart the router")
-        record = kind + record
-        if not self._segment.append(record):
-            self._turn(len(record))
-            _put(self._segment, record)
-        self._is_dirty = True
 
     def _wait(self) -> Durable:
         if not self._waits:
@@ -142,10 +136,12 @@ class LogUsageJournal:
             self._later(wait_s if wait_s > 0 else 0, lambda: self._jobs.put(self._sync))
         return waiter
 
-    def _turn(self, record_bytes: int) -> None:
-        """Go on in the next file; it begins with the live rows, so only finished ones need the one before."""
+    def _turn(self, record: bytes) -> None:
+        """Write it into the next file; that begins with the live rows, so only finished ones need the one before."""
+        if self._broken is not None:
+            raise Unavailable(f"the usage journal's disk failed: {self._broken.strerror}; restart the router")
         live = [LIVE + _encode(each) for each in self._live.values()]
-        live_bytes = sum(map(len, live)) + 16 * len(live) + record_bytes
+        live_bytes = sum(map(len, live)) + 16 * len(live) + len(record)
         fresh, self._spare = self._spare, None
         if fresh is not None and fresh.size_bytes < 2 * live_bytes:
             fresh.discard()
@@ -157,8 +153,8 @@ class LogUsageJournal:
                 fresh = self._new_segment(2 * live_bytes)
             except OSError as full:
                 raise Unavailable(f"the usage journal can't be written: {full.strerror}") from full
-        for record in live:
-            _put(fresh, record)
+        for each in (*live, record):
+            _put(fresh, each)
         old, self._segment = self._segment, fresh
         self._unsynced.append(old)
         last, self._full = self._full, (old, self._done.ids())
@@ -176,7 +172,7 @@ class LogUsageJournal:
     def _run(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=LAZY_SYNC_S if self._is_dirty else None)
+                job = self._jobs.get(timeout=LAZY_SYNC_S if self._segment.is_dirty else None)
             except queue.Empty:
                 job = self._sync
             if job is None:
@@ -189,7 +185,7 @@ class LogUsageJournal:
     def _sync(self) -> None:
         began_s = time.monotonic()
         with self._lock:
-            self._sync_is_asked = self._is_dirty = False
+            self._sync_is_asked = self._segment.is_dirty = False
             waiters, self._waiters = self._waiters, []
             segments, self._unsynced = [*self._unsynced, self._segment], []
         error: BaseException | None = self._broken
@@ -201,7 +197,9 @@ class LogUsageJournal:
                     each.unmap()
                 metrics.JOURNAL_SECONDS.observe(time.monotonic() - began_s)
             except OSError as wrong:  # What the disk has now, nobody knows, and a second try would not say: stop here.
-                error = self._broken = wrong
+                with self._lock:
+                    error = self._broken = wrong
+                    self._segment.shut()
         self._not_before_s = began_s + PACE_S if len(waiters) >= COMPANY else 0.0
         if waiters:
             self._post(lambda: tell(waiters, error))

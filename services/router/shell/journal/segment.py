@@ -37,6 +37,7 @@ class Segment:
             self.discard()
             raise
         self._left_bytes = size_bytes
+        self.is_dirty = False  # Whether there is something that the one who syncs has not seen.
 
     def append(self, record: bytes) -> bool:
         """Add a record if it fits, and the end after it; one that is cut short by our death is not read."""
@@ -45,8 +46,12 @@ class Segment:
         if left_bytes < FRAME_BYTES:
             return False
         self._map.write(FRAME.pack(length, zlib.crc32(record)) + record)
-        self._left_bytes = left_bytes
+        self._left_bytes, self.is_dirty = left_bytes, True
         return True
+
+    def shut(self) -> None:
+        """Nothing more fits."""
+        self._left_bytes = 0
 
     def sync(self) -> None:
         """Have the disk hold what was appended. Raises OSError; what it holds then, nobody knows."""
