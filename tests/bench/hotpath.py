@@ -42,7 +42,7 @@ STAGES: Final[Mapping[str, str]] = {  # By the modules in which a call is made.
     "the rows": "serving log segment durable finished",
     "asking": "asking",
     "the engine's answer": "upstream http_rules answers relay sse",
-    "the exchange": "guest exchange whole streamed reply",
+    "the exchange": "guest exchange whole streamed",
     "telling": "account access_log measures metrics load spans",
     "the clock": "clock",
 }

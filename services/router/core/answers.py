@@ -12,7 +12,9 @@ import msgspec
 from services.router.core import audio
 from services.router.core.responses import Response
 from services.router.core.sse import BadUpstream, Choice, Usage
-from services.router.core.surface import EMBEDDINGS, FORMS, Api
+from services.router.core.surface import FORMS, Api
+
+Reader = Callable[[bytes], tuple[Usage | None, str | None]]
 
 
 class _Completion(msgspec.Struct):
@@ -27,17 +29,12 @@ class _Embeddings(msgspec.Struct):
 
 def read_answer(api: Api, body: bytes) -> tuple[Usage, str | None]:
     """What a whole answer says of the bill, and why it ended. Raises BadUpstream, also for one that can't be billed."""
-    if api in FORMS:
-        return audio.usage_of(api, body), None
     try:
         usage, reason = _READERS[api](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadUpstream(f"the engine's answer is not one to {api}") from None
-    counts = usage and (usage.prompt_tokens if api is EMBEDDINGS else usage.completion_tokens)
-    if usage is None or counts is None:
+    if usage is None or usage.completion_tokens is None:
         raise BadUpstream("the engine's answer does not say its usage, so it can not be billed")
-    if api is EMBEDDINGS:
-        usage = Usage(usage.prompt_tokens, 0, usage.prompt_tokens_details)  # Nothing is generated.
     return usage, reason
 
 
@@ -62,15 +59,23 @@ def _response(body: bytes) -> tuple[Usage | None, str | None]:
 
 
 def _embeddings(body: bytes) -> tuple[Usage | None, str | None]:
-    return _EMBEDDING.decode(body).usage, None
+    usage = _EMBEDDING.decode(body).usage
+    if usage is None or usage.prompt_tokens is None:
+        return None, None
+    return Usage(usage.prompt_tokens, 0, usage.prompt_tokens_details), None  # Nothing is generated.
 
 
-_READERS: Final[Mapping[Api, Callable[[bytes], tuple[Usage | None, str | None]]]] = MappingProxyType(
+def _sound(api: Api) -> Reader:
+    return lambda body: (audio.usage_of(api, body), None)
+
+
+_READERS: Final[Mapping[Api, Reader]] = MappingProxyType(
     {
         Api.CHAT: _completion,
         Api.COMPLETIONS: _completion,
         Api.RESPONSES: _response,
         Api.EMBEDDINGS: _embeddings,
+        **{api: _sound(api) for api in FORMS},
     }
 )
 

@@ -126,7 +126,7 @@ class Measures:
         self._of: dict[tuple[str, str, str], Measure] = {}
         self._noted: list[Served] = []  # Not added up yet.
 
-    def note(self, bill: Row, *, queue_ms: int) -> None:
+    def note(self, bill: Row, queue_ms: int) -> None:
         """A request was billed."""
         noted = self._noted
         noted.append((bill, queue_ms))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from libs.common.units import MIB
-from services.router.core import answers, http_rules, responses, sse
+from services.router.core import http_rules, responses, sse
 from services.router.core.event_forms import Form, Forms
 from services.router.core.openai import Ask
 from services.router.core.refusals import HttpRefusal
@@ -200,9 +200,3 @@ class WholeAnswer:
     def body(self) -> bytes:
         """All of it."""
         return b"".join(self._parts)
-
-
-def take_answer(api: Api, body: bytes, serving: Serving) -> None:
-    """Take the usage of a whole answer. Raises BadUpstream if it has none."""
-    usage, reason = answers.read_answer(api, body)
-    serving.final(usage, reason)

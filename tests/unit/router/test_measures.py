@@ -64,7 +64,7 @@ def test_an_answer_that_came_whole_says_nothing_of_its_tokens_times() -> None:
 def test_sums_never_fall_when_an_endpoint_goes() -> None:
     measures = Measures()
     for each in ("ep-a", "ep-a", "ep-b"):
-        measures.note(a_bill(each), queue_ms=1)
+        measures.note(a_bill(each), 1)
 
     measures.keep({"ep-b"})
     measures.keep({"ep-b"})

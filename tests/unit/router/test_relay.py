@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.core import openai, sse
+from services.router.core.answers import read_answer
 from services.router.core.event_forms import Forms
 from services.router.core.http_rules import LAST_CHUNK
 from services.router.core.openai import Ask
-from services.router.core.relay import StreamedAnswer, WholeAnswer, take_answer
+from services.router.core.relay import StreamedAnswer, WholeAnswer
 from services.router.core.serving import Finish, Serving
 from services.router.core.surface import Api
 from tests.unit.router.engine import usage
@@ -241,7 +242,7 @@ def test_a_count_that_is_none_ends_the_stream_and_what_came_before_it_is_owed(co
     assert answer.broken
     assert serving.interrupted(Finish.UPSTREAM_ERROR, NOW).completion_tokens == 1
     with pytest.raises(sse.BadUpstream):
-        take_answer(Api.CHAT, json.dumps(last).encode(), a_serving())
+        read_answer(Api.CHAT, json.dumps(last).encode())
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"choices":[]}', b'{"choices":[],"usage":null}', b"[" * 100_000])
@@ -250,4 +251,4 @@ def test_an_answer_that_can_not_be_billed_is_not_given(body: bytes) -> None:
     answer.feed(body)
 
     with pytest.raises(sse.BadUpstream):
-        take_answer(Api.CHAT, answer.body(), a_serving())
+        read_answer(Api.CHAT, answer.body())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.router.core.serving import (
     CHECKPOINT_MS,
@@ -17,6 +18,7 @@ from services.router.core.serving import (
     Serving,
     admit,
     owes_generated,
+    whole,
 )
 from services.router.core.sse import CompletionDetails, PromptDetails, Usage
 from tests.unit.router.heard import NOW
@@ -190,6 +192,27 @@ def test_a_part_that_is_more_than_the_whole_is_left_out_of_the_bill() -> None:
 
     assert (row.prompt_tokens, row.completion_tokens) == (5, 2)
     assert (row.cached_prompt_tokens, row.reasoning_tokens) == (None, None)
+
+
+def test_an_answer_that_came_whole_is_billed_as_a_stream_of_the_same_words_is() -> None:
+    usage = Usage(5, 12, PromptDetails(3), CompletionDetails(2))
+    streamed = a_serving()
+    relay(streamed, 100, 12)
+    streamed.finish_reason("length")
+    streamed.final(usage)
+
+    at_once = whole(a_serving().opening, usage, "length", NOW + 7, egress_bytes=100)
+
+    assert at_once == replace(streamed.completed(NOW + 7, egress_bytes=100), first_token_ms=NOW + 7)
+
+
+def test_of_a_whole_answer_too_a_part_is_never_more_than_the_whole() -> None:
+    usage = Usage(5, 0, PromptDetails(6), CompletionDetails(1))
+
+    row = whole(a_serving().opening, usage, None, NOW - 1, egress_bytes=1)
+
+    assert (row.cached_prompt_tokens, row.reasoning_tokens, row.first_token_ms) == (None, None, None)
+    assert (row.finish, row.ended_ms) == ("stop", NOW)
 
 
 def test_a_request_is_billed_once() -> None:

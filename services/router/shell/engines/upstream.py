@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -41,7 +41,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self.address = address
         self.idle_since_s = 0.0
-        self._transport: asyncio.Transport | None = None
         self._asker: Asker | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._headers = 0
@@ -66,26 +65,25 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The replica accepted."""
         # uvloop's transports are such without saying so: an isinstance would be wrong.
-        self._transport = transport = cast(asyncio.Transport, transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.is_closing = False
 
     def ask(self, asker: Asker, request: bytes) -> None:
         """Send a request; ``asker`` hears the answer."""
-        assert self._transport is not None
         assert self._asker is None
         self._asker, self._is_fed = asker, False
         self._transport.write(request)
 
     def pause(self) -> None:
         """The client does not keep up: read no more."""
-        if self._transport is not None and not self.is_closing:
+        if not self.is_closing:
             self.is_paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self.is_paused and self._transport is not None and not self.is_closing:
+        if self.is_paused and not self.is_closing:
             self.is_paused = False
             self._transport.resume_reading()
 
@@ -93,8 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Break it off: the engine stops generating when its client is gone."""
         self._forget_asker()
         self.is_closing = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def let_go(self) -> None:
         """The asker has all it needs; what is left of the answer is dropped, and the connection kept."""
@@ -120,21 +117,21 @@ class UpstreamConnection(asyncio.Protocol):
             data = data[length:]
             if takes(data):
                 return
+        self._takes = None
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
         """Parse, then tell: nothing of ours runs inside the parser."""
-        self._takes = None
-        asker = self._asker
+        asker, known = self._asker, self._familiar
         if asker is None:
             self.abort()  # Nobody asked: an engine that speaks unasked is not trusted with the next request.
             return
         is_first = not self._is_fed
         if is_first:
-            if self._familiar is not None and (body := self._familiar.whole(data)) is not None:
+            if known is not None and (body := known.whole(data)) is not None:
                 self._asker, self._luck = None, LUCK
                 self._pool.give_back(self, reusable=True)
-                asker.upstream_whole(self._familiar.head, body)
+                asker.upstream_whole(known.head, body)
                 return
             self._is_fed = True
             self._headers, self._content_type, self._status, self._body = 0, b"", 0, b""
@@ -230,7 +227,7 @@ class Pool:
 
     def __init__(self, *, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
-        self._idle: dict[tuple[str, int], deque[UpstreamConnection]] = {}
+        self._idle: defaultdict[tuple[str, int], deque[UpstreamConnection]] = defaultdict(deque)
         self._ending: dict[UpstreamConnection, float] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -256,9 +253,7 @@ class Pool:
         """The answer on it ended."""
         if self._ending:
             self._ending.pop(connection, None)
-        idle = self._idle.get(connection.address)
-        if idle is None:
-            self._idle[connection.address] = idle = deque()
+        idle = self._idle[connection.address]
         if not reusable or connection.is_closing or len(idle) >= IDLE_PER_REPLICA_MAX:
             connection.abort()
             return

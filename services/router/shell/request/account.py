@@ -79,12 +79,15 @@ class Account(msgspec.Struct, eq=False):
         """It has ended."""
         books, row = self.books, self.row
         self.ended_ms = books.clock.now_ms() if now_ms is None else now_ms
-        if row is not None:
-            metrics.MEASURES.note(row, queue_ms=self.queue_ms)
-            if self.trace is not None and self.trace.is_sampled:
-                books.tracer.note(self._span(self.trace, row))
+        if row is None:
+            if books.log.is_on:
+                books.log.unbilled(self)
+            return
+        metrics.MEASURES.note(row, self.queue_ms)
+        if self.trace is not None and self.trace.is_sampled:
+            books.tracer.note(self._span(self.trace, row))
         if books.log.is_on:
-            (books.log.unbilled if row is None else books.log.note)(self)
+            books.log.note(self)
 
     def line(self) -> Line:
         """What the access log says of it."""

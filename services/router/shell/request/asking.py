@@ -45,16 +45,13 @@ class Asking(Guest):
         self._upstream: UpstreamConnection | None = None
         self._tries = self._losses = 0
         self._lost_s = 0.0  # When it was left without an engine for the first time.
-        self._has_content = False
-        self._was_retired = False  # Whether its replica had left the route when it was given back.
-        target, opening = self._target, self._serving.opening
-        self._gateway.waiting.enter(self, target, ask=self._ask, lane=opening.key_id)
+        self._gateway.waiting.enter(self, self._target, ask=self._ask, lane=self._opening.key_id)
 
     def _ask_at(self, seat: Seat, now_s: float) -> None:
         """Ask this replica, where a place was taken for this request."""
         gateway = self._gateway
         self._seat, self._seated_s, self._has_content = seat, now_s, False
-        self._status, self._error = 0, b""
+        self._status = 0
         self._tries += 1
         connection = gateway.pool.take(seat, now_s) if self._tries == 1 else None
         if connection is not None:
@@ -70,7 +67,7 @@ class Asking(Guest):
             self._upstream = None
         seat, self._seat = self._seat, None
         if seat is not None:
-            self._was_retired = seat not in self._target.seats
+            self._was_retired = seat not in self._target.seats  # Has it left the route?
             seat.given_back(answered=self._has_content)
             if self._target.queue.count:
                 self._gateway.waiting.serve(self._target)
@@ -179,6 +176,7 @@ class Asking(Guest):
         """The engine begins to answer."""
         self._status = status
         if status != OK:
+            self._error = b""
             return
         if self._ask.api in AUDIO:
             self._account.media = audio.media_of(content_type)
@@ -221,14 +219,13 @@ class Asking(Guest):
 
     def upstream_whole(self, content_type: bytes, body: bytes) -> None:
         """All of it came at once, and the connection is back in the pool."""
-        self._status = OK
-        if self._ask.stream or self._seat is None:
+        seat, target, gateway = self._seat, self._target, self._gateway
+        if self._ask.stream or seat is None:
             self.upstream_head(OK, content_type)
             self.upstream_body(body)
             self.upstream_complete()
             return
-        seat, target, gateway = self._seat, self._target, self._gateway
-        self._upstream, self._seat, self._has_content = None, None, True
+        self._upstream = self._seat = None
         if self._ask.api in AUDIO:
             self._account.media = audio.media_of(content_type)
         seat.served()

@@ -35,9 +35,9 @@ class Exchange(Asking):
         gateway = self._gateway
         if self._phase is WAITING:
             try:
-                gateway.journal.begin(self._serving.opening)
+                gateway.journal.begin(self._opening)
             except Unavailable as wrong:
-                self._seat = seat  # To be given back.
+                self._seat, self._has_content = seat, False  # To be given back.
                 why = fields(request_id=self._account.request_id, reason=str(wrong))
                 log.error("usage journal refused a request", extra=why)
                 self.turned_away(refusals.cannot_record())
@@ -108,17 +108,6 @@ class Exchange(Asking):
         """No answer, or none to its end."""
         self._cut_short(refusals.upstream_failed(), reason)
 
-    def forget_answer(self) -> bool:
-        """Its engine went: begin anew with what the next one says. False if the client has some of it already."""
-        if self._phase is not ASKING or self._serving.has_final:
-            return False
-        self._forget()
-        return True
-
-    def _forget(self) -> None:
-        """What came is not the answer."""
-        raise NotImplementedError
-
     def replica_went(self, seat: Seat, since_s: float) -> None:
         """Nor is there another now: wait for one, if there is to be one."""
         gateway, target = self._gateway, self._target
@@ -128,7 +117,7 @@ class Exchange(Asking):
             return
         self._phase = HELD
         gateway.waiting.enter_again(
-            self, target, ask=self._ask, lane=self._serving.opening.key_id, failed=seat, since_s=since_s
+            self, target, ask=self._ask, lane=self._opening.key_id, failed=seat, since_s=since_s
         )
 
     # Ends from our side.

@@ -9,7 +9,7 @@ from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import openai
 from services.router.core.refusals import HttpRefusal
-from services.router.core.serving import Finish, Row, Serving, another
+from services.router.core.serving import Finish, Row, another
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
 from services.router.shell.request import entering
@@ -25,7 +25,7 @@ class Guest:
 
     __slots__ = (
         "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_answered",
-        "_is_heard", "_keep_alive", "_phase", "_row", "_sent_before", "_serving", "_target", "_then", "_total_s",
+        "_is_heard", "_keep_alive", "_opening", "_phase", "_row", "_sent_before", "_target", "_then", "_total_s",
     )  # fmt: skip
 
     def __init__(
@@ -44,12 +44,11 @@ class Guest:
         self._target = entered.target
         standing, held, now_ms = entered.standing, entered.held, account.started_ms
         slices = None if held is None else held.names
-        opening = another(
+        self._opening = another(
             standing.kind, request_id=account.request_id, now_ms=now_ms, adapter=ask.adapter or None, slices=slices
         )
-        self._serving = Serving(opening, owes_generated=standing.owes_generated)
         self._sent_before = client.written
-        gateway.load.began(opening.endpoint_id, now_ms)
+        gateway.load.began(self._opening.endpoint_id, now_ms)
 
     def seated(self, seat: Seat) -> None:
         """Its replica."""
@@ -67,16 +66,18 @@ class Guest:
 
     def unbilled_tokens(self) -> int:
         """What its client has got and no bill has yet."""
-        return 0 if self._account.row is not None else self._serving.delivered
+        return 0
 
     def _stop(self) -> None:
         """Let go of the replica."""
         raise NotImplementedError
 
     def _bill(self, finish: Finish, then: Callable[[], None]) -> None:
-        now_ms, sent = self._gateway.clock.now_ms(), self._client.sent()
-        self._serving.sent(sent, now_ms)
-        self._commit(self._serving.interrupted(finish, now_ms, egress_bytes=sent - self._sent_before), then)
+        self._commit(self._interrupted(finish, self._gateway.clock.now_ms(), self._client.sent()), then)
+
+    def _interrupted(self, finish: Finish, now_ms: int, sent: int) -> Row:
+        """Its bill if it is cut short now that the socket took everything up to ``sent``."""
+        raise NotImplementedError
 
     def _commit(self, row: Row, then: Callable[[], None]) -> None:
         gateway, self._phase = self._gateway, ENDING
@@ -84,7 +85,7 @@ class Guest:
         entering.settle(
             gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
         )
-        self._deadline_s, self._is_heard = gateway.now_s() + gateway.limits.idle_s, False
+        self._is_heard = True  # Who may be slow to take it has its time anew.
         gateway.journal.finish(row).then(self._committed)
 
     def _committed(self, error: BaseException | None) -> None:
@@ -111,7 +112,7 @@ class Guest:
         if self._phase is OVER:
             return
         self._phase = OVER
-        gateway, endpoint_id = self._gateway, self._serving.opening.endpoint_id
+        gateway, endpoint_id = self._gateway, self._opening.endpoint_id
         now_ms = gateway.clock.now_ms()
         if not self._is_answered:
             gateway.waiting.leave(self)

@@ -6,15 +6,15 @@ from functools import partial
 from typing import Final
 
 from libs.common.events.tables import KeyEntry
-from services.router.core import openai, refusals
+from services.router.core import http_rules, openai, refusals
 from services.router.core.event_forms import Form
 from services.router.core.refusals import HttpRefusal
 from services.router.core.relay import StreamedAnswer, StreamedSound
-from services.router.core.serving import Finish
+from services.router.core.serving import Finish, Row, Serving
 from services.router.shell.edge.client import Client
 from services.router.shell.engines.target import Seat
-from services.router.shell.request import reply
 from services.router.shell.request.account import Account
+from services.router.shell.request.entering import Entered
 from services.router.shell.request.exchange import Exchange
 from services.router.shell.request.gateway import Gateway
 from services.router.shell.request.phase import ANSWERING, ASKING, ENDED, ENDING, WAITING
@@ -26,13 +26,14 @@ HELD_BYTES_MAX: Final = 256 * 1024  # What an engine may say before the first ro
 class Streamed(Exchange):
     """One of them."""
 
-    __slots__ = ("_form", "_has_ended", "_held", "_is_recorded", "_looked_at", "_shortcut", "_stream")
+    __slots__ = ("_form", "_has_ended", "_held", "_is_recorded", "_looked_at", "_serving", "_shortcut", "_stream")
 
     def __init__(
         self, gateway: Gateway, client: Client, *, ask: openai.Ask, key: KeyEntry, account: Account, keep_alive: bool
     ) -> None:
         super().__init__(gateway, client, ask=ask, key=key, account=account, keep_alive=keep_alive)
-        head = partial(reply.stream_head, account, self._entered, self._serving, keep_alive)  # A method makes a circle.
+        self._serving = Serving(self._opening, owes_generated=self._entered.standing.owes_generated)
+        head = partial(_head, account, self._entered, self._serving, keep_alive)  # A method makes a circle.
         kind = StreamedAnswer if ask.most else StreamedSound
         self._stream = kind(ask, self._serving, head=head, forms=self._target.forms)
         self._shortcut = Shortcut(client, self._serving, gateway.journal, gateway.clock)
@@ -130,9 +131,13 @@ class Streamed(Exchange):
         else:
             self.engine_failed("the stream ended without an end")
 
-    def _forget(self) -> None:
+    def forget_answer(self) -> bool:
+        """Its engine went: begin anew with what the next one says. False if the client has some of it already."""
+        if self._phase is not ASKING or self._serving.has_final:
+            return False
         self._held = b""
         self._stream.forget()
+        return True
 
     # Answering the client.
 
@@ -157,6 +162,14 @@ class Streamed(Exchange):
         self._client.write(self._stream.terminal_frame())
         self._end(keep_alive=self._keep_alive)
 
+    def unbilled_tokens(self) -> int:
+        """What its client has got and no bill has yet."""
+        return 0 if self._account.row is not None else self._serving.delivered
+
+    def _interrupted(self, finish: Finish, now_ms: int, sent: int) -> Row:
+        self._serving.sent(sent, now_ms)
+        return self._serving.interrupted(finish, now_ms, egress_bytes=sent - self._sent_before)
+
     def _break_off(self, refusal: HttpRefusal, finish: Finish) -> None:
         """With an error event, if the client has seen some of the answer."""
         if self._phase is not ANSWERING:
@@ -174,3 +187,11 @@ class Streamed(Exchange):
                 self._bill(Finish.DRAIN_CUT if self._was_retired else finish, say_so)
 
         self._client.when_drained(when_taken)
+
+
+def _head(account: Account, entered: Entered, serving: Serving, keep_alive: bool) -> bytes:
+    """What comes before the first content: how it is served is known only then."""
+    headers, entered.headers = entered.headers + account.answered(entered.target.place, serving.cached_tokens), b""
+    return http_rules.stream_head(
+        request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
+    )

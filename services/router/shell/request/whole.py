@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from services.router.core import sse
-from services.router.core.relay import WholeAnswer, take_answer
-from services.router.shell.request import reply
+from services.router.core import http_rules, sse
+from services.router.core.answers import read_answer
+from services.router.core.relay import WholeAnswer
+from services.router.core.serving import Finish, Row, Serving, whole
+from services.router.shell.request.account import OK
 from services.router.shell.request.exchange import Exchange
-from services.router.shell.request.phase import ENDED
+from services.router.shell.request.phase import ASKING, ENDED
 
 
 class Whole(Exchange):
@@ -38,18 +40,26 @@ class Whole(Exchange):
         if self._phase in ENDED:
             return
         try:
-            take_answer(self._ask.api, body, self._serving)
+            usage, reason = read_answer(self._ask.api, body)
         except sse.BadUpstream as wrong:
             self.engine_failed(str(wrong))
             return
-        self._body = body
-        row = self._serving.completed(self._gateway.clock.now_ms(), egress_bytes=len(body))
-        self._commit(row, self._give_out)
+        self._body, now_ms = body, self._gateway.clock.now_ms()
+        self._commit(whole(self._opening, usage, reason, now_ms, egress_bytes=len(body)), self._give_out)
+
+    def forget_answer(self) -> bool:
+        """Its engine went: the client has nothing of an answer."""
+        return self._phase is ASKING
 
     def _give_out(self) -> None:
-        self._is_answered = True
-        self._client.write(reply.whole(self._account, self._entered, self._serving, self._keep_alive, self._body))
-        self._end(keep_alive=self._keep_alive)
+        account, row, keep_alive, self._is_answered = self._account, self._row, self._keep_alive, True
+        assert row is not None, "an answer is given out after its bill"
+        headers = self._entered.headers + account.answered(self._target.place, row.cached_prompt_tokens)
+        answer = http_rules.answer(
+            OK, self._body, request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
+        )
+        self._client.write(answer)
+        self._end(keep_alive=keep_alive)
 
-    def _forget(self) -> None:
-        """Each answer begins anew."""
+    def _interrupted(self, finish: Finish, now_ms: int, sent: int) -> Row:
+        return Serving(self._opening).interrupted(finish, now_ms, egress_bytes=sent - self._sent_before)
