@@ -151,7 +151,7 @@ class Process:
         return round_
 
     def _tick_round(self) -> int:
-        woken = self._service.tick()
+        woken = self._service.tick().woken
         if woken:
             self.wake()
         return woken

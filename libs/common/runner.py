@@ -29,7 +29,6 @@ S = TypeVar("S")
 NAMED_MAX: Final = 8  # Records named in one message.
 STALE_RETRIES_MAX: Final = 16  # Writers of one record take turns; sixteen losses in a row means something is wrong.
 PAGE: Final = 200  # Records read at once where all are wanted; bounds memory.
-DUE_MAX: Final = 256  # Wake-ups handled in one tick; the rest are due in the next.
 
 
 def its_subject(envelope: Envelope) -> Sequence[str]:
@@ -70,12 +69,12 @@ class Owned(Generic[S]):
 
 
 class Runner(Generic[S]):
-    """Runs one kind of owned thing on a store. Two ways in: an event (`take`), or the clock (`tick`)."""
+    """Runs one kind of owned thing on a store. Two ways in: an event (`take`), or the clock (`waking.tick_all`)."""
 
     def __init__(self, owned: Owned[S], *, store: Store, clock: Clock) -> None:
         self.owned = owned
         self.store = store
-        self._clock = clock
+        self.clock = clock
         self._written = Written(owned.state)
 
     def parts_of(self, envelope: Envelope) -> Sequence[tuple[str, Envelope]] | None:
@@ -101,14 +100,6 @@ class Runner(Generic[S]):
         Raises as `take`. Whoever takes several names them in one order always, so that no two wait for each other.
         """
         return take_all([(self, key, envelope) for key, envelope in asked])
-
-    def tick(self) -> int:
-        """Wake every record whose time has come; returns how many."""
-        due = self.store.due(self.owned.kind, self._clock.now_ms(), DUE_MAX)
-        for key, due_ms in due:
-            cause = event_id(f"{self.owned.kind}|{key}|{due_ms}", "woke", 0)
-            self.take(key, Envelope(cause, Woke(due_ms=due_ms), subject=key, time_ms=due_ms))
-        return len(due)
 
     def state(self, key: str) -> S | None:
         """The state as stored; None if there is no such record."""
@@ -143,7 +134,7 @@ class Runner(Generic[S]):
         state = self.parse(record) if record.version else owned.empty(key)
         if seen:
             return state, None
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         decision = self._count(unit, owned.decide(state, envelope, now_ms))
         _enter(unit, decision.lines)
         self._tell(unit, record, decision, envelope, now_ms)
@@ -163,7 +154,7 @@ class Runner(Generic[S]):
             tenant_id=self.owned.tenant(state),
             project_id=self.owned.project(state),
             after=self._written.text(state),
-            now_ms=self._clock.now_ms(),
+            now_ms=self.clock.now_ms(),
         )
         unit.enqueue(message_of(told_of(unit.seal(deed), envelope, record)))
 

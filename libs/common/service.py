@@ -22,6 +22,7 @@ from libs.common.runner import Runner, take_all
 from libs.common.store.port import Store
 from libs.common.telemetry import metrics
 from libs.common.telemetry.logging import fields
+from libs.common.waking import Ticked, tick_all
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +85,9 @@ class Service:
         for runner, key, part in taken:
             runner.take(key, part)
 
-    def tick(self) -> int:
-        """Wake what is due; returns how much was."""
-        return sum(each.tick() for each in self.runners)
+    def tick(self, *, ahead_ms: int = 0) -> Ticked:
+        """Wake what is due, and look so far ahead for what will be next."""
+        return tick_all(self.runners, ahead_ms=ahead_ms)
 
     def reconcile(self) -> int:
         """One pass of every reconciler; returns how many actions were applied."""

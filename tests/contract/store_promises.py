@@ -14,7 +14,19 @@ from typing import Final
 from libs.common.audit import Deed, flaws
 from libs.common.bus.port import Message, bucket_delete, bucket_put
 from libs.common.errors import Conflict, Stale
-from libs.common.store.port import Attention, Entry, Glance, JournalRow, Record, Store, Taken, Total, Transaction
+from libs.common.store.port import (
+    Attention,
+    Committed,
+    Due,
+    Entry,
+    Glance,
+    JournalRow,
+    Record,
+    Store,
+    Taken,
+    Total,
+    Transaction,
+)
 from tests.support.threads import persistently, together
 
 
@@ -83,7 +95,7 @@ def has_everything(store: Store) -> bool:
             "counter": store.counter("gpus") == 3,
             "ledger": store.entries() == [an_entry("l-1")],
             "label": store.find("endpoint", scope="t-1", label="chat") is not None,
-            "wake-up": store.due("endpoint", 5, 10) == [("ep-1", 5)],
+            "wake-up": store.due(["endpoint"], 5, 10) == [Due("endpoint", "ep-1", 5)],
         }
     assert len(set(parts.values())) == 1, f"only a part is there: {parts}"
     return parts["record"]
@@ -545,9 +557,30 @@ def attention_and_wake_ups_are_found(store: Store) -> None:
         Glance("ep-4", 1, Attention.NOW),
     ]
     assert [each.key for each in store.glances("endpoint", Attention.NONE, limit=3)] == ["ep-1", "ep-2", "ep-3"]
-    assert store.due("endpoint", 9, 10) == []
-    assert store.due("endpoint", 30, 10) == [("ep-2", 10), ("ep-4", 10), ("ep-1", 30)]
-    assert store.due("endpoint", 30, 1) == [("ep-2", 10)]
+    first, second, last = (Due("endpoint", key, at_ms) for key, at_ms in (("ep-2", 10), ("ep-4", 10), ("ep-1", 30)))
+    assert store.due(["endpoint"], 9, 10) == []
+    assert store.due(["endpoint"], 29, 10) == [first, second]
+    assert store.due(["endpoint"], 30, 10) == [first, second, last]
+    assert store.due(["endpoint"], 30, 1) == [first]
+    assert store.due(["endpoint", "claim", "pool"], 10, 10) == [Due("claim", "ep-5", 1), first, second]
+    assert store.due(["pool"], 30, 10) == []
+
+
+def who_listens_hears_what_each_commit_left_to_do(store: Store) -> None:
+    heard: list[tuple[Committed, int]] = []
+    store.listen(lambda left: heard.append((left, len(store.pending(10)))))
+
+    def fail(unit: Transaction) -> None:
+        unit.enqueue(a_message("m-2"))
+        raise Boom
+
+    with store.transaction() as unit:
+        everything(unit)
+        unit.save(a_record("ep-2", wake_at_ms=3), was=0)
+    save(store, a_record("ep-3"))
+    refuses(Boom, store, fail)
+
+    assert heard == [(Committed(is_outgoing=True, wake_at_ms=3), 1), (Committed(), 1)], "or too early, or too often"
 
 
 def the_journal_can_be_followed_among_many_writers(store: Store) -> None:
@@ -695,6 +728,7 @@ PROMISES: Final[tuple[Callable[[Store], None], ...]] = (
     totals_are_sums_over_a_half_open_time,
     records_are_paged_by_key,
     attention_and_wake_ups_are_found,
+    who_listens_hears_what_each_commit_left_to_do,
     the_audit_is_one_chain_among_many,
     the_journal_can_be_followed_among_many_writers,
 )

@@ -425,12 +425,14 @@ def test_a_position_is_never_given_twice(url: str) -> None:
 
 INDEXES = {
     "records_attention": lambda store: store.attended("endpoint", 1),
-    "records_wake": lambda store: store.due("endpoint", 5, 10),
+    "records_wake": lambda store: store.due(["endpoint", "key"], 5, 10),
     "records_label": lambda store: store.find("endpoint", scope="t", label="x"),
     "records_scope": lambda store: store.page("endpoint", scope="t"),
     "outbox_pending": lambda store: store.pending(10),
     "entries_of_account": lambda store: store.entries(account="t"),
 }
+# Found by kind in the index, and then put in order by time: of all kinds few are due at once.
+PUT_IN_ORDER = "records_wake"
 
 
 @pytest.mark.parametrize("index", INDEXES)
@@ -449,5 +451,6 @@ def test_a_question_that_is_asked_often_has_its_index(index: str, file: str) -> 
 
     assert any(index in plan for plan in plans), plans
     # Of a page of lines those of one millisecond are put in order by themselves: the index does without their ids.
-    assert not any("TEMP B-TREE" in plan for plan in plans if "RIGHT PART" not in plan and "LAST TERM" not in plan)
+    sorts = [each for each in plans if "TEMP B-TREE" in each and "RIGHT PART" not in each and "LAST TERM" not in each]
+    assert not sorts or index == PUT_IN_ORDER
     store.close()

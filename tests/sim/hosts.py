@@ -102,7 +102,7 @@ class Host:
 
     def tick(self) -> int:
         """One look at deadlines."""
-        return self.service.tick()
+        return self.service.tick().woken
 
     def reconcile(self) -> int:
         """One pass over the world."""

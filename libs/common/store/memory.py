@@ -6,114 +6,28 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from libs.common.audit import NOTHING_BEFORE, Deed, Sealed, sealed
+from libs.common.audit import Sealed
 from libs.common.bus.port import Message, is_of_bucket
-from libs.common.errors import Conflict, Stale
-from libs.common.store.port import Attention, Entry, Glance, JournalRow, Outgoing, Record, Sum, Taken, Told, Total
+from libs.common.store.memory_unit import MemoryUnit
+from libs.common.store.port import (
+    Attention,
+    Committed,
+    Due,
+    Entry,
+    Glance,
+    JournalRow,
+    Outgoing,
+    Record,
+    Sum,
+    Told,
+    Total,
+)
 
 TOLD_KEPT: Final = 10_000  # Messages that can be read again; bounds what a long simulation holds.
-
-
-@dataclass(slots=True)
-class _Unit:
-    """Changes that are not yet committed."""
-
-    store: MemoryStore
-    inbox: set[tuple[str, str]] = field(default_factory=set)
-    records: dict[tuple[str, str], Record] = field(default_factory=dict)
-    rows: list[JournalRow] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)
-    entries: dict[str, Entry] = field(default_factory=dict)
-    sealed: list[Sealed] = field(default_factory=list)
-
-    def foresee(self, taken: Sequence[tuple[str, str, str]]) -> None:
-        """Nothing is far away here."""
-
-    def seen(self, reader: str, event_id: str) -> bool:
-        """Whether ``reader`` took this event before; if not, it has now."""
-        if (reader, event_id) in self.store.inbox or (reader, event_id) in self.inbox:
-            return True
-        self.inbox.add((reader, event_id))
-        return False
-
-    def load(self, kind: str, key: str) -> Record | None:
-        """The record as stored."""
-        return self.records.get((kind, key)) or self.store.records.get((kind, key))
-
-    def save(self, record: Record, *, was: int) -> None:
-        """Store the record as version ``was + 1``."""
-        stored = self.load(record.kind, record.key)
-        if (stored.version if stored else 0) != was:
-            raise Stale(f"{record.kind} {record.key} is not at version {was}")
-        if record.label is not None:
-            holder = self._holder(record.kind, record.scope, record.label)
-            if holder is not None and holder.key != record.key:
-                raise Taken(f"{record.kind} {record.label!r} exists already in {record.scope}")
-        numbered = record if record.version == was + 1 else replace(record, version=was + 1)
-        self.records[(record.kind, record.key)] = numbered
-
-    def _holder(self, kind: str, scope: str, label: str) -> Record | None:
-        wanted = (kind, scope, label)
-        for each in self.records.values():
-            if (each.kind, each.scope, each.label) == wanted:
-                return each
-        holder = self.store.find(kind, scope=scope, label=label)
-        return None if holder is not None and (kind, holder.key) in self.records else holder  # It lets go in this unit.
-
-    def journal(self, row: JournalRow) -> None:
-        """Append to the journal."""
-        self.rows.append(row)
-
-    def enqueue(self, message: Message) -> None:
-        """Put a message into the outbox."""
-        self.messages.append(message)
-
-    def take(self, counter: str, amount: int, limit: int) -> bool:
-        """Add to a counter if the sum stays within ``limit``."""
-        value = self.counters.get(counter, self.store.counter(counter)) + amount
-        if value > limit:
-            return False
-        self.counters[counter] = value
-        return True
-
-    def give(self, counter: str, amount: int) -> None:
-        """Subtract from a counter; it never goes below zero."""
-        self.counters[counter] = max(0, self.counters.get(counter, self.store.counter(counter)) - amount)
-
-    def enter(self, entry: Entry) -> None:
-        """Add an entry to the ledger."""
-        if self.enter_all((entry,)):
-            raise Conflict(f"entry {entry.id} is in the ledger with other content", code="entry_conflict")
-
-    def enter_all(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Add entries to the ledger."""
-        conflicts = []
-        for each in entries:
-            known = self.entries.get(each.id) or self.store.ledger.get(each.id)
-            if known is not None and known != each:
-                conflicts.append(each)
-            else:
-                self.entries[each.id] = each
-        return conflicts
-
-    def seal(self, deed: Deed) -> Sealed:
-        """Append to the audit."""
-        chain = [*self.store.audit, *self.sealed]
-        of_tenant = [each for each in chain if each.deed.tenant_id == deed.tenant_id]
-        row = sealed(
-            deed,
-            seq=len(chain) + 1,
-            tenant_seq=len(of_tenant) + 1,
-            previous=chain[-1].hash if chain else NOTHING_BEFORE,
-            tenant_previous=of_tenant[-1].tenant_hash if of_tenant else NOTHING_BEFORE,
-        )
-        self.sealed.append(row)
-        return row
 
 
 class MemoryStore:
@@ -132,18 +46,25 @@ class MemoryStore:
         self.audit: list[Sealed] = []
         self._position = 0
         self._told: deque[Outgoing] = deque(maxlen=TOLD_KEPT)
+        self._hear: list[Callable[[Committed], None]] = []
+
+    def listen(self, hear: Callable[[Committed], None]) -> None:
+        """Tell ``hear`` of each commit from now on."""
+        self._hear.append(hear)
 
     @contextmanager
-    def transaction(self) -> Iterator[_Unit]:
+    def transaction(self) -> Iterator[MemoryUnit]:
         """Begin a unit of work."""
         with self._lock:
-            unit = _Unit(self)
+            unit = MemoryUnit(self)
             yield unit
             self._on_commit("before")
             self._commit(unit)
             self._on_commit("after")
+        for hear in self._hear:
+            hear(unit.left)
 
-    def _commit(self, unit: _Unit) -> None:
+    def _commit(self, unit: MemoryUnit) -> None:
         self.inbox |= unit.inbox
         self.records.update(unit.records)
         self.rows += unit.rows
@@ -185,15 +106,15 @@ class MemoryStore:
         found = (each for each in self._of(kind) if each.attention >= at_least and each.key > after)
         return [Glance(each.key, each.version, each.attention) for each in islice(found, limit)]
 
-    def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
-        """Keys and times of the records whose wake-up has come."""
+    def due(self, kinds: Sequence[str], until_ms: int, limit: int) -> Sequence[Due]:
+        """The records of these kinds whose wake-up has come by then."""
         with self._lock:
             found = [
-                (each.wake_at_ms, each.key)
+                (each.wake_at_ms, each.kind, each.key)
                 for each in self.records.values()
-                if each.kind == kind and each.wake_at_ms is not None and each.wake_at_ms <= now_ms
+                if each.wake_at_ms is not None and each.wake_at_ms <= until_ms and each.kind in kinds
             ]
-        return [(key, at_ms) for at_ms, key in sorted(found)[:limit]]
+        return [Due(kind, key, at_ms) for at_ms, kind, key in sorted(found)[:limit]]
 
     def pending(self, limit: int) -> Sequence[Outgoing]:
         """The oldest messages of the outbox that are not marked as sent."""

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -60,6 +60,23 @@ class Glance:
     key: str
     version: int
     attention: Attention
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A record that wants to be woken, and when."""
+
+    kind: str
+    key: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit left to do: whether it put messages into the outbox, and the earliest wake-up that it set."""
+
+    is_outgoing: bool = False
+    wake_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +199,12 @@ class Store(Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Begin a unit of work. Raises Unavailable if the database does not answer."""
 
+    def listen(self, hear: Callable[[Committed], None]) -> None:
+        """Tell ``hear`` of each commit from now on, in the thread that committed: it must be quick, and never fail.
+
+        Of those of other processes it hears nothing.
+        """
+
     def load(self, kind: str, key: str) -> Record | None:
         """Read one record outside any unit of work."""
 
@@ -200,8 +223,8 @@ class Store(Protocol):
     def glances(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[Glance]:
         """The same records as `attended`, each with its version and attention, without their states."""
 
-    def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
-        """Keys and times of the records whose wake-up has come, earliest first."""
+    def due(self, kinds: Sequence[str], until_ms: int, limit: int) -> Sequence[Due]:
+        """The records of these kinds whose wake-up has come by then, earliest first."""
 
     def pending(self, limit: int) -> Sequence[Outgoing]:
         """The oldest messages of the outbox that are not marked as sent, in order."""

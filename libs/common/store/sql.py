@@ -6,11 +6,25 @@ The outbox is read by state, never by a cursor: PostgreSQL commits positions out
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Executable, Row, Table, delete, func, select, text, tuple_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Executable,
+    Integer,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from libs.common.audit import Sealed
 from libs.common.bus.port import Message
@@ -19,7 +33,19 @@ from libs.common.store.database import Database, meaning
 from libs.common.store.entering import entries_from, with_ids
 from libs.common.store.foreseeing import KEYS_MAX, LOAD, LOAD_ALL, record_of
 from libs.common.store.ledger import Among, summing
-from libs.common.store.port import Attention, Entry, Glance, JournalRow, Outgoing, Record, Sum, Told, Total
+from libs.common.store.port import (
+    Attention,
+    Committed,
+    Due,
+    Entry,
+    Glance,
+    JournalRow,
+    Outgoing,
+    Record,
+    Sum,
+    Told,
+    Total,
+)
 from libs.common.store.tables import COUNTERS, DEEDS, ENTRIES, INBOX, JOURNAL, OUTBOX, PUTS, RECORDS
 from libs.common.store.unit import SqlUnit, Statements, sealed_of
 from libs.common.units import DAY_MS
@@ -34,7 +60,22 @@ ATTENDED: Final = text("attention > 0")  # Literal, so that both planners see th
 OUTGOING: Final = select(
     OUTBOX.c.position, OUTBOX.c.id, OUTBOX.c.stream, OUTBOX.c.subject, OUTBOX.c.body, OUTBOX.c.headers
 ).order_by(OUTBOX.c.position)
-PENDING: Final = OUTGOING.where(OUTBOX.c.sent_at_ms.is_(None))
+# What is asked when nothing happens is made once: to make a statement anew costs several times what it does.
+LIMIT: Final = bindparam("limit", type_=Integer())
+PENDING: Final = OUTGOING.where(OUTBOX.c.sent_at_ms.is_(None)).limit(LIMIT)
+DUE: Final = (
+    select(R.kind, R.key, R.wake_at_ms)
+    .where(R.kind.in_(bindparam("kinds", expanding=True)), R.wake_at_ms <= bindparam("until_ms"))
+    .order_by(R.wake_at_ms, R.kind, R.key)
+    .limit(LIMIT)
+)
+GLANCES: Final = (
+    select(R.key, R.version, R.attention)
+    .where(R.kind == bindparam("kind"), R.key > bindparam("after"))
+    .order_by(R.key)
+    .limit(LIMIT)
+)
+GLANCES_ATTENDED: Final = GLANCES.where(ATTENDED, R.attention >= bindparam("at_least"))
 SPAN: Final = select(func.min(OUTBOX.c.position), func.max(OUTBOX.c.position))
 
 
@@ -48,6 +89,11 @@ class SqlStore:
         self._clock = clock or SystemClock()
         self._database = Database(url)
         self._statements = Statements(self._database)
+        self._hear: list[Callable[[Committed], None]] = []
+
+    def listen(self, hear: Callable[[Committed], None]) -> None:
+        """Tell ``hear`` of each commit from now on."""
+        self._hear.append(hear)
 
     @contextmanager
     def transaction(self) -> Iterator[SqlUnit]:
@@ -58,6 +104,8 @@ class SqlStore:
             if unit.broken is not None:  # Somebody caught the error; PostgreSQL would "commit" by rolling back.
                 raise unit.broken
             unit.flush()
+        for hear in self._hear:
+            hear(unit.left)
 
     def load(self, kind: str, key: str) -> Record | None:
         """Read one record."""
@@ -89,19 +137,21 @@ class SqlStore:
 
     def glances(self, kind: str, at_least: Attention, *, after: str = "", limit: int = 1000) -> Sequence[Glance]:
         """The same records as `attended`, without their states."""
-        wanted = select(R.key, R.version, R.attention).where(R.kind == kind, R.key > after).order_by(R.key).limit(limit)
+        values = {"kind": kind, "after": after, "limit": limit}
         if at_least > Attention.NONE:
-            wanted = wanted.where(ATTENDED, R.attention >= int(at_least))
-        return [Glance(row.key, row.version, Attention(row.attention)) for row in self._read(wanted)]
+            found = self._read(GLANCES_ATTENDED, {**values, "at_least": int(at_least)})
+        else:
+            found = self._read(GLANCES, values)
+        return [Glance(row.key, row.version, Attention(row.attention)) for row in found]
 
-    def due(self, kind: str, now_ms: int, limit: int) -> Sequence[tuple[str, int]]:
-        """Keys and times of the records whose wake-up has come."""
-        wanted = select(R.key, R.wake_at_ms).where(R.kind == kind, R.wake_at_ms <= now_ms)
-        return [(row.key, row.wake_at_ms) for row in self._read(wanted.order_by(R.wake_at_ms, R.key).limit(limit))]
+    def due(self, kinds: Sequence[str], until_ms: int, limit: int) -> Sequence[Due]:
+        """The records of these kinds whose wake-up has come by then."""
+        found = self._read(DUE, {"kinds": list(kinds), "until_ms": until_ms, "limit": limit})
+        return [Due(row.kind, row.key, row.wake_at_ms) for row in found]
 
     def pending(self, limit: int) -> Sequence[Outgoing]:
         """The oldest messages of the outbox that are not marked as sent."""
-        return [_outgoing(row) for row in self._read(PENDING.limit(limit))]
+        return [_outgoing(row) for row in self._read(PENDING, {"limit": limit})]
 
     def mark_sent(self, positions: Sequence[int]) -> None:
         """The bus has these."""

@@ -17,7 +17,7 @@ from libs.common.store.database import Database, Duplicate, meaning
 from libs.common.store.entering import COUNTED, add_to_sums, new_of, with_ids
 from libs.common.store.entering import insert as insert_entries
 from libs.common.store.foreseeing import LOAD, Foreseen, foresee, record_of
-from libs.common.store.port import Entry, JournalRow, Record, Taken
+from libs.common.store.port import Committed, Entry, JournalRow, Record, Taken
 from libs.common.store.tables import CHAINS, COUNTERS, DEEDS, INBOX, JOURNAL, OUTBOX, PUTS, RECORDS, WORDS
 
 # Writers of one record queue at its row, rather than all decide and all but one decide again.
@@ -72,7 +72,14 @@ class SqlUnit:
         self._now_ms = now_ms
         self._foreseen: Foreseen | None = None
         self._later: dict[Executable, list[dict[str, object]]] = {}
+        self._is_outgoing = False
+        self._wakes_ms: list[int] = []
         self.broken: MillraceError | None = None
+
+    @property
+    def left(self) -> Committed:
+        """What its commit leaves to do."""
+        return Committed(self._is_outgoing, min(self._wakes_ms, default=None))
 
     def foresee(self, taken: Sequence[tuple[str, str, str]]) -> None:
         """Read what is taken next in one go, and lock it in the order given."""
@@ -96,6 +103,8 @@ class SqlUnit:
     def save(self, record: Record, *, was: int) -> None:
         """Store the record as version ``was + 1``."""
         values = _values_of(record, version=was + 1)
+        if record.wake_at_ms is not None:
+            self._wakes_ms.append(record.wake_at_ms)
         foreseen = self._foreseen.records.pop((record.kind, record.key), None) if self._foreseen else None
         if was == 0:
             if self._run(self._statements.create, values).rowcount == 0:
@@ -136,6 +145,7 @@ class SqlUnit:
             "body": message.body,
         }
         self._append(ENQUEUE, values)
+        self._is_outgoing = True
         if is_of_bucket(message):
             put = {"subject": message.subject, "stream": message.stream, "id": message.id, "body": message.body}
             self._append(self._statements.put, put)

@@ -174,8 +174,8 @@ class Exporting:
 
     def status(self) -> Status:
         """How it stands; also shown as metrics."""
-        name, oldest = self.receiver.name, self._store.due(self.kind, END, 1)
-        lag_s = max(0, self._clock.now_ms() - oldest[0][1]) // SECOND_MS if oldest else 0
+        name, oldest = self.receiver.name, self._store.due((self.kind,), END, 1)
+        lag_s = max(0, self._clock.now_ms() - oldest[0].at_ms) // SECOND_MS if oldest else 0
         parked = sum(1 for _ in self.parked())
         metrics.EXPORT_LAG.labels(export=name).set(lag_s)
         metrics.EXPORT_PARKED.labels(export=name).set(parked)

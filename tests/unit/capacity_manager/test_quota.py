@@ -11,6 +11,7 @@ from libs.common.events.event import Event
 from libs.common.ids import EventId
 from libs.common.runner import Runner
 from libs.common.store.memory import MemoryStore
+from libs.common.waking import tick_all
 from services.capacity_manager.core.lifecycle import Stage, stage_of
 from services.capacity_manager.core.observed import Observed
 from services.capacity_manager.core.question import question_of
@@ -80,7 +81,7 @@ def test_quota_that_is_given_back_goes_to_those_who_wait_and_never_twice() -> No
     assert desk.store.counter(COUNTER) == RULES.gpus_per_tenant_max, "nothing is free before it is confirmed"
     desk.clock.advance(RULES.confirm_gone_ms)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: desk.runner.tick(), range(4)))
+        list(pool.map(lambda _: tick_all([desk.runner]), range(4)))
     for key in reserved[:4]:
         assert desk.see(key).is_released
     waiting = [each.id for each in desk.runner.states() if not each.reservation and not each.is_unwanted]

@@ -16,10 +16,11 @@ from libs.common.decision import Decision, Give, Line, Put, Take
 from libs.common.errors import Conflict, QuotaExceeded, Rejected, Stale, Unavailable
 from libs.common.events.capacity import CapacityReleased
 from libs.common.events.envelope import Envelope, from_wire
-from libs.common.runner import DUE_MAX, STALE_RETRIES_MAX, Woke
+from libs.common.runner import STALE_RETRIES_MAX, Runner, Woke
 from libs.common.store.memory import MemoryStore
 from libs.common.store.port import Store
 from libs.common.store.sql import SqlStore
+from libs.common.waking import DUE_MAX, Ticked, tick_all
 from tests.support.tally import Added, Tally, a_runner, add, added, told
 from tests.support.threads import together
 
@@ -287,12 +288,12 @@ def test_a_record_is_woken_when_its_time_has_come_and_not_again() -> None:
     runner = a_runner(MemoryStore(), clock, sleeper)
     runner.take("t-1", added(1))
 
-    assert runner.tick() == 0
+    assert tick_all([runner]) == Ticked(0)
     clock.advance(10)
-    assert runner.tick() == 1
-    assert runner.tick() == 0
+    assert tick_all([runner]) == Ticked(1)
+    assert tick_all([runner]) == Ticked(0)
     clock.advance(1_000)
-    assert [runner.tick(), runner.tick()] == [1, 0]
+    assert [tick_all([runner]), tick_all([runner])] == [Ticked(1), Ticked(0)]
 
     state = runner.state("t-1")
     assert state is not None
@@ -308,7 +309,32 @@ def test_a_decision_without_a_wake_up_cancels_the_one_before() -> None:
 
     clock.advance(1_000)
 
-    assert runner.tick() == 0
+    assert tick_all([runner]) == Ticked(0)
+
+
+def test_who_looks_ahead_is_told_when_the_next_is_due() -> None:
+    clock = ManualClock(now_ms=100)
+    runner = a_runner(MemoryStore(), clock, sleeper)
+    for key in ("t-1", "t-2"):
+        runner.take(key, added(1))
+        clock.advance(3)
+
+    assert tick_all([runner], ahead_ms=3) == Ticked(0)
+    assert tick_all([runner], ahead_ms=4) == Ticked(0, next_ms=110)
+    clock.advance(4)
+    assert tick_all([runner], ahead_ms=10) == Ticked(1, next_ms=113), "the other one, not itself again"
+
+
+def test_kinds_that_nobody_here_owns_are_not_woken() -> None:
+    clock = ManualClock(now_ms=100)
+    store = MemoryStore()
+    a_runner(store, clock, sleeper).take("t-1", added(1))
+    owned = replace(a_runner(store, clock, sleeper).owned, kind="other")
+    others = Runner(owned, store=store, clock=clock)
+
+    clock.advance(1_000)
+
+    assert tick_all([others]) == tick_all([]) == Ticked(0)
 
 
 def test_one_tick_has_a_limit_and_the_next_goes_on() -> None:
@@ -318,7 +344,7 @@ def test_one_tick_has_a_limit_and_the_next_goes_on() -> None:
         runner.take(f"t-{number:04}", added(number))
     clock.advance(10)
 
-    assert [runner.tick(), runner.tick(), runner.tick()] == [DUE_MAX, 3, 0]
+    assert [tick_all([runner]) for _ in range(3)] == [Ticked(DUE_MAX, next_ms=110), Ticked(3), Ticked(0)]
 
 
 def test_an_event_that_nobody_hears_has_no_keys() -> None:

@@ -93,7 +93,7 @@ def test_what_was_answered_is_forgotten_after_thirty_days() -> None:
     assert sorted(each.status for each in requests.every()) == [200, 202, 409, 422]
 
     frontend.stand.clock.advance(KEPT_MS)
-    requests.tick()
+    frontend.stand.service.tick()
 
     assert {(each.status, each.digest, each.body) for each in requests.every()} == {(0, "", "")}
 

@@ -178,7 +178,7 @@ def test_the_open_rest_is_booked_when_the_node_goes() -> None:
     rows = len(world.store.rows)
     world.pass_time(60)
     assert len(world.store.rows) - rows < 20  # The two windows are told; then nothing moves any more.
-    assert world.service.tick() == 0
+    assert world.service.tick().woken == 0
 
 
 def test_time_booked_too_far_is_taken_back_and_told_again_as_a_second_revision() -> None:
