@@ -121,6 +121,7 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         self._survey = survey
         self._passes_on = passes_on
         self._resting: dict[str, _Rest] = {}
+        self.is_at_rest = False  # Whether the last pass found nothing in motion.
 
     def poke(self, key: str) -> None:
         """Look at this record in the next pass even if it was in trouble."""
@@ -134,10 +135,13 @@ class Reconciler(Generic[S, ObservedT, ActionT]):
         """
         now_ms = self._clock.now_ms()
         if now_ms < self._next_resync_ms:
-            return sum(self._bring_closer(each.key) for each in self._glances(Attention.NOW))
+            glances = self._glances(Attention.NOW)
+            self.is_at_rest = not glances
+            return sum(self._bring_closer(each.key) for each in glances)
         self._next_resync_ms = now_ms + self._resync_ms
         marks = self._marks()
         glances = self._glances(Attention.WATCH)
+        self.is_at_rest = all(each.attention is Attention.WATCH for each in glances)
         self._forget_but({each.key for each in glances})
         return sum(self._look_over(each, marks.get(each.key, "")) for each in glances)
 

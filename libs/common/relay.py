@@ -19,12 +19,15 @@ class Relay:
     def __init__(self, store: Store, publish: Publish) -> None:
         self._store = store
         self._publish = publish
+        self.is_held_up = False  # Whether the bus did not take all of what it was given last.
 
     def run(self) -> int:
         """Send what is pending; returns how many the bus took. A crash before the mark sends again, same ids."""
         pending = self._store.pending(BATCH_MAX)
+        self.is_held_up = False
         if not pending:
             return 0
         stored = self._publish([each.message for each in pending])
+        self.is_held_up = stored < len(pending)
         self._store.mark_sent([each.position for each in pending[:stored]])
         return stored

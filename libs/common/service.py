@@ -93,6 +93,11 @@ class Service:
         """One pass of every reconciler; returns how many actions were applied."""
         return sum(each.run() for each in self.reconcilers)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the last pass of each reconciler found nothing in motion."""
+        return all(each.is_at_rest for each in self.reconcilers)
+
     def relay(self, publish: Publish) -> Relay:
         """The relay of our outbox."""
         return Relay(self.store, publish)

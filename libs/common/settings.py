@@ -22,9 +22,8 @@ class CommonSettings(BaseSettings):
     admin_host: str = "127.0.0.1"  # Health and metrics stay on the machine unless the operator says otherwise.
     admin_port: int
     log_level: str = "INFO"
-    tick_s: float = 0.2  # Bounds how late a deadline is noticed; one indexed query each.
-    relay_poll_s: float = 0.2  # Bounds publish delay after a crash; a commit wakes the relay at once.
     reconcile_s: float = 0.3  # Bounds how stale our view of a thing in motion is.
+    rest_s: float = 1.0  # How often outbox, clock and world are looked at unasked: for what another process left.
     resync_s: float = 5.0  # How often things at rest are looked at: a dead replica is unrouted within 10 s.
     handler_threads: int = 4  # Bus messages handled at once; SQLite writes take turns anyway.
 

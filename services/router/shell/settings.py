@@ -77,8 +77,6 @@ class RouterSettings(CommonSettings):
     trace_ratio: float = Field(
         default=0.01, ge=0, le=1, description="Share of requests traced that no caller traces; theirs are as they say."
     )
-    tick_s: float = 0.5  # How late a drain's deadline is noticed; it is in seconds, and a router at rest should rest.
-    relay_poll_s: float = 1.0  # After a crash; a commit wakes the relay at once.
     copy_stale_s: float = 3600.0  # How old a copy may be that a start without the bus serves from (reliability.md I23).
     key_snapshot_url: str = Field(
         default="",
