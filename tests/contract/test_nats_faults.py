@@ -47,11 +47,16 @@ async def test_a_consumer_that_stays_deleted_ends_the_process(broker: NatsServer
 
 
 async def test_a_pull_loop_that_ended_is_noticed(broker: NatsServer) -> None:
-    async with running(a_bus(broker, Hears())) as bus:
+    async with running(a_bus(broker, Hears())) as bus, connected(broker.url) as operator:
+
+        async def nobody_asks() -> bool:
+            return not (await operator.jetstream().consumer_info(FIRST.stream, FIRST.name)).num_waiting
+
         for task in asyncio.all_tasks():
             if "_consume_pull" in repr(task.get_coro()):
                 task.cancel()
-        await asyncio.sleep(1.2)  # The pull that was under way ends.
+        while not await nobody_asks():  # The pull that was under way ends.
+            await asyncio.sleep(0.05)
         await bus.publish([a_message("1")])
 
         await until(lambda: not bus.is_healthy(), "it was noticed")

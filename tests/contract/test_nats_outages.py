@@ -10,6 +10,7 @@ import nats
 import pytest
 
 from libs.common.bus.nats import Patience
+from libs.common.bus.nats import bus as nats_bus
 from libs.common.bus.port import Ack, Answer, Bus, Delivery, Message
 from libs.common.bus.server import NatsServer
 from libs.common.bus.streams import EVT
@@ -58,6 +59,14 @@ async def outlives(broker: NatsServer, away_s: float, patience: Patience, back_w
 
 async def test_a_broker_that_is_killed_and_started_is_used_again(broker: NatsServer) -> None:
     await outlives(broker, away_s=0.5, patience=Patience(), back_within_s=PATIENCE_S)
+
+
+async def test_a_pull_that_died_with_the_broker_is_asked_again(
+    broker: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_bus, "PULL_S", 3600.0)  # So no other pull comes.
+
+    await outlives(broker, away_s=0.2, patience=Patience(), back_within_s=PATIENCE_S)
 
 
 async def test_more_failed_attempts_than_the_default_client_makes_are_outlived(broker: NatsServer) -> None:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 EXIT_CLOSED: Final = 71
 BATCH: Final = 10  # Fetched at once; one at a time costs the broker twenty times the work (messaging.md 2.2).
-PULL_S: Final = 1.0  # A pull dies with the broker without a word; so ask again every second.
+PULL_S: Final = 5.0  # A pull may be lost without a word where a broker of several dies; so ask again this often.
 BEATS: Final = 3  # Signs of life of a long handler within one ack_wait.
 DEAD_AGAIN_S: Final = 5.0  # When even the dead letters can't be written.
 
@@ -249,6 +249,8 @@ class NatsBus:
         log.info("broker is back", extra=fields(service=self._name, url=self._where))
         for watch in self._watches:
             watch.reconnected()
+        with contextlib.suppress(*LOST):  # Away again; then this comes again, too.
+            await self._broker.pull_again()
 
     async def _on_closed(self) -> None:
         if not self._is_stopping:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 LOST: Final = (Error, TimeoutError, OSError)  # What nats-py raises for an outage or a refusal.
 EXIT_CONSUMER_GONE: Final = 72
 
+Looks = list[tuple[Consumer, ConsumerInfo | None]]
+
 
 class ConsumerGuard:
     """Looks at consumers again and again; ends the process when one stays missing beyond a grace."""
@@ -52,8 +54,7 @@ class ConsumerGuard:
 
     async def missing(self, connection: Client) -> list[str]:
         """What is not there, or is not as this build needs it. Raises what nats-py raises for an outage."""
-        looks = [(each, await _look(connection, each)) for each in self._consumers]
-        return [fault for declared, info in looks if (fault := _fault(declared, info))]
+        return _missing(await self._looks(connection))
 
     async def _look_again_and_again(self, connection: Client) -> None:
         while True:  # For as long as the bus is up; `stop` cancels us.
@@ -61,17 +62,13 @@ class ConsumerGuard:
             if not connection.is_connected:
                 continue
             try:
-                self._judge(await self.missing(connection) or await self._stuck(connection))
+                looks = await self._looks(connection)
             except LOST:
                 continue  # Unknown is not gone.
+            self._judge(_missing(looks) or _stuck(looks))
 
-    async def _stuck(self, connection: Client) -> list[str]:
-        looks = [(each, await _look(connection, each)) for each in self._consumers]
-        return [
-            f"consumer {declared.name} has {info.num_pending} messages and nobody asks for them"
-            for declared, info in looks
-            if info is not None and info.num_pending and not info.num_ack_pending and not info.num_waiting
-        ]
+    async def _looks(self, connection: Client) -> Looks:
+        return [(each, await _look(connection, each)) for each in self._consumers]
 
     def _judge(self, wrong: list[str]) -> None:
         if not wrong:
@@ -84,6 +81,18 @@ class ConsumerGuard:
         elif now_s - self._gone_since_s > self._gone_s:
             log.critical("exiting to be restarted", extra=fields(reason="; ".join(wrong)))
             self._die(EXIT_CONSUMER_GONE)
+
+
+def _missing(looks: Looks) -> list[str]:
+    return [fault for declared, info in looks if (fault := _fault(declared, info))]
+
+
+def _stuck(looks: Looks) -> list[str]:
+    return [
+        f"consumer {declared.name} has {info.num_pending} messages and nobody asks for them"
+        for declared, info in looks
+        if info is not None and info.num_pending and not info.num_ack_pending and not info.num_waiting
+    ]
 
 
 async def _look(connection: Client, consumer: Consumer) -> ConsumerInfo | None:

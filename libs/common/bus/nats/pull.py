@@ -1,9 +1,14 @@
-"""FastStream's client with two of its loops made patient: reconnecting and pulling."""
+"""FastStream's client with two of its loops made patient: reconnecting and pulling.
+
+A pull waits long, for a broker at rest should be left at rest. It dies with its connection without a word, so on a new
+one the same is asked again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
     from nats.aio.client import ErrorCallback
 
 AWAY_S: Final = 0.1  # Between looks whether the broker is back.
+FAILED_S: Final = 1.0  # After a pull that failed.
+NS: Final = 1_000_000_000
 
 
 class Broker(NatsBroker):
@@ -35,12 +42,19 @@ class Broker(NatsBroker):
         connection = await super()._connect()
         stream: JetStreamContext = self.config.connection_state.stream
         subscribe = stream.pull_subscribe
+        self._pulls: list[PatientPull] = []
 
         async def patiently(*args: Any, **options: Any) -> PatientPull:  # noqa: ANN401  # Whatever theirs takes.
-            return PatientPull(await subscribe(*args, **options), connection)
+            self._pulls.append(pull := PatientPull(await subscribe(*args, **options), connection))
+            return pull
 
         stream.pull_subscribe = patiently  # type: ignore[method-assign,assignment]
         return connection
+
+    async def pull_again(self) -> None:
+        """The connection is a new one: what was asked on the old one is asked again."""
+        for each in self._pulls:
+            await each.ask_again()
 
 
 class PatientPull:
@@ -53,6 +67,7 @@ class PatientPull:
     def __init__(self, pull: JetStreamContext.PullSubscription, connection: Client) -> None:
         self._pull = pull
         self._connection = connection
+        self._asked: tuple[int, float] | None = None  # How many, and until when, while somebody waits for them.
 
     async def fetch(self, batch: int, timeout: float) -> list[Msg]:
         """What has arrived; nothing if there is nothing within ``timeout`` seconds or the pull failed."""
@@ -60,10 +75,24 @@ class PatientPull:
         if not self._connection.is_connected:
             await asyncio.sleep(AWAY_S)
             return []
-        with contextlib.suppress(Error, TimeoutError, OSError):
+        self._asked = (batch, began_s + timeout)
+        try:
             return await self._pull.fetch(batch, timeout=timeout)
-        await asyncio.sleep(max(0.0, began_s + timeout - time.monotonic()))
-        return []
+        except (Error, TimeoutError, OSError):
+            await asyncio.sleep(min(FAILED_S, max(0.0, began_s + timeout - time.monotonic())))
+            return []
+        finally:
+            self._asked = None
+
+    async def ask_again(self) -> None:
+        """Ask for what somebody waits for; it comes where they wait."""
+        if self._asked is None:
+            return
+        batch, until_s = self._asked
+        left_ns = int((until_s - time.monotonic()) * NS)
+        if left_ns > 0:
+            asked = json.dumps({"batch": batch, "expires": left_ns}).encode()
+            await self._connection.publish(self._pull._nms, asked, self._pull._deliver)
 
     async def unsubscribe(self) -> None:
         """Pull no more; a connection that is closed pulls no more by itself."""

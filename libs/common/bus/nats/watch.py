@@ -138,7 +138,8 @@ class BucketWatch:
                 await inbox.unsubscribe()
 
     async def _next(self) -> None:
-        message = await asyncio.wait_for(self._arrivals.get(), SILENCE_S)
+        async with asyncio.timeout(SILENCE_S):
+            message = await self._arrivals.get()
         if message is None:
             raise Gap("the connection is a new one")
         headers = message.headers or {}
