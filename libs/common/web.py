@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
 AsgiApp = Callable[..., Awaitable[Any]]
+
+
+TICK_S: Final = 1.0  # How old the Date of an answer may be; uvicorn's own loop runs ten times a second.
+A_SECOND: Final = 0  # Of the ticks that uvicorn counts, one at which it sets the date.
 
 
 class _Server(uvicorn.Server):
@@ -17,6 +21,11 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the process that we run in."""
         yield
+
+    async def main_loop(self) -> None:
+        """Keep the date right until cancelled: nothing else tells us to end."""
+        while not await self.on_tick(A_SECOND):
+            await asyncio.sleep(TICK_S)
 
 
 async def serve(app: AsgiApp, *, host: str, port: int, lifespan: bool = False) -> None:
