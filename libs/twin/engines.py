@@ -65,7 +65,8 @@ class SubprocessEngines:
         self._volumes_dir = volumes_dir
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._is_over = False
+        self._stirred = threading.Event()  # There is a run more to probe, or all is over.
         self._prober = threading.Thread(target=self._probe_all, name="engine-probes", daemon=True)
         self._prober.start()
 
@@ -91,6 +92,7 @@ class SubprocessEngines:
             )
         with self._lock:
             self._runs[launch.key] = _Run(launch, process, is_healthy=not launch.probe_path)
+        self._stirred.set()
 
     def stop(self, key: str, *, grace_ms: int, now_ms: int) -> None:
         """Ask it to end, and end it by force after the grace."""
@@ -162,7 +164,8 @@ class SubprocessEngines:
 
     def close(self) -> None:
         """End everything at once."""
-        self._ended.set()
+        self._is_over = True
+        self._stirred.set()
         self._prober.join()
         for key in list(self._runs):
             self.forget(key)
@@ -176,11 +179,16 @@ class SubprocessEngines:
         return (self._log_dir / f"{launch.key.replace('/', '_')}.log").open("ab")
 
     def _probe_all(self) -> None:
-        while not self._ended.wait(PROBE_LOADING_S):
+        while not self._is_over:
+            self._stirred.clear()
             with self._lock:
                 runs = [each for each in self._runs.values() if each.launch.probe_path]
             for run in runs:
                 self._probe(run)
+            next_s = min((each.probe_at_s for each in runs if each.process.poll() is None), default=None)
+            if not self._is_over:
+                soon_s = PROBE_LOADING_S if next_s is None else next_s - self._clock.now_ms() / 1000
+                self._stirred.wait(None if next_s is None else max(soon_s, PROBE_LOADING_S))
 
     def _probe(self, run: _Run) -> None:
         now_s = self._clock.now_ms() / 1000

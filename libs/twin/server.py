@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
@@ -12,6 +13,7 @@ import httpx
 
 from libs.common import web
 from libs.common.tasks import end
+from libs.common.units import SECOND_MS
 from libs.twin.answers import ApiError, Response
 from libs.twin.hub import PREFIX as HUB
 from libs.twin.hub import Hub, Part
@@ -24,6 +26,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 ADVANCE_S: Final = 0.025  # How late the world may notice that something is due.
+REST_S: Final = 1.0  # How late a watch of a world at rest may end, or say that it lives.
 BOOKMARK_S: Final = 5.0
 WATCH_S_MAX: Final = 3_600.0  # Real servers end watches too, after half an hour or more.
 PROXY_TIMEOUT: Final = httpx.Timeout(30.0, read=300.0)  # A long generation may pause before its first token.
@@ -40,6 +43,7 @@ class TwinApp:
         self._world = world
         self._hub = Hub()
         self._moved = asyncio.Condition()
+        self._stirred = asyncio.Event()  # Something is due sooner than it was.
         self._http = httpx.AsyncClient(timeout=PROXY_TIMEOUT, limits=httpx.Limits(max_connections=None))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -66,15 +70,24 @@ class TwinApp:
         elif isinstance(opened, PodTarget):
             await self._proxy(opened, method, headers, body, send)
         else:
-            await _send(send, self._world.reply(method, path, query, headers, body))
+            before_ms = self._world.due_ms
+            answered = self._world.reply(method, path, query, headers, body)
+            if self._world.due_ms != before_ms:
+                self._stirred.set()
+            await _send(send, answered)
             await self.moved()
 
     async def run(self) -> None:
         """Keep the world moving until cancelled."""
         while True:
-            self._world.advance()
+            self._stirred.clear()
+            due_ms = self._world.next_due_ms()
             await self.moved()
             await asyncio.sleep(ADVANCE_S)
+            due_s = REST_S if due_ms is None else (due_ms - self._world.clock.now_ms()) / SECOND_MS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(due_s, REST_S)):
+                    await self._stirred.wait()
 
     async def moved(self) -> None:
         """Wake the watches."""

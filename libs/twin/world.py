@@ -133,6 +133,11 @@ class World:
             self._due_ms = self._settle()
         self.now_ms = max(self.now_ms, target_ms)
 
+    @property
+    def due_ms(self) -> int | None:
+        """When something will happen by itself, as far as the world has looked; None if nothing will."""
+        return self._due_ms
+
     def next_due_ms(self) -> int | None:
         """When something will happen by itself; None if the world is at rest."""
         self.advance()
