@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +26,8 @@ RESTART_FIRST_S: Final = 0.2
 LIVED_S: Final = 3.0  # What lived this long was not failing at its start; the next restart is quick again.
 RESTART_MAX_S: Final = 5.0
 STOP_S: Final = 15.0  # A service flushes and leaves within this; then it is killed.
-LOOK_S: Final = 0.1
+LOOK_S: Final = 2.0  # A death or an order to stop wakes us at once; this is for what got lost.
+SIGNALS_MAX: Final = 4096  # Read at once; a byte each.
 ONCE_TRIES_MAX: Final = 50
 
 
@@ -39,16 +42,21 @@ class Supervisor:
         self._failures: dict[str, int] = {}  # In a row.
         self._restarts: dict[str, int] = {}
         self._stop = threading.Event()
+        self._signals, self._signalled = socket.socketpair()
 
     def run(self) -> int:
         """Run until SIGTERM; 1 if a program that must succeed once did not."""
+        self._signalled.setblocking(False)
+        signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # One that nobody hears would not wake us.
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: self._stop.set())
         try:
             if not self._start_all():
                 return 1
-            while not self._stop.wait(LOOK_S):
+            while not self._stop.is_set():
                 self._restart_dead()
+                self._wait_for_signal()
         finally:
             self._stop_all()
         return 0
@@ -88,6 +96,10 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _wait_for_signal(self) -> None:
+        if select.select([self._signals], [], [], LOOK_S)[0]:
+            self._signals.recv(SIGNALS_MAX)
 
     def _restart_dead(self) -> None:
         for program in self._programs:
