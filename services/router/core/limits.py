@@ -81,7 +81,8 @@ class MinuteLimits:
         self._find = self.rows.find
         self._own = RUNNING + own
         self._cells_end = self.elsewhere + 1
-        self._slot = 0
+        self._slot = self._ends_ms = 0  # The second that it is, and when the next one begins.
+        self._second = (0, 0, 0)  # What follows from it: where it counts requests, and tokens; when its room is back.
 
     def reserve(
         self, limits: Sequence[Limit], *, tokens: int, now_ms: int, least: int | None = None
@@ -90,11 +91,11 @@ class MinuteLimits:
 
         `now_ms` is of a steady clock.
         """
-        slot = now_ms // SECOND_MS
-        self._slot = slot = slot if slot > self._slot else self._slot  # Time never goes back.
+        slot = self._slot if now_ms < self._ends_ms else self._begin_second(now_ms)
         least = tokens if least is None or least > tokens else least
         cells, find = self._cells, self._find
         rows: list[int] = []
+        held: list[int] = []  # Those that count what runs.
         requests_left = tokens_left = PLENTY  # What the limit with the least has left,
         of_requests = of_tokens = requests_at = tokens_at = 0  # and that limit, and where it is counted.
         for limit in limits:
@@ -102,8 +103,10 @@ class MinuteLimits:
             if at is None or cells[at] < slot:
                 at = self.renewed(limit.bucket, slot)
             rows.append(at)
-            if limit.at_once is not None and self._running(at) >= limit.at_once:
-                return Refused("concurrency", FREES_S)
+            if limit.at_once is not None:
+                if self._running(at) >= limit.at_once:
+                    return Refused("concurrency", FREES_S)
+                held.append(at + self._own)
             if (most := limit.requests) is not None and (left := most - cells[at + REQUESTS]) < requests_left:
                 requests_left, of_requests, requests_at = left, most, at + REQUESTS
             if (most := limit.tokens) is not None and (left := most - cells[at + TOKENS]) < tokens_left:
@@ -111,16 +114,14 @@ class MinuteLimits:
         if requests_left < 1 or tokens_left < least:
             return self._refused(limits, rows, least)
         tokens = tokens if tokens < tokens_left else tokens_left
-        # First the sums, then the slots: who dies in between has left too little room, never too much.
-        requests_slot, tokens_slot = REQUESTS + SLOTS + slot % RING, TOKENS + SLOTS + slot % RING
-        for limit, at in zip(limits, rows):  # noqa: B905 - one for one; to have it checked costs more than the loop.
+        requests_slot, tokens_slot, freed_s = self._second
+        for at in rows:  # First the sums, then the slots: who dies in between has left too little room, never too much.
             cells[at + REQUESTS] += 1
             cells[at + TOKENS] += tokens
             cells[at + requests_slot] += 1
             cells[at + tokens_slot] += tokens
-            if limit.at_once is not None:
-                cells[at + self._own] += 1
-        freed_s = FREED_S - slot
+        for at in held:
+            cells[at] += 1
         said_of_requests = (
             _REQUESTS_LEFT % (of_requests, requests_left - 1, cells[requests_at + OLDEST] + freed_s)
             if requests_at
@@ -133,9 +134,8 @@ class MinuteLimits:
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``. Called once for a grant."""
-        slot, unused, cells, find = now_ms // SECOND_MS, grant.tokens - tokens, self._cells, self._find
-        if slot < self._slot:
-            slot = self._slot
+        slot = self._slot if now_ms < self._ends_ms else self._begin_second(now_ms)
+        unused, cells, find = grant.tokens - tokens, self._cells, self._find
         then = grant.slot if unused > 0 else slot
         place, seen_until = TOKENS + SLOTS + then % RING, then + WINDOW_S
         for limit in grant.limits:
@@ -147,6 +147,13 @@ class MinuteLimits:
                 cells[at + place] -= unused
             if limit.at_once is not None and cells[at + self._own]:
                 cells[at + self._own] -= 1
+
+    def _begin_second(self, now_ms: int) -> int:
+        """Its slot. Until it ends, an earlier moment belongs to it too: time never goes back."""
+        self._slot = slot = now_ms // SECOND_MS
+        self._ends_ms = (slot + 1) * SECOND_MS
+        self._second = (REQUESTS + SLOTS + slot % RING, TOKENS + SLOTS + slot % RING, FREED_S - slot)
+        return slot
 
     def running(self, bucket: str) -> int:
         """How many requests hold a place of it."""
