@@ -20,7 +20,7 @@ from typing import Final
 
 from libs.common.events.tables import CountsEntry
 from services.router.core.limits import MinuteLimits
-from services.router.core.rows import NEWEST, REQUESTS, RING, RUNNING, SLOTS, TOKENS, WINDOW_S
+from services.router.core.rows import NEWEST, REQUESTS, RING, RUNNING, TOKENS, WINDOW_S
 
 SILENT_S: Final = 10  # Five words of a host that has nothing to say: it is gone, or the bus is.
 FORMER_S: Final = 3  # Within which every host says again what a worker that died had heard of it.
@@ -176,7 +176,10 @@ class Elsewhere:
         self._let_run(slot)
 
     def word(self, slot: int, *, within_s: int = WINDOW_S) -> Word:
-        """What is ours of the last seconds: of the busiest buckets first, as many as a message has room for."""
+        """What is ours of the last seconds: of the busiest buckets first, as many as a message has room for.
+
+        Raises Unavailable if another worker holds the counts.
+        """
         rules, names, left = self._rules, self._rules.rows.names(), WORD_BYTES_MAX
         cells = rules.rows.cells
         told = [name for name, at in names.items() if cells[at + NEWEST] >= slot - within_s or name in self._busy]
@@ -196,11 +199,14 @@ class Elsewhere:
         return Word(counts, running)
 
     def _ours(self, name: str, at: int, slot: int, within_s: int) -> Iterator[Told]:
-        """Without a lock: what is counted meanwhile is in the next word."""
+        """Without a lock but for the newest second: what is counted meanwhile is in the next word."""
         is_heard = self._theirs.rows.find(name) is not None
         at_theirs = self._theirs.renewed(name, slot) if is_heard else 0
-        for second in range(slot - within_s, min(slot, self._rules.rows.cells[at + NEWEST]) + 1):
-            requests, tokens = _amounts(self._rules, at, second)
+        with self._lock:
+            newest = self._rules.rows.cells[at + NEWEST]
+            of_newest = _amounts(self._rules, at, newest)
+        for second in range(slot - within_s, min(slot, newest) + 1):
+            requests, tokens = of_newest if second == newest else _amounts(self._rules, at, second)
             if is_heard and (requests or tokens):
                 others = _amounts(self._theirs, at_theirs, second)
                 requests, tokens = max(0, requests - others[0]), max(0, tokens - others[1])
@@ -210,5 +216,4 @@ class Elsewhere:
 
 def _amounts(limits: MinuteLimits, at: int, slot: int) -> tuple[int, int]:
     """What counts in a slot of the row: requests and tokens."""
-    cells, place = limits.rows.cells, SLOTS + slot % RING
-    return cells[at + REQUESTS + place], cells[at + TOKENS + place]
+    return limits.admitted(at, REQUESTS, slot), limits.admitted(at, TOKENS, slot)

@@ -82,7 +82,6 @@ class MinuteLimits:
         self._own = RUNNING + own
         self._cells_end = self.elsewhere + 1
         self._slot = self._ends_ms = 0  # The second that it is, and when the next one begins.
-        self._second = (0, 0, 0)  # What follows from it: where it counts requests, and tokens; when its room is back.
 
     def reserve(
         self, limits: Sequence[Limit], *, tokens: int, now_ms: int, least: int | None = None
@@ -114,14 +113,12 @@ class MinuteLimits:
         if requests_left < 1 or tokens_left < least:
             return self._refused(limits, rows, least)
         tokens = tokens if tokens < tokens_left else tokens_left
-        requests_slot, tokens_slot, freed_s = self._second
-        for at in rows:  # First the sums, then the slots: who dies in between has left too little room, never too much.
+        for at in rows:
             cells[at + REQUESTS] += 1
             cells[at + TOKENS] += tokens
-            cells[at + requests_slot] += 1
-            cells[at + tokens_slot] += tokens
         for at in held:
             cells[at] += 1
+        freed_s = FREED_S - slot
         said_of_requests = (
             _REQUESTS_LEFT % (of_requests, requests_left - 1, cells[requests_at + OLDEST] + freed_s)
             if requests_at
@@ -137,14 +134,15 @@ class MinuteLimits:
         slot = self._slot if now_ms < self._ends_ms else self._begin_second(now_ms)
         unused, cells, find = grant.tokens - tokens, self._cells, self._find
         then = grant.slot if unused > 0 else slot
-        place, seen_until = TOKENS + SLOTS + then % RING, then + WINDOW_S
+        seen_until = then + WINDOW_S
         for limit in grant.limits:
             at = find(limit.bucket)
             if at is None or cells[at] < slot:
                 at = self.renewed(limit.bucket, slot)
             if cells[at] <= seen_until:  # Else it is forgotten.
+                if cells[at] != then:  # Before the sum: who dies in between leaves too little room, never too much.
+                    cells[at + TOKENS + SLOTS + then % RING] -= unused
                 cells[at + TOKENS] -= unused
-                cells[at + place] -= unused
             if limit.at_once is not None and cells[at + self._own]:
                 cells[at + self._own] -= 1
 
@@ -152,7 +150,6 @@ class MinuteLimits:
         """Its slot. Until it ends, an earlier moment belongs to it too: time never goes back."""
         self._slot = slot = now_ms // SECOND_MS
         self._ends_ms = (slot + 1) * SECOND_MS
-        self._second = (REQUESTS + SLOTS + slot % RING, TOKENS + SLOTS + slot % RING, FREED_S - slot)
         return slot
 
     def running(self, bucket: str) -> int:
@@ -169,8 +166,9 @@ class MinuteLimits:
         if at is None or not cells[at] - WINDOW_S <= slot < cells[at] - WINDOW_S + RING:
             return
         for kind, amount in ((at + REQUESTS, requests), (at + TOKENS, tokens)):
-            cells[kind] += amount
-            cells[kind + SLOTS + slot % RING] += amount
+            places = (kind,) if slot == cells[at] else (kind, kind + SLOTS + slot % RING)
+            for place in places if amount > 0 else reversed(places):  # In between the newest slot has more.
+                cells[place] += amount
             cells[kind + OLDEST] = min(cells[kind + OLDEST], slot)
 
     def run_elsewhere(self, bucket: str, count: int, *, now_slot: int) -> None:
@@ -178,17 +176,26 @@ class MinuteLimits:
         self._cells[self.renewed(bucket, now_slot) + self.elsewhere] = count
 
     def renewed(self, bucket: str, slot: int) -> int:
-        """The row without what no window of ``slot`` touches; counted anew, should a worker have died counting."""
+        """The row without what no window of ``slot`` touches, and from now on ``slot`` is its newest."""
         cells, at = self._cells, self.rows.claim(bucket, slot=slot)
         newest = cells[at + NEWEST]
         if slot > newest:
             for kind in (at + REQUESTS, at + TOKENS):
+                cells[kind + SLOTS + newest % RING] = self.admitted(at, kind - at, newest)
                 for gone in range(max(newest - WINDOW_S, slot - WINDOW_S - RING), slot - WINDOW_S):
                     cells[kind + SLOTS + gone % RING] = 0
                 cells[kind] = sum(cells[kind + SLOTS : kind + SLOTS + RING])
                 cells[kind + OLDEST] = self._oldest(kind, slot)
             cells[at + NEWEST] = slot
         return at
+
+    def admitted(self, at: int, kind: int, slot: int) -> int:
+        """How much of a kind counts in a slot of the row: in the newest what the sum is more than all others."""
+        cells, kind = self._cells, at + kind
+        counted = cells[kind + SLOTS + slot % RING]
+        if slot == cells[at + NEWEST]:
+            counted += cells[kind] - sum(cells[kind + SLOTS : kind + SLOTS + RING])
+        return counted
 
     def _running(self, at: int) -> int:
         return sum(self._cells[at + RUNNING : at + self._cells_end])
@@ -226,10 +233,11 @@ class MinuteLimits:
         """In how many seconds at least ``amount``, or the first of what there is, is forgotten."""
         amount = max(1, amount)
         if self._cells[kind] >= amount:
-            for slot in range(self._cells[kind + OLDEST], self._slot + 1):
+            for slot in range(self._cells[kind + OLDEST], self._slot):
                 amount -= self._cells[kind + SLOTS + slot % RING]
                 if amount <= 0:
                     return slot + FREED_S - self._slot
+            return FREED_S
         return WINDOW_S
 
 

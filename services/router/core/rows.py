@@ -10,7 +10,8 @@ IDLE_MAX: Final = 4096  # Buckets kept before those without anything in their wi
 RING: Final = 64  # Slots of a window, and the next three; a power of two.
 
 # Cells of a row: the newest slot; of requests and of tokens each the sum of the window, the oldest slot that may hold
-# any, and the slots themselves; then how many each worker has running, and how many run on other hosts.
+# any, and the slots themselves; then how many each worker has running, and how many run on other hosts. What the newest
+# slot holds is in the sum alone, until there is a newer one: so a request changes one cell and not two.
 NEWEST: Final = 0
 REQUESTS: Final = 1
 TOKENS: Final = REQUESTS + 2 + RING

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.events.endpoint import Limits
 from libs.common.events.tables import QuotaEntry
 from libs.common.keys import Keyring
 from services.router.core.limits import Grant, Limit, MinuteLimits, Refused
+from services.router.core.rows import OwnRows
 from services.router.shell.limits.quotas import QuotaTable
 from tests.unit.router.scene import a_route
 
@@ -40,6 +45,73 @@ def test_no_window_of_a_minute_holds_more_than_any_limit(
             own = [used for _, used, whose in within if whose == endpoint]
             assert len(own) <= requests
             assert sum(own) <= tokens
+
+
+class Died(Exception):
+    """A worker did, while it counted."""
+
+
+class Mortal(list[int]):
+    """Cells of which so many more are written."""
+
+    left = 1 << 60
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        if self.left <= 0:
+            raise Died
+        self.left -= 1
+        super().__setitem__(at, value)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30_000), st.integers(0, 40), st.integers(0, 15)), max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_a_worker_that_dies_while_it_counts_leaves_no_more_room_than_there_is(
+    asks: list[tuple[int, int, int]],
+) -> None:
+    rows, limits, now_ms = OwnRows(), [Limit("e", 5, 90)], 0
+    rows.cells = cells = Mortal()
+    limiter, running, served = MinuteLimits(rows), list[tuple[Grant, int, int]](), list[tuple[int, int]]()
+    for pause_ms, amount, writes in asks:
+        now_ms += pause_ms
+        cells.left = writes if amount % 3 == 0 else 1 << 60
+        try:
+            if running and amount % 2:
+                grant, began_ms, most = running.pop(0)
+                served.append((began_ms, most // 2))
+                limiter.settle(grant, tokens=most // 2, now_ms=now_ms)
+            else:
+                said = limiter.reserve(limits, tokens=amount, now_ms=now_ms)
+                if isinstance(said, Grant):
+                    running.append((said, now_ms, amount))
+        except Died:
+            cells.left = 1 << 60
+            limiter = MinuteLimits(rows)
+
+    served += [(began_ms, most) for _, began_ms, most in running]
+    for until_ms, _ in served:
+        within = [used for began_ms, used in served if until_ms - MINUTE_MS < began_ms <= until_ms]
+        assert len(within) <= 5
+        assert sum(within) <= 90
+
+
+@pytest.mark.parametrize("writes", range(12))
+def test_what_a_worker_gave_back_as_it_died_is_not_given_twice(writes: int) -> None:
+    rows, limits = OwnRows(), [Limit("e", tokens=90)]
+    rows.cells = cells = Mortal()
+    first = MinuteLimits(rows).reserve(limits, tokens=60, now_ms=0)
+    assert isinstance(first, Grant)
+    MinuteLimits(rows).renewed("e", 1)
+
+    cells.left = writes
+    with contextlib.suppress(Died):
+        MinuteLimits(rows).settle(first, tokens=30, now_ms=1_000)
+    cells.left = 1 << 60
+    second = MinuteLimits(rows).reserve(limits, tokens=90, least=1, now_ms=1_000)
+    third = MinuteLimits(rows).reserve(limits, tokens=90, least=1, now_ms=61_000)
+
+    assert isinstance(second, Grant)
+    assert second.tokens <= 60
+    assert not isinstance(third, Grant) or second.tokens + third.tokens <= 90
 
 
 def test_two_hundred_at_once_against_room_for_ten_make_ten() -> None:

@@ -63,7 +63,7 @@ class Counts:
             await asyncio.sleep(TELL_S if is_told else AWAY_S)
 
     async def tell(self, publish: PublishLater) -> bool:
-        """Tell what is new, if there is somebody to hear it; False if the bus did not take it."""
+        """Tell what is new, if there is somebody to hear it; False if it can't be read, or the bus did not take it."""
         now_s = self._now_s()
         slot = int(now_s)
         with contextlib.suppress(Unavailable):
@@ -71,7 +71,10 @@ class Counts:
         is_whole = now_s - self._whole_s >= WHOLE_S
         if not is_whole and not self._elsewhere.hears(slot):
             return True
-        word = self._elsewhere.word(slot, within_s=WINDOW_S if is_whole else RECENT_S)
+        try:
+            word = self._elsewhere.word(slot, within_s=WINDOW_S if is_whole else RECENT_S)
+        except Unavailable:
+            return False
         if not is_whole and word == self._told:
             return True
         if not await publish([self._message(word, now_s)]):
