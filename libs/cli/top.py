@@ -33,7 +33,7 @@ EXTRA: Final = frozenset({"tenant", "model", "queue p95", "cached", "err/s"})
 WIDE: Final = 110  # Columns of a terminal, from which all of it has room.
 SPREADS: Final = ("first_token", "per_token", "queue")
 COUNTED: Final = ("in_flight", "waiting", "prompt_tokens", "cached_tokens", "completion_tokens")
-WELL: Final = ("stop", "length", "client_disconnect")
+WELL: Final = ("stop", "length", "client_disconnect", "key_revoked")
 
 
 @dataclass(frozen=True, slots=True)

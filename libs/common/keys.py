@@ -134,6 +134,11 @@ class Keyring:
         held = self._held.get(entry.key_id)
         return held is not None and held[0] is entry and (entry.expires_at_ms is None or now_ms < entry.expires_at_ms)
 
+    def is_revoked(self, entry: KeyEntry) -> bool:
+        """Whether a key that `check` let in was taken back since; one whose time ran out may end what it began."""
+        held = self._held.get(entry.key_id)
+        return held is None or held[0].sha256 != entry.sha256
+
 
 def networks_of(blocks: Iterable[str]) -> tuple[Network, ...]:
     """CIDR blocks as networks. Raises ValueError for one that is none, or has bits beyond its prefix."""

@@ -10,15 +10,29 @@ from pathlib import Path
 
 import pytest
 
+from libs.common import keys
 from libs.common.errors import Unavailable
 from libs.common.events.runtime import Replica
+from libs.common.ids import SystemEntropy
 from services.router.core.serving import Row
 from services.router.shell.edge.outgoing import MOVED_BYTES
+from services.router.shell.engines.waiting import Places
 from services.router.shell.journal.durable import Durable
 from services.router.shell.journal.memory import MemoryUsageJournal
 from services.router.shell.request.gateway import Limits
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import ENDPOINT, OTHER_KEY, a_request, a_route, a_scene, ask, chat_body, read_answer
+from tests.unit.router.scene import (
+    ENDPOINT,
+    KEY,
+    OTHER_KEY,
+    a_request,
+    a_route,
+    a_scene,
+    ask,
+    chat_body,
+    key_entry,
+    read_answer,
+)
 
 
 async def test_an_answer_reaches_the_client_after_its_bill_is_written(tmp_path: Path) -> None:
@@ -96,6 +110,70 @@ async def test_a_stream_whose_replica_is_replaced_goes_on_and_says_so_if_it_is_c
         assert (bill.finish, bill.completion_tokens) == ("drain_cut", 30)
         assert seen.count(b"tok ") == 29  # And the one that was read before.
         assert new.requests == []
+
+
+async def test_a_key_that_is_revoked_ends_what_runs_for_it_and_nothing_else() -> None:
+    waits = Limits(places=Places(outstanding_max=3))
+    async with running(Engine(tokens=10_000, delay_s=0.01)) as engine, a_scene(engine.url, limits=waits) as scene:
+        spare = keys.mint(SystemEntropy())
+        scene.gateway.keyring.change(spare.key_id, key_entry(spare))
+        streaming, whole, queued, other = [
+            (await asyncio.open_connection("127.0.0.1", scene.port), a_request(chat_body(stream=stream), key=key))
+            for stream, key in [
+                (True, KEY.plaintext),
+                (False, KEY.plaintext),
+                (True, KEY.plaintext),
+                (True, spare.plaintext),
+            ]
+        ]
+        for (_, writer), request in (streaming, other, whole):
+            writer.write(request)
+        await asyncio.wait_for(streaming[0][0].readuntil(b"tok "), 30)
+        await scene.until(lambda: engine.in_flight == 3)
+        queued[0][1].write(queued[1])
+        await scene.until(lambda: scene.table.live_total() == 4)
+
+        scene.gateway.keyring.change(KEY.key_id, None)
+
+        seen = await asyncio.wait_for(streaming[0][0].read(-1), 30)
+        assert b'"code":"invalid_api_key"' in seen
+        assert b"[DONE]" not in seen
+        assert [(await read_answer(each[0][0])).status for each in (whole, queued)] == [401, 401]
+        await asyncio.wait_for(other[0][0].readuntil(b"tok "), 30)
+        assert scene.table.live_total() == 1
+        other[0][1].close()
+        cut, unanswered = sorted(await scene.bills(3), key=lambda row: row.request_id)[:3:2]
+        assert (cut.finish, cut.completion_tokens) == ("key_revoked", seen.count(b"tok ") + 1)
+        assert (unanswered.finish, unanswered.completion_tokens) == ("key_revoked", 0)
+
+
+async def test_a_request_that_is_still_being_sent_when_its_key_is_revoked_is_not_served() -> None:
+    async with running(Engine()) as engine, a_scene(engine.url, limits=Limits()) as scene:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        request = a_request(chat_body(), headers=b"expect: 100-continue\r\n")
+        writer.write(request[:-5])
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)  # Its head, and so its key, was found good.
+
+        scene.gateway.keyring.change(KEY.key_id, None)
+        answer = await read_answer(reader)
+        writer.write(request[-5:])
+
+        assert answer.status == 401
+        assert await asyncio.wait_for(reader.read(-1), 30) == b""
+        assert engine.requests == []
+
+
+async def test_what_waits_behind_a_request_whose_key_is_revoked_is_not_served_either() -> None:
+    async with running(Engine(gate=asyncio.Event())) as engine, a_scene(engine.url, limits=Limits()) as scene:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(a_request(chat_body()) * 2)
+        await scene.until(lambda: engine.in_flight == 1)
+
+        scene.gateway.keyring.change(KEY.key_id, None)
+
+        assert [(await read_answer(reader)).status for _ in range(2)] == [401, 401]
+        assert await asyncio.wait_for(reader.read(-1), 30) == b""
+        assert len(engine.requests) == 1
 
 
 async def test_garbage_in_a_stream_ends_it_with_an_error_and_a_bill() -> None:

@@ -62,7 +62,9 @@ class RequestUsage(Contract):
     prompt_tokens: int | None
     completion_tokens: int
     token_source: str = Field(description="engine_final, engine_running or checkpoint.")
-    finish: str = Field(description="stop, length, client_disconnect, upstream_error, router_crash or drain_cut.")
+    finish: str = Field(
+        description="stop, length, client_disconnect, upstream_error, router_crash, drain_cut or key_revoked."
+    )
     started_ms: int
     first_token_ms: int | None
     ended_ms: int

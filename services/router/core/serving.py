@@ -46,6 +46,7 @@ class Finish(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     ROUTER_CRASH = "router_crash"
     DRAIN_CUT = "drain_cut"  # Its endpoint or its replica went, and it still ran at the drain deadline.
+    KEY_REVOKED = "key_revoked"  # Its key was taken back while it ran.
 
 
 class TokenSource(StrEnum):

@@ -169,6 +169,13 @@ class ClientConnection(Entrance):
             else:
                 self._refuse_and_close(HttpRefusal(408, "The request did not arrive in time."))
 
+    def keys_changed(self) -> None:
+        """A key may have been taken back: what runs for it ends, and what is being read is not served."""
+        self._intake.drop(self._gateway.keyring.is_revoked)
+        if self._exchange is not None:
+            self._exchange.keys_changed()
+        self._next()
+
     def close_if_idle(self) -> None:
         """The process stops: who waits for nothing is told so by a close."""
         if self._exchange is None and self._intake.reading is Reading.NOTHING and not self.unread:

@@ -195,6 +195,15 @@ class Intake:
             self.broken, self.broken_at = refusal, self._incoming.head if self._incoming is not None else head
         self._incoming = None
 
+    def drop(self, is_revoked: Callable[[KeyEntry], bool]) -> None:
+        """Serve nothing that was let in with a key that was taken back since, nor what came after it."""
+        reading = self._incoming
+        for index, each in enumerate((*self.ready, *(() if reading is None else (reading,)))):
+            if each.key is not None and is_revoked(each.key):
+                del self.ready[index:]
+                self.stop(refusals.invalid_key(), each.head)
+                return
+
     # What the parser calls.
 
     def on_message_begin(self) -> None:

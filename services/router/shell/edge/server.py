@@ -54,6 +54,7 @@ class Edge:
         self.is_behind_proxy = is_behind_proxy  # Each connection begins with a PROXY header.
         self._is_shared = is_shared  # With the other workers: the kernel spreads connections over us.
         self._connections: set[ClientConnection] = set()
+        self._keys: object = gateway.keyring.edition  # As of the last look at what runs.
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
@@ -91,10 +92,20 @@ class Edge:
         while True:
             await asyncio.sleep(SWEEP_S)
             now_s = loop.time()
+            self._look_at_keys()
             for connection in list(self._connections):
                 connection.sweep(now_s)
             self.gateway.waiting.sweep()
             self.gateway.pool.sweep()
+
+    def _look_at_keys(self) -> None:
+        """What runs for a key that was taken back ends (reliability.md I23)."""
+        edition = self.gateway.keyring.edition
+        if edition is self._keys:
+            return
+        self._keys = edition
+        for connection in list(self._connections):
+            connection.keys_changed()
 
     async def drain(self) -> None:
         """Take nothing new, let what runs finish until the deadline, cut the rest; every bill is written."""

@@ -76,10 +76,18 @@ class Exchange(Asking):
 
     def cut(self) -> None:
         """The endpoint goes, or this process: end with a bill for what was delivered."""
+        self._end_early(refusals.stopping(), "cut at the drain deadline", Finish.DRAIN_CUT)
+
+    def keys_changed(self) -> None:
+        """End it the same way if its own key was taken back."""
+        if self._gateway.keyring.is_revoked(self._entered.standing.key):
+            self._end_early(refusals.invalid_key(), "its key was revoked", Finish.KEY_REVOKED)
+
+    def _end_early(self, refusal: HttpRefusal, reason: str, finish: Finish) -> None:
         if self._phase is WAITING:
-            self.turned_away(refusals.stopping())
+            self.turned_away(refusal)
         else:
-            self._cut_short(refusals.stopping(), "cut at the drain deadline", Finish.DRAIN_CUT)
+            self._cut_short(refusal, reason, finish)
 
     def sweep(self, now_s: float) -> None:
         """Look at the deadlines; whoever was heard since the last look has its time anew."""
@@ -130,10 +138,10 @@ class Exchange(Asking):
         log.warning("request cut short", extra=fields(request_id=self._account.request_id, reason=reason))
         self._break_off(refusal, finish)
 
-    def _break_off(self, refusal: HttpRefusal, _finish: Finish) -> None:
-        self._refuse(refusal)
+    def _break_off(self, refusal: HttpRefusal, finish: Finish) -> None:
+        self._refuse(refusal, finish)
 
-    def _refuse(self, refusal: HttpRefusal) -> None:
+    def _refuse(self, refusal: HttpRefusal, finish: Finish = Finish.UPSTREAM_ERROR) -> None:
         self._gateway.waiting.leave(self)
         self._stop()
 
@@ -141,4 +149,5 @@ class Exchange(Asking):
             self._client.refuse(refusal, request_id=self._account.refused(refusal), keep_alive=self._keep_alive)
             self._end(keep_alive=self._keep_alive)
 
-        self._bill(Finish.UPSTREAM_ERROR, send)
+        # A drain cuts answers: who had nothing of one was refused.
+        self._bill(Finish.UPSTREAM_ERROR if finish is Finish.DRAIN_CUT else finish, send)

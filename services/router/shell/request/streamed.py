@@ -173,10 +173,12 @@ class Streamed(Exchange):
     def _break_off(self, refusal: HttpRefusal, finish: Finish) -> None:
         """With an error event, if the client has seen some of the answer."""
         if self._phase is not ANSWERING:
-            self._refuse(refusal)
+            self._refuse(refusal, finish)
             return
         self._phase = ENDING
         self._stop()
+        if finish is Finish.UPSTREAM_ERROR and self._was_retired:
+            finish = Finish.DRAIN_CUT
 
         def say_so() -> None:
             self._client.write(self._stream.cut(refusal))
@@ -184,7 +186,7 @@ class Streamed(Exchange):
 
         def when_taken() -> None:
             if self._row is None:
-                self._bill(Finish.DRAIN_CUT if self._was_retired else finish, say_so)
+                self._bill(finish, say_so)
 
         self._client.when_drained(when_taken)
 
