@@ -14,6 +14,7 @@ from libs.common import keys
 from libs.common.errors import Unavailable
 from libs.common.events.runtime import Replica
 from libs.common.ids import SystemEntropy
+from services.router.core.retries import SPARE_MAX
 from services.router.core.serving import Row
 from services.router.shell.edge.outgoing import MOVED_BYTES
 from services.router.shell.engines.waiting import Places
@@ -297,6 +298,19 @@ async def test_a_failing_engine_is_asked_twice_and_its_words_are_kept_from_the_c
         assert answer.status == 502
         assert b"canary" not in answer.body
         assert len(engine.requests) == 2
+
+
+async def test_engines_that_all_fail_are_not_asked_twice_for_long() -> None:
+    async with (
+        running(Engine(status=500)) as one,
+        running(Engine(status=500)) as two,
+        a_scene(one.url, two.url) as scene,
+    ):
+        for _ in range(40):
+            answers = await ask(scene.port, *(a_request(chat_body()) for _ in range(5)))
+            assert {each.status for each in answers} == {502}
+
+        assert len(one.requests) + len(two.requests) == 200 + SPARE_MAX
 
 
 async def test_a_stream_without_its_last_word_is_complete_if_the_engine_gave_a_reason() -> None:

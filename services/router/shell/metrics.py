@@ -23,6 +23,9 @@ REFUSALS: Final = Counter("router_refusals_total", "Requests refused, by code, o
 LIVE: Final = Gauge("router_live_requests", "Generating requests in flight.")
 CONNECTIONS: Final = Gauge("router_client_connections", "Open client connections.")
 RETRIES: Final = Counter("router_upstream_retries_total", "Requests sent to the engine a second time.")
+UNRETRIED: Final = Counter(
+    "router_upstream_retries_withheld_total", "Requests not sent a second time: too many engines answer with errors."
+)
 BACKLOG: Final = Gauge("router_usage_backlog", "Finished requests that the ledger has not confirmed.")
 BATCHES: Final = Counter("router_usage_batches_total", "Usage batches that the bus took.")
 CONFIRMED: Final = Counter("router_usage_confirmed_total", "Requests that the ledger confirmed.")

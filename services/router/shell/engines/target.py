@@ -16,6 +16,7 @@ from services.router.core.event_forms import Forms
 from services.router.core.http_rules import JSON, upstream_head
 from services.router.core.queueing import FairQueue, ServiceTime
 from services.router.core.refusals import HttpRefusal
+from services.router.core.retries import RetryBudget
 from services.router.core.surface import ENGINE_PATHS, FORMS, Api, surfaces_of
 
 
@@ -115,7 +116,7 @@ class Target:
 
     __slots__ = (
         "_by_name", "_weigh_alike", "cache_salt", "draws", "entry", "forms", "hopes_until_s", "memory", "place",
-        "queue", "running", "seats", "seed", "service", "surfaces",
+        "queue", "retries", "running", "seats", "seed", "service", "surfaces",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +129,7 @@ class Target:
         self.draws = 0
         self.queue: FairQueue[Held] = FairQueue()
         self.service = ServiceTime()
+        self.retries = RetryBudget()
         self.memory = affinity.Memory()
         self.forms = Forms()
         self.seats: tuple[Seat, ...] = ()
@@ -161,6 +163,10 @@ class Target:
     def has_adapter(self, adapter: str) -> bool:
         """Whether the endpoint offers it, or a replica has it loaded."""
         return adapter in self.entry.adapters or any(adapter in each.adapters for each in self.seats)
+
+    def may_retry(self) -> bool:
+        """Whether one more request that a replica answered with an error may be asked again, and count it."""
+        return self.retries.take(sum(each.health.answers for each in self.seats))
 
     def lanes_to_seat(self) -> int:
         """In how many lanes interactive requests wait for a place and for nothing else, as an adapter or a recovery."""

@@ -132,7 +132,7 @@ class Asking(Guest):
         failed = self._seat
         assert failed is not None, "a try is made at a replica"
         self._note_failure()
-        again = self._another(failed) if self._tries < TRIES_MAX else None
+        again = self._another(failed) if self._tries < TRIES_MAX and self._may_retry(is_gone) else None
         self._stop()
         entry = self._target.entry
         log.warning(
@@ -149,6 +149,15 @@ class Asking(Guest):
             self.replica_went(failed, self._lost_s)
         else:
             self.engine_failed(reason)
+
+    def _may_retry(self, is_gone: bool) -> bool:
+        """An engine that said nothing before it went has no load left that another try could double."""
+        if is_gone and not self._status:
+            return True
+        if self._target.may_retry():
+            return True
+        metrics.UNRETRIED.inc()
+        return False
 
     def _another(self, failed: Seat) -> Seat | None:
         """A place on another replica, beyond what it may have if need be: this request has waited already."""
