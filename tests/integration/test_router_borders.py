@@ -36,6 +36,7 @@ BODY = chat_body(max_tokens=2)
 HIDDEN = a_request(chat_body(max_tokens=2, messages=[{"role": "user", "content": "smuggled"}]))
 LENGTH = b"content-length: %d\r\n" % len(BODY)
 CHUNKED = b"transfer-encoding: chunked\r\n"
+OFFER = b"connection: Upgrade, HTTP2-Settings\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\nupgrade: h2c\r\n"
 LAST = b"0\r\n\r\n"
 CHUNK = b"%x\r\n%s\r\n" % (len(BODY), BODY)
 
@@ -161,9 +162,14 @@ CORPUS = {
     "an upgrade, then another protocol": (
         HEAD + b"connection: upgrade\r\nupgrade: websocket\r\n" + LENGTH + b"\r\n" + BODY + HIDDEN, 0,
     ),
+    "an offer of HTTP/2 that is taken for accepted": (
+        HEAD + OFFER + LENGTH + b"\r\n" + BODY + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HIDDEN, 1,
+    ),
     "hop by hop: the key": (HEAD + b"connection: authorization\r\n" + LENGTH + b"\r\n" + BODY, 1),
 }  # fmt: skip
-NOT_AT_THE_ENGINE = {"a GET with a body that is a request", "CL.0: a body that is a request"}  # Answered by us alone.
+# Answered by us alone, or by an engine that takes no offer of another protocol.
+NOT_AT_THE_ENGINE = {"a GET with a body that is a request", "CL.0: a body that is a request"}
+NOT_ALONE = {*NOT_AT_THE_ENGINE, "an offer of HTTP/2 that is taken for accepted"}
 
 
 async def test_of_a_corpus_of_tricks_the_engine_sees_what_the_client_was_answered_and_no_more() -> None:
@@ -192,7 +198,7 @@ async def test_the_same_bytes_are_what_they_are_for_the_engine_too() -> None:
     """Where the engine's parser accepts what ours refuses, ours stands before it; the other way round must not be."""
     async with borders() as (scene, engine):
         for name, (data, served) in CORPUS.items():
-            if not served or name in NOT_AT_THE_ENGINE:
+            if not served or name in NOT_ALONE:
                 continue
             engine.seen.clear()
             await exchange(engine.port, data)
@@ -200,6 +206,18 @@ async def test_the_same_bytes_are_what_they_are_for_the_engine_too() -> None:
             engine.seen.clear()
             await exchange(scene.port, data)
             assert len(engine.seen) == direct == served, name
+
+
+async def test_an_offer_of_http2_as_the_jdk_makes_with_each_request_is_left_and_the_request_served() -> None:
+    look = b"GET /v1/models HTTP/1.1\r\nhost: r\r\n" + AUTH + OFFER + b"\r\n"
+    whole = HEAD + OFFER + LENGTH + b"\r\n" + BODY
+    async with borders() as (scene, engine):
+        for each in (look, whole, look + whole + whole + a_request(BODY) + look):
+            count = each.count(OFFER)
+            assert [said.status for said in await ask(scene.port, *([each] + [b""] * (count - 1)))] == [200] * count
+
+        assert len(engine.seen) == 4
+        assert not [each for each in engine.seen if b"smuggled" in each]
 
 
 async def test_head_and_options_are_answered_without_a_body_and_the_connection_stays() -> None:

@@ -40,7 +40,7 @@ HEADS = {
     "two keys": POST + b"host: r\r\n" + AUTH + AUTH + LENGTH,
     "another transfer coding": POST + b"host: r\r\n" + AUTH + b"transfer-encoding: gzip, chunked\r\n",
     "a doubled transfer coding": POST + b"host: r\r\n" + AUTH + b"transfer-encoding: chunked\r\n" * 2,
-    "an upgrade": POST + b"host: r\r\nconnection: upgrade\r\nupgrade: h2c\r\n" + AUTH + LENGTH,
+    "an upgrade": POST + b"host: r\r\nconnection: upgrade\r\nupgrade: websocket\r\n" + AUTH + LENGTH,
     "an unknown expectation": POST + b"host: r\r\nexpect: tea\r\n" + AUTH + LENGTH,
     "a target on another host": b"POST http://other/v1/chat/completions HTTP/1.1\r\nhost: r\r\n" + AUTH + LENGTH,
     "an old version": POST.replace(b"1.1", b"1.0") + b"host: r\r\n" + AUTH + LENGTH,

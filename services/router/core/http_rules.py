@@ -33,6 +33,7 @@ _HOST: Final = re.compile(rb"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 REASONS: Final[Mapping[int, bytes]] = {each.value: each.phrase.encode() for each in HTTPStatus}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+H2C: Final = b"h2c"  # An offer of HTTP/2, as the JDK's client makes with each request: we may leave it (RFC 9110 7.8).
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -111,7 +112,7 @@ def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         raise HttpRefusal(400, "Content-Length and Transfer-Encoding exclude each other.")
     if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
         raise HttpRefusal(501, "The only transfer coding understood is chunked.")
-    if b"upgrade" in fields:
+    if b"upgrade" in fields and (fields[b"upgrade"].lower() != H2C or b"transfer-encoding" in fields):
         raise HttpRefusal(400, "Upgrades are not supported.")
     return fields
 

@@ -139,9 +139,12 @@ class Intake:
         begins, judged = self._incoming is None, self._judged
         self._unread_bytes += len(data)
         self._parser = parser = self._parser or httptools.HttpRequestParser(self)
+        rest = b""
         try:
             parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade as offered:
+            rest, self._parser = data[offered.args[0] :], None  # We leave the offer; the body is still to come.
+        except httptools.HttpParserError:
             self.stop(HttpRefusal(400, "The request is not valid HTTP/1.1."))
         if self.reading is Reading.HEAD and self._unread_bytes > 2 * http_rules.HEAD_BYTES_MAX:
             self.stop(http_rules.head_too_large())
@@ -154,6 +157,8 @@ class Intake:
             self._learn(data)
         if self._incoming is None:
             self._parser = None  # It knows us: a circle, and a KiB for as long as an answer takes.
+        if rest:
+            self.feed(rest)
 
     def _learn(self, data: bytes) -> None:
         """The one head that was read here began with ``data``; the next may be the same."""
@@ -255,7 +260,12 @@ class Intake:
         """A request is whole."""
         incoming, self._incoming = self._incoming, None
         self._unread_bytes = 0
-        if incoming is not None and self.broken is None:
+        if incoming is None or self.broken is not None:
+            return
+        length = incoming.head.body_bytes if incoming.head is not None else None
+        if length is not None and incoming.body_bytes < length:  # Of an upgrade the parser reads no body.
+            self._incoming, incoming.owed = incoming, length
+        else:
             self._whole(incoming)
 
     def _whole(self, incoming: Incoming) -> None:
