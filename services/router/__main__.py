@@ -181,6 +181,7 @@ def gateway_of(
     gateway.domain = settings.endpoint_domain.lower()
     gateway.table.seed = int(boot_id, 16)
     metrics.LIVE.set_function(gateway.table.live_total)
+    metrics.SERVED.endpoints = gateway.table.endpoints
     if team is not None:
         gateway.limiter = SharedLimits(team.limits, worker=number, workers=team.count)
     return gateway

@@ -1,8 +1,9 @@
 """What was served, measured once and seen three ways: by Prometheus, by `millrace top`, by whoever reads the JSON.
 
 The bills of many requests fill everything at once, number by number: what runs once a request finds the caches of
-the processor full of all the rest that a request is, and takes twice its time. Endpoints are kept
-apart here, where their number is the table's; in the labels of metrics only calls and models are, and those few.
+the processor full of all the rest that a request is, and takes twice its time. Endpoints are kept apart here, where
+their number is the table's. Labels of metrics are calls and models, and those few, and the first endpoints that are
+served: who has a label keeps it to its end, and who has none never gets one, so that no counter ever falls.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ FIRST_TOKEN_S: Final = (
 PER_TOKEN_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 DURATION_S: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
 MODELS_MAX: Final = 50  # Models with a label of their own; a catalogue has fewer.
+ENDPOINTS_MAX: Final = 20  # Endpoints with one: some 70 series each, 8 ms of the event loop at each scrape.
 OTHER: Final = "other"
 LOT: Final = 64  # Bills that are added up in a row; whoever looks has the rest added up.
 
@@ -124,6 +126,9 @@ class Measures:
 
     def __init__(self) -> None:
         self._of: dict[tuple[str, str, str], Measure] = {}
+        self._labels: dict[str, str] = {}  # Of each endpoint: its id, or `other`.
+        self._named = 0  # How many have a label of their own.
+        self._past = Measure(OTHER, "", "")  # Of `other`, those that are gone.
         self._noted: list[Served] = []  # Not added up yet.
 
     def note(self, bill: Row, queue_ms: int) -> None:
@@ -141,7 +146,14 @@ class Measures:
         for what, lot in lots.items():
             if what not in self._of:
                 self._of[what] = Measure(*what)
+                self._label(what[0])
             self._of[what].add(lot)
+
+    def _label(self, endpoint_id: str) -> None:
+        if endpoint_id not in self._labels:
+            has_room = self._named < ENDPOINTS_MAX
+            self._labels[endpoint_id] = endpoint_id if has_room else OTHER
+            self._named += has_room
 
     def keep(self, endpoint_ids: Collection[str]) -> None:
         """Of endpoints that are gone only the sums are kept, so that counters never fall."""
@@ -149,7 +161,23 @@ class Measures:
         gone = [key for key in self._of if key[0] and key[0] not in endpoint_ids]
         for key in gone:
             measure = self._of.pop(key)
+            if self._labels[key[0]] == OTHER:
+                self._past.merge(measure)
             self._of.setdefault(("", *key[1:]), Measure("", *key[1:])).merge(measure)
+
+        for endpoint_id in {key[0] for key in gone}:
+            self._named -= self._labels.pop(endpoint_id) != OTHER
+
+    def by_label(self) -> Iterator[Measure]:
+        """Sums by endpoint, whatever the model and call; those without a label of their own are summed as `other`."""
+        self._add_up()
+        sums = {OTHER: Measure(OTHER, "", "")}
+        sums[OTHER].merge(self._past)
+        for (endpoint_id, _model, _api), measure in self._of.items():
+            if endpoint_id:
+                label = self._labels[endpoint_id]
+                sums.setdefault(label, Measure(label, "", "")).merge(measure)
+        yield from sums.values()
 
     def by_endpoint(self) -> dict[str, list[Measure]]:
         """The measures of each endpoint that is there."""

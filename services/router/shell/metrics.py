@@ -1,4 +1,4 @@
-"""Metrics of the router. No label is unbounded: no tenant, endpoint or key ids; `millrace top` has the endpoints.
+"""Metrics of the router. No label is unbounded: no tenant or key ids, and few endpoints; `millrace top` has them all.
 
 What is counted at every request is a plain number or a measure that is added up only when somebody looks, or a child
 made once: a look-up of labels costs more than the count.
@@ -6,7 +6,7 @@ made once: a look-up of labels costs more than the count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Final
 
@@ -100,6 +100,7 @@ def _limited(what: str) -> Counter:
     return LIMITED.labels(what=what)
 
 
+Labels = tuple[str, ...]
 _LABELS: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _TIMES: Final = (
     ("gen_ai_server_time_to_first_token_seconds", "From the whole request to a stream's first content.", "first_token"),
@@ -109,47 +110,68 @@ _TIMES: Final = (
 )
 
 
+_ENDPOINT: Final = ("endpoint_id",)
+_TIMES_OF_ENDPOINTS: Final = (
+    ("router_endpoint_time_to_first_token_seconds", "As of all, by endpoint.", "first_token"),
+    ("router_endpoint_time_per_output_token_seconds", "As of all, by endpoint.", "per_token"),
+    ("router_endpoint_queue_seconds", "As of all, by endpoint.", "queue"),
+)
+
+
 class ServedCollector(Collector):
-    """What was served, in the words of OpenTelemetry's conventions for generative AI."""
+    """What was served, in the words of OpenTelemetry's conventions for generative AI; and of endpoints, in ours.
+
+    ``endpoints`` says which there are, so that those that are gone give up their labels.
+    """
 
     def __init__(self, of: Measures) -> None:
         self._of = of
+        self.endpoints: Callable[[], Collection[str]] | None = None
 
     def collect(self) -> Iterable[Metric]:
         """The families, summed now."""
-        found = list(self._of.by_model())
-        for name, text, attribute in _TIMES:
-            family = HistogramMetricFamily(name, text, labels=_LABELS)
-            for measure in found:
-                _add(family, measure, getattr(measure, attribute))
-            yield family
-        tokens = CounterMetricFamily(
-            "router_tokens", "Tokens billed, and of the prompt those in a cache.", labels=("kind", *_LABELS)
-        )
-        finished = CounterMetricFamily(
-            "router_requests_finished", "Requests by how they ended.", labels=("finish", *_LABELS)
-        )
-        for measure in found:
-            labels = _labels(measure)
-            for kind in ("prompt", "cached", "completion"):
-                tokens.add_metric((kind, *labels), getattr(measure, f"{kind}_tokens"))
-            for finish, count in measure.finishes.items():
-                finished.add_metric((finish, *labels), count)
-        yield tokens
-        yield finished
+        if self.endpoints is not None:
+            self._of.keep(self.endpoints())
+        found = [(_labels(each), each) for each in self._of.by_model()]
+        yield from _families(found, _LABELS, _TIMES, prefix="router")
+        served = [((each.endpoint_id,), each) for each in self._of.by_label()]
+        yield from _families(served, _ENDPOINT, _TIMES_OF_ENDPOINTS, prefix="router_endpoint")
+
+
+def _families(
+    found: Sequence[tuple[Labels, Measure]], names: Labels, times: Iterable[tuple[str, str, str]], *, prefix: str
+) -> Iterator[Metric]:
+    for name, text, attribute in times:
+        family = HistogramMetricFamily(name, text, labels=names)
+        for labels, measure in found:
+            _add(family, labels, getattr(measure, attribute))
+        yield family
+    tokens = CounterMetricFamily(
+        f"{prefix}_tokens", "Tokens billed, and of the prompt those in a cache.", labels=("kind", *names)
+    )
+    finished = CounterMetricFamily(
+        f"{prefix}_requests_finished", "Requests by how they ended.", labels=("finish", *names)
+    )
+    for labels, measure in found:
+        for kind in ("prompt", "cached", "completion"):
+            tokens.add_metric((kind, *labels), getattr(measure, f"{kind}_tokens"))
+        for finish, count in measure.finishes.items():
+            finished.add_metric((finish, *labels), count)
+    yield tokens
+    yield finished
 
 
 def _labels(measure: Measure) -> tuple[str, str, str]:
     return OPERATIONS.get(measure.api, measure.api), PROVIDER, measure.model
 
 
-def _add(family: HistogramMetricFamily, measure: Measure, histogram: measures.Histogram) -> None:
+def _add(family: HistogramMetricFamily, labels: Labels, histogram: measures.Histogram) -> None:
     count = 0
     buckets = []
     for bound, here in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
         count += here
         buckets.append((bound, count))
-    family.add_metric(_labels(measure), buckets, sum_value=histogram.total)
+    family.add_metric(labels, buckets, sum_value=histogram.total)
 
 
 class CountsCollector(Collector):
@@ -166,5 +188,6 @@ class CountsCollector(Collector):
         yield answered
 
 
-REGISTRY.register(ServedCollector(MEASURES))
+SERVED: Final = ServedCollector(MEASURES)
+REGISTRY.register(SERVED)
 REGISTRY.register(CountsCollector(COUNTS))

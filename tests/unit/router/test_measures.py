@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from services.router.core.measures import MODELS_MAX, OTHER, Histogram, Measure, Measures
+from services.router.core.measures import ENDPOINTS_MAX, MODELS_MAX, OTHER, Histogram, Measure, Measures
 from services.router.core.serving import Row
 from services.router.core.sse import PromptDetails, Usage
 from services.router.shell.metrics import ServedCollector
@@ -84,12 +84,37 @@ def test_models_beyond_so_many_share_one_label() -> None:
     assert found[OTHER] == 20
 
 
-def test_prometheus_reads_them_in_the_words_of_opentelemetry_and_without_endpoints() -> None:
+def test_the_first_endpoints_have_a_label_and_the_others_share_one_that_never_falls() -> None:
+    measures, registry = Measures(), CollectorRegistry()
+    registry.register(collector := ServedCollector(measures))
+    there = {f"ep-{number}" for number in range(ENDPOINTS_MAX + 2)}
+    collector.endpoints = lambda: there
+
+    def requests_of(endpoint_id: str) -> float | None:
+        labels = {"finish": "stop", "endpoint_id": endpoint_id}
+        return registry.get_sample_value("router_endpoint_requests_finished_total", labels)
+
+    for number in range(ENDPOINTS_MAX + 2):
+        measures.note(a_bill(f"ep-{number}"), queue_ms=1)
+    assert (requests_of("ep-0"), requests_of(f"ep-{ENDPOINTS_MAX}"), requests_of(OTHER)) == (1, None, 2)
+
+    there -= {"ep-0", f"ep-{ENDPOINTS_MAX}"}
+    assert (requests_of("ep-0"), requests_of("ep-1"), requests_of(OTHER)) == (None, 1, 2)
+
+    there.add("ep-new")
+    for endpoint_id in ("ep-new", f"ep-{ENDPOINTS_MAX + 1}"):
+        measures.note(a_bill(endpoint_id, "another model"), queue_ms=1)
+    assert (requests_of("ep-new"), requests_of(OTHER)) == (1, 3)
+    ttft = registry.get_sample_value("router_endpoint_time_to_first_token_seconds_count", {"endpoint_id": "ep-new"})
+    assert ttft == 1
+
+
+def test_prometheus_reads_them_in_the_words_of_opentelemetry_and_there_without_endpoints() -> None:
     measures, registry = Measures(), CollectorRegistry()
     registry.register(ServedCollector(measures))
     measures.note(a_bill("ep-secret", cached=2), queue_ms=1)
 
-    text = generate_latest(registry).decode()
+    text = "".join(line for line in generate_latest(registry).decode().split("\n") if "router_endpoint_" not in line)
 
     labels = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "millrace", "gen_ai_request_model": "m"}
     assert registry.get_sample_value("gen_ai_server_time_to_first_token_seconds_count", labels) == 1
