@@ -33,7 +33,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """A slice has not enough. `is_spent`: nor has the budget, as far as we were told."""
+    """A slice has not enough. `is_spent`: nor has the budget, as far as we know, even if what runs gives all back."""
 
     budget: str
     is_spent: bool
@@ -79,15 +79,15 @@ class Slices:
         Of a budget that ends before it has so many the rest is taken, if that is ``least`` or more.
         """
         slices = [(budget, self._slice(budget, period)) for budget in budgets]
-        granted = tokens
+        granted, least = tokens, tokens if least is None else least
         for budget, each in slices:
             if each.free < AHEAD * tokens // 2:
                 each.need(tokens)
                 self._touched[budget, period] = None
             if each.free < tokens:
-                is_spent = each.left is not None and each.left < tokens - each.free
-                if not is_spent or each.free < (tokens if least is None else least):
-                    return Short(budget, is_spent=is_spent)
+                ends = each.left is not None and each.left < tokens - each.free
+                if not ends or each.free < least:
+                    return Short(budget, is_spent=ends and each.free + each.reserved < least)
                 granted = min(granted, each.free)
         for budget, each in slices:
             each.reserved += granted

@@ -154,7 +154,7 @@ def too_many_at_once(retry_after_s: int | None) -> HttpRefusal:
 
 
 def budget_spent(budget: str, *, is_spent: bool) -> HttpRefusal:
-    """The month's budget has no room for the request; or its slice here has not, and more was just asked for."""
+    """The month's budget has no room for the request; or not now: its slice may grow, or what runs give some back."""
     whose = ("organisation", "project", "key")[budget.count(".")]
     then = "It begins anew with the month; ask your administrator for more" if is_spent else "Try again in 1 s"
     message = f"You exceeded the token budget of your {whose}, or this request could. {then}."
