@@ -22,7 +22,14 @@ CONTENT_TYPE: Final = b"multipart/form-data; boundary=" + BOUNDARY
 _DELIMITER: Final = b"--" + BOUNDARY
 BINARY: Final = b"application/octet-stream"
 
-_TYPE: Final = re.compile(rb"multipart/form-data\s*;\s*boundary=(\"?)([0-9A-Za-z'()+_,./:=? -]{1,70})\1", re.IGNORECASE)
+_CHARSET: Final = (
+    rb"charset=\"?[A-Za-z0-9_-]{1,32}\"?"  # Said by Spring's client before the boundary, by Apache's after it.
+)
+_TYPE: Final = re.compile(
+    rb"multipart/form-data\s*;\s*(?:%s\s*;\s*)?boundary=(\"?)([0-9A-Za-z'()+_,./:=? -]{1,70})\1(?:\s*;\s*%s)?"
+    % (_CHARSET, _CHARSET),
+    re.IGNORECASE,
+)
 _DISPOSITION: Final = re.compile(rb"form-data((?:\s*;\s*[a-z]+\*?=(?:\"(?:[^\"\\]|\\.)*\"|[^\s\";]+))+)", re.IGNORECASE)
 _PARAMETER: Final = re.compile(rb";\s*([a-z]+\*?)=(\"(?:[^\"\\]|\\.)*\"|[^\s\";]+)", re.IGNORECASE)
 _NAME: Final = re.compile(rb"[A-Za-z0-9_]{1,64}(?:\[\])?")

@@ -121,6 +121,18 @@ def test_a_form_that_can_be_understood_in_two_ways_or_lacks_something_is_refused
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"multipart/form-data;charset=UTF-8;boundary=XX",  # Spring's client.
+        b"multipart/form-data; boundary=XX; charset=ISO-8859-1",  # Apache's.
+        b'Multipart/Form-Data; charset="utf-8"; boundary="XX"',
+    ],
+)
+def test_a_form_may_say_its_charset_beside_its_boundary(content_type: bytes) -> None:
+    assert audio.read_sound(Api.TRANSCRIPTIONS, whole(), content_type=content_type).endpoint == NAME
+
+
 @pytest.mark.parametrize("content_type", [b"", b"application/json", b"multipart/form-data", TYPE + b"; boundary=YY"])
 def test_what_is_no_form_is_refused(content_type: bytes) -> None:
     with pytest.raises(HttpRefusal, match="multipart/form-data"):
