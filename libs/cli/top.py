@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -181,12 +181,22 @@ def watch(credentials: Credentials, *, interval_s: float, once: bool, output: Ou
             found = loads(before, boards_of(web, credentials))
             console.print(drawn(found, is_wide=console.width >= WIDE))
             return
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-            while True:
-                time.sleep(interval_s)
-                after = boards_of(web, credentials)
-                live.update(_page(loads(before, after), after, interval_s), refresh=True)
-                before = after
+        pages = _pages(web, credentials, before, interval_s)
+        if not console.is_terminal:  # Into a file or a pipe a `Live` writes one page: the last, when it ends.
+            for page in pages:
+                console.print(page)
+            return
+        with Live(console=console, auto_refresh=False, screen=True) as live:
+            for page in pages:
+                live.update(page, refresh=True)
+
+
+def _pages(web: httpx.Client, credentials: Credentials, before: list[Json], interval_s: float) -> Iterator[Group]:
+    while True:
+        time.sleep(interval_s)
+        after = boards_of(web, credentials)
+        yield _page(loads(before, after), after, interval_s)
+        before = after
 
 
 def _said(web: httpx.Client, credentials: Credentials, before: list[Json], interval_s: float) -> list[Json]:

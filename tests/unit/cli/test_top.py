@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -131,6 +134,31 @@ def test_every_worker_that_answers_is_asked() -> None:
         found = boards_of(web, Credentials("http://x", router_admin_url="http://127.0.0.1:8704"))
 
     assert [each["instance"] for each in found] == ["router-0", "router-0-w2"]
+
+
+class Router(BaseHTTPRequestHandler):
+    """Answers so many looks, then no more."""
+
+    looks: ClassVar[int] = 3
+
+    def do_GET(self) -> None:
+        type(self).looks -= 1
+        self.send_response(200 if self.looks >= 0 else 503)
+        self.end_headers()
+        self.wfile.write(json.dumps(a_board(9_000 - 1_000 * self.looks, BUSY) | {"others": []}).encode())
+
+
+def test_into_a_pipe_it_writes_every_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with HTTPServer(("127.0.0.1", 0), Router) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        credentials = Credentials("http://x", router_admin_url=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(MillraceError, match="is it up"):
+            watch(credentials, interval_s=0.01, once=False, output=Output.TABLE)
+        server.shutdown()
+        thread.join(30)
+
+    assert capsys.readouterr().out.count("1 endpoints") == 2
 
 
 def test_without_an_endpoint_it_says_what_to_do() -> None:
