@@ -11,6 +11,7 @@ from rich.table import Table
 from libs.cli.client import Json
 from libs.cli.forecasts import now_of, ready_after, ready_in
 from libs.cli.output import card, table
+from libs.cli.quotas import limits_text
 from libs.common.units import SECOND_MS
 
 # What a change means for what runs.
@@ -61,6 +62,7 @@ def describe(endpoint: Json) -> Table:
                 f"{replicas['ready']} of {replicas['desired']} ready"
                 f" (min {scaling['min']}, max {scaling['max']}{_sleeps(scaling)})",
             ),
+            ("limits", limits_text(spec.get("limits"))),
             *([("host name", spec["hostname"])] if spec.get("hostname") else []),
             ("url", status["url"] or "none; it has one while it is served"),
             ("generation", f"{status['generation']} (answered: {status['observed_generation']})"),

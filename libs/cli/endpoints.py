@@ -77,6 +77,7 @@ def update(
     template: Annotated[str | None, typer.Option(help="Another runtime recipe.")] = None,
     rpm: Annotated[int | None, typer.Option(help="Requests per minute; 0: no limit.")] = None,
     tpm: Annotated[int | None, typer.Option(help="Tokens per minute; 0: no limit.")] = None,
+    at_once: Annotated[int | None, typer.Option(help="Requests at once, waiting ones too; 0: no limit.")] = None,
     adapter: Adapters = None,
     no_adapters: Annotated[bool, typer.Option("--no-adapters", help="Let go of all adapters.")] = False,
     hostname: Hostname = None,
@@ -86,7 +87,8 @@ def update(
     output: Output = OUTPUT,
 ) -> None:
     """Change what it runs or what it takes; what is left out stays as it is."""
-    limits = {name: value or None for name, value in _given(requests_per_minute=rpm, tokens_per_minute=tpm).items()}
+    said = _given(requests_per_minute=rpm, tokens_per_minute=tpm, concurrency=at_once)
+    limits = {name: value or None for name, value in said.items()}
     adapters = [_adapter(each) for each in adapter or ()]
     changes = _given(
         model=model,
@@ -96,7 +98,7 @@ def update(
         hostname=hostname,
     )
     if not changes:
-        options = "--model, --template, --adapter, --no-adapters, --hostname, --rpm or --tpm"
+        options = "--model, --template, --adapter, --no-adapters, --hostname, --rpm, --tpm or --at-once"
         raise MillraceError(f"nothing to change: give {options}")
     _ask(
         lambda client: client.endpoints.update(name, changes, if_generation=if_generation, dry_run=dry_run),

@@ -11,7 +11,7 @@ import typer
 from libs.cli.client import Json, api
 from libs.cli.output import OUTPUT, Output, moment, one_line_errors, show, table
 from libs.cli.profile import bootstrap_document
-from libs.cli.quotas import Budget, Spend, budget_of, budget_text
+from libs.cli.quotas import Budget, Spend, budget_of, budget_text, limits_text
 from libs.common import keys as minting
 from libs.common.ids import SystemEntropy
 
@@ -117,7 +117,7 @@ def get(
         ("scopes", ", ".join(found["scopes"])),
         ("endpoints", ", ".join(found["models"]) or "all"),
         ("addresses", ", ".join(found["allowed_ips"]) or "any"),
-        ("limits", _limits(found)),
+        ("limits", limits_text(found["limits"])),
         ("budget", budget_text(found) or "none of its own"),
         ("created", moment(found["created_at"])),
         ("last used", _minute(found["last_used_at"])),
@@ -133,16 +133,6 @@ def revoke(key_id: Annotated[str, typer.Argument(help="Id of the key.")], output
     """Refuse a key from now on."""
     answer = api().keys.revoke(key_id)
     show(output, answer, lambda: f"{key_id} is revoked")
-
-
-def _limits(key: Json) -> str:
-    words = (
-        ("requests_per_minute", "requests a minute"),
-        ("tokens_per_minute", "tokens a minute"),
-        ("concurrency", "at once"),
-    )
-    said = key["limits"] or {}
-    return ", ".join(f"{said[name]:,} {word}" for name, word in words if said.get(name)) or "none of its own"
 
 
 def _minute(rfc3339: str | None) -> str:

@@ -100,6 +100,17 @@ def budget_text(limits: Json) -> str:
     return ", ".join(said if nano is None else [*said, f"{amount(nano)} for tokens/month"])
 
 
+def limits_text(limits: Json | None) -> str:
+    """The limits of a key or an endpoint in a few words."""
+    words = (
+        ("requests_per_minute", "requests a minute"),
+        ("tokens_per_minute", "tokens a minute"),
+        ("concurrency", "at once"),
+    )
+    said = limits or {}
+    return ", ".join(f"{said[name]:,} {word}" for name, word in words if said.get(name)) or "none of its own"
+
+
 def quota_text(quota: Json) -> str:
     """A quota in a few words."""
     named = [

@@ -140,6 +140,17 @@ def test_a_plan_and_an_endpoint_say_when_nothing_runs() -> None:
     assert line.endswith("(min 1, max 1, none after 300 s without a request)")
 
 
+def test_an_endpoint_says_what_it_takes_at_most() -> None:
+    stand = Stand()
+    stand.api.tenants.adopt("acme", "main")
+    stand.api.endpoints.create(Ask(a_caller(), "c", "c"), name="chat", spec=SPEC)
+    none = stand.api.endpoints.get(a_caller(), "chat").model_dump(mode="json")
+    some = none | {"spec": none["spec"] | {"limits": {"requests_per_minute": 6_000, "concurrency": 8}}}
+
+    assert "limits      none of its own" in drawn(describe(none))
+    assert "limits      6,000 requests a minute, 8 at once" in drawn(describe(some))
+
+
 def test_a_plan_says_what_a_gpu_would_hold_where_that_is_known() -> None:
     stand = Stand(catalogue=sold(LLAMA_8B))
     told = stand.api.endpoints.create(Ask(a_caller(), "d", "d", dry_run=True), name="chat", spec=SPEC_OF_IT)
