@@ -47,6 +47,27 @@ async def test_an_answer_reaches_the_client_after_its_bill_is_written(tmp_path: 
         assert answer.headers["x-request-id"] == bill.request_id
 
 
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+async def test_clients_and_engines_may_have_addresses_of_ipv6_and_clients_of_both_kinds() -> None:
+    async with running(Engine(host="::1")) as engine, a_scene(engine.url, host="::") as scene:
+        allowed = key_entry(KEY).model_copy(update={"allowed_ips": ("::1/128", "127.0.0.0/8")})
+        scene.gateway.keyring.change(KEY.key_id, allowed)
+        for address in ("::1", "127.0.0.1"):
+            reader, writer = await asyncio.open_connection(address, scene.port)
+            writer.write(a_request(chat_body()))
+            assert (await read_answer(reader)).status == 200
+            writer.close()
+
+        assert all(b"host: [::1]:%d\r\n" % engine.port in head for head in engine.heads)
+
+
 async def test_a_stream_is_passed_on_without_the_usage_that_only_we_asked_for() -> None:
     async with running(Engine()) as engine, a_scene(engine.url) as scene:
         (answer,) = await ask(scene.port, a_request(chat_body(stream=True)))

@@ -33,6 +33,7 @@ class Engine:
     raw_answer: bytes | None = None
     forget_done: bool = False
     unasked: bytes = b""  # Said right behind each answer that is not streamed.
+    host: str = "127.0.0.1"
     port: int = 0
     requests: list[dict[str, object]] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Engine:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -200,7 +201,7 @@ def usage(count: int) -> dict[str, object]:
 @contextlib.asynccontextmanager
 async def running(engine: Engine) -> AsyncIterator[Engine]:
     """The engine, listening on a free port."""
-    server = await asyncio.start_server(engine.handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(engine.handle, engine.host, 0)
     engine.port = server.sockets[0].getsockname()[1]
     try:
         yield engine

@@ -103,6 +103,7 @@ async def a_scene(
     tls: ssl.SSLContext | None = None,
     trusted: str = "",
     probed: Probed = lambda _key, _now_ms: None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Scene]:
     """A running edge in front of the engines at ``urls``; ``trusted``: only these connect, with a PROXY header."""
     if journal is None:
@@ -113,7 +114,7 @@ async def a_scene(
     gateway = Gateway(keyring=ring, table=table, journal=journal, clock=SystemClock(), boot_id="boot1", limits=limits)
     gateway.probed = probed
     gateway.trusted = trusted_proxies(trusted)
-    edge = Edge(gateway, host="127.0.0.1", port=0, drain_s=1.0, tls=tls, is_behind_proxy=bool(trusted))
+    edge = Edge(gateway, host=host, port=0, drain_s=1.0, tls=tls, is_behind_proxy=bool(trusted))
     edge.bind()
     running = asyncio.create_task(edge.run())
     await asyncio.sleep(0.01)

@@ -60,7 +60,10 @@ class Edge:
 
     def bind(self) -> None:
         """Take the address, without listening yet. Raises Rejected if another has it."""
-        self._socket = bound = socket.socket()
+        is_v6 = ":" in self._host
+        self._socket = bound = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
+        if is_v6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # `::` is every address, of both kinds.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._is_shared:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -39,7 +39,8 @@ class Seat:
         self.model = replica.model
         self.adapters = replica.adapters
         self.address = (parts.hostname or "", parts.port or 80)
-        authority = f"{self.address[0]}:{self.address[1]}"  # What the engine reads as Host.
+        host, port = self.address
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"  # What the engine reads as Host.
         self.heads = {
             api: upstream_head(path=path, host=authority, media=multipart.CONTENT_TYPE if api in FORMS else JSON)
             for api, path in ENGINE_PATHS.items()
