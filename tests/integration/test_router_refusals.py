@@ -16,7 +16,9 @@ from prometheus_client.registry import REGISTRY
 from libs.common import keys
 from libs.common.events.endpoint import Limits as EndpointLimits
 from libs.common.ids import SystemEntropy
+from libs.common.units import KIB
 from services.router.core import refusals
+from services.router.core.relay import ANSWER_BYTES_MAX
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import (
     ENDPOINT,
@@ -105,6 +107,10 @@ CASES = {
     "beyond a limit": Case(
         refusals.rate_limited, a_request(chat_body()), 429, "rate_limit_exceeded", kind="requests", retry_after=True,
         before=exhaust,
+    ),
+    "an answer that is too large": Case(
+        refusals.answer_too_large, a_request(chat_body()), 400, "answer_too_large",
+        engine=Engine(tokens=ANSWER_BYTES_MAX // KIB, text="x" * KIB), reaches_engine=True,
     ),
     "an engine that fails": Case(
         refusals.upstream_failed, a_request(chat_body()), 502, "upstream_error", kind="server_error", retry_after=True,

@@ -170,6 +170,13 @@ def upstream_failed() -> HttpRefusal:
     )
 
 
+def answer_too_large(limit_bytes: int) -> HttpRefusal:
+    """The engine answered with more than we keep of an answer that is given out whole: it would again."""
+    less = "ask for fewer inputs or choices in one request, for fewer dimensions, or for encoding_format base64"
+    message = f"The answer to this request is larger than {limit_bytes} bytes; {less}."
+    return HttpRefusal(400, message, code="answer_too_large")
+
+
 def upstream_timeout() -> HttpRefusal:
     """The engine took longer than we wait."""
     return HttpRefusal(504, "The model took too long to answer.", code="timeout", kind=SERVER_ERROR)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.router.core import http_rules, sse
+from services.router.core import http_rules, refusals, sse
 from services.router.core.answers import read_answer
-from services.router.core.relay import WholeAnswer
+from services.router.core.relay import ANSWER_BYTES_MAX, WholeAnswer
 from services.router.core.serving import Finish, Row, Serving, whole
 from services.router.shell.request.account import OK
 from services.router.shell.request.exchange import Exchange
@@ -29,7 +29,7 @@ class Whole(Exchange):
         try:
             self._answer.feed(data)
         except sse.BadUpstream as wrong:
-            self.engine_failed(str(wrong))
+            self._cut_short(refusals.answer_too_large(ANSWER_BYTES_MAX), str(wrong))
 
     def answer_ends(self) -> None:
         """All of it came."""
