@@ -31,7 +31,7 @@ from services.router.core import probing
 from services.router.core.isolation import cache_salt
 from services.router.service import RouterService, build
 from services.router.shell import metrics
-from services.router.shell.edge.server import Edge
+from services.router.shell.edge.server import SERVING_PAGE, Edge
 from services.router.shell.edge.tls import tls_of
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.hosts.among import AmongHosts
@@ -132,7 +132,7 @@ async def serve(settings: RouterSettings, team: Team | None, number: int) -> Non
         settings,
         also=[partial(keep, each, stop) for each in parts],
         drain=drain,
-        pages={ENDPOINTS_PAGE: board},
+        pages={ENDPOINTS_PAGE: board, SERVING_PAGE: edge.page},
         hears=not number and settings.role is not Role.OTHER,
     )
     await process.serve()

@@ -82,6 +82,10 @@ class RouterProcess:
         (answer,) = await ask(self.port, get("/v1/models"))
         return answer.status == 200 and b'"chatty"' in answer.body
 
+    async def admin(self, path: str) -> int:
+        async with httpx.AsyncClient(verify=NO_TLS) as web:
+            return (await web.get(f"http://127.0.0.1:{self.admin_port}/{path}")).status_code
+
     async def metric(self, name: str) -> float:
         async with httpx.AsyncClient(verify=NO_TLS) as web:
             text = (await web.get(f"http://127.0.0.1:{self.admin_port}/metrics")).text
@@ -293,6 +297,7 @@ async def test_without_a_broker_it_serves_from_its_copy_and_reports_later(router
 
         (answer,) = await ask(router.port, a_request(chat_body(stream=True)))
         assert tokens_in(answer.body) == 5
+        assert [await router.admin(page) for page in ("readyz", "serving")] == [503, 200]  # Clients are to come.
         router.server.start()
         await until(lambda: _has(router, 1), 40)
 

@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from services.router.core.gateways import PORT, Door, Mode, Node, addresses_of, objects, problems
+from services.router.shell.edge.server import SERVING_PAGE
 from services.router.shell.gateways import main
+from services.router.shell.settings import RouterSettings
 
+SERVICES: Final = Path(__file__).parents[3] / "deploy/k8s/base/services.yaml"
 ROUTERS: Final = ("10.0.0.7", "10.0.0.5")
 TENANT: Final = Door(
     mode=Mode.TENANT, hostname="api.acme.example", routers=ROUTERS, gateway_class="envoy", issuer="letsencrypt-dns"
@@ -128,3 +131,15 @@ def a_node(address: str, *, ready: str = "True") -> dict[str, object]:
     """A node as Kubernetes lists it."""
     addresses = [{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": address}]
     return {"status": {"conditions": [{"type": "Ready", "status": ready}], "addresses": addresses}}
+
+
+def test_pods_of_routers_get_clients_by_what_they_serve_and_not_by_the_bus() -> None:
+    manifests = yaml.safe_load_all(SERVICES.read_text())
+    router = next(each for each in manifests if (each["kind"], each["metadata"]["name"]) == ("Deployment", "router"))
+    spec = router["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+
+    assert container["readinessProbe"]["httpGet"] == {"path": SERVING_PAGE, "port": "admin"}
+    waits_s = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    ends_s = RouterSettings(usage_db="u", database_url="sqlite://", nats_url="nats://n").end_within_s
+    assert waits_s + ends_s < spec["terminationGracePeriodSeconds"]

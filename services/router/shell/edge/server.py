@@ -10,7 +10,7 @@ import ssl
 from typing import Final
 from urllib.parse import unquote
 
-from libs.common.errors import Rejected
+from libs.common.errors import Rejected, Unavailable
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
 from services.router.core import models, refusals
@@ -29,6 +29,8 @@ CUT_S: Final = 5.0  # After the drain deadline: time to write the bills of what 
 GENERATING: Final = ("POST", "OPTIONS")
 LOOKING: Final = ("GET", "HEAD", "OPTIONS")
 HEALTHZ: Final = "/healthz"
+SERVING_PAGE: Final = "/serving"  # On the admin port, where neither TLS nor a PROXY header is in a probe's way.
+HEALTHY: Final = b'{"status":"ok"}'
 MODELS: Final = "/v1/models"
 
 
@@ -101,6 +103,12 @@ class Edge:
             self.gateway.waiting.sweep()
             self.gateway.pool.sweep()
 
+    def page(self) -> bytes:
+        """For whoever sends clients here: they are let in, whatever is with the bus. Raises Unavailable if not."""
+        if self._server is None or self.gateway.is_stopping:
+            raise Unavailable("no clients are let in")
+        return HEALTHY
+
     def _look_at_keys(self) -> None:
         """What runs for a key that was taken back ends (reliability.md I23)."""
         edition = self.gateway.keyring.edition
@@ -166,7 +174,7 @@ class Edge:
     def lookup(self, head: Head, key: KeyEntry | None) -> bytes:
         """The answer to what needs no engine. Raises HttpRefusal."""
         if key is None:
-            return b'{"status":"ok"}'
+            return HEALTHY
         table = self.gateway.table
         if head.path == MODELS:
             found = table.of_project(tenant_id=key.tenant_id, project_id=key.project_id)
