@@ -55,19 +55,21 @@ class SharedLimits:
         """Admit one request under all of ``limits``, or under none. Raises HttpRefusal if nobody can say."""
         try:
             with self._board:
-                self._settle_late()
+                if self._unsettled:
+                    self._settle_late()
                 return self._rules.reserve(limits, tokens=tokens, now_ms=now_ms, least=least)
         except Unavailable:
             raise refusals.limits_unknown() from None
 
     def settle(self, grant: Grant, *, tokens: int, now_ms: int) -> None:
         """The request is over and used ``tokens``; if the counters are held, that is counted a little later."""
-        self._unsettled.append((grant, tokens, now_ms))
         try:
             with self._board:
-                self._settle_late()
+                if self._unsettled:
+                    self._settle_late()
+                self._rules.settle(grant, tokens=tokens, now_ms=now_ms)
         except Unavailable:
-            return
+            self._unsettled.append((grant, tokens, now_ms))
 
     def _settle_late(self) -> None:
         while self._unsettled:

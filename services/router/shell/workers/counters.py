@@ -25,6 +25,7 @@ PROBES: Final = 64  # How far from its place a row may lie; with half the rows i
 KNOWN_MAX: Final = 16_384
 LOCK_WAIT_S: Final = 0.5  # A holder that lost its core on an overloaded machine has it again within this.
 LOCK_POLL_S: Final = 0.0001
+AT_ONCE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 KEY_CELLS: Final = 2
 _KEY: Final = struct.Struct("<qq")
 
@@ -48,16 +49,23 @@ class Board:
 
     def __enter__(self) -> Board:
         """Keep all others out. Raises Unavailable if one of them stays in."""
+        try:
+            fcntl.lockf(self._lock, AT_ONCE)
+        except OSError:
+            self._wait()
+        return self
+
+    def _wait(self) -> None:
         give_up_s = time.monotonic() + LOCK_WAIT_S
         while True:
+            time.sleep(LOCK_POLL_S)
             try:
-                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(self._lock, AT_ONCE)
             except OSError:
                 if time.monotonic() > give_up_s:
                     raise Unavailable("the counters are held by another worker") from None
-                time.sleep(LOCK_POLL_S)
             else:
-                return self
+                return
 
     def __exit__(self, *_exc: object) -> None:
         """Let others in."""
@@ -65,11 +73,12 @@ class Board:
 
     def find(self, name: str) -> int | None:
         """Where the cells of ``name`` begin."""
-        known = self._known.get(name)
-        if known is not None and self.cells[known[0] - 2] == known[1] and self.cells[known[0] - 1] == known[2]:
-            return known[0]
+        known, cells = self._known.get(name), self.cells
+        if known is not None:
+            at, high, low = known
+            if cells[at - 2] == high and cells[at - 1] == low:
+                return at
         high, low = _key(name)
-        cells = self.cells
         for at in self._places(high):
             if cells[at - 2] == high and cells[at - 1] == low:
                 return self._remember(name, at)
