@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 from prometheus_client.registry import REGISTRY
 
 from libs.common.units import KIB
 from services.router.core.pressure import Pressure
 from services.router.shell.edge.arrivals import Arrivals, Caller
+from services.router.shell.edge.door import LET_IN_MOST
 from services.router.shell.edge.entrance import UNREAD_BYTES_MAX
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import Answer, Scene, a_request, a_scene, ask, chat_body, read_answer
@@ -128,6 +131,27 @@ async def test_a_router_that_stops_has_a_word_for_those_who_wait() -> None:
 
         assert (answer.status, answer.error["code"]) == (503, "unavailable")
         assert not engine.requests
+
+
+def test_many_who_connect_to_a_busy_router_at_once_are_let_in_within_a_few_turns() -> None:
+    async def turns() -> int:
+        async with running(Engine()) as engine, a_scene(engine.url) as scene:
+            await scene.until(lambda: scene.gateway.arrivals.let_in.__name__ == "let_in")
+            before = len(scene.edge._connections)
+            waiting = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(4 * LET_IN_MOST)]
+            count = 0
+            while len(scene.edge._connections) < before + len(waiting):
+                scene.gateway.arrivals._surely = 0  # As after a turn in which many were served.
+                scene.gateway.arrivals.turn()
+                await asyncio.sleep(0)
+                count += 1
+            answers = [await ask(scene.port, HEALTH) for _ in range(3)]
+            assert [each.status for (each,) in answers] == [200] * 3
+            for each in waiting:
+                each.close()
+        return count
+
+    assert uvloop.run(turns()) < 4 * 4
 
 
 class Breaks:

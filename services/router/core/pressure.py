@@ -16,11 +16,11 @@ from typing import Final, Generic, TypeVar
 TURN_S: Final = 0.006  # Requests are taken on for so long in a turn; their answers take as long, in a later one.
 TURN_LEAST: Final = 64  # Requests of a turn that are always served: a process that lost its core goes on working.
 REFUSED_MOST: Final = 512  # That takes about as long.
-WAIT_S: Final = 0.4  # The longest that anybody is let wait for this process, at the pace of the last while.
+WAIT_S: Final = 1.0  # The longest that anybody is let wait for this process, at the pace of the last while.
 PACE_S: Final = 0.1  # That is: of the last such time in which somebody always waited.
-ROOM_FIRST: Final = 2048  # How many may wait before a pace is known; it would be more.
+ROOM_FIRST: Final = 4096  # How many may wait before a pace is known; it would be more.
 ROOM_LEAST: Final = 256  # At any pace: one that stood still says little of the next moment.
-ROOM_MAX: Final = 8192
+ROOM_MAX: Final = 10_000
 
 Who = TypeVar("Who")
 

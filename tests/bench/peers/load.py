@@ -34,6 +34,7 @@ class Seen:
     asked: int = 0
     refused_p50_us: float = 0.0
     refused_p99_us: float = 0.0
+    p99_us: float = 0.0
 
 
 def built(name: str, into: Path) -> str:

@@ -27,8 +27,8 @@ SERVED_S = 0.0002  # What a request costs, half when it is taken on and half whe
 WAITED_S = 0.000005  # what one more that has to wait for that,
 REFUSED_S = 0.00001  # and what it costs to send one away.
 ENGINE_S = 0.02
-IN_TIME_S = 0.5
-LASTS_S = 3.0
+IN_TIME_S = 1.2
+LASTS_S = 4.0
 PEAK = 1 / SERVED_S
 
 
@@ -159,7 +159,7 @@ def test_what_can_be_served_is_not_refused(share: float) -> None:
 
 
 def test_a_burst_is_served_whole_if_it_can_be_in_time() -> None:
-    burst = [1.0] * int(0.9 * WAIT_S * PEAK) + arrivals(0.2 * PEAK, lasts_s=3.0)
+    burst = [1.0] * int(0.8 * WAIT_S * PEAK) + arrivals(0.2 * PEAK, lasts_s=3.0)
 
     seen = run(burst)
 
@@ -181,8 +181,8 @@ def test_those_who_ask_again_at_once_leave_most_of_the_time_to_the_served() -> N
     def goodput(clients: int, pressure: Pressure[float]) -> float:
         return Loop([0.0] * clients, pressure, again_until_s=LASTS_S).run().goodput(LASTS_S)
 
-    assert goodput(8000, Pressure()) > 0.6 * PEAK
-    assert goodput(8000, NoMercy()) < 0.3 * PEAK
+    assert goodput(16_000, Pressure()) > 0.6 * PEAK
+    assert goodput(16_000, NoMercy()) < 0.3 * PEAK
 
 
 def crowded(count: int) -> Pressure[int]:
@@ -238,7 +238,7 @@ def test_how_many_may_wait_goes_by_the_pace_at_which_they_are_served() -> None:
     assert room(0.0002) == pytest.approx(WAIT_S / 0.0002, rel=0.05)
     assert room(0.01) == ROOM_LEAST
     assert room(0.000001) == ROOM_FIRST  # It was over before there was a pace to speak of.
-    assert room(PACE_S / ROOM_FIRST * 1.2) == pytest.approx(ROOM_MAX * 0.83, rel=0.05)
+    assert room(PACE_S / ROOM_FIRST * 1.2) == ROOM_MAX
 
 
 def test_who_finds_no_room_is_refused_at_once_but_not_more_than_some_in_a_turn() -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from libs.common.units import MIB
 from services.router.core import http_rules, refusals
-from services.router.core.pressure import Pressure
+from services.router.core.pressure import TURN_LEAST, Pressure
 from services.router.shell import metrics
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = (1, 2, 3, 4)  # In turns, so that those who were refused together do not come back together.
+MANY: Final = 8  # Requests that are served in one turn: half a millisecond, and their answers.
 HELD_BYTES_MAX: Final = 64 * MIB  # What all who wait may have sent, unread.
 _NUMBER: Final = "\0"  # Where the number in a request's id is put.
 
@@ -37,7 +38,7 @@ class Arrivals:
 
     __slots__ = (
         "_answers", "_held_bytes", "_is_due", "_is_in_turn", "_loop", "_numbers", "_pressure", "_refusals", "_shed",
-        "_surely",
+        "_surely", "let_in",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ids: str, numbers: Iterator[int]) -> None:
@@ -49,6 +50,7 @@ class Arrivals:
         self._is_due = False  # Whether `turn` will be called.
         self._held_bytes = 0
         self._shed = 0  # Sent away and not yet counted.
+        self.let_in: Callable[[], None] = lambda: None  # New connections, in turns that are long.
         self._refusals = [refusals.busy(each) for each in RETRY_AFTER_S]
         self._answers = [_ready(each, ids) for each in self._refusals]
 
@@ -95,6 +97,8 @@ class Arrivals:
             self._take_turn(caller, is_served=False)
         if pressure.ended(clock()):
             self._see_to_it()
+        if self._surely <= TURN_LEAST - MANY:
+            self.let_in()
         if self._shed:
             metrics.note_shed(self._refusals[0], self._shed)
             self._shed = 0

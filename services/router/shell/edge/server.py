@@ -17,13 +17,12 @@ from services.router.core import models, refusals
 from services.router.core.http_rules import Head
 from services.router.shell import metrics
 from services.router.shell.edge.connection import ClientConnection
+from services.router.shell.edge.door import Door
 from services.router.shell.request.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 10_000  # What one process's memory and file descriptors are sized for.
-BACKLOG: Final = 2048
-HANDSHAKE_S: Final = 10.0
 SWEEP_S: Final = 0.25  # How late a deadline may be noticed; one pass over 10,000 connections takes 3 ms.
 CUT_S: Final = 5.0  # After the drain deadline: time to write the bills of what was cut.
 GENERATING: Final = ("POST", "OPTIONS")
@@ -57,13 +56,12 @@ class Edge:
         self._is_shared = is_shared  # With the other workers: the kernel spreads connections over us.
         self._connections: set[ClientConnection] = set()
         self._keys: object = gateway.keyring.edition  # As of the last look at what runs.
-        self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
 
     def bind(self) -> None:
         """Take the address, without listening yet. Raises Rejected if another has it."""
         is_v6 = ":" in self._host
-        self._socket = bound = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
+        bound = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
         if is_v6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # `::` is every address, of both kinds.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,18 +74,13 @@ class Edge:
             message = f"can not listen on {self._host}:{self.port} ({taken.strerror}): set MILLRACE_HTTP_PORT"
             raise Rejected(message, code="address_taken") from taken
         self.port = bound.getsockname()[1]
+        self._door = Door(bound, lambda: ClientConnection(self), tls=self._tls)
 
     async def listen(self) -> None:
         """Let clients in."""
-        assert self._socket is not None, "bind first"
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: ClientConnection(self),
-            sock=self._socket,
-            backlog=BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
-        )
+        assert self._door is not None, "bind first"
+        await self._door.open()
+        self.gateway.arrivals.let_in = self._door.let_in
         log.info("serving", extra=fields(port=self.port))
 
     async def run(self) -> None:
@@ -105,7 +98,7 @@ class Edge:
 
     def page(self) -> bytes:
         """For whoever sends clients here: they are let in, whatever is with the bus. Raises Unavailable if not."""
-        if self._server is None or self.gateway.is_stopping:
+        if self._door is None or not self._door.is_open:
             raise Unavailable("no clients are let in")
         return HEALTHY
 
@@ -121,8 +114,8 @@ class Edge:
     async def drain(self) -> None:
         """Take nothing new, let what runs finish until the deadline, cut the rest; every bill is written."""
         self.gateway.is_stopping = True
-        if self._server is not None:
-            self._server.close()
+        if self._door is not None:
+            self._door.close()
         self.gateway.waiting.close()
         for connection in list(self._connections):
             connection.close_if_idle()
