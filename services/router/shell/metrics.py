@@ -40,6 +40,7 @@ SHED: Final = Counter(
 SHED_BUSY: Final = SHED.labels(why="busy")  # By this process's own load (core/pressure.py).
 EJECTED: Final = Counter("router_replicas_ejected_total", "Times that a replica was left out because it failed.")
 ROUTES: Final = Gauge("router_routes", "Routes in the data plane's table.")
+HOSTS_HEARD: Final = Gauge("router_hosts_heard", "Routers of other hosts that said something lately; 0 if alone.")
 LOST: Final = Gauge(
     "router_lost_entries", "Keys, routes and quotas served from our copy because the bus lost them.", ("bucket",)
 )

@@ -152,11 +152,14 @@ def test_a_host_that_said_farewell_or_was_silent_for_long_counts_no_more() -> No
     first = First()
     for instance in ("router-2", "router-3"):
         first.hear(instance, HostRoute(mark=1, lets_in=True))
+    assert first.hosts.heard() == 2
     first.hosts.change("router-2", None)
     first.now_s = SILENT_S - 0.1
     assert first.table.held(EP) is not None
+    assert first.hosts.heard() == 1
     first.now_s = SILENT_S
     assert first.table.held(EP) is None
+    assert first.hosts.heard() == 0
 
 
 def test_what_nobody_can_read_changes_nothing_and_its_own_word_is_no_news() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from libs.common.bus.streams import CONFIRMED, HOSTS, ROUTES
 from libs.common.clock import Clock
 from libs.common.events.usage import UsageConfirmed
+from services.router.shell import metrics
 from services.router.shell.hosts.confirming import Confirmed, Confirming
 from services.router.shell.hosts.others import Hosts, HostsTable
 from services.router.shell.hosts.saying import Sayings
@@ -48,6 +49,7 @@ class AmongHosts:
         self.data_plane: DataPlane = own if role is Role.ALONE else table
         if role is not Role.ALONE:
             bus.watch(HOSTS, hosts.change)
+            metrics.HOSTS_HEARD.set_function(hosts.heard)
             bus.watch(ROUTES, self._sayings.note)
         if role is Role.OTHER:
             bus.watch(CONFIRMED, Confirmed(instance, lambda told: self.confirm(told)).change)

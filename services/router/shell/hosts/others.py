@@ -45,8 +45,15 @@ class Hosts:
 
     def of(self, endpoint_id: str) -> list[HostRoute]:
         """What each that is there serves of the endpoint."""
+        return [entry.routes.get(endpoint_id, NOTHING) for entry in self._there()]
+
+    def heard(self) -> int:
+        """How many are there."""
+        return len(self._there())
+
+    def _there(self) -> list[HostEntry]:
         since_s = self._now_s() - SILENT_S
-        return [entry.routes.get(endpoint_id, NOTHING) for entry, at_s in [*self._said.values()] if at_s > since_s]
+        return [entry for entry, at_s in [*self._said.values()] if at_s > since_s]
 
 
 class HostsTable:
