@@ -50,6 +50,27 @@ def test_nothing_that_read_a_request_is_left_for_the_garbage_collector() -> None
     assert readers() == before
 
 
+async def test_a_client_that_is_lost_while_it_sends_leaves_nothing_for_the_garbage_collector() -> None:
+    async with a_scene("http://127.0.0.1:9", limits=Limits()) as scene:
+        gc.collect()
+        gc.disable()
+        try:
+            before = readers()
+            head = a_request(b"", headers=b"expect: 100-continue\r\n").replace(
+                b"content-length: 0", b"content-length: 99"
+            )
+            for body in (b"", b"{"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+                writer.write(head)
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+                writer.write(body)
+                assert readers() == before + 2
+                writer.close()
+                await scene.until(lambda: readers() == before)
+        finally:
+            gc.enable()
+
+
 def readers() -> int:
     return sum(isinstance(each, Intake | httptools.HttpRequestParser) for each in gc.get_objects())
 

@@ -100,6 +100,7 @@ class ClientConnection(Entrance):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         super().connection_lost(exc)
+        self._intake.forget()
         self._edge.remove(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:

@@ -200,6 +200,11 @@ class Intake:
             self.broken, self.broken_at = refusal, self._incoming.head if self._incoming is not None else head
         self._incoming = None
 
+    def forget(self) -> None:
+        """The client is gone: its parser knows us, and with us it would keep what came of a body, up to 10 MiB."""
+        self._parser = self._incoming = None
+        self.ready.clear()
+
     def drop(self, is_revoked: Callable[[KeyEntry], bool]) -> None:
         """Serve nothing that was let in with a key that was taken back since, nor what came after it."""
         reading = self._incoming
