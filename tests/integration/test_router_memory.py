@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import httptools
 import msgspec
+import pytest
 
 from services.router.shell.edge.intake import Intake
 from services.router.shell.request.gateway import Limits
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import a_request, a_scene, chat_body
+from tests.unit.router.scene import KEY, a_request, a_scene, chat_body
 
+PATH = "/v1/chat/completions"
 PROMPT = "the quick brown fox "
 NOT_OURS = (types.ModuleType, type, asyncio.AbstractEventLoop)
 
@@ -67,6 +69,26 @@ async def test_a_client_that_is_lost_while_it_sends_leaves_nothing_for_the_garba
                 assert readers() == before + 2
                 writer.close()
                 await scene.until(lambda: readers() == before)
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body"), [("/nowhere", "", b"{}"), (PATH, "mr_nobody", b"{}"), (PATH, "", b"{")]
+)
+async def test_a_client_that_is_refused_leaves_nothing_for_the_garbage_collector(
+    path: str, key: str, body: bytes
+) -> None:
+    async with a_scene("http://127.0.0.1:9", limits=Limits()) as scene:
+        gc.collect()
+        gc.disable()
+        try:
+            before = readers()
+            reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+            writer.write(a_request(body, path=path, key=key or KEY.plaintext))
+            await asyncio.wait_for(reader.readuntil(b"}}"), 30)
+            writer.close()
+            await scene.until(lambda: readers() == before)
         finally:
             gc.enable()
 

@@ -197,7 +197,8 @@ class Intake:
     def stop(self, refusal: HttpRefusal, head: Head | None = None) -> None:
         """Read no more; this is why, and the ``head`` of what it is said of, if that is not being read now."""
         if self.broken is None:
-            self.broken, self.broken_at = refusal, self._incoming.head if self._incoming is not None else head
+            self.broken = refusal.with_traceback(None)  # Where it was raised, we are known.
+            self.broken_at = self._incoming.head if self._incoming is not None else head
         self._incoming = None
 
     def forget(self) -> None:
