@@ -26,9 +26,10 @@ from libs.common.store.memory import MemoryStore
 from libs.common.store.sql import SqlStore
 from libs.common.telemetry import logging as telemetry
 from libs.common.telemetry.logging import fields
-from libs.common.units import SECOND_MS
+from libs.common.units import MIB, SECOND_MS
 from services.router.core import probing
 from services.router.core.isolation import cache_salt
+from services.router.core.room import Room
 from services.router.service import RouterService, build
 from services.router.shell import metrics
 from services.router.shell.edge.server import SERVING_PAGE, Edge
@@ -180,6 +181,7 @@ def gateway_of(
     gateway.probed = partial(probing.opened, secret)
     gateway.domain = settings.endpoint_domain.lower()
     gateway.table.seed = int(boot_id, 16)
+    gateway.room = Room(settings.bodies_mib * MIB)
     metrics.LIVE.set_function(gateway.table.live_total)
     metrics.SERVED.endpoints = gateway.table.endpoints
     if team is not None:

@@ -6,15 +6,17 @@ import asyncio
 import gc
 import types
 from collections.abc import Iterator
+from functools import partial
 
 import httptools
 import msgspec
 import pytest
 
+from services.router.core.room import UNCOUNTED_BYTES, Room
 from services.router.shell.edge.intake import Intake
 from services.router.shell.request.gateway import Limits
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import KEY, a_request, a_scene, chat_body
+from tests.unit.router.scene import KEY, OTHER_KEY, a_request, a_scene, ask, chat_body, read_answer
 
 PATH = "/v1/chat/completions"
 PROMPT = "the quick brown fox "
@@ -91,6 +93,35 @@ async def test_a_client_that_is_refused_leaves_nothing_for_the_garbage_collector
             await scene.until(lambda: readers() == before)
         finally:
             gc.enable()
+
+
+async def test_bodies_that_are_sent_at_once_take_no_more_than_their_room_and_give_it_back() -> None:
+    size = 3 * UNCOUNTED_BYTES
+    body = chat_body(stream=True, messages=[{"role": "user", "content": "x" * size}])
+    gate = asyncio.Event()
+    async with running(Engine(gate=gate)) as engine, a_scene(engine.url, limits=Limits()) as scene:
+        scene.gateway.room = room = Room(4 * len(body))
+        sending = [await asyncio.open_connection("127.0.0.1", scene.port) for _ in range(3)]
+        for held, (_, writer) in zip((size, 2 * size, 0), sending, strict=True):
+            writer.write(a_request(body)[:-2])
+            await scene.until(partial(room_has, room, held))
+        refused = await read_answer(sending[2][0])
+        assert (refused.status, refused.error["type"]) == (429, "concurrency")  # Two have all that a tenant may have.
+        (other,) = await ask(scene.port, a_request(body, key=OTHER_KEY.plaintext))
+        assert other.status == 404  # Another tenant's is read.
+
+        sending[1][1].close()
+        await scene.until(lambda: room.taken_bytes < 2 * size)
+        sending[0][1].write(body[-2:])
+        await scene.until(lambda: engine.in_flight == 1)
+        assert room.taken_bytes == len(body)
+        gate.set()
+        assert (await read_answer(sending[0][0])).status == 200
+        assert room.taken_bytes == 0
+
+
+def room_has(room: Room, size_bytes: int) -> bool:
+    return room.taken_bytes >= size_bytes
 
 
 def readers() -> int:

@@ -19,12 +19,14 @@ from libs.common.ids import SystemEntropy
 from libs.common.units import KIB
 from services.router.core import refusals
 from services.router.core.relay import ANSWER_BYTES_MAX
+from services.router.core.room import ALL_BYTES_MAX, UNCOUNTED_BYTES
 from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import (
     ENDPOINT,
     FAST,
     NAME,
     OTHER_KEY,
+    TENANT,
     Scene,
     a_request,
     a_scene,
@@ -107,6 +109,10 @@ CASES = {
     "beyond a limit": Case(
         refusals.rate_limited, a_request(chat_body()), 429, "rate_limit_exceeded", kind="requests", retry_after=True,
         before=exhaust,
+    ),
+    "bodies of a tenant beyond its part": Case(
+        refusals.too_large_at_once, a_request(chat_body(user="u" * UNCOUNTED_BYTES)), 429, "rate_limit_exceeded",
+        kind="concurrency", retry_after=True, before=lambda scene: scene.gateway.room.take(TENANT, ALL_BYTES_MAX // 2),
     ),
     "an answer that is too large": Case(
         refusals.answer_too_large, a_request(chat_body()), 400, "answer_too_large",

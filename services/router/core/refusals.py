@@ -153,6 +153,12 @@ def too_many_at_once(retry_after_s: int | None) -> HttpRefusal:
     )  # fmt: skip
 
 
+def too_large_at_once(limit_bytes: int) -> HttpRefusal:
+    """What the tenant sent, and what is not answered yet, takes as much memory as one tenant may have."""
+    message = f"Requests of your organisation that are not answered yet have {limit_bytes} bytes; send fewer at once."
+    return HttpRefusal(429, message, code="rate_limit_exceeded", kind="concurrency", retry_after_s=1)
+
+
 def budget_spent(budget: str, *, is_spent: bool) -> HttpRefusal:
     """The month's budget has no room for the request; or not now: its slice may grow, or what runs give some back."""
     whose = ("organisation", "project", "key")[budget.count(".")]

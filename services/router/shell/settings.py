@@ -101,6 +101,12 @@ class RouterSettings(CommonSettings):
     replica_requests_max: int = Field(
         default=256, ge=1, description="Requests that one replica gets at once; more wait here. vLLM's own default."
     )
+    bodies_mib: int = Field(
+        default=256,
+        ge=32,
+        description="What bodies of requests may take of a worker's memory until they are answered; one tenant's half"
+        " of it. A body may be of 10 MiB, and is copied while it is read and asked.",
+    )
     queue_s: float = 30.0  # How long a request waits for a busy replica; as long as for a first byte.
     wake_s: float = 300.0  # How long it waits for an endpoint that sleeps: a cold start of minutes.
     zone: str = Field(default="", description="Failure zone of this router: replicas there are preferred; empty: none.")

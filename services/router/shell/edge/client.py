@@ -33,5 +33,8 @@ class Client(Protocol):
     def over(self, *, keep_alive: bool) -> None:
         """The answer is whole: take the next request, or close."""
 
+    def prompt_gone(self) -> None:
+        """The request keeps nothing of its body any more."""
+
     def abort(self) -> None:
         """Give the connection up, with what is unsent."""

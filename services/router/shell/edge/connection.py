@@ -12,6 +12,7 @@ from libs.common.events.tables import KeyEntry
 from services.router.core import audio, http_rules, openai, refusals
 from services.router.core.http_rules import Head
 from services.router.core.refusals import HttpRefusal
+from services.router.core.room import UNCOUNTED_BYTES, Holding
 from services.router.core.surface import FORMS
 from services.router.shell import metrics
 from services.router.shell.edge.entrance import Entrance
@@ -37,7 +38,7 @@ class ClientConnection(Entrance):
     """One client."""
 
     __slots__ = (
-        "_deadline_s", "_gateway", "_is_shed", "_reading", "_sure", "_wants_head_only",
+        "_asked_bytes", "_deadline_s", "_gateway", "_holding", "_is_shed", "_reading", "_sure", "_wants_head_only",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -46,6 +47,8 @@ class ClientConnection(Entrance):
         self._wants_head_only = False
         self._reading = Reading.HEAD
         self._sure = Sure(edge)
+        self._holding = Holding(edge.gateway.room)
+        self._asked_bytes = 0  # Of the body of the request that is being answered, if that is large.
         self._is_shed = False  # Whether the next request is refused because this process is overloaded.
         self._deadline_s = self._gateway.now_s() + WAIT_S[Reading.HEAD]
 
@@ -58,7 +61,14 @@ class ClientConnection(Entrance):
             self._refuse_and_close(refusals.stopping())
 
     def _go_on(self, data: bytes) -> None:
-        self._intake.feed(data)
+        intake = self._intake
+        intake.feed(data)
+        size_bytes = intake.body_bytes
+        if size_bytes > UNCOUNTED_BYTES and (key := intake.last_key) is not None:
+            try:
+                self._holding.hold(key.tenant_id, size_bytes + self._asked_bytes)
+            except HttpRefusal as refusal:
+                intake.stop(refusal)
         self._next()
 
     def _begin(self, data: bytes, *, is_shed: bool = False) -> None:
@@ -101,6 +111,7 @@ class ClientConnection(Entrance):
         """The socket is gone."""
         super().connection_lost(exc)
         self._intake.forget()
+        self._holding.keep(0)
         self._edge.remove(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -143,6 +154,8 @@ class ClientConnection(Entrance):
     def over(self, *, keep_alive: bool) -> None:
         """The answer is whole: take the next request, or close."""
         self._exchange = None
+        if self._holding.size_bytes:
+            self.prompt_gone()
         if not self.is_open:
             return
         if not keep_alive or self._gateway.is_stopping:
@@ -154,6 +167,12 @@ class ClientConnection(Entrance):
             return
         self._deadline_s = self._gateway.now_s() + WAIT_S[intake.reading]
         self._next()
+
+    def prompt_gone(self) -> None:
+        """Of what was held for bodies, only what is still being read is."""
+        if self._holding.size_bytes:
+            self._asked_bytes = 0
+            self._holding.keep(self._intake.body_bytes)
 
     # The clock, and the end of the process.
 
@@ -209,6 +228,7 @@ class ClientConnection(Entrance):
         head = incoming.head
         assert head is not None
         if self._is_shed and head.method == "POST" and head.keep_alive:
+            self.prompt_gone()
             self._send_away()
             return
         self._handle(head, incoming.body(), incoming.key, self._gateway.account(head))
@@ -224,6 +244,9 @@ class ClientConnection(Entrance):
             if self._is_shed:
                 raise self._arrivals.refusal()
             assert key is not None
+            if len(body) > UNCOUNTED_BYTES:
+                self._holding.hold(key.tenant_id, len(body) + self._intake.body_bytes)
+                self._asked_bytes = len(body)
             host = gateway.named(head.host, key) if gateway.domain or gateway.table.by_host else ""
             if api in FORMS:
                 ask = audio.read_sound(api, body, content_type=head.content_type, host=host)

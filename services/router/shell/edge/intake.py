@@ -182,6 +182,20 @@ class Intake:
         return known.whole(data)
 
     @property
+    def body_bytes(self) -> int:
+        """What is kept of bodies that were not given out yet."""
+        size_bytes = 0 if self._incoming is None or self._incoming.key is None else self._incoming.body_bytes
+        for each in self.ready:
+            size_bytes += each.body_bytes
+        return size_bytes
+
+    @property
+    def last_key(self) -> KeyEntry | None:
+        """Whose the last of them is."""
+        last = self._incoming or (self.ready[-1] if self.ready else None)
+        return None if last is None else last.key
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is read, waits or is wrong."""
         return self._incoming is None and not self.ready and self.broken is None

@@ -19,6 +19,7 @@ from services.router.core.hosts import endpoint_of, name_in
 from services.router.core.http_rules import Head
 from services.router.core.limits import MinuteLimits
 from services.router.core.load import LoadMeter
+from services.router.core.room import Room
 from services.router.shell.edge.arrivals import Arrivals
 from services.router.shell.engines.table import RouteTable
 from services.router.shell.engines.target import Target
@@ -101,6 +102,7 @@ class Gateway:
         self._boot_id = boot_id
         self._counter = itertools.count(1)
         self._refused = 0
+        self.room = Room()
         self.arrivals = Arrivals(self._loop, f"req-{boot_id}-", self._counter)
         self.waiting = WaitingRoom(self.limits.places, self.now_s)
         table.post = self._loop.call_soon_threadsafe

@@ -101,6 +101,7 @@ class Streamed(Exchange):
             if self._phase is ASKING:
                 self._phase = ANSWERING
                 self._ask.rest.clear()  # Nobody is asked again: the prompt need not stay as long as its answer takes.
+                self._client.prompt_gone()
                 self._hear_directly()
             client.write(out)
             if self._serving.tokens >= self._serving.due_tokens:
