@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import types
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +13,7 @@ import httptools
 import msgspec
 import pytest
 
+from libs.common.units import KIB, MIB
 from services.router.core.room import UNCOUNTED_BYTES, Room
 from services.router.shell.edge.intake import Intake
 from services.router.shell.request.gateway import Limits
@@ -118,6 +120,29 @@ async def test_bodies_that_are_sent_at_once_take_no_more_than_their_room_and_giv
         gate.set()
         assert (await read_answer(sending[0][0])).status == 200
         assert room.taken_bytes == 0
+
+
+async def test_an_answer_that_comes_whole_has_its_room_until_its_client_took_it() -> None:
+    async with (
+        running(Engine(tokens=16 * KIB, text="x" * KIB)) as engine,
+        a_scene(engine.url, limits=Limits()) as scene,
+    ):
+        scene.gateway.room = room = Room(64 * MIB)
+        near = socket.create_connection(("127.0.0.1", scene.port))
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+        reader, writer = await asyncio.open_connection(sock=near)
+        writer.write(a_request(chat_body()))
+        await scene.until(lambda: len(engine.requests) == 1 and not scene.table.live_total())
+        (connection,) = scene.edge._connections
+        assert connection.transport.get_write_buffer_size() <= room.taken_bytes < 17 * MIB  # The kernel has the rest.
+
+        assert (await read_answer(reader)).status == 200
+        await scene.until(lambda: not room.taken_bytes)
+
+        scene.gateway.room = Room(20 * MIB)
+        (answer,) = await ask(scene.port, a_request(chat_body()))
+        assert (answer.status, answer.error["type"]) == (429, "concurrency")
+        writer.close()
 
 
 def room_has(room: Room, size_bytes: int) -> bool:

@@ -154,8 +154,9 @@ def too_many_at_once(retry_after_s: int | None) -> HttpRefusal:
 
 
 def too_large_at_once(limit_bytes: int) -> HttpRefusal:
-    """What the tenant sent, and what is not answered yet, takes as much memory as one tenant may have."""
-    message = f"Requests of your organisation that are not answered yet have {limit_bytes} bytes; send fewer at once."
+    """What the tenant sent, and what is not answered or not taken yet, has as much memory as one tenant may have."""
+    what = "Requests of your organisation that are not answered yet, and answers that are not read yet,"
+    message = f"{what} have {limit_bytes} bytes; send fewer at once."
     return HttpRefusal(429, message, code="rate_limit_exceeded", kind="concurrency", retry_after_s=1)
 
 

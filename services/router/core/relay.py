@@ -184,16 +184,16 @@ class StreamedSound:
 class WholeAnswer:
     """An answer that is not streamed: kept until it is whole and billed."""
 
-    __slots__ = ("_parts", "_read_bytes")
+    __slots__ = ("_parts", "size_bytes")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._read_bytes = 0
+        self.size_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Keep more of it. Raises BadUpstream if it grows beyond what we keep."""
-        self._read_bytes += len(data)
-        if self._read_bytes > ANSWER_BYTES_MAX:
+        self.size_bytes += len(data)
+        if self.size_bytes > ANSWER_BYTES_MAX:
             raise sse.BadUpstream("the engine's answer is larger than we read")
         self._parts.append(data)
 

@@ -1,7 +1,8 @@
-"""How much memory the bodies of requests may take: all together, and those of one tenant.
+"""How much memory the bodies of requests, and answers that come whole, may take: all together, and of one tenant.
 
-A body stays from its first byte until its answer begins, or until it is over where that comes whole. Whoever has a key
-may send a thousand of 10 MiB at once: without a bound, that ends the process and everybody's streams with it.
+A body stays from its first byte until its answer begins, or until it is over where that comes whole; such an answer
+until its client has taken it. Whoever has a key may send a thousand of 10 MiB at once, or read none of a hundred
+answers of 32: without a bound, that ends the process and everybody's streams with it.
 """
 
 from __future__ import annotations

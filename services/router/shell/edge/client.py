@@ -33,6 +33,9 @@ class Client(Protocol):
     def over(self, *, keep_alive: bool) -> None:
         """The answer is whole: take the next request, or close."""
 
+    def hold_answer(self, tenant_id: str, size_bytes: int) -> None:
+        """So much of its answer is kept until all of it came. Raises HttpRefusal if there is no room for that."""
+
     def prompt_gone(self) -> None:
         """The request keeps nothing of its body any more."""
 

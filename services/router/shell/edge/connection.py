@@ -168,11 +168,15 @@ class ClientConnection(Entrance):
         self._deadline_s = self._gateway.now_s() + WAIT_S[intake.reading]
         self._next()
 
+    def hold_answer(self, tenant_id: str, size_bytes: int) -> None:
+        """So much of its answer is kept until all of it came. Raises HttpRefusal if there is no room for that."""
+        self._holding.hold(tenant_id, size_bytes + self._asked_bytes + self._intake.body_bytes)
+
     def prompt_gone(self) -> None:
-        """Of what was held for bodies, only what is still being read is."""
+        """Of what was held, only what is still being read is, and what the client has not taken of an answer."""
         if self._holding.size_bytes:
             self._asked_bytes = 0
-            self._holding.keep(self._intake.body_bytes)
+            self._holding.keep(self._intake.body_bytes + self.transport.get_write_buffer_size())
 
     # The clock, and the end of the process.
 
@@ -181,7 +185,9 @@ class ClientConnection(Entrance):
         if self._exchange is not None:
             self.sent()
             self._exchange.sweep(now_s)
-        elif now_s >= self._deadline_s and not self.unread:
+            return
+        self.prompt_gone()
+        if now_s >= self._deadline_s and not self.unread:
             if self.moves():
                 self._deadline_s = now_s + SILENT_S
             elif self._intake.reading is Reading.NOTHING or self._is_lingering or not self.is_open:

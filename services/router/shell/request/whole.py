@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.router.core import http_rules, refusals, sse
 from services.router.core.answers import read_answer
 from services.router.core.relay import ANSWER_BYTES_MAX, WholeAnswer
+from services.router.core.room import UNCOUNTED_BYTES
 from services.router.core.serving import Finish, Row, Serving, whole
 from services.router.shell.request.account import OK
 from services.router.shell.request.exchange import Exchange
@@ -28,6 +29,10 @@ class Whole(Exchange):
         self._is_heard = True
         try:
             self._answer.feed(data)
+            if self._answer.size_bytes > UNCOUNTED_BYTES:
+                self._client.hold_answer(self._opening.tenant_id, self._answer.size_bytes)
+        except refusals.HttpRefusal as full:
+            self._cut_short(full, "no room for its answer")
         except sse.BadUpstream as wrong:
             self._cut_short(refusals.answer_too_large(ANSWER_BYTES_MAX), str(wrong))
 
