@@ -24,7 +24,6 @@ import uvloop
 from libs.common.collector import calm_collector
 from services.router.core.pressure import Pressure
 from services.router.shell.edge.arrivals import Caller
-from services.router.shell.journal.finished import request_id_of
 from services.router.shell.told.usage import UsageSender
 from tests.bench.by_hand import EVENT, LARGE, LIMITED, PASSED, REQUEST, STREAM, STRIPPED, Bench, a_bench, framed, last
 from tests.bench.report import Section
@@ -113,7 +112,7 @@ class Work:
         """The ledger has all."""
         journal = self._bench.gateway.journal
         while rows := journal.unconfirmed(sent_before_ms=2**62, limit=500):
-            journal.confirm([request_id_of(each) for each in rows])
+            journal.confirm(list(rows))
 
     def _stream(self, asked: bytes, count: int) -> None:
         bench = self._bench

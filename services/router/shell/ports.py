@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,8 +66,8 @@ class UsageJournal(Protocol):
     def recover(self) -> int:
         """Finish the live rows that other boots left, as they stand; returns how many."""
 
-    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[bytes]:
-        """Finished rows, oldest first, that were never sent or last sent before ``sent_before_ms``.
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Mapping[str, bytes]:
+        """Finished rows by request id, oldest first, that were never sent or last sent before ``sent_before_ms``.
 
         Each is the JSON of a `RequestUsage`, as it is reported (`store.read_rows` reads it).
         """

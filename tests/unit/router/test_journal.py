@@ -19,7 +19,6 @@ import pytest
 from libs.common.errors import Rejected, Unavailable
 from libs.common.events.route import RequestUsage
 from services.router.core.serving import Finish, Row
-from services.router.shell.journal.finished import request_id_of
 from services.router.shell.journal.log import LogUsageJournal
 from services.router.shell.journal.memory import JournalFile, MemoryUsageJournal
 from services.router.shell.journal.segment import Segment, records
@@ -89,7 +88,7 @@ def test_what_was_sent_waits_its_time_before_it_is_due_again(boot: Boot) -> None
 
     assert [each.request_id for each in waiting(journal, NOW)] == ["req-2"]
     assert [each.request_id for each in waiting(journal, NOW + 1)] == ["req-1", "req-2"]
-    assert [request_id_of(each) for each in journal.unconfirmed(sent_before_ms=NOW + 1, limit=1)] == ["req-1"]
+    assert list(journal.unconfirmed(sent_before_ms=NOW + 1, limit=1)) == ["req-1"]
 
 
 def test_rows_of_dead_boots_are_billed_at_their_last_checkpoint_once(boot: Boot) -> None:
@@ -228,7 +227,7 @@ def test_a_ledger_that_is_away_costs_disk_and_not_memory(tmp_path: Path) -> None
         time.sleep(0.01)
     assert len(journal._done) <= 30
     assert journal.backlog() == 200
-    everything = [request_id_of(each) for each in journal.unconfirmed(sent_before_ms=NOW, limit=1000)]
+    everything = list(journal.unconfirmed(sent_before_ms=NOW, limit=1000))
     assert everything == [f"req-{each}" for each in range(200)]
     assert len(list(tmp_path.glob("usage.db.log.*"))) <= 2
     journal.mark_sent(everything, now_ms=NOW)

@@ -25,44 +25,48 @@ class Finished:
     """Rows by request id, oldest first; to ask what is due costs no more than what it gives."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, bytes] = {}
-        self._unsent: dict[str, None] = {}
-        self._sent_ms: dict[str, int] = {}  # The one sent first at the front.
+        self._unsent: dict[str, bytes] = {}
+        self._sent: dict[str, tuple[bytes, int]] = {}  # With when that was (ms); the one sent first at the front.
 
     def __len__(self) -> int:
         """How many rows there are."""
-        return len(self._rows)
+        return len(self._unsent) + len(self._sent)
 
     def add(self, request_id: str, row: bytes) -> None:
         """A request is over."""
-        self._rows[request_id] = row
-        self._unsent[request_id] = None
+        self._unsent[request_id] = row
 
-    def due(self, *, sent_before_ms: int, limit: int) -> list[bytes]:
+    def due(self, *, sent_before_ms: int, limit: int) -> dict[str, bytes]:
         """Rows that were never sent, or last before then."""
-        again = itertools.takewhile(lambda each: self._sent_ms[each] < sent_before_ms, self._sent_ms)
-        return [self._rows[each] for each in itertools.islice(itertools.chain(again, self._unsent), limit)]
+        again = itertools.takewhile(lambda each: each[1][1] < sent_before_ms, self._sent.items())
+        found = {request_id: row for request_id, (row, _) in itertools.islice(again, limit)}
+        found.update(itertools.islice(self._unsent.items(), limit - len(found)))
+        return found
 
     def mark_sent(self, request_ids: Iterable[str], *, now_ms: int) -> None:
         """The bus has these."""
+        unsent, sent = self._unsent, self._sent
         for each in request_ids:
-            if each in self._rows:
-                self._unsent.pop(each, None)
-                self._sent_ms.pop(each, None)
-                self._sent_ms[each] = now_ms
+            row = unsent.pop(each, None)
+            if row is None and each in sent:
+                row, _ = sent.pop(each)
+            if row is not None:
+                sent[each] = (row, now_ms)
 
-    def forget(self, request_id: str) -> bool:
-        """Whether there was such a row; there is none now."""
-        self._unsent.pop(request_id, None)
-        self._sent_ms.pop(request_id, None)
-        return self._rows.pop(request_id, None) is not None
+    def forget(self, request_ids: Iterable[str]) -> set[str]:
+        """Which of these there were; there are none now."""
+        unsent, sent = self._unsent, self._sent
+        return {each for each in request_ids if sent.pop(each, None) or unsent.pop(each, None)}
 
     def ids(self) -> tuple[str, ...]:
-        """All of them, oldest first."""
-        return tuple(self._rows)
+        """All of them."""
+        return (*self._sent, *self._unsent)
 
     def rows(self, request_ids: Sequence[str]) -> list[tuple[str, str, int | None]]:
         """Of those that are here: id, JSON, when it was last sent."""
-        return [
-            (each, self._rows[each].decode(), self._sent_ms.get(each)) for each in request_ids if each in self._rows
-        ]
+        found: list[tuple[str, str, int | None]] = []
+        for each in request_ids:
+            row, sent_ms = self._sent.get(each) or (self._unsent.get(each), None)
+            if row is not None:
+                found.append((each, row.decode(), sent_ms))
+        return found

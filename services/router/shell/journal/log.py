@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -216,8 +216,7 @@ class LogUsageJournal:
             rows = self._done.rows(finished)
         self._backlog.add(rows)
         with self._lock:
-            for each, _, _ in rows:
-                self._done.forget(each)
+            self._done.forget([each for each, _, _ in rows])
 
     def _make_spare(self) -> None:
         path = self._path.with_name(f"{self._path.name}.spare")
@@ -250,11 +249,11 @@ class LogUsageJournal:
         """Keep finished rows of another journal, on disk. Raises Unavailable; then none is kept."""
         self._backlog.add([(each.request_id, each.model_dump_json(), None) for each in rows])
 
-    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[bytes]:
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Mapping[str, bytes]:
         """Finished rows that wait to be sent, or to be sent again."""
         found = self._backlog.unconfirmed(sent_before_ms=sent_before_ms, limit=limit)
         with self._lock:
-            return found + self._done.due(sent_before_ms=sent_before_ms, limit=limit - len(found))
+            return found | self._done.due(sent_before_ms=sent_before_ms, limit=limit - len(found))
 
     def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
         """The bus has these."""
@@ -265,7 +264,7 @@ class LogUsageJournal:
     def confirm(self, request_ids: Sequence[str]) -> int:
         """The ledger has these."""
         with self._lock:
-            known = {each for each in request_ids if self._done.forget(each)}
+            known = self._done.forget(request_ids)
         return len(known) + self._backlog.confirm([each for each in request_ids if each not in known])
 
     def backlog(self) -> int:

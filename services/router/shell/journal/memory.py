@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -59,7 +59,7 @@ class MemoryUsageJournal:
                 self.file.done[row.request_id] = row
         return len(dead)
 
-    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Sequence[bytes]:
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> Mapping[str, bytes]:
         """Finished rows that wait to be sent, or to be sent again."""
         with self.file.lock:
             waiting = [
@@ -67,7 +67,7 @@ class MemoryUsageJournal:
                 for request_id, row in self.file.done.items()
                 if self.file.sent_ms.get(request_id, sent_before_ms - 1) < sent_before_ms
             ]
-        return [msgspec.json.encode(row) for row in waiting[:limit]]
+        return {row.request_id: msgspec.json.encode(row) for row in waiting[:limit]}
 
     def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
         """The bus has these."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from pydantic import TypeAdapter
@@ -55,13 +55,16 @@ class Backlog:
         self.count += found
         return found
 
-    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> list[bytes]:
-        """Rows that were never sent or last sent before then, oldest first, as JSON."""
+    def unconfirmed(self, *, sent_before_ms: int, limit: int) -> dict[str, bytes]:
+        """Rows that were never sent or last sent before then, oldest first, as JSON by request id."""
         if not self.count:
-            return []
-        query = "SELECT data FROM done WHERE coalesce(sent_ms, 0) < ? ORDER BY coalesce(sent_ms, 0), seq LIMIT ?"
+            return {}
+        query = (
+            "SELECT request_id, data FROM done WHERE coalesce(sent_ms, 0) < ?"
+            " ORDER BY coalesce(sent_ms, 0), seq LIMIT ?"
+        )
         found = self._commit(lambda file: file.execute(query, (sent_before_ms, limit)).fetchall())
-        return [data.encode() for (data,) in found]
+        return {request_id: data.encode() for request_id, data in found}
 
     def mark_sent(self, request_ids: Sequence[str], *, now_ms: int) -> None:
         """The bus has these."""
@@ -95,9 +98,9 @@ class Backlog:
         return result
 
 
-def read_rows(rows: Sequence[bytes]) -> list[RequestUsage]:
+def read_rows(rows: Mapping[str, bytes]) -> list[RequestUsage]:
     """Rows as they are reported."""
-    return _ROWS.validate_json(b"[%s]" % b",".join(rows))
+    return _ROWS.validate_json(b"[%s]" % b",".join(rows.values()))
 
 
 def _open(path: str) -> sqlite3.Connection:

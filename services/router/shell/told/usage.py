@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,7 +25,6 @@ from libs.common.relay import Publish
 from libs.common.telemetry.logging import fields
 from libs.common.units import KIB, SECOND_MS
 from services.router.shell import metrics
-from services.router.shell.journal.finished import request_id_of
 from services.router.shell.ports import UsageJournal
 
 log = logging.getLogger(__name__)
@@ -95,11 +95,12 @@ class UsageSender:
             return None
         batch, self.has_more = self._batch(rows, now_ms), len(rows) == BATCH_MAX
         while len(batch.message.body) > BATCH_MAX_BYTES and len(rows) > 1:
-            rows = rows[: len(rows) // 2]  # Names as long as they may be; the rest goes with the next one.
+            # Names as long as they may be; the rest goes with the next one.
+            rows = dict(itertools.islice(rows.items(), len(rows) // 2))
             batch, self.has_more = self._batch(rows, now_ms), True
         return batch
 
-    def _batch(self, rows: Sequence[bytes], now_ms: int) -> _Batch:
+    def _batch(self, rows: Mapping[str, bytes], now_ms: int) -> _Batch:
         """The rows go into the report as the journal has them: to read and write each anew would cost 10 us."""
         report = UsageReported(instance=self._instance, boot_id=self._boot_id, boot_seq=self._boot_seq, requests=())
         envelope = Envelope(
@@ -111,8 +112,8 @@ class UsageSender:
         )
         message = message_of(envelope)
         assert message.body.endswith(NO_ROWS), "the rows are the last field of a report"
-        body = b"%s[%s]}" % (message.body.removesuffix(NO_ROWS), b",".join(rows))
-        return _Batch(replace(message, body=body), tuple(request_id_of(each) for each in rows))
+        body = b"%s[%s]}" % (message.body.removesuffix(NO_ROWS), b",".join(rows.values()))
+        return _Batch(replace(message, body=body), tuple(rows))
 
 
 class UsageLoop:
