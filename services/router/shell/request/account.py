@@ -36,18 +36,13 @@ class Account(msgspec.Struct, eq=False):
     request_id: str
     shown_id: str
     trace: Trace | None
-    queue_ms: int = 0  # How long it waited until an engine was asked.
+    queue_ms: int = 0  # How long it waited until an engine was asked; of two tries the last one counts.
     replica: str = ""
     media: bytes = b""  # What its answer is, where that is not the usual.
     status: int = CLIENT_LEFT  # Until it is known.
     code: str = ""
     row: Row | None = None  # Its bill, when that is written.
     ended_ms: int = 0
-
-    def asked(self, replica: str, now_s: float) -> None:
-        """An engine is being asked; of two tries the last one counts."""
-        self.queue_ms = int((now_s - self.began_s) * 1000)
-        self.replica = replica
 
     def answered(self, place: bytes, cached_tokens: int | None) -> bytes:
         """Its answer begins: the receipt, a header that says how it is served, as a dictionary of RFC 9651.

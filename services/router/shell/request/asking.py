@@ -123,7 +123,7 @@ class Asking(Guest):
             )
         head = seat.heads[ask.api]
         account, trace = self._account, self._account.trace
-        account.asked(seat.name, now_s)
+        account.replica, account.queue_ms = seat.name, int((now_s - account.began_s) * 1000)
         traceparent = trace.traceparent if trace else ""
         connection.ask(self, http_rules.upstream_request(head, account.request_id, body, traceparent))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from libs.common.events.tables import KeyEntry
 from libs.common.telemetry.logging import fields
@@ -25,7 +26,7 @@ class Guest:
 
     __slots__ = (
         "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_answered",
-        "_is_heard", "_keep_alive", "_opening", "_phase", "_row", "_sent_before", "_target", "_then", "_total_s",
+        "_is_heard", "_keep_alive", "_opening", "_phase", "_row", "_sent_before", "_target", "_total_s",
     )  # fmt: skip
 
     def __init__(
@@ -81,14 +82,14 @@ class Guest:
 
     def _commit(self, row: Row, then: Callable[[], None]) -> None:
         gateway, self._phase = self._gateway, ENDING
-        self._row, self._then = row, then
+        self._row = row
         entering.settle(
             gateway, self._entered, self._ask, prompt_tokens=row.prompt_tokens, completion=row.completion_tokens
         )
         self._is_heard = True  # Who may be slow to take it has its time anew.
-        gateway.journal.finish(row).then(self._committed)
+        gateway.journal.finish(row).then(partial(self._committed, then))
 
-    def _committed(self, error: BaseException | None) -> None:
+    def _committed(self, then: Callable[[], None], error: BaseException | None) -> None:
         """The last row is on disk, or never will be."""
         if error is not None:
             # The row of the last checkpoint stands, and is billed after the next start.
@@ -98,8 +99,6 @@ class Guest:
             self._client.abort()
             self._end(keep_alive=False)
             return
-        then = self._then
-        del self._then  # It may know us.
         self._account.row = self._row
         self._gateway.on_finished()
         then()
