@@ -1,9 +1,9 @@
-"""A promise that something is on disk: kept or broken once, for one who waits in callbacks or in a thread."""
+"""A promise that something is on disk: kept or broken once, for all who wait for it, in callbacks or in a thread."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from libs.common.errors import Unavailable
@@ -12,40 +12,43 @@ Then = Callable[[BaseException | None], None]
 
 
 class Durable:
-    """Lighter than a `Future`, of which every request would need two: no lock, one listener.
+    """Lighter than a `Future`: no lock, and one for all who wait for the same sync.
 
-    It is kept where its listener lives, in the event loop; `wait` is for threads that have none.
+    It is kept where its listeners live, in the event loop; `wait` is for threads that have none.
     """
 
-    __slots__ = ("_error", "_event", "_is_settled", "_then")
+    __slots__ = ("_error", "_is_settled", "_listeners")
 
     def __init__(self) -> None:
         self._is_settled = False
         self._error: BaseException | None = None
-        self._then: Then | None = None
-        self._event: threading.Event | None = None
+        self._listeners: list[Then] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for it."""
+        return len(self._listeners)
 
     def then(self, told: Then) -> None:
         """Call ``told`` with None when it is kept or with what broke it; at once if that is known."""
-        assert self._then is None, "one listener"
         if self._is_settled:
             told(self._error)
         else:
-            self._then = told
+            self._listeners.append(told)
 
     def settle(self, error: BaseException | None = None) -> None:
         """It is kept, or broken by ``error``."""
         self._error = error
         self._is_settled = True
-        if self._event is not None:
-            self._event.set()
-        if self._then is not None:
-            self._then(error)
+        for told in self._listeners:
+            told(error)
+        self._listeners.clear()
 
     def wait(self, within_s: float) -> None:
         """Return when it is kept. Raises what broke it; Unavailable if nothing is known in time."""
-        self._event = threading.Event()
-        if not self._is_settled and not self._event.wait(within_s):
+        event = threading.Event()
+        self._listeners.append(lambda _error: event.set())
+        if not self._is_settled and not event.wait(within_s):  # Listens first: it may be settled between the two.
             raise Unavailable("the usage journal does not answer")
         if self._error is not None:
             raise self._error
@@ -61,12 +64,6 @@ def broken(error: BaseException) -> Durable:
     failed = Durable()
     failed.settle(error)
     return failed
-
-
-def tell(waiters: Iterable[Durable], error: BaseException | None) -> None:
-    """All of them are kept, or broken by ``error``."""
-    for each in waiters:
-        each.settle(error)
 
 
 _KEPT: Final = Durable()

@@ -27,7 +27,7 @@ from libs.common.errors import Unavailable
 from libs.common.events.route import RequestUsage
 from services.router.core.serving import Row
 from services.router.shell import metrics
-from services.router.shell.journal.durable import Durable, broken, kept, tell
+from services.router.shell.journal.durable import Durable, broken, kept
 from services.router.shell.journal.finished import Finished, request_id_of
 from services.router.shell.journal.segment import Segment, only_one, records
 from services.router.shell.journal.store import Backlog
@@ -74,8 +74,8 @@ class LogUsageJournal:
         self._lock = threading.Lock()
         self._live: dict[str, Row] = {}
         self._done = Finished()  # What is in the log alone.
-        self._waiters: list[Durable] = []
-        self._sync_is_asked = self._is_closed = False
+        self._next: Durable | None = None  # What those have who wait for the next sync.
+        self._is_closed = False
         self._broken: OSError | None = None
         self._not_before_s = 0.0  # When the next sync may begin.
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -128,13 +128,12 @@ class LogUsageJournal:
     def _wait(self) -> Durable:
         if not self._waits:
             return kept()
-        waiter = Durable()
-        self._waiters.append(waiter)
-        if not self._sync_is_asked:
-            self._sync_is_asked = True
+        waited = self._next
+        if waited is None:
+            self._next = waited = Durable()
             wait_s = self._not_before_s - time.monotonic()  # The loop waits, as its thread would only be woken for it.
             self._later(wait_s if wait_s > 0 else 0, lambda: self._jobs.put(self._sync))
-        return waiter
+        return waited
 
     def _turn(self, record: bytes) -> None:
         """Write it into the next file; that begins with the live rows, so only finished ones need the one before."""
@@ -185,8 +184,8 @@ class LogUsageJournal:
     def _sync(self) -> None:
         began_s = time.monotonic()
         with self._lock:
-            self._sync_is_asked = self._segment.is_dirty = False
-            waiters, self._waiters = self._waiters, []
+            self._segment.is_dirty = False
+            waited, self._next = self._next, None
             segments, self._unsynced = [*self._unsynced, self._segment], []
         error: BaseException | None = self._broken
         if error is None:
@@ -200,9 +199,9 @@ class LogUsageJournal:
                 with self._lock:
                     error = self._broken = wrong
                     self._segment.shut()
-        self._not_before_s = began_s + PACE_S if len(waiters) >= COMPANY else 0.0
-        if waiters:
-            self._post(lambda: tell(waiters, error))
+        self._not_before_s = began_s + PACE_S if waited is not None and waited.waiting >= COMPANY else 0.0
+        if waited is not None:
+            self._post(partial(waited.settle, error))
 
     def _retire(self, old: Segment, finished: Sequence[str]) -> None:
         """Remove a full file, when nothing is in it alone; the ledger has had time for nearly all of it."""
