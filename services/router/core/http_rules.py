@@ -212,7 +212,7 @@ def upstream_head(*, path: str, host: str, media: bytes = JSON) -> bytes:
     )  # fmt: skip
 
 
-def upstream_request(head: bytes, request_id: str, body: bytes, traceparent: str = "") -> bytes:
-    """The request that the engine reads."""
+def upstream_request(head: bytes, request_id: str, body_bytes: int, traceparent: str = "") -> bytes:
+    """The head of the request that the engine reads."""
     trace = b"traceparent: %s\r\n" % traceparent.encode() if traceparent else b""
-    return b"%s%s\r\n%scontent-length: %d\r\n\r\n%s" % (head, request_id.encode(), trace, len(body), body)
+    return b"%s%s\r\n%scontent-length: %d\r\n\r\n" % (head, request_id.encode(), trace, body_bytes)

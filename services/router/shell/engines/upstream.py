@@ -69,11 +69,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.is_closing = False
 
-    def ask(self, asker: Asker, request: bytes) -> None:
+    def ask(self, asker: Asker, head: bytes, body: bytes) -> None:
         """Send a request; ``asker`` hears the answer."""
         assert self._asker is None
         self._asker, self._is_fed = asker, False
-        self._transport.write(request)
+        self._transport.writelines((head, body))  # One call into the kernel, and no copy.
 
     def pause(self) -> None:
         """The client does not keep up: read no more."""

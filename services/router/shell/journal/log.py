@@ -184,7 +184,7 @@ class LogUsageJournal:
     def _sync(self) -> None:
         began_s = time.monotonic()
         with self._lock:
-            self._segment.is_dirty = False
+            self._segment.note_seen()
             waited, self._next = self._next, None
             segments, self._unsynced = [*self._unsynced, self._segment], []
         error: BaseException | None = self._broken

@@ -36,8 +36,7 @@ class Segment:
         except OSError:
             self.discard()
             raise
-        self._left_bytes = size_bytes
-        self.is_dirty = False  # Whether there is something that the one who syncs has not seen.
+        self._left_bytes = self._seen_bytes = size_bytes
 
     def append(self, record: bytes) -> bool:
         """Add a record if it fits, and the end after it; one that is cut short by our death is not read."""
@@ -46,12 +45,21 @@ class Segment:
         if left_bytes < FRAME_BYTES:
             return False
         self._map.write(FRAME.pack(length, zlib.crc32(record)) + record)
-        self._left_bytes, self.is_dirty = left_bytes, True
+        self._left_bytes = left_bytes
         return True
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is something that the one who syncs has not seen."""
+        return self._left_bytes != self._seen_bytes
+
+    def note_seen(self) -> None:
+        """The one who syncs begins to."""
+        self._seen_bytes = self._left_bytes
 
     def shut(self) -> None:
         """Nothing more fits."""
-        self._left_bytes = 0
+        self._left_bytes = self._seen_bytes = 0
 
     def sync(self) -> None:
         """Have the disk hold what was appended. Raises OSError; what it holds then, nobody knows."""

@@ -121,11 +121,11 @@ class Asking(Guest):
             body = openai.upstream_body(
                 ask, engine_model=engine_model, cache_salt=target.cache_salt, tokens_max=self._entered.tokens_max
             )
-        head = seat.heads[ask.api]
         account, trace = self._account, self._account.trace
         account.replica, account.queue_ms = seat.name, int((now_s - account.began_s) * 1000)
         traceparent = trace.traceparent if trace else ""
-        connection.ask(self, http_rules.upstream_request(head, account.request_id, body, traceparent))
+        head = http_rules.upstream_request(seat.heads[ask.api], account.request_id, len(body), traceparent)
+        connection.ask(self, head, body)
 
     def _try_failed(self, reason: str, *, is_gone: bool = False) -> None:
         """It did not answer; ``is_gone``: it may be back, or another come."""
