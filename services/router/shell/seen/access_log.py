@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
@@ -111,8 +112,13 @@ class AccessLog:
 
 
 def moment(at_ms: int) -> str:
-    """A time as logs have it."""
-    return datetime.fromtimestamp(at_ms / SECOND_MS, UTC).isoformat(timespec="milliseconds")
+    """A time as logs have it; of a second most is the same."""
+    return "%s.%03d+00:00" % (_second(at_ms // SECOND_MS), at_ms % SECOND_MS)  # noqa: UP031 - half the time of an f-string.
+
+
+@lru_cache(maxsize=4)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _write(fd: int, data: bytes) -> None:
