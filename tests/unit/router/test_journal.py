@@ -206,6 +206,19 @@ def test_a_full_file_of_the_log_is_in_memory_no_longer(tmp_path: Path) -> None:
     assert count == 1
 
 
+def test_a_spare_file_that_waits_is_never_made_anew_under_the_one_who_takes_it(tmp_path: Path) -> None:
+    journal = LogUsageJournal(str(tmp_path / "usage.db"), segment_bytes=16 * 1024)
+    deadline_s = time.monotonic() + 30
+    while (spare := journal._spare) is None and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+
+    journal._make_spare()  # As after a second file that filled before the first one's spare was taken.
+
+    assert spare is not None
+    assert journal._spare is spare
+    journal.close()
+
+
 def test_a_second_process_does_not_get_the_journal(tmp_path: Path) -> None:
     journal = LogUsageJournal(str(tmp_path / "usage.db"))
 

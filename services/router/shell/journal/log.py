@@ -218,6 +218,9 @@ class LogUsageJournal:
             self._done.forget([each for each, _, _ in rows])
 
     def _make_spare(self) -> None:
+        with self._lock:
+            if self._spare is not None:
+                return  # Its file would be unlinked while the loop may take it.
         path = self._path.with_name(f"{self._path.name}.spare")
         path.unlink(missing_ok=True)
         spare = Segment(path, size_bytes=self._segment_bytes)
