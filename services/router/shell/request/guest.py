@@ -25,8 +25,8 @@ class Guest:
     """What is the same of every request; what it does with its replica, says the one that inherits."""
 
     __slots__ = (
-        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_answered",
-        "_is_heard", "_keep_alive", "_opening", "_phase", "_row", "_sent_before", "_target", "_total_s",
+        "_account", "_ask", "_client", "_deadline_s", "_entered", "_gateway", "_is_heard",
+        "_keep_alive", "_opening", "_phase", "_row", "_sent_before", "_target", "_total_s",
     )  # fmt: skip
 
     def __init__(
@@ -38,7 +38,6 @@ class Guest:
         self._ask = ask
         self._keep_alive = keep_alive
         self._phase = WAITING
-        self._is_answered = False  # Whether its engine has said all and is given back, and its bill is on disk.
         self._row: Row | None = None  # Its last one, when that is written, or being written.
         self._is_heard = False  # Since the last look at the deadline: cheaper to note than a new one.
         self._entered = entered = entering.enter(gateway, self, key=key, ask=ask, now_s=account.began_s)
@@ -107,13 +106,14 @@ class Guest:
         self._deadline_s = self._gateway.now_s() + wait_s
         self._is_heard = False
 
-    def _end(self, *, keep_alive: bool) -> None:
+    def _end(self, *, keep_alive: bool, is_answered: bool = False) -> None:
+        """It is over; ``is_answered``: its engine has said all and is given back, and its bill is on disk."""
         if self._phase is OVER:
             return
         self._phase = OVER
         gateway, endpoint_id = self._gateway, self._opening.endpoint_id
         now_ms = gateway.clock.now_ms()
-        if not self._is_answered:
+        if not is_answered:
             gateway.waiting.leave(self)
             self._stop()
             if self._account.row is None:

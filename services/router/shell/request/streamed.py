@@ -159,9 +159,8 @@ class Streamed(Exchange):
         self._commit(row, self._send_terminal_frame)
 
     def _send_terminal_frame(self) -> None:
-        self._is_answered = True
         self._client.write(self._stream.terminal_frame())
-        self._end(keep_alive=self._keep_alive)
+        self._end(keep_alive=self._keep_alive, is_answered=True)
 
     def unbilled_tokens(self) -> int:
         """What its client has got and no bill has yet."""

@@ -57,14 +57,14 @@ class Whole(Exchange):
         return self._phase is ASKING
 
     def _give_out(self) -> None:
-        account, row, keep_alive, self._is_answered = self._account, self._row, self._keep_alive, True
+        account, row, keep_alive = self._account, self._row, self._keep_alive
         assert row is not None, "an answer is given out after its bill"
         headers = self._entered.headers + account.answered(self._target.place, row.cached_prompt_tokens)
         answer = http_rules.answer(
             OK, self._body, request_id=account.shown_id, keep_alive=keep_alive, headers=headers, media=account.media
         )
         self._client.write(answer)
-        self._end(keep_alive=keep_alive)
+        self._end(keep_alive=keep_alive, is_answered=True)
 
     def _interrupted(self, finish: Finish, now_ms: int, sent: int) -> Row:
         return Serving(self._opening).interrupted(finish, now_ms, egress_bytes=sent - self._sent_before)
