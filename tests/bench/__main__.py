@@ -17,6 +17,7 @@ from tests.bench import (
     pressure,
     profile,
     report,
+    rest,
     revocation,
     router,
     scale,
@@ -40,6 +41,7 @@ SECTIONS: Final[Mapping[str, Callable[[], report.Section]]] = MappingProxyType(
         "scale": scale.measure,
         "capacity": capacity.measure,
         "twin_nodes": twin_nodes.measure,
+        "rest": rest.measure,
     }
 )
 
