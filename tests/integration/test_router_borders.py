@@ -22,7 +22,7 @@ from libs.common.clock import SystemClock
 from libs.twin.model.app import Engine, EngineOptions
 from libs.twin.model.ngram import NgramModel
 from services.router.core import refusals
-from services.router.shell.edge import connection
+from services.router.shell.edge import connection, server
 from services.router.shell.edge.intake import Reading
 from tests.support.certificates import self_signed
 from tests.support.ports import free_port
@@ -259,6 +259,7 @@ async def test_whether_an_answer_has_a_body_is_said_by_its_own_request() -> None
 async def test_a_body_that_is_written_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = {Reading.NOTHING: 60.0, Reading.HEAD: 60.0, Reading.BODY: 0.3}
     monkeypatch.setattr(connection, "WAIT_S", MappingProxyType(waits))
+    monkeypatch.setattr(server, "EMPTY_S", 3600.0)  # So it is the client that has us look.
     async with a_scene("http://127.0.0.1:9") as scene:
         reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
         writer.write(HEAD + LENGTH + b"\r\n")

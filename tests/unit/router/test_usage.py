@@ -93,6 +93,17 @@ def test_what_ends_while_a_batch_is_on_its_way_waits_for_company_but_what_a_batc
     assert journal.backlog() == BATCH_MAX + 3
 
 
+def test_there_is_something_to_send_until_the_ledger_has_it() -> None:
+    journal, wire = a_journal(1), Wire()
+    sender = a_sender(journal, ManualClock())
+
+    assert not sender.has_none(), "it is to be sent"
+    sender.run(wire.publish)
+    assert not sender.has_none(), "it may have to be sent again"
+    journal.confirm(["req-0"])
+    assert sender.has_none()
+
+
 def test_a_batch_of_long_names_is_cut_to_what_the_stream_takes() -> None:
     journal, wire = MemoryUsageJournal("b1", JournalFile()), Wire()
     for index in range(BATCH_MAX):

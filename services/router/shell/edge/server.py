@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 10_000  # What one process's memory and file descriptors are sized for.
 SWEEP_S: Final = 0.25  # How late a deadline may be noticed; one pass over 10,000 connections takes 3 ms.
+EMPTY_S: Final = 1.0  # Without clients, how long it may wait for one: idle engines are let go this late, too.
 CUT_S: Final = 5.0  # After the drain deadline: time to write the bills of what was cut.
 GENERATING: Final = ("POST", "OPTIONS")
 LOOKING: Final = ("GET", "HEAD", "OPTIONS")
@@ -55,6 +56,7 @@ class Edge:
         self.is_behind_proxy = is_behind_proxy  # Each connection begins with a PROXY header.
         self._is_shared = is_shared  # With the other workers: the kernel spreads connections over us.
         self._connections: set[ClientConnection] = set()
+        self._has_clients = asyncio.Event()
         self._keys: object = gateway.keyring.edition  # As of the last look at what runs.
         self._door: Door | None = None
 
@@ -88,6 +90,9 @@ class Edge:
         await self.listen()
         loop = asyncio.get_running_loop()
         while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EMPTY_S):
+                    await self._has_clients.wait()
             await asyncio.sleep(SWEEP_S)
             now_s = loop.time()
             self._look_at_keys()
@@ -139,12 +144,15 @@ class Edge:
     def add(self, connection: ClientConnection) -> bool:
         """Know the connection; False if there are too many."""
         self._connections.add(connection)
+        self._has_clients.set()
         metrics.CONNECTIONS.set(len(self._connections))
         return len(self._connections) <= CONNECTIONS_MAX and not self.gateway.is_stopping
 
     def remove(self, connection: ClientConnection) -> None:
         """It closed."""
         self._connections.discard(connection)
+        if not self._connections:
+            self._has_clients.clear()
         metrics.CONNECTIONS.set(len(self._connections))
 
     def judge(self, head: Head, peer: str = "") -> KeyEntry | None:

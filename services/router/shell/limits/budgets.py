@@ -73,7 +73,8 @@ class Budgets:
         loop, looked_s = asyncio.get_running_loop(), 0.0
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), WAIT_S)
+                async with asyncio.timeout(WAIT_S):
+                    await self._news.wait()
             self._news.clear()
             if loop.time() - looked_s >= WAIT_S:  # Keys may have thousands of budgets.
                 looked_s = loop.time()
@@ -82,17 +83,18 @@ class Budgets:
             if self._used_s and loop.time() - self._used_s > IDLE_S:
                 self._slices.give_back()
                 self._used_s = 0.0
-            await self.tell(publish)
-            await asyncio.sleep(PAUSE_S)
+            if await self.tell(publish):
+                await asyncio.sleep(PAUSE_S)
 
-    async def tell(self, publish: PublishLater) -> None:
-        """Tell what is untold."""
+    async def tell(self, publish: PublishLater) -> bool:
+        """Tell what is untold; whether there was something."""
         draws = self._slices.draws()
         with contextlib.suppress(Unavailable):
             for first in range(0, len(draws), DRAWS_MAX):
                 some = draws[first : first + DRAWS_MAX]
                 if await publish([self._message(some)]):
                     self._slices.told(some)
+        return bool(draws)
 
     async def give_back(self, publish: PublishLater) -> None:
         """Return what is left, for a last time: nobody else may spend what this boot holds."""

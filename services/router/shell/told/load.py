@@ -53,7 +53,8 @@ class LoadReporter:
         """Report until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._early.wait(), period_s)
+                async with asyncio.timeout(period_s):
+                    await self._early.wait()
             self._early.clear()
             report = self.next_report()
             if report is not None:

@@ -63,6 +63,12 @@ class UsageSender:
         self._pending: _Batch | None = None
         self.has_more = False  # Whether the last batch left rows behind that were due with it.
 
+    def has_none(self) -> bool:
+        """Whether there is nothing that could be sent, now or again; says so at once."""
+        backlog = self._journal.backlog()
+        metrics.BACKLOG.set(backlog)
+        return not backlog and self._pending is None
+
     def next_batch(self) -> Message | None:
         """The batch to publish: the same one, with the same id, until `stored` is called. None if nothing waits."""
         if self._pending is None:
@@ -134,10 +140,12 @@ class UsageLoop:
         """Send until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._news.wait()
                 await asyncio.sleep(self._batch_s)  # Company for the first one.
             self._news.clear()
-            await self.send_due()
+            if not self._sender.has_none():
+                await self.send_due()
 
     async def send_due(self) -> None:
         """Send what is due now; what comes meanwhile waits for company too: a batch costs what twenty requests do."""
