@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from libs.common import settings as reading
 from libs.common.clock import SystemClock
-from libs.common.errors import MillraceError
+from libs.common.errors import MillraceError, Unavailable
 from libs.common.store.port import Store
 from libs.common.store.sql import SqlStore
 from services.capacity_manager.core.holdings import NodeClass, changes, holdings
@@ -65,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         found = report(reading.read(Settings), args.change)
     except MillraceError as wrong:
-        sys.stderr.write(f"{wrong}\n")
+        next_step = ": is it running? `millrace status` tells" if isinstance(wrong, Unavailable) else ""
+        sys.stderr.write(f"{wrong}{next_step}\n")
         return EXIT_USAGE
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
     return 0

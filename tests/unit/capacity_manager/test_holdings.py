@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
+
+import pytest
 
 from services.capacity_manager.core.holdings import NodeClass, changes, holdings
 from services.capacity_manager.core.lifecycle import Stage
+from services.capacity_manager.shell import holding
+from tests.support.ports import free_port
 from tests.unit.capacity_manager.builders import (
     NODE_TYPE,
     NOW,
@@ -98,3 +103,19 @@ def test_what_is_unwanted_or_of_another_class_is_not_moved() -> None:
     bench.hear(deletion(), generation=2, sequence=2)
 
     assert changes([bench.claim], CLASSES, old=NODE_TYPE, new=L40S, gpus_max=64) == ()
+
+
+def test_a_platform_that_is_away_is_told_with_what_to_do_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key").write_text("k")
+    told = {
+        "PLATFORM_URL": f"http://127.0.0.1:{free_port()}",
+        "PLATFORM_KEY_FILE": str(tmp_path / "key"),
+        "DATABASE_URL": f"sqlite:///{tmp_path}/capacity.db",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(f"MILLRACE_{name}", value)
+
+    assert holding.main(()) == holding.EXIT_USAGE
+    assert capsys.readouterr().err.endswith("is unknown: is it running? `millrace status` tells\n")
