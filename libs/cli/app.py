@@ -215,8 +215,3 @@ def demo(settings: Settings = DEFAULT_SETTINGS) -> None:
 
 def _yes(holds: bool) -> str:
     return "yes" if holds else "no"
-
-
-def main() -> None:
-    """The console script."""
-    app()

@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.table import Column, Table
 
+from libs.cli.starting import EXIT_INTERRUPTED
 from libs.client.transport import Unreachable
 from libs.common.errors import MillraceError
 from libs.common.units import HOUR_MS, MINUTE_MS, SECOND_MS
@@ -28,7 +29,6 @@ GAP: Final = 2  # Between columns.
 FOLDED: Final = 12  # Columns that a long word is still read in when it is broken.
 EXIT_FAILED: Final = 1
 EXIT_UNREACHABLE: Final = 3  # 2 is a wrong usage.
-EXIT_INTERRUPTED: Final = 130
 SIZES: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 console: Final = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE, highlight=False)

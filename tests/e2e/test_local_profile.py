@@ -137,7 +137,8 @@ def test_without_nats_server_it_says_what_to_install(tmp_path: Path, home: Path)
     installed = [str(Path(libs.__file__).parents[1]), *(each for each in sys.path if each.endswith("site-packages"))]
     (packages / "as_installed.pth").write_text("\n".join(installed))
     settings = settings_file(tmp_path / "local.toml", free_ports())
-    command = [str(tmp_path / "bare/bin/python"), "-c", "from libs.cli.app import main; main()", "up", "--settings"]
+    begin = "from libs.cli.starting import main; main()"
+    command = [str(tmp_path / "bare/bin/python"), "-c", begin, "up", "--settings"]
 
     done = subprocess.run(
         [*command, str(settings)],

@@ -17,7 +17,7 @@ SHAPE: Final = ("README.md", "__init__.py", "__main__.py", "service.py", "core/s
 SHELL_SHAPE: Final = ("shell/settings.py", "shell/ports.py", "shell/metrics.py")
 
 # These import where they need it: every command of the CLI would wait most of a second for what few of them use.
-LATE: Final = frozenset({"libs/common/bus/tail.py", "libs/cli/audit.py"})
+LATE: Final = frozenset({"libs/common/bus/tail.py", "libs/cli/audit.py", "libs/cli/starting.py"})
 MODULE_LINES_MAX: Final = 300
 FUNCTION_LINES_MAX: Final = 50
 VAGUE: Final = frozenset({"utils", "util", "helpers", "helper", "misc", "base", "core", "types", "common"})
