@@ -54,6 +54,13 @@ class _Run:
     is_healthy: bool = False
     probe_at_s: float = 0.0
     kill_at_ms: int | None = None
+    is_left_alone: bool = False  # Nobody looks at it again before something of it changes.
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is up, healthy and wanted: so it stays until it dies, or says that it is ill."""
+        is_probed = bool(self.launch.probe_path) and self.is_healthy
+        return is_probed and self.kill_at_ms is None and self.process.poll() is None
 
 
 class SubprocessEngines:
@@ -130,13 +137,19 @@ class SubprocessEngines:
             run.process.wait()
 
     def next_look_ms(self, key: str, now_ms: int) -> int | None:
-        """Processes don't tell: look again soon, but never more often than time passes."""
-        del key
+        """Processes don't tell: look again soon, but never more often than time passes; not at one that serves."""
+        run = self._runs.get(key)
+        if run is not None and run.serves:
+            run.is_left_alone = True
+            return None
         return max(now_ms, self._clock.now_ms()) + POLL_MS
 
     def take_changed(self) -> bool:
-        """Nothing is noticed but by looking."""
-        return False
+        """Whether one that served does so no more."""
+        changed = [each for each in self._runs.values() if each.is_left_alone and not each.serves]
+        for each in changed:
+            each.is_left_alone = False
+        return bool(changed)
 
     def http(self, key: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Ask the engine over HTTP, and wait for the whole answer."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -79,6 +81,8 @@ class TwinApp:
 
     async def run(self) -> None:
         """Keep the world moving until cancelled."""
+        if threading.current_thread() is threading.main_thread():  # Where signals are heard: an engine has died.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._stirred.set)
         while True:
             self._stirred.clear()
             due_ms = self._world.next_due_ms()
