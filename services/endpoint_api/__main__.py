@@ -76,7 +76,6 @@ def assemble(settings: Settings) -> Process:
         api,
         Authenticator(service, ports, Oidc(read_issuers(settings.oidc_file), ports.clock)),
         entropy=ports.entropy,
-        committed=lambda: process.wake(),  # Made below: it needs the app.
     )
     serve = partial(web.serve, app, host=settings.http_host, port=settings.http_port)
     count = partial(
@@ -89,7 +88,7 @@ def assemble(settings: Settings) -> Process:
     bus = NatsBus(settings.nats_url, name=Owner.ENDPOINT_API, threads=settings.handler_threads)
     snapshots = _snapshots(service, ports, settings)
     shown = () if snapshots is None else (partial(_count_for_ever, snapshots.refresh, settings.key_snapshot_s),)
-    process = Process(
+    return Process(
         service,
         bus,
         settings,
@@ -97,7 +96,6 @@ def assemble(settings: Settings) -> Process:
         also=[serve, count, learn, prove, api.dispatcher.run, *_keeping(service, ports, bus, settings), *shown],
         pages=None if snapshots is None else {key_snapshot.PATH: snapshots.page},
     )
-    return process
 
 
 def _keeping(

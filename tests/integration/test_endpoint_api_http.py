@@ -76,7 +76,6 @@ async def running(directory: Path, broker: MemoryBroker, *, endpoints_max: int =
         api,
         Authenticator(service, ports),
         entropy=ports.entropy,
-        committed=lambda: process.wake(),
     )
     port = free_port()
     settings = CommonSettings(database_url=url, admin_port=free_port())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -13,11 +12,10 @@ from services.endpoint_api.shell.auth import Authenticator
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The verbs, who may use them, and whom to wake: ``committed`` is called after each command."""
+    """The verbs, and who may use them."""
 
     api: Api
     authenticator: Authenticator
-    committed: Callable[[], None]
 
 
 def behind(request: Request) -> Behind:

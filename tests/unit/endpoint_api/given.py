@@ -161,7 +161,6 @@ class Stand:
     catalogue: Catalogue = CATALOGUE
     endpoints_max: int = 20
     keys_max: int = 100
-    commits: list[str] = field(default_factory=list)
     ports: Ports = field(init=False)
     service: Service = field(init=False)
     api: Api = field(init=False)
@@ -182,7 +181,6 @@ class Stand:
             self.api,
             Authenticator(self.service, self.ports, self.people),
             entropy=self.entropy,
-            committed=lambda: self.commits.append("woken"),
         )
         self.client = TestClient(app, raise_server_exceptions=False)
 

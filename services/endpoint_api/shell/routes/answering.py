@@ -12,7 +12,6 @@ from services.endpoint_api.shell import problems
 from services.endpoint_api.shell.behind import behind
 from services.endpoint_api.shell.doors.http import response_of
 from services.endpoint_api.shell.doors.table import answer_to
-from services.endpoint_api.shell.routes.asking import committed
 
 PROBLEM: Final[dict[str, Any]] = {"model": problems.Problem, "content": {problems.MEDIA_TYPE: {}}}
 OVER_HTTP: Final = "http"  # Who asked is known from the key; only a command on the bus says it itself.
@@ -25,7 +24,5 @@ def whose(ask: Ask) -> dict[str, Any]:
 
 
 def accepted(request: Request, ask: Ask, command: Command) -> Response:
-    """The answer to a command; its events leave at once."""
-    answer = answer_to(behind(request).api, ask, command)
-    committed(request)
-    return response_of(answer)
+    """The answer to a command."""
+    return response_of(answer_to(behind(request).api, ask, command))

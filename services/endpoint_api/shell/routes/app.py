@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -54,10 +53,9 @@ def create_app(
     authenticator: Authenticator,
     *,
     entropy: Entropy,
-    committed: Callable[[], None] = lambda: None,
 ) -> Edge:
-    """The ASGI app. ``committed`` is called after each command, so that its events leave at once."""
-    return Edge(Remember(routed(), Behind(api, authenticator, committed)), entropy=entropy)
+    """The ASGI app."""
+    return Edge(Remember(routed(), Behind(api, authenticator)), entropy=entropy)
 
 
 @cache

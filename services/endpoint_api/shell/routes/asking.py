@@ -36,11 +36,6 @@ ProjectHeader = Annotated[
 ]
 
 
-def committed(request: Request) -> None:
-    """Let the events of a command leave at once."""
-    behind(request).committed()
-
-
 def _api(request: Request) -> Api:
     return behind(request).api
 

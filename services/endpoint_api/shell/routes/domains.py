@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.events.command import STRICT
-from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
+from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who
 from services.endpoint_api.shell.verbs.domains import DomainView
 
 router: Final = APIRouter(tags=["domains"])
@@ -31,11 +31,9 @@ class DomainList(BaseModel):
 
 
 @router.post("/domains")
-def verify_domain(ask: Asking, verbs: Verbs, request: Request, body: VerifyDomainBody) -> DomainView:
+def verify_domain(ask: Asking, verbs: Verbs, body: VerifyDomainBody) -> DomainView:
     """Look for the proof that a domain is the tenant's; the refusal says what it is."""
-    verified = verbs.domains.verify(ask, body.domain)
-    committed(request)
-    return verified
+    return verbs.domains.verify(ask, body.domain)
 
 
 @router.get("/domains")
@@ -51,7 +49,6 @@ def get_domain(who: Who, verbs: Verbs, domain: str) -> DomainView:
 
 
 @router.delete("/domains/{domain}", status_code=204)
-def release_domain(ask: Asking, verbs: Verbs, request: Request, domain: str) -> None:
+def release_domain(ask: Asking, verbs: Verbs, domain: str) -> None:
     """Give a domain up; not while endpoints have host names below it."""
     verbs.domains.release(ask, domain)
-    committed(request)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
 from services.endpoint_api.core.status import KeyView
 from services.endpoint_api.shell.bodies import CreateKeyBody, KeyBudgetBody, RotateKeyBody
-from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
+from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who
 
 router: Final = APIRouter(tags=["keys"])
 
@@ -29,7 +29,7 @@ class NewKeyView(KeyView):
 
 
 @router.post("/keys", status_code=201)
-def create_key(ask: Asking, verbs: Verbs, request: Request, response: Response, body: CreateKeyBody) -> NewKeyView:
+def create_key(ask: Asking, verbs: Verbs, response: Response, body: CreateKeyBody) -> NewKeyView:
     """Make a key; the answer is the only place that ever shows it."""
     made = verbs.keys.create(
         ask,
@@ -39,7 +39,6 @@ def create_key(ask: Asking, verbs: Verbs, request: Request, response: Response, 
         bounds=body.bounds(),
         is_test=body.test,
     )
-    committed(request)
     response.headers["cache-control"] = "no-store"
     response.headers["location"] = f"/v1/keys/{made.key.id}"
     return NewKeyView(**made.key.model_dump(), key=made.plaintext)
@@ -58,28 +57,21 @@ def get_key(who: Who, verbs: Verbs, key_id: str) -> KeyView:
 
 
 @router.post("/keys/{key_id}/rotate", status_code=201)
-def rotate_key(
-    ask: Asking, verbs: Verbs, request: Request, response: Response, key_id: str, body: RotateKeyBody
-) -> NewKeyView:
+def rotate_key(ask: Asking, verbs: Verbs, response: Response, key_id: str, body: RotateKeyBody) -> NewKeyView:
     """Make a successor with the same grants; the old key works `overlap_s` longer. Shows the new secret once."""
     made = verbs.keys.rotate(ask, key_id, overlap_s=body.overlap_s)
-    committed(request)
     response.headers["cache-control"] = "no-store"
     response.headers["location"] = f"/v1/keys/{made.key.id}"
     return NewKeyView(**made.key.model_dump(), key=made.plaintext)
 
 
 @router.put("/keys/{key_id}/budget")
-def set_key_budget(ask: Asking, verbs: Verbs, request: Request, key_id: str, body: KeyBudgetBody) -> KeyView:
+def set_key_budget(ask: Asking, verbs: Verbs, key_id: str, body: KeyBudgetBody) -> KeyView:
     """Let a key and its successors spend so much a month from now on; what is left out is not limited."""
-    changed = verbs.keys.set_budget(ask, key_id, tokens=body.tokens_per_month, nano=body.money_per_month_nano)
-    committed(request)
-    return changed
+    return verbs.keys.set_budget(ask, key_id, tokens=body.tokens_per_month, nano=body.money_per_month_nano)
 
 
 @router.delete("/keys/{key_id}")
-def revoke_key(ask: Asking, verbs: Verbs, request: Request, key_id: str) -> KeyView:
+def revoke_key(ask: Asking, verbs: Verbs, key_id: str) -> KeyView:
     """Refuse a key from now on."""
-    revoked = verbs.keys.revoke(ask, key_id)
-    committed(request)
-    return revoked
+    return verbs.keys.revoke(ask, key_id)

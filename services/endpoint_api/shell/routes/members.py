@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.events.command import STRICT
 from services.endpoint_api.core.members import MemberKind
 from services.endpoint_api.core.roles import MEMBER_ROLES, Role
 from services.endpoint_api.core.tenant_views import MemberView
-from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
+from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who
 from services.endpoint_api.shell.routes.keys import NewKeyView
 
 router: Final = APIRouter(tags=["members"])
@@ -50,11 +50,9 @@ class MemberList(BaseModel):
 
 
 @router.post("/members")
-def put_member(ask: Asking, verbs: Verbs, request: Request, body: PutMemberBody) -> MemberView:
+def put_member(ask: Asking, verbs: Verbs, body: PutMemberBody) -> MemberView:
     """Give somebody a role; for owners of the project or the tenant, and operators."""
-    member = verbs.members.put(ask, kind=body.kind, subject=body.subject, role=body.role, project_id=body.project_id)
-    committed(request)
-    return member
+    return verbs.members.put(ask, kind=body.kind, subject=body.subject, role=body.role, project_id=body.project_id)
 
 
 @router.get("/members")
@@ -64,20 +62,18 @@ def list_members(who: Who, verbs: Verbs) -> MemberList:
 
 
 @router.delete("/members/{member_id}", status_code=204)
-def remove_member(ask: Asking, verbs: Verbs, request: Request, member_id: str) -> Response:
+def remove_member(ask: Asking, verbs: Verbs, member_id: str) -> Response:
     """Take somebody's role away; a service account's keys are revoked with it."""
     verbs.members.remove(ask, member_id)
-    committed(request)
     return Response(status_code=204)
 
 
 @router.post("/members/{member_id}/keys", status_code=201)
 def create_member_key(
-    ask: Asking, verbs: Verbs, request: Request, response: Response, member_id: str, body: CreateMemberKeyBody
+    ask: Asking, verbs: Verbs, response: Response, member_id: str, body: CreateMemberKeyBody
 ) -> NewKeyView:
     """Make a key of a service account; the answer is the only place that ever shows it."""
     made = verbs.members.create_key(ask, member_id, name=body.name, expires_in_s=body.expires_in_s)
-    committed(request)
     response.headers["cache-control"] = "no-store"
     response.headers["location"] = f"/v1/keys/{made.key.id}"
     return NewKeyView(**made.key.model_dump(), key=made.plaintext)

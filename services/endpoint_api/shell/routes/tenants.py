@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.events.command import STRICT
 from libs.common.events.tenant import Quota
 from services.endpoint_api.core.tenant_views import ProjectView, TenantView, UseView
 from services.endpoint_api.shell.bodies import COUNT_MAX
-from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
+from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who
 
 router: Final = APIRouter(tags=["tenants"])
 
@@ -109,9 +109,7 @@ class QuotaList(BaseModel):
 
 
 @router.post("/tenants", status_code=201)
-def create_tenant(
-    ask: Asking, verbs: Verbs, request: Request, response: Response, body: CreateTenantBody
-) -> TenantView:
+def create_tenant(ask: Asking, verbs: Verbs, response: Response, body: CreateTenantBody) -> TenantView:
     """Make a tenant with its first projects; for operators."""
     made = verbs.tenants.create(
         ask,
@@ -121,7 +119,6 @@ def create_tenant(
         quota=body.quota.quota(),
         projects=body.projects,
     )
-    committed(request)
     response.headers["location"] = f"/v1/tenants/{made.id}"
     return made
 
@@ -142,9 +139,9 @@ def get_tenant(who: Who, verbs: Verbs, tenant_id: str) -> TenantView:
 
 
 @router.patch("/tenants/{tenant_id}")
-def change_tenant(ask: Asking, verbs: Verbs, request: Request, tenant_id: str, body: ChangeTenantBody) -> TenantView:
+def change_tenant(ask: Asking, verbs: Verbs, tenant_id: str, body: ChangeTenantBody) -> TenantView:
     """Rename, entitle, limit, suspend or bring back a tenant; for operators."""
-    changed = verbs.tenants.change(
+    return verbs.tenants.change(
         ask,
         tenant_id,
         display_name=body.display_name,
@@ -152,8 +149,6 @@ def change_tenant(ask: Asking, verbs: Verbs, request: Request, tenant_id: str, b
         quota=body.quota.quota() if body.quota is not None else None,
         suspended=body.suspended,
     )
-    committed(request)
-    return changed
 
 
 @router.get("/projects")
@@ -163,31 +158,23 @@ def list_projects(who: Who, verbs: Verbs) -> ProjectList:
 
 
 @router.post("/projects", status_code=201)
-def create_project(
-    ask: Asking, verbs: Verbs, request: Request, response: Response, body: CreateProjectBody
-) -> ProjectView:
+def create_project(ask: Asking, verbs: Verbs, response: Response, body: CreateProjectBody) -> ProjectView:
     """Make a project; for owners of the tenant and operators."""
     made = verbs.tenants.put_project(ask, body.id, quota=body.quota.quota(), is_new=True)
-    committed(request)
     response.headers["location"] = f"/v1/projects/{made.id}"
     return made
 
 
 @router.patch("/projects/{project_id}")
-def change_project(
-    ask: Asking, verbs: Verbs, request: Request, project_id: str, body: ChangeProjectBody
-) -> ProjectView:
+def change_project(ask: Asking, verbs: Verbs, project_id: str, body: ChangeProjectBody) -> ProjectView:
     """Give a project another quota, never above the tenant's; for owners of the tenant and operators."""
-    changed = verbs.tenants.put_project(ask, project_id, quota=body.quota.quota(), is_new=False)
-    committed(request)
-    return changed
+    return verbs.tenants.put_project(ask, project_id, quota=body.quota.quota(), is_new=False)
 
 
 @router.delete("/projects/{project_id}", status_code=204)
-def remove_project(ask: Asking, verbs: Verbs, request: Request, project_id: str) -> Response:
+def remove_project(ask: Asking, verbs: Verbs, project_id: str) -> Response:
     """Take away a project that has no endpoints; its keys are refused from then on."""
     verbs.tenants.remove_project(ask, project_id)
-    committed(request)
     return Response(status_code=204)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who, committed
+from services.endpoint_api.shell.routes.asking import Asking, Verbs, Who
 from services.endpoint_api.shell.verbs.webhooks import DeliveryView, NewSecret, WebhookView
 
 router: Final = APIRouter(tags=["webhooks"])
@@ -56,9 +56,9 @@ class DeliveryList(BaseModel):
 
 
 @router.post("/webhooks", status_code=201)
-def create_webhook(ask: Asking, verbs: Verbs, request: Request, body: CreateWebhookBody) -> WebhookWithSecret:
+def create_webhook(ask: Asking, verbs: Verbs, body: CreateWebhookBody) -> WebhookWithSecret:
     """Send the project's events to a URL from now on."""
-    return _shown(request, verbs.webhooks.create(ask, url=body.url, events=body.events))
+    return _shown(verbs.webhooks.create(ask, url=body.url, events=body.events))
 
 
 @router.get("/webhooks")
@@ -74,33 +74,27 @@ def get_webhook(who: Who, verbs: Verbs, webhook_id: str) -> WebhookView:
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204)
-def delete_webhook(ask: Asking, verbs: Verbs, request: Request, webhook_id: str) -> None:
+def delete_webhook(ask: Asking, verbs: Verbs, webhook_id: str) -> None:
     """Send nothing more to it."""
     verbs.webhooks.delete(ask, webhook_id)
-    committed(request)
 
 
 @router.post("/webhooks/{webhook_id}/enable")
-def enable_webhook(ask: Asking, verbs: Verbs, request: Request, webhook_id: str) -> WebhookView:
+def enable_webhook(ask: Asking, verbs: Verbs, webhook_id: str) -> WebhookView:
     """Send again to one that was disabled."""
-    view = verbs.webhooks.enable(ask, webhook_id)
-    committed(request)
-    return view
+    return verbs.webhooks.enable(ask, webhook_id)
 
 
 @router.post("/webhooks/{webhook_id}/rotate")
-def rotate_webhook_secret(
-    ask: Asking, verbs: Verbs, request: Request, webhook_id: str, body: RotateWebhookBody
-) -> WebhookWithSecret:
+def rotate_webhook_secret(ask: Asking, verbs: Verbs, webhook_id: str, body: RotateWebhookBody) -> WebhookWithSecret:
     """Make a new secret; the one before signs too for a while."""
-    return _shown(request, verbs.webhooks.rotate(ask, webhook_id, overlap_s=body.overlap_s))
+    return _shown(verbs.webhooks.rotate(ask, webhook_id, overlap_s=body.overlap_s))
 
 
 @router.post("/webhooks/{webhook_id}/test", status_code=202)
-def test_webhook(ask: Asking, verbs: Verbs, request: Request, webhook_id: str) -> WebhookView:
+def test_webhook(ask: Asking, verbs: Verbs, webhook_id: str) -> WebhookView:
     """Send it a test event."""
     verbs.webhooks.test(ask, webhook_id)
-    committed(request)
     return verbs.webhooks.get(ask.caller, webhook_id)
 
 
@@ -111,13 +105,11 @@ def list_webhook_deliveries(who: Who, verbs: Verbs, webhook_id: str) -> Delivery
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{event_id}/redeliver", status_code=202)
-def redeliver_webhook(ask: Asking, verbs: Verbs, request: Request, webhook_id: str, event_id: str) -> WebhookView:
+def redeliver_webhook(ask: Asking, verbs: Verbs, webhook_id: str, event_id: str) -> WebhookView:
     """Send one of the newest events again."""
     verbs.webhooks.redeliver(ask, webhook_id, event_id)
-    committed(request)
     return verbs.webhooks.get(ask.caller, webhook_id)
 
 
-def _shown(request: Request, made: NewSecret) -> WebhookWithSecret:
-    committed(request)
+def _shown(made: NewSecret) -> WebhookWithSecret:
     return WebhookWithSecret(webhook=made.webhook, secret=made.secret)
