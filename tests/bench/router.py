@@ -190,8 +190,8 @@ NOTES: Final = (
     " a real broker, is confirmed, injects `include_usage` and takes it out again (strip mode); others pass bytes on.",
     "The bare relay is Python with the router's loop and only passes bytes on: what lies between it and the router is"
     f" what the router does. A stream is counted from {WARM_S:g} s after its begin until before its end.",
-    "Why goals are missed: decision 21, and «Where the router's time goes». A request takes 4,400 bytecodes where the"
-    " goal has room for a seventh of that beside the relay; an answer waits for the disk; the control half is in the"
+    "Why goals are missed: decision 21, and «Where the router's time goes». A request takes 3,200 bytecodes where the"
+    " goal has room for a sixth of that beside the relay; an answer waits for the disk; the control half is in the"
     " same process.",
 )
 

@@ -14,6 +14,7 @@ class Impatient:
         if name == "libs.cli.app":
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # What runs in the background is deaf to it.
 sys.meta_path.insert(0, Impatient())
 from libs.cli.starting import main
 main()
