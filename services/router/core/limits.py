@@ -37,7 +37,7 @@ class Limit:
     at_once: int | None = None
 
 
-class Room(msgspec.Struct, frozen=True, gc=False):
+class Left(msgspec.Struct, frozen=True, gc=False):
     """What is left of one limit before the request that it refused."""
 
     limit: int
@@ -64,8 +64,8 @@ class Refused:
 
     what: str
     retry_after_s: int | None
-    requests_left: Room | None = None
-    tokens_left: Room | None = None
+    requests_left: Left | None = None
+    tokens_left: Left | None = None
 
 
 class MinuteLimits:
@@ -218,16 +218,16 @@ class MinuteLimits:
         assert tokens is not None, "one of the two has no room"
         return Refused("tokens", _after_s(tokens, least), requests, tokens)
 
-    def _tightest(self, limits: Iterable[tuple[int | None, int]], amount: int) -> Room | None:
-        rooms = [
-            Room(limit, max(0, limit - self._cells[kind]), self._free_in_s(kind, self._cells[kind] + amount - limit))
+    def _tightest(self, limits: Iterable[tuple[int | None, int]], amount: int) -> Left | None:
+        found = [
+            Left(limit, max(0, limit - self._cells[kind]), self._free_in_s(kind, self._cells[kind] + amount - limit))
             for limit, kind in limits
             if limit is not None
         ]
-        short = [each for each in rooms if each.remaining < amount]
+        short = [each for each in found if each.remaining < amount]
         if short:
             return max(short, key=lambda each: (amount > each.limit, each.reset_s))
-        return min(rooms, key=lambda each: each.remaining, default=None)
+        return min(found, key=lambda each: each.remaining, default=None)
 
     def _free_in_s(self, kind: int, amount: int) -> int:
         """In how many seconds at least ``amount``, or the first of what there is, is forgotten."""
@@ -241,17 +241,17 @@ class MinuteLimits:
         return WINDOW_S
 
 
-def _after_s(room: Room, amount: int) -> int | None:
-    return None if amount > room.limit else max(1, room.reset_s)
+def _after_s(left: Left, amount: int) -> int | None:
+    return None if amount > left.limit else max(1, left.reset_s)
 
 
 def rate_headers(said: Refused) -> bytes:
     """What a refusal says of the limits, in OpenAI's words: nothing of what has none."""
     lines = b""
-    if (room := said.requests_left) is not None:
-        lines = _REQUESTS_LEFT % (room.limit, room.remaining, room.reset_s)
-    if (room := said.tokens_left) is not None:
-        lines += _TOKENS_LEFT % (room.limit, room.remaining, room.reset_s)
+    if (left := said.requests_left) is not None:
+        lines = _REQUESTS_LEFT % (left.limit, left.remaining, left.reset_s)
+    if (left := said.tokens_left) is not None:
+        lines += _TOKENS_LEFT % (left.limit, left.remaining, left.reset_s)
     return lines
 
 
