@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 import uvloop
-from prometheus_client.registry import REGISTRY
 
 from libs.common.units import KIB
 from services.router.core.pressure import Pressure
@@ -17,9 +16,18 @@ from services.router.shell.edge.arrivals import Arrivals, Caller
 from services.router.shell.edge.door import LET_IN_MOST
 from services.router.shell.edge.entrance import UNREAD_BYTES_MAX
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import Answer, Scene, a_request, a_scene, ask, chat_body, read_answer
+from tests.unit.router.scene import (
+    HEALTH,
+    Answer,
+    Scene,
+    a_request,
+    a_scene,
+    ask,
+    chat_body,
+    read_answer,
+    refused_count,
+)
 
-HEALTH = b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n"
 RECEIVED_BYTES = 256 * KIB  # At once, at most, from uvloop and asyncio alike.
 
 
@@ -59,10 +67,6 @@ async def a_crowd() -> AsyncIterator[tuple[Scene, Engine, Later]]:
         scene.gateway.arrivals._pressure = later
         yield scene, engine, later
         later.is_open = True
-
-
-def counted(code: str) -> float:
-    return REGISTRY.get_sample_value("router_refusals_total", {"code": code}) or 0.0
 
 
 @pytest.mark.parametrize("cut", [1, 40, -1])
@@ -207,7 +211,7 @@ async def test_a_router_with_too_much_to_do_refuses_before_it_reads_and_serves_a
             return await read_answer(reader)
 
         assert (await told(served)).status == 200
-        before = counted("overloaded")
+        before = refused_count("overloaded")
         arrivals._pressure = NoTime()
         refused = [await told(each) for each in (served, served, stranger, served)]
         writer.write(stranger[:-1])
@@ -223,7 +227,7 @@ async def test_a_router_with_too_much_to_do_refuses_before_it_reads_and_serves_a
     assert len({refused[place].headers["retry-after"] for place in (0, 1, 3)}) == 3
     assert len({each.headers["x-request-id"] for each in refused}) == 5
     assert (alive.status, after.status) == (200, 200)
-    assert counted("overloaded") == before + 5
+    assert refused_count("overloaded") == before + 5
     assert len(engine.requests) == 2
 
 

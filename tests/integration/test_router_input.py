@@ -11,7 +11,7 @@ import pytest
 from services.router.core.http_rules import CONTINUE
 from services.router.shell.edge.intake import Intake
 from tests.unit.router.engine import Engine, running
-from tests.unit.router.scene import KEY, Answer, a_request, a_scene, ask, chat_body, read_answer
+from tests.unit.router.scene import HEALTH, KEY, Answer, a_request, a_scene, ask, chat_body, read_answer
 
 AUTH = f"authorization: Bearer {KEY.plaintext}\r\n".encode()
 POST = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -114,7 +114,6 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused_while_it_comes() ->
         assert (answer.status, answer.error["code"]) == (413, "request_too_large")
 
 
-HEALTHZ = b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n"
 FLOODS = {
     "a trailer without an end": b"0\r\nx: " + b"a" * 100_000,
     "trailers without an end": b"0\r\n" + b"x: a\r\n" * 20_000,
@@ -148,7 +147,7 @@ async def test_what_can_not_be_read_behind_requests_that_take_no_time_is_refused
     failed: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failed.append(context))
     async with a_scene() as scene:
-        answer, rest = await say(scene.port, HEALTHZ * 3 + b"GARBAGE\r\n\r\n")
+        answer, rest = await say(scene.port, HEALTH * 3 + b"GARBAGE\r\n\r\n")
 
         assert (answer.status, rest.count(b"HTTP/1.1 200"), rest.count(b"HTTP/1.1 400")) == (200, 2, 1)
     assert not failed
@@ -167,7 +166,7 @@ async def test_who_asks_on_and_reads_nothing_is_not_read_until_it_does() -> None
         async with asyncio.timeout(60):
             while not connection._is_deaf:
                 before, asked = connection.written, asked + 4
-                writer.write(HEALTHZ * 4)
+                writer.write(HEALTH * 4)
                 while connection.written == before and not connection._is_deaf:
                     await asyncio.sleep(0)
             for _ in range(asked):

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from prometheus_client.registry import REGISTRY
 
 from libs.common import keys
 from libs.common.events.endpoint import Limits as EndpointLimits
@@ -24,6 +23,7 @@ from tests.unit.router.engine import Engine, running
 from tests.unit.router.scene import (
     ENDPOINT,
     FAST,
+    HEALTH,
     NAME,
     OTHER_KEY,
     TENANT,
@@ -33,9 +33,9 @@ from tests.unit.router.scene import (
     ask,
     chat_body,
     key_entry,
+    refused_count,
 )  # fmt: skip
 
-HEALTH = b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n"
 READ_ONLY = keys.mint(SystemEntropy())
 
 
@@ -172,16 +172,12 @@ ELSEWHERE = {
 }
 
 
-def counted(code: str) -> float:
-    return REGISTRY.get_sample_value("router_refusals_total", {"code": code}) or 0.0
-
-
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 async def test_a_refusal_has_openais_shape_and_a_counter_and_harms_nothing(case: Case) -> None:
     code = case.code or str(case.status)
     async with running(case.engine) as engine, a_scene(engine.url, limits=FAST) as scene:
         case.before(scene)
-        before = counted(code)
+        before = refused_count(code)
 
         if case.closes:
             [refused], [alive] = await ask(scene.port, case.request), await ask(scene.port, HEALTH)
@@ -198,7 +194,7 @@ async def test_a_refusal_has_openais_shape_and_a_counter_and_harms_nothing(case:
         assert refused.headers["content-type"] == "application/json"
         assert (refused.headers.get("connection") == "close") is case.closes
         assert alive.status == 200
-        assert counted(code) == before + 1
+        assert refused_count(code) == before + 1
         assert bool(engine.requests) is case.reaches_engine
         assert scene.table.live_total() == 0
 

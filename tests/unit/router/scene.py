@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client.registry import REGISTRY
+
 from libs.common import keys
 from libs.common.client_address import trusted_proxies
 from libs.common.clock import SystemClock
@@ -29,6 +31,7 @@ from services.router.shell.request.gateway import Gateway, Limits, Probed
 TENANT, PROJECT, NAME, ENDPOINT = "ten-a", "prj-a", "chatty", "ep-a"
 KEY = keys.mint(SystemEntropy())
 OTHER_KEY = keys.mint(SystemEntropy())
+HEALTH = b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n"
 FAST = Limits(connect_s=0.5, first_byte_s=1.0, idle_s=1.0, total_s=5.0, places=Places(queue_s=0.5, wake_s=0.2))
 
 
@@ -183,6 +186,11 @@ async def ask(port: int, *requests: bytes) -> list[Answer]:
         return [await read_answer(reader) for _ in requests]
     finally:
         writer.close()
+
+
+def refused_count(code: str) -> float:
+    """How many refusals of this code the process has told Prometheus of."""
+    return REGISTRY.get_sample_value("router_refusals_total", {"code": code}) or 0.0
 
 
 def tokens_in(data: bytes, word: bytes = b"tok ") -> int:
