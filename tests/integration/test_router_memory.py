@@ -15,6 +15,7 @@ import pytest
 
 from libs.common.units import KIB, MIB
 from services.router.core.room import UNCOUNTED_BYTES, Room
+from services.router.shell.edge import server
 from services.router.shell.edge.intake import Intake
 from services.router.shell.request.gateway import Limits
 from tests.unit.router.engine import Engine, running
@@ -56,7 +57,10 @@ def test_nothing_that_read_a_request_is_left_for_the_garbage_collector() -> None
     assert readers() == before
 
 
-async def test_a_client_that_is_lost_while_it_sends_leaves_nothing_for_the_garbage_collector() -> None:
+async def test_a_client_that_is_lost_while_it_sends_leaves_nothing_for_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "SWEEP_S", 0.005)
     async with a_scene("http://127.0.0.1:9", limits=Limits()) as scene:
         gc.collect()
         gc.disable()
@@ -71,6 +75,7 @@ async def test_a_client_that_is_lost_while_it_sends_leaves_nothing_for_the_garba
                 await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
                 writer.write(body)
                 assert readers() == before + 2
+                await asyncio.sleep(0.05)  # Its deadline is looked at meanwhile: nor does that remember it.
                 writer.close()
                 await scene.until(lambda: readers() == before)
         finally:

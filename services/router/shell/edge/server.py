@@ -94,12 +94,15 @@ class Edge:
                 async with asyncio.timeout(EMPTY_S):
                     await self._has_clients.wait()
             await asyncio.sleep(SWEEP_S)
-            now_s = loop.time()
             self._look_at_keys()
-            for connection in list(self._connections):
-                connection.sweep(now_s)
+            self._sweep(loop.time())
             self.gateway.waiting.sweep()
             self.gateway.pool.sweep()
+
+    def _sweep(self, now_s: float) -> None:
+        """A function of its own: a name in `run` would keep the last of them, long gone."""
+        for connection in list(self._connections):
+            connection.sweep(now_s)
 
     def page(self) -> bytes:
         """For whoever sends clients here: they are let in, whatever is with the bus. Raises Unavailable if not."""
